@@ -1,5 +1,6 @@
 """Machine unlearning for neural networks, the scikit-learn way: fit, then forget."""
 
 from sk_unlearn._version import __version__
+from sk_unlearn.estimators import UnlearnableClassifier, UnlearnableRegressor, UnlearningReport
 
-__all__ = ["__version__"]
+__all__ = ["UnlearnableClassifier", "UnlearnableRegressor", "UnlearningReport", "__version__"]

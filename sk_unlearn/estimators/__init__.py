@@ -1,1 +1,7 @@
-"""."""
+"""What a user fits and asks to forget."""
+
+from sk_unlearn.estimators.classifier import UnlearnableClassifier
+from sk_unlearn.estimators.regressor import UnlearnableRegressor
+from sk_unlearn.estimators.report import UnlearningReport
+
+__all__ = ["UnlearnableClassifier", "UnlearnableRegressor", "UnlearningReport"]

@@ -1,1 +1,16 @@
-"""."""
+"""Algorithms that forget; all answer the same call."""
+
+from sk_unlearn.unlearners.base import Unlearner, UnlearningProblem, UnlearningResult
+from sk_unlearn.unlearners.cubic import CuReNU, StoCuReNU
+from sk_unlearn.unlearners.finetune import FineTune
+from sk_unlearn.unlearners.retrain import Retrain
+
+__all__ = [
+    "CuReNU",
+    "FineTune",
+    "Retrain",
+    "StoCuReNU",
+    "Unlearner",
+    "UnlearningProblem",
+    "UnlearningResult",
+]

@@ -1,1 +1,1 @@
-"""."""
+"""Help for those who extend the package."""

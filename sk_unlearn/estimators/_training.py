@@ -1,0 +1,243 @@
+"""Train a skorch net while keeping a ledger of which rows entered a gradient, and with which weight."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from skorch import NeuralNet
+from skorch.callbacks import Callback, Checkpoint
+from skorch.dataset import Dataset as SkorchDataset
+from torch.utils.data import DataLoader, Dataset, default_collate
+
+from sk_unlearn.objective import weighted_loss
+from sk_unlearn.training_set import RowRole
+
+__all__ = ["RowLedger", "record_rows", "train", "uses_validation_rows"]
+
+
+class RowLedger:
+    """What happened to each row during training.
+
+    Attributes
+    ----------
+    role : ndarray of shape (n_rows,), dtype=int8
+        A :class:`~sk_unlearn.training_set.RowRole` a row.
+    """
+
+    def __init__(self, n_rows: int) -> None:
+        self.role: NDArray[np.int8] = np.full(n_rows, RowRole.UNSEEN, dtype=np.int8)
+        self.in_batch: NDArray[np.int64] = np.empty(0, dtype=np.int64)
+
+    def enter_gradient(self, rows: NDArray[np.int64]) -> None:
+        self.in_batch = rows
+        self.role[rows] = RowRole.TRAINED
+
+    def enter_validation(self, rows: NDArray[np.int64]) -> None:
+        self.role[rows] = np.where(self.role[rows] == RowRole.TRAINED, RowRole.TRAINED, RowRole.VALIDATED)
+
+
+class _Fetched:
+    """A batch, or one item of it, together with the rows it came from."""
+
+    __slots__ = ("content", "rows")
+
+    def __init__(self, content: Any, rows: Any) -> None:
+        self.content = content
+        self.rows = rows
+
+
+class _NumberedDataset(Dataset[Any]):
+    """A dataset whose items remember their number, under any split, sampler and number of workers."""
+
+    def __init__(self, inner: Any) -> None:
+        self.inner = inner
+        # skorch's own dataset over plain arrays is fetched a batch at a time: same content, no loop over rows.
+        self.sliceable = type(inner) is SkorchDataset and all(isinstance(a, np.ndarray) for a in (inner.X, inner.y))
+
+    def __len__(self) -> int:
+        return len(self.inner)
+
+    def __getitem__(self, i: int) -> _Fetched:
+        return _Fetched(self.inner[i], i)
+
+    def __getitems__(self, rows: list[int]) -> list[_Fetched] | _Fetched:
+        if not self.sliceable:
+            return [self[i] for i in rows]
+        return _Fetched(None, np.asarray(rows, dtype=np.int64))
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or name == "inner":
+            raise AttributeError(name)
+        return getattr(self.inner, name)
+
+
+class _Collate:
+    """The loader's own collate function under which the row numbers travel along."""
+
+    def __init__(self, dataset: _NumberedDataset, collate: Callable[[list[Any]], Any] | None) -> None:
+        self.dataset = dataset
+        self.collate = collate
+
+    def __call__(self, fetched: list[_Fetched] | _Fetched) -> _Fetched:
+        if isinstance(fetched, _Fetched) and self.collate is None:
+            rows, inner = fetched.rows, self.dataset.inner
+            return _Fetched([torch.from_numpy(inner.X[rows]), torch.from_numpy(inner.y[rows])], rows)
+        if isinstance(fetched, _Fetched):
+            fetched = [self.dataset[int(i)] for i in fetched.rows]
+        collate = default_collate if self.collate is None else self.collate
+        return _Fetched(collate([item.content for item in fetched]), np.array([item.rows for item in fetched]))
+
+
+class _NumberedLoader:
+    """A data loader that tells the ledger which rows it is handing out, then hands out the plain batch."""
+
+    def __init__(self, loader: DataLoader[Any], entered: Callable[[NDArray[np.int64]], None]) -> None:
+        self.loader = loader
+        self.entered = entered
+
+    def __iter__(self) -> Iterator[Any]:
+        for fetched in self.loader:
+            self.entered(fetched.rows)
+            yield fetched.content
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or name == "loader":
+            raise AttributeError(name)
+        return getattr(self.loader, name)
+
+
+@contextmanager
+def record_rows(net: NeuralNet, n_rows: int, sample_weight: NDArray[np.float64] | None) -> Iterator[RowLedger]:
+    """Record in a ledger what the net does with its rows for the time of the context.
+
+    Only the *instance* is instrumented (dataset, iterator and loss), so that a user's subclass keeps working, and
+    nothing of it remains afterwards. Without weights the net computes exactly what it computes without the ledger.
+
+    Parameters
+    ----------
+    net : skorch.NeuralNet
+        Initialised or not.
+
+    n_rows : int
+        Number of rows that the net will be given.
+
+    sample_weight : ndarray of shape (n_rows,) or None
+        Weights that the training loss of each batch honours.
+
+    Yields
+    ------
+    ledger : RowLedger
+    """
+    ledger = RowLedger(n_rows)
+    get_dataset, get_iterator, get_loss = net.get_dataset, net.get_iterator, net.get_loss
+
+    def numbered_dataset(X: Any, y: Any = None) -> Any:
+        dataset = get_dataset(X, y)
+        # Datasets that exist already, such as the held-out part that a callback scores, are numbered or foreign.
+        if dataset is X:
+            return dataset
+        if len(dataset) != n_rows:
+            raise TypeError(
+                f"dataset of the net must have one item a row: {net.dataset!r} has {len(dataset)} for {n_rows} rows."
+            )
+        return _NumberedDataset(dataset)
+
+    def numbered_iterator(dataset: Any, training: bool = False) -> Any:
+        base = dataset
+        while isinstance(base, torch.utils.data.Subset):
+            base = base.dataset
+        if not isinstance(base, _NumberedDataset):
+            return get_iterator(dataset, training=training)
+        iterator = net.iterator_train if training else net.iterator_valid
+        prefix = "iterator_train" if training else "iterator_valid"
+        if not (isinstance(iterator, type) and issubclass(iterator, DataLoader)):
+            raise TypeError(
+                f"{prefix} of the net must be torch.utils.data.DataLoader or a subclass, so that the rows that enter "
+                f"a gradient can be recorded; got {iterator!r}."
+            )
+        collate = net.get_params_for(prefix).get("collate_fn")
+        net.__dict__[prefix + "__collate_fn"] = _Collate(base, collate)
+        try:
+            loader = get_iterator(dataset, training=training)
+        finally:
+            if collate is None:
+                del net.__dict__[prefix + "__collate_fn"]
+            else:
+                net.__dict__[prefix + "__collate_fn"] = collate
+        return _NumberedLoader(loader, ledger.enter_gradient if training else ledger.enter_validation)
+
+    def loss_with_weights(y_pred: Any, y_true: Any, X: Any = None, training: bool = False) -> torch.Tensor:
+        if not training:
+            return get_loss(y_pred, y_true, X=X, training=training)
+        assert sample_weight is not None
+        weight = torch.from_numpy(sample_weight[ledger.in_batch])
+        return weighted_loss(net, get_loss, y_pred, y_true, weight, X=X, training=training)
+
+    instrumented: dict[str, Any] = {"get_dataset": numbered_dataset, "get_iterator": numbered_iterator}
+    if sample_weight is not None:
+        instrumented["get_loss"] = loss_with_weights
+    net.__dict__.update(instrumented)
+    try:
+        yield ledger
+    finally:
+        for name in instrumented:
+            del net.__dict__[name]
+
+
+def _raised_by_callback(error: KeyboardInterrupt) -> bool:
+    """Tell whether a skorch callback ended the training (EarlyStopping does it so) and not the user's Ctrl-C."""
+    *_, (frame, _line) = traceback.walk_tb(error.__traceback__)
+    return isinstance(frame.f_locals.get("self"), Callback)
+
+
+def train(
+    net: NeuralNet,
+    X: NDArray[Any],
+    y: NDArray[Any],
+    sample_weight: NDArray[np.float64] | None,
+    *,
+    epochs: int | None = None,
+    interruptible: bool = True,
+) -> RowLedger:
+    """Train an initialised net on rows of positive weight and return the ledger.
+
+    Parameters
+    ----------
+    epochs : int or None
+        None for the net's own ``max_epochs``.
+
+    interruptible : bool, default=True
+        As in skorch, Ctrl-C ends the training and keeps what was learnt. False raises it instead, for a caller who
+        must not take a half-trained net for a trained one.
+    """
+    with record_rows(net, len(X), sample_weight) as ledger:
+        net.notify("on_train_begin", X=X, y=y)
+        try:
+            net.fit_loop(X, y, epochs=epochs)
+        except KeyboardInterrupt as error:
+            if not interruptible and not _raised_by_callback(error):
+                raise
+        net.notify("on_train_end", X=X, y=y)
+    return ledger
+
+
+def uses_validation_rows(net: NeuralNet) -> bool:
+    """Tell whether a callback chose parameters or a learning rate by looking at validation rows."""
+    for _, callback in net.callbacks_:
+        monitored = getattr(callback, "monitor", None)
+        only_saves = isinstance(callback, Checkpoint) and not getattr(callback, "load_best", False)
+        if not monitored or only_saves:
+            continue
+        # A callable monitor sees the whole net: assume the worst.
+        if callable(monitored) or "train" not in str(monitored):
+            return True
+    return False

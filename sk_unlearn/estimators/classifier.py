@@ -1,0 +1,162 @@
+"""The classifier that can forget."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import ClassifierMixin
+from sklearn.utils import column_or_1d
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted
+from skorch import NeuralNetBinaryClassifier
+
+from sk_unlearn.estimators.base import BaseUnlearnable
+
+__all__ = ["UnlearnableClassifier"]
+
+
+class UnlearnableClassifier(ClassifierMixin, BaseUnlearnable):
+    """A neural-network classifier that can forget rows it was trained on.
+
+    It wraps any skorch net. After ``fit``, :meth:`forget` undoes the influence of training rows by solving for the
+    change with a cubic-regularised Newton method, at a fraction of the cost of retraining.
+
+    Parameters
+    ----------
+    estimator : skorch.NeuralNetClassifier, torch.nn.Module or subclass of it, default=None
+        The network. It is cloned and never touched. None builds a small multi-layer perceptron (in float32 for float32
+        data, else in float64) that standardises its input. A module, which must return logits, is wrapped in a skorch
+        net with the same training defaults; a module *instance* starts from its present weights in every ``fit``.
+        Arguments ``n_features_in`` (size of the second axis of X) and ``n_outputs`` (number of classes) of the module's
+        constructor are filled in when it takes them and they are not set.
+
+    unlearner : Unlearner, default=None
+        The algorithm that forgets; see :mod:`sk_unlearn.unlearners`. None is
+        :class:`~sk_unlearn.unlearners.StoCuReNU` with its defaults.
+
+    keep_training_set : bool, default=True
+        Keep a copy of the training rows, which lets :meth:`forget` find them and work most exactly. False keeps none,
+        only the training residual and a curvature sketch (34 vectors of the size of the parameters, whatever the
+        number of rows); then :meth:`partial_forget` is the way to forget.
+
+    device : str or torch.device, default=None
+        Where to compute. None leaves it to the net.
+
+    random_state : int, RandomState instance or None, default=None
+        Seeds initial weights, the order of the batches, and the sampling of rows in :meth:`forget`.
+
+    verbose : int, default=0
+        1 prints a table with a line per step while forgetting (and, for a network built here, per epoch of training).
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        The labels. A class that was forgotten entirely stays in the list.
+
+    net_ : skorch.NeuralNet
+        The fitted net, with its history and callbacks.
+
+    n_features_in_ : int
+        Size of the second axis of X.
+
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, when X had string column names.
+
+    training_set_ : TrainingSet
+        The rows that may still matter, with targets as class numbers. Absent with ``keep_training_set=False``.
+
+    unlearning_report_ : UnlearningReport
+        What the last request did. Absent before the first.
+
+    unlearning_history_ : list of UnlearningReport
+        All requests since ``fit``.
+
+    See Also
+    --------
+    UnlearnableRegressor : The same for regression.
+
+    Notes
+    -----
+    The network is the one skorch would have trained from the same seed: rows held out by the net's ``train_split`` or
+    skipped by ``drop_last=True`` are known as such, and forgetting them moves no parameter.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sk_unlearn import UnlearnableClassifier
+    >>> X, y = load_iris(return_X_y=True)
+    >>> est = UnlearnableClassifier(random_state=0).fit(X, y)
+    >>> est = est.forget(X[:3])
+    >>> len(est.training_set_)
+    147
+    >>> est.forget(X[:1])
+    Traceback (most recent call last):
+    ...
+    ValueError: X_del: 1 of 1 rows are not in the training set (indices: 0).
+    """
+
+    _classifier = True
+
+    def _learn_targets(self, y: NDArray[Any], classes: ArrayLike | None = None) -> NDArray[Any]:
+        check_classification_targets(y)
+        y = column_or_1d(y, warn=True)
+        labels = np.unique(y)
+        if classes is not None:
+            given = np.unique(np.asarray(classes))
+            missing = np.setdiff1d(labels, given)
+            if len(missing):
+                raise ValueError(f"classes must hold every label in y; {missing.tolist()} are missing.")
+            labels = given
+        binary = isinstance(self.estimator, NeuralNetBinaryClassifier)
+        if binary and len(labels) != 2:
+            raise ValueError(f"NeuralNetBinaryClassifier separates 2 classes, and y has {len(labels)}.")
+        self.classes_ = labels
+        return np.searchsorted(labels, y)
+
+    def _encode_targets(self, y: Any, name: str) -> NDArray[Any]:
+        y = column_or_1d(y, warn=True)
+        at = np.searchsorted(self.classes_, y) if len(y) else np.empty(0, dtype=np.int64)
+        at = np.minimum(at, len(self.classes_) - 1)
+        known = self.classes_[at] == y
+        if not np.all(known):
+            unknown = np.unique(np.asarray(y)[~known]).tolist()
+            raise ValueError(f"{name} holds labels that fit has not seen: {unknown[:5]}; known are classes_.")
+        return at
+
+    @property
+    def _n_outputs(self) -> int:
+        return 1 if isinstance(self.estimator, NeuralNetBinaryClassifier) else len(self.classes_)
+
+    def predict_proba(self, X: ArrayLike) -> NDArray[Any]:
+        """Predict class probabilities.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples, ...)
+            Rows.
+
+        Returns
+        -------
+        proba : ndarray of shape (n_samples, n_classes)
+            Probabilities in the order of ``classes_``.
+        """
+        check_is_fitted(self)
+        return np.asarray(self.net_.predict_proba(self._validate_features(X)))
+
+    def predict(self, X: ArrayLike) -> NDArray[Any]:
+        """Predict labels.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples, ...)
+            Rows.
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,)
+            Labels.
+        """
+        check_is_fitted(self)
+        return self.classes_[np.asarray(self.net_.predict(self._validate_features(X))).astype(np.int64)]

@@ -1,0 +1,124 @@
+"""The regressor that can forget."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import RegressorMixin
+from sklearn.utils import check_array
+from sklearn.utils.validation import check_is_fitted
+
+from sk_unlearn.estimators.base import BaseUnlearnable
+
+__all__ = ["UnlearnableRegressor"]
+
+
+class UnlearnableRegressor(RegressorMixin, BaseUnlearnable):
+    """A neural-network regressor, for one target or many, that can forget rows it was trained on.
+
+    It wraps any skorch net. After ``fit``, :meth:`forget` undoes the influence of training rows by solving for the
+    change with a cubic-regularised Newton method, at a fraction of the cost of retraining.
+
+    Parameters
+    ----------
+    estimator : skorch.NeuralNetRegressor, torch.nn.Module or subclass of it, default=None
+        The network. It is cloned and never touched. None builds a small multi-layer perceptron (in float32 for float32
+        data, else in float64) that standardises its input and its output. A module is wrapped in a skorch net with the
+        same training defaults; a module *instance* starts from its present weights in every ``fit``. Arguments
+        ``n_features_in`` (size of the second axis of X) and ``n_outputs`` (number of targets) of the module's
+        constructor are filled in when it takes them and they are not set.
+
+    unlearner : Unlearner, default=None
+        The algorithm that forgets; see :mod:`sk_unlearn.unlearners`. None is
+        :class:`~sk_unlearn.unlearners.StoCuReNU` with its defaults.
+
+    keep_training_set : bool, default=True
+        Keep a copy of the training rows, which lets :meth:`forget` find them and work most exactly. False keeps none,
+        only the training residual and a curvature sketch (34 vectors of the size of the parameters, whatever the
+        number of rows); then :meth:`partial_forget` is the way to forget.
+
+    device : str or torch.device, default=None
+        Where to compute. None leaves it to the net.
+
+    random_state : int, RandomState instance or None, default=None
+        Seeds initial weights, the order of the batches, and the sampling of rows in :meth:`forget`.
+
+    verbose : int, default=0
+        1 prints a table with a line per step while forgetting (and, for a network built here, per epoch of training).
+
+    Attributes
+    ----------
+    net_ : skorch.NeuralNet
+        The fitted net, with its history and callbacks.
+
+    n_features_in_ : int
+        Size of the second axis of X.
+
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, when X had string column names.
+
+    training_set_ : TrainingSet
+        The rows that may still matter. Absent with ``keep_training_set=False``.
+
+    unlearning_report_ : UnlearningReport
+        What the last request did. Absent before the first.
+
+    unlearning_history_ : list of UnlearningReport
+        All requests since ``fit``.
+
+    See Also
+    --------
+    UnlearnableClassifier : The same for classification.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_diabetes
+    >>> from sk_unlearn import UnlearnableRegressor
+    >>> X, y = load_diabetes(return_X_y=True)
+    >>> est = UnlearnableRegressor(random_state=0).fit(X, y)
+    >>> est = est.forget(X[:3])
+    >>> len(est.training_set_)
+    439
+    """
+
+    _classifier = False
+
+    def _learn_targets(self, y: NDArray[Any], classes: ArrayLike | None = None) -> NDArray[Any]:
+        if classes is not None:
+            raise ValueError("classes is for classifiers; leave it None.")
+        self._target_shape = y.shape[1:]
+        return y
+
+    def _encode_targets(self, y: Any, name: str) -> NDArray[Any]:
+        y = check_array(y, ensure_2d=False, dtype="numeric", input_name=name)
+        if y.shape[1:] != self._target_shape:
+            raise ValueError(f"{name} has targets of shape {y.shape[1:]}; fit had {self._target_shape}.")
+        return y
+
+    @property
+    def _n_outputs(self) -> int:
+        return self._target_shape[0] if self._target_shape else 1
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags
+
+    def predict(self, X: ArrayLike) -> NDArray[Any]:
+        """Predict targets.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples, ...)
+            Rows.
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,) or (n_samples, n_targets)
+            As many targets as y had in ``fit``.
+        """
+        check_is_fitted(self)
+        prediction = np.asarray(self.net_.predict(self._validate_features(X)))
+        return prediction.reshape(len(prediction), *self._target_shape)

@@ -1,0 +1,133 @@
+"""What one request did, in numbers: the record a data scientist reads and a privacy officer files."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+__all__ = ["UnlearningReport"]
+
+
+@dataclass(frozen=True)
+class UnlearningReport:
+    """The outcome of one ``forget``, ``partial_forget`` or ``correct``.
+
+    It holds counts and norms only, nothing of any row.
+
+    Attributes
+    ----------
+    request : {"forget", "partial_forget", "correct"}
+        What was asked.
+
+    method : str
+        Class name of the unlearner.
+
+    n_erased : int
+        Stored rows that went (or, for ``correct``, changed), or rows handed in.
+
+    n_trained_erased : int
+        Those of them that had entered a gradient. When there are none the parameters stay as they are.
+
+    n_retained : int
+        Rows that count after the request.
+
+    parameters_moved : bool
+        Whether any parameter changed.
+
+    n_steps, n_products : int
+        Steps taken, and Hessian-vector products spent on them.
+
+    step_norm : float
+        Euclidean distance the parameters went.
+
+    gradient_norm_before, gradient_norm_after : float
+        Norm of the gradient that the deletion left to be removed, before and after.
+
+    erased_gradient_norm : float
+        Norm of the mean loss gradient of the erased rows at the fitted point.
+
+    residual_norm : float
+        Norm of the gradient that training itself had left: how far from stationary ``fit`` ended.
+
+    curvature_min, curvature_max : float
+        Estimates of the extreme Hessian eigenvalues at the fitted point.
+
+    predicted_decrease, actual_decrease : float
+        Of the objective, summed over the steps: by the cubic model and as measured.
+
+    damping : float
+        Damping of the last step that was taken.
+
+    solver : str
+        Which solver minimised the cubic model.
+
+    memory_forecast : dict
+        Bytes that each solver was expected to need beyond the model, and what was free.
+
+    seconds : float
+        Wall-clock time of the whole request.
+
+    converged : bool
+        Whether the algorithm met its own criterion.
+
+    stop_reason : str
+        Why it ended.
+
+    notes : list of str
+        What the reader should know, such as held-out rows that early stopping had used.
+
+    certificate : object or None
+        A guarantee, when the method gives one.
+
+    trace : list of dict
+        One record a step.
+    """
+
+    request: str
+    method: str
+    n_erased: int
+    n_trained_erased: int
+    n_retained: int
+    parameters_moved: bool
+    converged: bool
+    stop_reason: str
+    seconds: float
+    n_steps: int = 0
+    n_products: int = 0
+    step_norm: float = 0.0
+    gradient_norm_before: float = float("nan")
+    gradient_norm_after: float = float("nan")
+    erased_gradient_norm: float = float("nan")
+    residual_norm: float = float("nan")
+    curvature_min: float = float("nan")
+    curvature_max: float = float("nan")
+    predicted_decrease: float = float("nan")
+    actual_decrease: float = float("nan")
+    damping: float = float("nan")
+    solver: str = ""
+    memory_forecast: Mapping[str, int | None] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    certificate: Any = None
+    trace: list[dict[str, Any]] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as a plain dictionary."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        rows = [(name, _text(value)) for name, value in self.to_dict().items() if name not in ("trace", "notes")]
+        width = max(len(name) for name, _ in rows)
+        lines = [f"{name:<{width}}  {value}" for name, value in rows]
+        return "\n".join(lines + [f"note: {note}" for note in self.notes])
+
+    def _repr_html_(self) -> str:
+        rows = [(name, _text(value)) for name, value in self.to_dict().items() if name not in ("trace", "notes")]
+        rows += [("note", note) for note in self.notes]
+        body = "".join(f"<tr><th>{name}</th><td>{html.escape(value)}</td></tr>" for name, value in rows)
+        return f"<table><caption>Unlearning report</caption><tbody>{body}</tbody></table>"
+
+
+def _text(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,392 @@
+"""How far a model that forgot is from one retrained without the erased rows.
+
+The first half works on arrays (float64, natural logarithms), the second on fitted estimators.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import permutations
+from typing import Any, Literal, TypeAlias, cast, get_args
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import rel_entr, xlog1py
+from sklearn.base import is_regressor
+from sklearn.metrics import accuracy_score
+from sklearn.pipeline import Pipeline
+
+Distance = Literal["js", "kl", "total_variation", "accuracy", "parameters", "rms"]
+
+_Floats: TypeAlias = NDArray[np.float64]
+
+DISTANCES: tuple[str, ...] = get_args(Distance)
+"""The names that ``distance=`` accepts."""
+
+# Half-precision softmax rows miss 1 by up to about 1e-3; anything beyond is not a rounding error.
+_SUM_TOLERANCE = 2e-3
+
+
+def jensen_shannon(p: ArrayLike, q: ArrayLike) -> float:
+    """Return the mean Jensen-Shannon divergence between the rows of two probability matrices.
+
+    For one row, ``½ KL(p ‖ m) + ½ KL(q ‖ m)`` with ``m = ½ (p + q)``: symmetric, 0 for equal rows and ln 2 for rows
+    that share no class [1]_. This is the divergence, the square of `scipy.spatial.distance.jensenshannon`.
+
+    Parameters
+    ----------
+    p, q : array-like of shape (n_rows, n_classes)
+        Probabilities; each row sums to 1.
+
+    Returns
+    -------
+    float
+        Nats, in [0, ln 2].
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ, or a matrix is empty or does not hold probabilities.
+
+    References
+    ----------
+    .. [1] Lin, "Divergence measures based on the Shannon entropy", IEEE Trans. Inf. Theory 37(1), 1991,
+       section IV.
+    """
+    p, q = _two_probability_matrices(p, q)
+    total = p + q
+    # With t = (p - q) / (p + q) a class contributes (p + q)/4 · [(1 + t) ln(1 + t) + (1 - t) ln(1 - t)]: exactly
+    # symmetric, and without the cancellation between two divergences of either sign when p is close to q.
+    t = np.divide(p - q, total, out=np.zeros_like(total), where=total > 0)
+    rows = (total * (xlog1py(1 + t, t) + xlog1py(1 - t, -t))).sum(axis=1) / 4
+    return float(np.clip(rows, 0.0, np.log(2)).mean())
+
+
+def kl_divergence(p: ArrayLike, q: ArrayLike) -> float:
+    """Return the mean Kullback-Leibler divergence ``KL(p ‖ q) = Σ p ln(p / q)`` over rows.
+
+    Parameters
+    ----------
+    p, q : array-like of shape (n_rows, n_classes)
+        Probabilities; each row sums to 1.
+
+    Returns
+    -------
+    float
+        Nats, in [0, ∞]. Infinite as soon as one row of `q` gives probability 0 to a class that `p` does not.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ, or a matrix is empty or does not hold probabilities.
+    """
+    p, q = _two_probability_matrices(p, q)
+    return float(np.maximum(rel_entr(p, q).sum(axis=1), 0.0).mean())
+
+
+def total_variation(p: ArrayLike, q: ArrayLike) -> float:
+    """Return the mean total variation distance ``½ Σ |p - q|`` over rows.
+
+    Parameters
+    ----------
+    p, q : array-like of shape (n_rows, n_classes)
+        Probabilities; each row sums to 1.
+
+    Returns
+    -------
+    float
+        In [0, 1].
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ, or a matrix is empty or does not hold probabilities.
+    """
+    p, q = _two_probability_matrices(p, q)
+    return float(np.minimum(np.abs(p - q).sum(axis=1) / 2, 1.0).mean())
+
+
+def rms_distance(a: ArrayLike, b: ArrayLike) -> float:
+    """Return the root mean square difference between two sets of predictions.
+
+    Parameters
+    ----------
+    a, b : array-like of shape (n_rows,) or (n_rows, n_outputs)
+        Predictions.
+
+    Returns
+    -------
+    float
+        In the unit of the predictions; the mean runs over rows and outputs.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ, or an array is empty or not finite.
+    """
+    a, b = _finite("a", a), _finite("b", b)
+    _check_same_shape("a", a, "b", b)
+    return float(np.sqrt(np.mean((a - b) ** 2)))
+
+
+def retrain_distance(estimator: Any, reference: Any, X: Any, distance: Distance = "js") -> float:
+    """Return how far `estimator` is from `reference`, a model retrained without the erased rows.
+
+    Parameters
+    ----------
+    estimator : estimator or Pipeline
+        The model that forgot.
+    reference : estimator or Pipeline
+        The retrained model. It may lack a class that was erased entirely: probabilities are compared on the union of
+        both models' classes, a class that a model does not know having probability 0.
+    X : array-like of shape (n_rows, ...) or None
+        Rows to predict on. Not used, and may be None, with ``distance="parameters"``.
+    distance : {"js", "kl", "total_variation", "accuracy", "parameters", "rms"}, default="js"
+        - "js": `jensen_shannon` of the predicted probabilities, nats.
+        - "kl": ``KL(reference ‖ estimator)``, nats. The retrained model comes first because it may lack a class, which
+          would make the other direction infinite.
+        - "total_variation": `total_variation` of the predicted probabilities.
+        - "accuracy": the share of rows on which the two predicted labels differ, in [0, 1]; the accuracy that one model
+          loses when the other's predictions are taken for the truth, not a difference of two accuracies.
+        - "parameters": Euclidean norm of the difference between the trainable parameters of both ``net_.module_``; in a
+          pipeline those of the last step. For a non-convex net it means nothing between different seeds, since many
+          parameters give the same predictions: put the norm between two retrained models beside it.
+        - "rms": `rms_distance` of the predictions, for regressors.
+
+    Returns
+    -------
+    float
+        0 for two models that agree.
+
+    Raises
+    ------
+    ValueError
+        If `distance` is not one of the names above or cannot be computed for these models.
+
+    See Also
+    --------
+    distance_ratio : The same, in units of the distance between retrained models.
+    """
+    return _between(_outputs(estimator, X, distance), _outputs(reference, X, distance), distance)
+
+
+def distance_ratio(estimator: Any, references: Sequence[Any], X: Any, distance: Distance = "js") -> float:
+    """Return the distance to retrained models over the distance among them.
+
+    Models retrained from different seeds differ from each other; that floor is the finest difference that retraining
+    can tell. 1.0 is as good as retraining, 2.0 twice as far from a retrained model as another retrained model is.
+
+    Parameters
+    ----------
+    estimator : estimator or Pipeline
+        The model that forgot.
+    references : sequence of at least two estimators or Pipelines
+        Models retrained without the erased rows, each from another seed. Three give three pairs for the floor and are a
+        sensible minimum for a number to publish.
+    X : array-like of shape (n_rows, ...) or None
+        Rows to predict on; see `retrain_distance`.
+    distance : {"js", "kl", "total_variation", "accuracy", "parameters", "rms"}, default="js"
+        See `retrain_distance`. "rms" for regressors.
+
+    Returns
+    -------
+    float
+        Mean of ``distance(estimator, reference)`` over references, divided by the mean over pairs of references (in
+        both orders, which matters for "kl" alone).
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two references, or their distance from each other is 0 or infinite, or for the reasons
+        given in `retrain_distance`.
+    """
+    if len(references) < 2:
+        raise ValueError(
+            f"references must hold at least 2 models retrained from different seeds, got {len(references)}: "
+            "the floor is the distance between them."
+        )
+    own = _outputs(estimator, X, distance)
+    others = [_outputs(reference, X, distance) for reference in references]
+    floor = float(np.mean([_between(a, b, distance) for a, b in permutations(others, 2)]))
+    if not 0 < floor < np.inf:
+        raise ValueError(
+            f"references must differ from each other by a finite amount, got a mean {distance!r} distance of {floor} "
+            "among them: retrain them from different random_state values, or choose another distance."
+        )
+    return float(np.mean([_between(own, other, distance) for other in others])) / floor
+
+
+def tug_of_war_score(
+    estimator: Any,
+    reference: Any,
+    X_erased: Any,
+    y_erased: ArrayLike,
+    X_retained: Any,
+    y_retained: ArrayLike,
+    X_test: Any,
+    y_test: ArrayLike,
+) -> float:
+    """Return the Tug-of-War score, ``∏ (1 - |accuracy(estimator) - accuracy(reference)|)`` over the three sets.
+
+    It rewards a classifier whose accuracies on erased, retained and unseen rows are those of the retrained one [1]_.
+    It sees accuracies alone: two models that err on different rows can score 1.
+
+    Parameters
+    ----------
+    estimator : classifier or Pipeline
+        The model that forgot.
+    reference : classifier or Pipeline
+        The model retrained without the erased rows.
+    X_erased, X_retained, X_test : array-like of shape (n_rows, ...)
+        The rows of each set.
+    y_erased, y_retained, y_test : array-like of shape (n_rows,)
+        Their labels.
+
+    Returns
+    -------
+    float
+        In [0, 1]; 1 is best.
+
+    Raises
+    ------
+    ValueError
+        If one of the sets is empty, or its rows and labels differ in number.
+
+    References
+    ----------
+    .. [1] Zhao, Kurmanji, Bărbulescu, Triantafillou and Triantafillou, "What makes unlearning hard and what to do about
+       it", NeurIPS 2024, the "ToW" metric.
+    """
+    score = 1.0
+    for name, X, y in (
+        ("erased", X_erased, y_erased),
+        ("retained", X_retained, y_retained),
+        ("test", X_test, y_test),
+    ):
+        if np.shape(y)[0] == 0:
+            raise ValueError(f"X_{name} and y_{name} must hold at least one row, got none.")
+        gap = accuracy_score(y, estimator.predict(X)) - accuracy_score(y, reference.predict(X))
+        score *= 1 - abs(gap)
+    return float(score)
+
+
+def last_step(estimator: Any) -> Any:
+    """Return the last step of a Pipeline, and any other estimator as it is."""
+    return estimator[-1] if isinstance(estimator, Pipeline) else estimator
+
+
+def check_distance(distance: str, estimator: Any = None) -> None:
+    """Raise a ValueError if `distance` is not a known one, or not one that `estimator` can be measured by."""
+    if distance not in DISTANCES:
+        raise ValueError(f"distance must be one of {', '.join(map(repr, DISTANCES))}, got {distance!r}.")
+    if estimator is None or distance == "parameters":
+        return
+    name = type(last_step(estimator)).__name__
+    if distance == "rms" and not is_regressor(estimator):
+        raise ValueError(
+            f"distance='rms' compares the values that regressors predict, and {name} is not one; use distance='js'."
+        )
+    if distance == "accuracy" and is_regressor(estimator):
+        raise ValueError(
+            f"distance='accuracy' compares predicted labels, and {name} is a regressor; use distance='rms'."
+        )
+    if distance in _OF_PROBABILITIES and not hasattr(estimator, "predict_proba"):
+        raise ValueError(
+            f"distance={distance!r} compares predicted probabilities, and {name} has no predict_proba; "
+            f"use distance={'rms' if is_regressor(estimator) else 'accuracy'!r}."
+        )
+
+
+_OF_PROBABILITIES: dict[str, Callable[[ArrayLike, ArrayLike], float]] = {
+    "js": jensen_shannon,
+    "kl": kl_divergence,
+    "total_variation": total_variation,
+}
+
+
+def _outputs(model: Any, X: Any, distance: Distance) -> Any:
+    """Return what `distance` compares of a model, so that it is computed once however often it is compared."""
+    check_distance(distance, model)
+    if distance == "parameters":
+        return _trainable_parameters(model)
+    name = type(last_step(model)).__name__
+    if distance in _OF_PROBABILITIES:
+        return _probabilities(f"predict_proba(X) of {name}", model.predict_proba(X)), np.asarray(model.classes_)
+    predictions = model.predict(X)
+    return np.asarray(predictions) if distance == "accuracy" else _finite(f"predict(X) of {name}", predictions)
+
+
+def _between(own: Any, other: Any, distance: Distance) -> float:
+    """Compare the outputs of a model with those of a retrained one."""
+    if distance == "parameters":
+        return _parameter_distance(own, other)
+    if distance == "rms":
+        return rms_distance(own, other)
+    if distance == "accuracy":
+        return float(np.mean(own != other))
+    classes = np.union1d(own[1], other[1])
+    # The reference first: see "kl" in `retrain_distance`; the others are symmetric.
+    return _OF_PROBABILITIES[distance](_over_classes(other, classes), _over_classes(own, classes))
+
+
+def _over_classes(known: tuple[_Floats, NDArray[Any]], classes: NDArray[Any]) -> _Floats:
+    """Lay probabilities, given with their classes, out over the sorted superset `classes`, with 0 for the others."""
+    probabilities, own_classes = known
+    wide = np.zeros((len(probabilities), len(classes)))
+    wide[:, np.searchsorted(classes, own_classes)] = probabilities
+    return wide
+
+
+def _trainable_parameters(model: Any) -> list[_Floats]:
+    module = getattr(getattr(last_step(model), "net_", None), "module_", None)
+    if module is None:
+        raise ValueError(
+            "distance='parameters' needs fitted models with a skorch net in net_ (in a pipeline, its last step), "
+            f"got {type(last_step(model)).__name__} without one."
+        )
+    # .cpu() before .double(): not every accelerator has float64.
+    return [p.detach().cpu().double().numpy() for p in module.parameters() if p.requires_grad]
+
+
+def _parameter_distance(own: list[_Floats], other: list[_Floats]) -> float:
+    if [p.shape for p in own] != [p.shape for p in other]:
+        raise ValueError(
+            "distance='parameters' needs two nets of the same shape, got trainable parameters of shapes "
+            f"{[p.shape for p in own]} and {[p.shape for p in other]}. A net retrained after a whole class was erased "
+            "has fewer outputs: use distance='js' there."
+        )
+    return float(np.sqrt(sum(np.sum((p - q) ** 2) for p, q in zip(own, other, strict=True))))
+
+
+def _two_probability_matrices(p: ArrayLike, q: ArrayLike) -> tuple[_Floats, _Floats]:
+    p, q = _probabilities("p", p), _probabilities("q", q)
+    _check_same_shape("p", p, "q", q)
+    return p, q
+
+
+def _probabilities(name: str, values: ArrayLike) -> _Floats:
+    """Return a float64 matrix whose rows sum to 1 exactly up to float64 rounding."""
+    matrix = _finite(name, values)
+    if matrix.ndim != 2:
+        raise ValueError(f"{name} must have shape (n_rows, n_classes), got {matrix.shape}.")
+    if matrix.min() < 0:
+        raise ValueError(f"{name} must hold probabilities, got a negative value, {matrix.min():g}.")
+    sums = matrix.sum(axis=1, keepdims=True)
+    worst = sums.flat[np.argmax(np.abs(sums - 1))]
+    if abs(worst - 1) > _SUM_TOLERANCE:
+        raise ValueError(f"Every row of {name} must sum to 1, got a row that sums to {worst:g}.")
+    return cast("_Floats", matrix / sums)
+
+
+def _finite(name: str, values: ArrayLike) -> _Floats:
+    array = np.asarray(values, dtype=np.float64)
+    if array.size == 0:
+        raise ValueError(f"{name} must hold at least one row, got shape {array.shape}.")
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name} must be finite, got NaN or infinity.")
+    return array
+
+
+def _check_same_shape(first: str, a: _Floats, second: str, b: _Floats) -> None:
+    if a.shape != b.shape:
+        raise ValueError(f"{first} and {second} must have the same shape, got {a.shape} and {b.shape}.")

@@ -1,0 +1,206 @@
+"""Risks put together from parts: rows added and taken away, and a quadratic in place of rows that are not kept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sk_unlearn.objective import EmpiricalRisk
+
+__all__ = ["CombinedRisk", "CurvatureSketch", "QuadraticRisk"]
+
+_SKETCH_ROWS = 4096
+
+
+@dataclass(frozen=True)
+class CurvatureSketch:
+    r"""A low-rank picture of the curvature of a risk, :math:`H \approx U^\top \Lambda U + \mu (I - U^\top U)`.
+
+    Attributes
+    ----------
+    vectors : Tensor of shape (rank, d)
+        Orthonormal rows U.
+
+    values : Tensor of shape (rank,)
+        Curvatures Λ along them.
+
+    rest : float
+        Mean curvature μ in all other directions.
+    """
+
+    vectors: Tensor
+    values: Tensor
+    rest: float
+
+    @classmethod
+    def fit(cls, risk: EmpiricalRisk, w: Tensor, rank: int, rng: np.random.Generator) -> CurvatureSketch:
+        """Sketch the Gauss-Newton matrix of a risk by the Nyström method on at most 4,096 of its rows.
+
+        Parameters
+        ----------
+        risk : EmpiricalRisk
+            The risk whose rows will not be kept.
+
+        w : Tensor of shape (d,)
+            Where.
+
+        rank : int
+            Number of products, and of vectors kept.
+
+        rng : numpy.random.Generator
+            Draws the rows and the test vectors.
+
+        References
+        ----------
+        .. [1] Halko, Martinsson and Tropp, "Finding structure with randomness", SIAM Review 53, 2011, section 5.5.
+        """
+        d = w.numel()
+        rank = min(rank, d)
+        rows = risk.sample(_SKETCH_ROWS, rng) if risk.n_rows > _SKETCH_ROWS else None
+        local = risk.linearise(w, rows)
+        generator = torch.Generator().manual_seed(int(rng.integers(2**31 - 1)))
+        test = torch.randn(d, rank, generator=generator, dtype=torch.float64)
+        # Test vectors are orthonormal: the square-rooted core below is then well conditioned.
+        test = torch.linalg.qr(test).Q.to(w)
+        image = torch.stack([local.ggn(v) for v in test.T], 1).double()
+        core = test.double().T @ image
+        core = (core + core.T) / 2
+        # Uniformly random orthonormal vectors: E tr(core) = (rank / d) tr(H).
+        trace = float(core.trace()) * d / rank
+        shift = torch.finfo(w.dtype).eps * float(image.norm())
+        image += shift * test.double()
+        factor, defect = torch.linalg.cholesky_ex(core + shift * torch.eye(rank, dtype=core.dtype, device=core.device))
+        if int(defect):
+            raise FloatingPointError("The curvature at the fitted point is not finite or not positive.")
+        left, singular, _ = torch.linalg.svd(
+            torch.linalg.solve_triangular(factor, image.T, upper=False).T, full_matrices=False
+        )
+        values = (singular**2 - shift).clamp_min(0)
+        rest = max(0.0, trace - float(values.sum())) / max(1, d - rank)
+        return cls(left.T.to(w).contiguous(), values.to(w), rest)
+
+    def product(self, v: Tensor) -> Tensor:
+        """Multiply the sketched curvature with a vector of shape (d,)."""
+        part = self.vectors @ v
+        return self.rest * v + self.vectors.T @ ((self.values - self.rest) * part)
+
+    def to(self, device: torch.device) -> CurvatureSketch:
+        """Return the sketch on another device."""
+        return CurvatureSketch(self.vectors.to(device), self.values.to(device), self.rest)
+
+
+@dataclass
+class _Expansion:
+    """A risk around one point."""
+
+    value: float
+    gradient: Tensor
+    parts: Sequence[tuple[float, object]]
+
+    def hessian(self, v: Tensor) -> Tensor:
+        total = torch.zeros_like(v)
+        for share, part in self.parts:
+            total += share * (part.product(v) if isinstance(part, CurvatureSketch) else part.hessian(v))  # type: ignore[attr-defined]
+        return total
+
+
+class QuadraticRisk:
+    """The risk over rows that were not kept: a quadratic around the point where its gradient is known.
+
+    Parameters
+    ----------
+    center : Tensor of shape (d,)
+        The point.
+
+    gradient : Tensor of shape (d,)
+        Gradient of the risk there. The value there is taken as zero: only differences are ever used.
+
+    sketch : CurvatureSketch
+        Its curvature.
+
+    mass : float
+        Sum of the weights of the rows it stands for.
+    """
+
+    #: Evaluating it visits no rows.
+    n_rows = 0
+
+    def __init__(self, center: Tensor, gradient: Tensor, sketch: CurvatureSketch, mass: float) -> None:
+        self.center = center
+        self.center_gradient = gradient
+        self.sketch = sketch
+        self.mass = mass
+
+    def sample(self, size: int, rng: np.random.Generator) -> NDArray[np.int64]:
+        """There are no rows to draw."""
+        return np.empty(0, dtype=np.int64)
+
+    def value(self, w: Tensor, rows: NDArray[np.int64] | None = None) -> float:
+        """Evaluate at w."""
+        s = w - self.center
+        return float(self.center_gradient @ s + 0.5 * (s @ self.sketch.product(s)))
+
+    def gradient(self, w: Tensor, rows: NDArray[np.int64] | None = None) -> Tensor:
+        """Differentiate at w."""
+        return self.center_gradient + self.sketch.product(w - self.center)
+
+    def linearise(self, w: Tensor, rows: NDArray[np.int64] | None = None) -> _Expansion:
+        """Expand around w."""
+        return _Expansion(self.value(w), self.gradient(w), [(1.0, self.sketch)])
+
+
+class CombinedRisk:
+    r"""A mean over rows, written as :math:`(M_0 F_0 + \sum_k \pm M_k F_k) / M` of risks over parts of them.
+
+    Parameters
+    ----------
+    base : EmpiricalRisk or QuadraticRisk
+        The large part, F₀. Row numbers given to the methods are its own.
+
+    added, removed : sequence of EmpiricalRisk
+        Small parts that count in addition, or not any more. They are always evaluated whole.
+    """
+
+    def __init__(
+        self,
+        base: EmpiricalRisk | QuadraticRisk,
+        *,
+        added: Sequence[EmpiricalRisk] = (),
+        removed: Sequence[EmpiricalRisk] = (),
+    ) -> None:
+        self.base = base
+        masses = [base.mass, *(part.mass for part in added), *(-part.mass for part in removed)]
+        self.mass = float(sum(masses))
+        if not self.mass > 0:
+            raise ValueError("The rows to be forgotten weigh as much as all the rows the estimator was trained on.")
+        self._shares = [mass / self.mass for mass in masses]
+        self._parts = [*added, *removed]
+        self.n_rows = base.n_rows
+
+    def sample(self, size: int, rng: np.random.Generator) -> NDArray[np.int64]:
+        """Draw row numbers of the base uniformly without replacement."""
+        return self.base.sample(size, rng)
+
+    def value(self, w: Tensor, rows: NDArray[np.int64] | None = None) -> float:
+        """Evaluate at w."""
+        values = [self.base.value(w, rows), *(part.value(w) for part in self._parts)]
+        return float(sum(share * value for share, value in zip(self._shares, values, strict=True)))
+
+    def gradient(self, w: Tensor, rows: NDArray[np.int64] | None = None) -> Tensor:
+        """Differentiate at w."""
+        total = self._shares[0] * self.base.gradient(w, rows)
+        for share, part in zip(self._shares[1:], self._parts, strict=True):
+            total += share * part.gradient(w)
+        return total
+
+    def linearise(self, w: Tensor, rows: NDArray[np.int64] | None = None) -> _Expansion:
+        """Expand around w."""
+        expansions = [self.base.linearise(w, rows), *(part.linearise(w) for part in self._parts)]
+        parts = list(zip(self._shares, expansions, strict=True))
+        gradient = torch.stack([share * part.gradient for share, part in parts]).sum(0)
+        return _Expansion(float(sum(share * part.value for share, part in parts)), gradient, parts)

@@ -1,0 +1,194 @@
+"""What every unlearning algorithm is given and what it hands back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
+from skorch import NeuralNet
+from torch import Tensor
+
+__all__ = ["Linearised", "Risk", "Unlearner", "UnlearningProblem", "UnlearningResult"]
+
+
+class Linearised(Protocol):
+    """A risk around one point: value, gradient and curvature products."""
+
+    value: float
+    gradient: Tensor
+
+    def hessian(self, v: Tensor) -> Tensor:
+        """Multiply the Hessian with v, both of shape (d,)."""
+
+
+class Risk(Protocol):
+    """A mean loss over rows plus the weight-decay penalty, as a function of the flat parameters.
+
+    :class:`~sk_unlearn.objective.EmpiricalRisk` is one over stored rows;
+    :class:`~sk_unlearn.surrogate.DifferenceRisk` one where rows are missing.
+    """
+
+    @property
+    def n_rows(self) -> int:
+        """Number of rows in the mean."""
+
+    @property
+    def mass(self) -> float:
+        """Sum of the weights of those rows."""
+
+    def sample(self, size: int, rng: np.random.Generator) -> NDArray[np.int64]:
+        """Draw row numbers uniformly without replacement."""
+
+    def value(self, w: Tensor, rows: NDArray[np.int64] | None = None) -> float:
+        """Evaluate at w over the given rows, all by default."""
+
+    def gradient(self, w: Tensor, rows: NDArray[np.int64] | None = None) -> Tensor:
+        """Differentiate at w over the given rows, all by default."""
+
+    def linearise(self, w: Tensor, rows: NDArray[np.int64] | None = None) -> Linearised:
+        """Differentiate at w and keep what further products need."""
+
+
+@dataclass(frozen=True)
+class UnlearningProblem:
+    """One deletion (or rectification), as an algorithm sees it.
+
+    Attributes
+    ----------
+    parameters : Tensor of shape (d,)
+        The fitted parameters w₀ that know the erased rows.
+
+    retained : Risk
+        The empirical risk F over the rows that count *after* the change. A rectified row is among them with its new
+        content.
+
+    erased : EmpiricalRisk
+        The risk over the rows that leave, with their old content.
+
+    gradient : Tensor of shape (d,)
+        ∇F(w₀). It comes from the changed rows alone, so that it costs nothing that grows with the training set.
+
+    residual : Tensor of shape (d,)
+        The gradient r that training left at its end, ∇F_D(w₀) over all rows D: a fitted network is not stationary.
+
+    rng : numpy.random.Generator
+        The source of all randomness.
+
+    net : skorch.NeuralNet
+        The fitted net, to read settings from; not to be changed.
+
+    retrain : callable
+        Trains a fresh net on the rows that count after the change, as ``fit`` did, and returns it. With ``warm=True``
+        and a number of ``epochs`` it continues from w₀ instead. Works on copies.
+
+    report_step : callable
+        Takes one record a step, for progress display.
+    """
+
+    parameters: Tensor
+    retained: Risk
+    erased: Risk
+    gradient: Tensor
+    residual: Tensor
+    rng: np.random.Generator
+    net: NeuralNet
+    retrain: Callable[..., NeuralNet]
+    report_step: Callable[[Mapping[str, Any]], None] = field(default=lambda record: None)
+
+
+@dataclass(frozen=True)
+class UnlearningResult:
+    """What an algorithm hands back; the estimator decides whether to commit it.
+
+    Attributes
+    ----------
+    parameters : Tensor of shape (d,)
+        The parameters after the change.
+
+    trace : list of dict
+        One record a step.
+
+    converged : bool
+        Whether the algorithm met its own criterion.
+
+    stop_reason : str
+        Why it ended, in words.
+
+    diagnostics : dict
+        What is known about the step before and after: gradient norms, curvature, memory, solver.
+
+    gradient : Tensor of shape (d,) or None
+        An estimate of ∇F at the new parameters, when the algorithm has one.
+
+    holds_residual : bool
+        True when the new point solves ∇F(w) = r for the residual r of training: r then stays the target of later
+        requests. Otherwise later requests start from the gradient at the new point.
+
+    net : skorch.NeuralNet or None
+        A net trained anew, from which buffers and frozen parameters are taken too.
+    """
+
+    parameters: Tensor
+    trace: list[dict[str, Any]]
+    converged: bool
+    stop_reason: str
+    diagnostics: dict[str, Any] = field(default_factory=dict)
+    gradient: Tensor | None = None
+    holds_residual: bool = False
+    net: NeuralNet | None = None
+
+
+class Unlearner(BaseEstimator):
+    """Base class of all unlearning algorithms.
+
+    A subclass stores its settings in ``__init__`` (so that it clones and nests like any scikit-learn estimator),
+    declares them in ``_parameter_constraints`` and implements :meth:`unlearn`.
+    """
+
+    _parameter_constraints: dict[str, Any] = {}  # noqa: RUF012  scikit-learn's convention
+    #: Whether the algorithm reads retained rows, and so needs ``keep_training_set=True``.
+    needs_rows = False
+    #: Whether it finds the optimum over the retained rows when the risk is a quadratic that was trained to its optimum.
+    #: :mod:`sk_unlearn.utils.estimator_checks` holds whoever claims it to it.
+    exact_on_quadratics = False
+
+    def unlearn(self, problem: UnlearningProblem) -> UnlearningResult:
+        """Solve one problem.
+
+        Parameters
+        ----------
+        problem : UnlearningProblem
+            What is to be undone. Nothing in it may be changed.
+
+        Returns
+        -------
+        result : UnlearningResult
+            The new parameters and how they came about.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must implement unlearn(problem).")
+
+
+def numpy_seed(rng: np.random.Generator) -> int:
+    """Draw a seed that torch takes."""
+    return int(rng.integers(2**31 - 1))
+
+
+def torch_generator(rng: np.random.Generator, device: torch.device) -> torch.Generator:
+    """Derive a generator on the given device."""
+    return torch.Generator(device=device).manual_seed(numpy_seed(rng))
+
+
+@contextmanager
+def seeded_torch(rng: np.random.Generator | int) -> Iterator[None]:
+    """Seed torch's global generators inside the context and put them back as they were."""
+    seed = rng if isinstance(rng, int) else numpy_seed(rng)
+    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        yield
