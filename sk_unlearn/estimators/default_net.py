@@ -152,6 +152,8 @@ def default_net(
     if not classifier:
         shift, scale = _coarse_standardisation(y.reshape(len(y), -1), sample_weight)
         parameters |= {"module__output_shift": shift, "module__output_scale": scale}
+        # The squared loss is in squared units of the target, and the penalty must keep its share of it.
+        parameters["optimizer__weight_decay"] = 1e-2 * float(np.mean(np.square(scale)))
     parameters["module__dtype"] = torch.float32 if X.dtype == np.float32 else torch.float64
     return wrap_module(MLP, X, sample_weight, classifier=classifier).set_params(**parameters)
 

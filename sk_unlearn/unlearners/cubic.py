@@ -163,7 +163,7 @@ class _CubicUnlearner(Unlearner):
                         break
                     # Not even the first step: the model was trusted too far.
                     state.L = _OVERSHOT * state.trace[-1]["L"]
-                    local, norm = problem.retained.linearise(state.w, rows), first_norm
+                    local, norm = problem.retained.linearise(state.w, rows), float(gradient.norm())
                 elif norm <= self.tol * first_norm:
                     converged, reason = True, f"gradient fell to {norm / first_norm:.2g} of its first norm"
                     stale = False
@@ -241,6 +241,9 @@ class _CubicUnlearner(Unlearner):
                 taken = True
                 break
             if predicted <= resolution:
+                # Too small to be measured, so small that the model is right; the gradient after it is still checked.
+                taken = step.norm > 0
+                state.L *= _SHRINK
                 break
             ratio = actual / predicted
             # Not `ratio <= poor`: a value that is not a number must count as a failure too.

@@ -1,0 +1,1 @@
+"""Runnable tables: ``python -m benchmarks.NAME``."""

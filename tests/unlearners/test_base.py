@@ -1,0 +1,70 @@
+"""The base class of all unlearners, and the seeds they are given."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.utils._param_validation import InvalidParameterError
+
+from sk_unlearn.unlearners import CuReNU, FineTune, Retrain, StoCuReNU, Unlearner
+from sk_unlearn.unlearners.base import numpy_seed, seeded_torch, torch_generator
+
+
+class Bare(Unlearner):
+    def __init__(self, strength=1):
+        self.strength = strength
+
+
+def test_a_subclass_must_implement_unlearn():
+    with pytest.raises(NotImplementedError, match="Bare must implement unlearn"):
+        Bare().unlearn(None)
+
+
+def test_a_subclass_clones_and_has_parameters():
+    assert clone(Bare(strength=3)).get_params() == {"strength": 3}
+    assert not Bare.needs_rows
+    assert not Bare.exact_on_quadratics
+
+
+def test_what_the_packages_own_claim():
+    assert CuReNU().exact_on_quadratics
+    assert StoCuReNU().exact_on_quadratics
+    assert not CuReNU(L=5.0).exact_on_quadratics
+    assert not StoCuReNU(solver="gradient_descent").exact_on_quadratics
+    assert Retrain().exact_on_quadratics
+    assert not FineTune().exact_on_quadratics
+    assert (Retrain.needs_rows, FineTune.needs_rows, CuReNU.needs_rows) == (True, True, False)
+
+
+@pytest.mark.parametrize("seed", [3, np.random.default_rng(3)])
+def test_seeded_torch_seeds_and_restores(seed):
+    state = torch.get_rng_state()
+    with seeded_torch(seed):
+        first = torch.rand(3)
+    assert torch.equal(state, torch.get_rng_state())
+    with seeded_torch(3 if isinstance(seed, int) else np.random.default_rng(3)):
+        assert torch.equal(first, torch.rand(3))
+
+
+def test_seeded_torch_restores_after_an_error():
+    state = torch.get_rng_state()
+    with pytest.raises(RuntimeError, match="own"), seeded_torch(1):  # noqa: PT012
+        torch.rand(3)
+        raise RuntimeError("own")
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_generators_come_from_the_one_given():
+    one, two = (torch_generator(np.random.default_rng(4), torch.device("cpu")) for _ in range(2))
+    assert torch.equal(torch.rand(2, generator=one), torch.rand(2, generator=two))
+    rng = np.random.default_rng(4)
+    assert numpy_seed(rng) != numpy_seed(rng)
+
+
+@pytest.mark.parametrize(
+    ("unlearner", "name"),
+    [(FineTune(n_epochs=0), "n_epochs"), (FineTune(learning_rate=0.0), "learning_rate"), (FineTune("one"), "n_epochs")],
+)
+def test_constraints(unlearner, name):
+    with pytest.raises(InvalidParameterError, match=name):
+        unlearner.unlearn(None)

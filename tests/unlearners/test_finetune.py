@@ -1,0 +1,92 @@
+"""FineTune trains on from where the fit ended."""
+
+import numpy as np
+import pytest
+import torch
+from skorch import NeuralNetRegressor
+from skorch.callbacks import EarlyStopping
+from torch import nn
+
+from sk_unlearn import UnlearnableRegressor
+from sk_unlearn.objective import flat_parameters
+from sk_unlearn.unlearners import FineTune
+
+rng = np.random.default_rng(13)
+X = rng.normal(size=(40, 3))
+y = X @ [1.0, -1.0, 0.5] + 0.1 * rng.normal(size=40)
+y[:5] += 10
+
+
+def regressor(unlearner, **settings):
+    net = NeuralNetRegressor(
+        nn.Linear(3, 1, dtype=torch.float64),
+        **({"max_epochs": 60, "batch_size": -1, "lr": 0.3, "train_split": None, "verbose": 0} | settings),
+    )
+    return UnlearnableRegressor(net, unlearner, random_state=0)
+
+
+def parameters(est):
+    return flat_parameters(est.net_).numpy()
+
+
+def gradient(X, y, w):
+    A = np.column_stack([X, np.ones(len(X))])
+    return 2 * A.T @ (A @ w - y) / len(X)
+
+
+def test_one_full_batch_epoch_is_one_gradient_step():
+    est = regressor(FineTune()).fit(X, y)
+    start = parameters(est)
+    est.forget(X[:5])
+    np.testing.assert_allclose(parameters(est), start - 0.3 * gradient(X[5:], y[5:], start), rtol=1e-10)
+
+
+def test_rate_is_annealed_along_a_cosine():
+    est = regressor(FineTune(n_epochs=4, learning_rate=0.2)).fit(X, y)
+    w = parameters(est)
+    for k in range(4):
+        w = w - 0.2 * (1 + np.cos(np.pi * k / 4)) / 2 * gradient(X[5:], y[5:], w)
+    est.forget(X[:5])
+    np.testing.assert_allclose(parameters(est), w, rtol=1e-10)
+
+
+def test_long_enough_it_arrives():
+    est = regressor(FineTune(n_epochs=60)).fit(X, y).forget(X[:5])
+    A = np.column_stack([X[5:], np.ones(35)])
+    np.testing.assert_allclose(parameters(est), np.linalg.lstsq(A, y[5:], rcond=None)[0], atol=1e-4)
+
+
+@pytest.mark.parametrize("n_epochs", [1, 3])
+def test_report_and_trace(n_epochs):
+    report = regressor(FineTune(n_epochs), batch_size=8).fit(X, y).forget(X[:5]).unlearning_report_
+    assert report.n_steps == len(report.trace) == n_epochs
+    assert {"step", "train_loss", "seconds"} <= report.trace[0].keys()
+    assert report.converged
+
+
+def test_callbacks_and_split_of_the_net_are_left_out():
+    # A callback that looks at validation rows would have none; and would end the run early.
+    settings = {"callbacks": [("stop", EarlyStopping(patience=1))], "train_split": None}
+    settings |= {"callbacks__stop__monitor": "train_loss", "callbacks__stop__threshold": 1e9}
+    est = regressor(FineTune(n_epochs=5), **settings).fit(X, y).forget(X[:5])
+    assert est.unlearning_report_.n_steps == 5
+
+
+def test_optimiser_starts_afresh_and_the_net_keeps_its_own():
+    est = regressor(FineTune(), optimizer=torch.optim.Adam, lr=0.01).fit(X, y)
+    rate = est.net_.optimizer_.param_groups[0]["lr"]
+    n_epochs = len(est.net_.history)
+    est.forget(X[:5])
+    assert est.net_.lr == 0.01
+    assert est.net_.optimizer_.param_groups[0]["lr"] == rate
+    assert len(est.net_.history) == n_epochs
+
+
+def test_weights_count():
+    weight = np.arange(1.0, 41)
+    est = regressor(FineTune()).fit(X, y, sample_weight=weight)
+    start = parameters(est)
+    est.forget(X[:5])
+    A, w = np.column_stack([X[5:], np.ones(35)]), weight[5:]
+    step = 2 * A.T @ (w * (A @ start - y[5:])) / w.sum()
+    np.testing.assert_allclose(parameters(est), start - 0.3 * step, rtol=1e-10)
