@@ -72,7 +72,8 @@ class CurvatureSketch:
         core = (core + core.T) / 2
         # Uniformly random orthonormal vectors: E tr(core) = (rank / d) tr(H).
         trace = float(core.trace()) * d / rank
-        shift = torch.finfo(w.dtype).eps * float(image.norm())
+        # Of no curvature at all, any shift will do that cannot be seen.
+        shift = torch.finfo(w.dtype).eps * float(image.norm()) or 1e-100
         image += shift * test.double()
         factor, defect = torch.linalg.cholesky_ex(core + shift * torch.eye(rank, dtype=core.dtype, device=core.device))
         if int(defect):
@@ -88,6 +89,34 @@ class CurvatureSketch:
         """Multiply the sketched curvature with a vector of shape (d,)."""
         part = self.vectors @ v
         return self.rest * v + self.vectors.T @ ((self.values - self.rest) * part)
+
+    def updated(
+        self, mass: float, w: Tensor, *, added: Sequence[EmpiricalRisk] = (), removed: Sequence[EmpiricalRisk] = ()
+    ) -> CurvatureSketch:
+        """Return the sketch after rows have come or gone: exact in the directions it knows, blind to others as before.
+
+        Parameters
+        ----------
+        mass : float
+            Sum of the weights of the rows that the sketch is of.
+
+        w : Tensor of shape (d,)
+            Where the curvature of the changed rows is taken.
+
+        added, removed : sequence of EmpiricalRisk
+            The rows, which cost ``rank`` products.
+        """
+        parts = [(part.mass, part) for part in added] + [(-part.mass, part) for part in removed]
+        after = mass + sum(change for change, _ in parts)
+        vectors = self.vectors.to(w)
+        core = (mass / after) * torch.diag(self.values.to(w)).double()
+        for change, part in parts:
+            local = part.linearise(w)
+            images = torch.stack([local.ggn(u) for u in vectors], 1)
+            core += (change / after) * (vectors @ images).double()
+        values, rotation = torch.linalg.eigh((core + core.T) / 2)
+        # What is left of a positive matrix is positive; the sketch of it may err by more than is left.
+        return CurvatureSketch((rotation.T.to(w) @ vectors), values.clamp_min(0).to(w), self.rest)
 
     def to(self, device: torch.device) -> CurvatureSketch:
         """Return the sketch on another device."""

@@ -34,7 +34,7 @@ __all__ = [
     "uninterrupted",
 ]
 
-_BATCH_NORM_ROWS = 4096
+_BATCH_NORM_ROWS = 2048
 
 
 @dataclass(frozen=True)
@@ -230,26 +230,29 @@ class Commit:
 
         assign : callable
             Stores the final anchor and the report in the estimator.
+
+        Notes
+        -----
+        The caller runs it in :func:`uninterrupted`, together with undoing ``assign`` should it fail.
         """
-        with uninterrupted():
-            backup = {name: value.detach().clone() for name, value in self.net.module_.state_dict().items()}
-            optimisers = [getattr(self.net, name + "_") for name in self.net._optimizers]
-            states = [optimiser.state for optimiser in optimisers]
-            try:
-                if self.result is not None:
-                    anchor = self._load(self.result, anchor, rng)
-                for optimiser in optimisers:
-                    optimiser.state = type(optimiser.state)(dict)
-                assign(anchor)
-                self._change_rows()
-            except BaseException:
-                self.net.module_.load_state_dict(backup)
-                for optimiser, state in zip(optimisers, states, strict=True):
-                    optimiser.state = state
-                raise
-            # From here on nothing can fail. The last batch's gradients may be those of an erased row.
-            for parameter in self.net.module_.parameters():
-                parameter.grad = None
+        backup = {name: value.detach().clone() for name, value in self.net.module_.state_dict().items()}
+        optimisers = [getattr(self.net, name + "_") for name in self.net._optimizers]
+        states = [optimiser.state for optimiser in optimisers]
+        try:
+            if self.result is not None:
+                anchor = self._load(self.result, anchor, rng)
+            for optimiser in optimisers:
+                optimiser.state = type(optimiser.state)(dict)
+            assign(anchor)
+            self._change_rows()
+        except BaseException:
+            self.net.module_.load_state_dict(backup)
+            for optimiser, state in zip(optimisers, states, strict=True):
+                optimiser.state = state
+            raise
+        # From here on nothing can fail. The last batch's gradients may be those of an erased row.
+        for parameter in self.net.module_.parameters():
+            parameter.grad = None
 
     def _load(self, result: UnlearningResult, anchor: Anchor | None, rng: np.random.Generator) -> Anchor | None:
         module = self.net.module_

@@ -50,10 +50,12 @@ def build_net(
     elif isinstance(estimator, type) and issubclass(estimator, nn.Module):
         net = wrap_module(estimator, X, sample_weight, classifier=classifier)
     elif isinstance(estimator, NeuralNet):
-        if classifier == _is_regressor(estimator):
+        kind, wanted = _kind(estimator), "classifier" if classifier else "regressor"
+        if kind != wanted:
             raise TypeError(
-                f"estimator={type(estimator).__name__} is for {'regression' if classifier else 'classification'}; "
-                f"use {'UnlearnableRegressor' if classifier else 'UnlearnableClassifier'} for it."
+                f"estimator={type(estimator).__name__} must be a {wanted}, such as "
+                f"{'NeuralNetClassifier' if classifier else 'NeuralNetRegressor'}; it is "
+                + (f"a {kind}, for Unlearnable{kind.capitalize()}." if kind else "neither classifier nor regressor.")
             )
         net = clone(estimator)
     else:
@@ -68,8 +70,10 @@ def build_net(
     return net
 
 
-def _is_regressor(net: NeuralNet) -> bool:
-    return getattr(net, "_estimator_type", None) == "regressor" or net.__sklearn_tags__().estimator_type == "regressor"
+def _kind(net: NeuralNet) -> str | None:
+    # skorch's nets told by an attribute before scikit-learn had tags.
+    kind: str | None = getattr(net, "_estimator_type", None) or net.__sklearn_tags__().estimator_type
+    return kind
 
 
 def _fill_in_shapes(net: NeuralNet, **shapes: int) -> None:
@@ -90,8 +94,8 @@ def feature_dtype(net: NeuralNet, X: NDArray[Any]) -> np.dtype[Any]:
 
 
 def cast_features(X: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Return X as the net takes it, copying only where it must."""
-    return np.ascontiguousarray(X, dtype=dtype)
+    """Return X as the net takes it, copying only where it must; torch takes no read-only memory."""
+    return np.require(X, dtype, ["C_CONTIGUOUS", "WRITEABLE"])
 
 
 def cast_targets(net: NeuralNet, X: NDArray[Any], y: NDArray[Any], *, classifier: bool) -> NDArray[Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ from sk_unlearn.estimators._deletion import (
     retained_risk,
     rows_after,
     stored_risk,
+    uninterrupted,
 )
 from sk_unlearn.estimators._nets import build_net, cast_features, cast_targets, feature_dtype
 from sk_unlearn.estimators._progress import print_step
@@ -286,11 +287,13 @@ class BaseUnlearnable(CallbackSupportMixin, BaseEstimator):
 
     def _updated_anchor(self, old: Anchor, new: TrainingSet) -> Anchor:
         """Return the anchor after training on rows that are not kept, beside rows that were not kept."""
-        risk = stored_risk(self.net_, new)
+        risk, w = stored_risk(self.net_, new), flat_parameters(self.net_)
         mass = old.mass + risk.mass
-        gradient = risk.gradient(flat_parameters(self.net_)).cpu()
+        gradient = risk.gradient(w).cpu()
         residual = (old.mass * old.gradient + risk.mass * gradient) / mass
-        return Anchor(residual, residual.clone(), mass, old.n_rows + risk.n_rows, old.sketch)
+        assert old.sketch is not None
+        sketch = old.sketch.updated(old.mass, w, added=[risk]).to(torch.device("cpu"))
+        return Anchor(residual, residual.clone(), mass, old.n_rows + risk.n_rows, sketch)
 
     def _present_anchor(self) -> Anchor:
         """Return the anchor, taking it over the stored rows when it is not known."""
@@ -350,10 +353,7 @@ class BaseUnlearnable(CallbackSupportMixin, BaseEstimator):
         elif y_del is not None:
             raise ValueError("y_del narrows X_del, which is None; pass X_del too.")
         if sample_id is not None:
-            ids = np.atleast_1d(np.asarray(sample_id))
-            if not len(ids):
-                raise ValueError("sample_id is empty: name at least one identifier to forget.")
-            by_id = rows.locate_ids(ids)
+            by_id = rows.locate_ids(_listed(sample_id))
             positions = by_id if positions is None else np.intersect1d(positions, by_id)
         assert positions is not None
         if not len(positions):
@@ -508,13 +508,15 @@ class BaseUnlearnable(CallbackSupportMixin, BaseEstimator):
             )
 
         before = {k: self.__dict__.get(k) for k in ("_anchor", "unlearning_report_", "unlearning_history_")}
-        try:
-            commit.run(anchor, rng, assign)
-        except BaseException:
-            self.__dict__.update({k: v for k, v in before.items() if v is not None})
-            if before["unlearning_report_"] is None:
-                self.__dict__.pop("unlearning_report_", None)
-            raise
+        # A Ctrl-C that is held back is raised after everything in here: it must not look like a failure of it.
+        with uninterrupted():
+            try:
+                commit.run(anchor, rng, assign)
+            except BaseException:
+                self.__dict__.update({k: v for k, v in before.items() if v is not None})
+                if before["unlearning_report_"] is None:
+                    self.__dict__.pop("unlearning_report_", None)
+                raise
         if rows is not None:
             rows.compact()
         return self
@@ -612,7 +614,10 @@ class BaseUnlearnable(CallbackSupportMixin, BaseEstimator):
             stored_mass = mass + foreign[0].mass
             shift = foreign[0].mass / stored_mass * (foreign[0].gradient(result.parameters) - gradient)
             gradient, residual, mass, n_rows = gradient + shift, residual + shift, stored_mass, n_rows + len(foreign)
-        return Anchor(residual.cpu(), gradient.cpu(), mass, n_rows, anchor.sketch)
+        sketch = anchor.sketch
+        if sketch is not None:
+            sketch = sketch.updated(anchor.mass, result.parameters, removed=foreign).to(torch.device("cpu"))
+        return Anchor(residual.cpu(), gradient.cpu(), mass, n_rows, sketch)
 
     def _retrain(
         self,
@@ -721,6 +726,15 @@ class _EpochMessenger(Callback):
 
 def _silent(record: Mapping[str, Any]) -> None:
     """Print nothing."""
+
+
+def _listed(sample_id: Any) -> list[Any]:
+    """Return identifiers as a list that leaves each of them as it is; a single one may come alone."""
+    alone = isinstance(sample_id, str | bytes) or not isinstance(sample_id, Iterable) or np.ndim(sample_id) == 0  # type: ignore[arg-type]
+    ids = [sample_id] if alone else list(sample_id)
+    if not ids:
+        raise ValueError("sample_id is empty: name at least one identifier to forget.")
+    return ids
 
 
 def _check_no_conflict(X: NDArray[Any], y: NDArray[Any] | None, new: NDArray[Any], name: str) -> None:

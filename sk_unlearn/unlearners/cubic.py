@@ -454,7 +454,7 @@ class StoCuReNU(_CubicUnlearner):
         Weight of the cubic term; see :class:`CuReNU`.
 
     n_gradient_rows : "auto" or int, default="auto"
-        Retained rows drawn a step for gradient and value. ``"auto"`` takes all rows up to 4,096, else 2,048 of them.
+        Retained rows drawn a step for gradient and value. ``"auto"`` takes all rows up to 2,048, else 1,024 of them.
 
     n_curvature_rows : "auto" or int, default="auto"
         Retained rows drawn a step for the Hessian; ``"auto"`` uses the gradient's.
@@ -543,6 +543,6 @@ class StoCuReNU(_CubicUnlearner):
 
     def _sampling(self, problem: UnlearningProblem) -> _Sampling:
         n = problem.retained.n_rows
-        gradient = (n if n <= 4096 else 2048) if self.n_gradient_rows == "auto" else min(n, int(self.n_gradient_rows))
+        gradient = (n if n <= 2048 else 1024) if self.n_gradient_rows == "auto" else min(n, int(self.n_gradient_rows))
         curvature = gradient if self.n_curvature_rows == "auto" else min(n, int(self.n_curvature_rows))
         return _Sampling(gradient, curvature, self.variance_reduction)

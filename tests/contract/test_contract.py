@@ -1,0 +1,37 @@
+"""The contract suite on everything the package exports: a new unlearner is tested by being there."""
+
+import inspect
+
+import sk_unlearn
+import sk_unlearn.unlearners
+from sk_unlearn import UnlearnableClassifier, UnlearnableRegressor
+from sk_unlearn.estimators.base import BaseUnlearnable
+from sk_unlearn.unlearners import Unlearner
+from sk_unlearn.utils.estimator_checks import parametrize_with_checks
+
+
+def _exported(module, base):
+    found = [getattr(module, name) for name in module.__all__]
+    return [c for c in found if inspect.isclass(c) and issubclass(c, base) and c is not base]
+
+
+UNLEARNERS = _exported(sk_unlearn.unlearners, Unlearner)
+ESTIMATORS = _exported(sk_unlearn, BaseUnlearnable)
+
+
+def _subjects():
+    yield from ESTIMATORS
+    for unlearner in UNLEARNERS:
+        yield unlearner()
+        if unlearner.needs_rows:
+            yield from (kind(unlearner=unlearner(), keep_training_set=False) for kind in ESTIMATORS)
+
+
+@parametrize_with_checks(_subjects())
+def test_contract(estimator, check):
+    check(estimator)
+
+
+def test_what_is_exported_is_found():
+    assert {c.__name__ for c in UNLEARNERS} >= {"CuReNU", "StoCuReNU", "Retrain", "FineTune"}
+    assert set(ESTIMATORS) == {UnlearnableClassifier, UnlearnableRegressor}

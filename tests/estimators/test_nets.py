@@ -1,0 +1,391 @@
+"""Any net a user may bring: images with BatchNorm, look-ups with recurrence, probabilities, frozen or bare modules."""
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from sklearn.base import clone
+from skorch import NeuralNet, NeuralNetBinaryClassifier, NeuralNetClassifier, NeuralNetRegressor
+from torch import nn
+
+from sk_unlearn import UnlearnableClassifier, UnlearnableRegressor
+from sk_unlearn.estimators._batch_norm import batch_norm_layers, reestimate_batch_norm
+from sk_unlearn.objective import EmpiricalRisk, flat_parameters
+from sk_unlearn.unlearners import CuReNU, FineTune, Retrain, Unlearner, UnlearningResult
+
+SETTINGS = {"max_epochs": 4, "batch_size": 16, "lr": 0.1, "train_split": None, "verbose": 0}
+
+rng = np.random.default_rng(4)
+images = rng.normal(size=(48, 1, 6, 6)).astype(np.float32)
+shapes = (images[:, 0, :3].mean((1, 2)) > images[:, 0, 3:].mean((1, 2))).astype(int)
+table = rng.normal(size=(40, 3)).astype(np.float32)
+sides = (table[:, 0] > 0).astype(int)
+
+
+class Mlp(nn.Module):
+    def __init__(self, n_features_in, n_outputs, n_hidden=5):
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(n_features_in, n_hidden), nn.Tanh(), nn.Linear(n_hidden, n_outputs))
+
+    def forward(self, X):
+        return self.body(X)
+
+
+class Cnn(nn.Module):
+    def __init__(self, n_outputs):
+        super().__init__()
+        self.features = nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.Tanh(), nn.Flatten())
+        self.head = nn.Linear(48, n_outputs)
+
+    def forward(self, X):
+        return self.head(self.features(X))
+
+
+class Reader(nn.Module):
+    def __init__(self, n_outputs):
+        super().__init__()
+        self.words = nn.Embedding(10, 4)
+        self.memory = nn.LSTM(4, 5, batch_first=True)
+        self.head = nn.Linear(5, n_outputs)
+
+    def forward(self, X):
+        return self.head(self.memory(self.words(X))[0][:, -1])
+
+
+class SoftmaxMlp(Mlp):
+    def forward(self, X):
+        return super().forward(X).softmax(1)
+
+
+def classifier(module, unlearner=None, **settings):
+    net = NeuralNetClassifier(module, **({"criterion": nn.CrossEntropyLoss} | SETTINGS | settings))
+    return UnlearnableClassifier(net, unlearner, random_state=0)
+
+
+def parameters(est):
+    return flat_parameters(est.net_)
+
+
+def statistics(est):
+    return {k: v.clone() for k, v in est.net_.module_.state_dict().items() if "running" in k}
+
+
+# ----------------------------------------------------------------------------------------------------------- BatchNorm
+
+
+def test_images_with_batch_norm():
+    est = classifier(Cnn).fit(images, shapes)
+    assert est.n_features_in_ == 1
+    before = statistics(est)
+    est.forget(images[:4])
+    after = statistics(est)
+    assert all(not torch.equal(before[k], after[k]) for k in before)
+    assert est.unlearning_report_.notes == []
+    assert np.isfinite(est.predict_proba(images)).all()
+    with pytest.raises(ValueError, match="shape"):
+        est.forget(images[4:5, :, :5])
+
+
+def test_statistics_are_those_of_the_retained_rows():
+    est = classifier(Cnn).fit(images, shapes)
+    modes = [layer.training for layer in est.net_.module_.modules()]
+    est.forget(images[:4])
+    module = copy.deepcopy(est.net_.module_).eval()
+    with torch.no_grad():
+        inside = module.features[0](torch.from_numpy(images[4:]))
+    norm = module.features[1]
+    np.testing.assert_allclose(norm.running_mean, inside.mean((0, 2, 3)), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(norm.running_var, inside.var((0, 2, 3)), rtol=1e-4)
+    # All else is as before, for the next training.
+    assert norm.momentum == 0.1
+    assert [layer.training for layer in est.net_.module_.modules()] == modes
+
+
+@pytest.mark.parametrize("unlearner", [FineTune(), CuReNU()])
+def test_no_statistic_knows_the_erased_rows(unlearner):
+    # Fitted statistics that are absurd because of one row are not so afterwards.
+    data = images.copy()
+    data[0] += 1e3
+    est = classifier(Cnn, unlearner, lr=1e-4, batch_size=48).fit(data, shapes)
+    assert max(float(v.max()) for k, v in statistics(est).items() if "var" in k) > 1e3
+    est.forget(data[:1])
+    assert max(float(v.max()) for k, v in statistics(est).items() if "var" in k) < 1e2
+
+
+def test_a_sequence_with_batch_norm_is_stable():
+    est = classifier(Cnn).fit(images, shapes)
+    joint = copy.deepcopy(est).forget(images[:8])
+    for first in (0, 4):
+        est.forget(images[first : first + 4])
+        report = est.unlearning_report_
+        assert report.step_norm < 1.0
+        # What is to be undone comes from the rows alone, and not from the statistics having changed.
+        assert report.gradient_norm_before < 2 * (4 / 44) * report.erased_gradient_norm + 4 / 44 * report.residual_norm
+    assert np.abs(est.predict_proba(images) - joint.predict_proba(images)).max() < 0.1
+
+
+def test_new_statistics_are_nothing_to_undo():
+    est = classifier(Cnn, CuReNU()).fit(images, shapes)
+    residual = est._anchor.residual.clone()
+    est.forget(images[:4])
+    # What the next request starts from is the gradient that there is, under the new statistics, and its target has
+    # moved as far as that gradient has.
+    gradient = EmpiricalRisk(est.net_, est.training_set_.X, est.training_set_.y).gradient(parameters(est))
+    anchor = est._anchor
+    torch.testing.assert_close(anchor.gradient, gradient, rtol=1e-3, atol=1e-6)
+    assert (anchor.residual - residual).norm() > 1e-3 * residual.norm()
+    left = est.unlearning_report_.gradient_norm_after
+    assert float((anchor.gradient - anchor.residual).norm()) == pytest.approx(left, rel=1e-2, abs=1e-6)
+
+
+def test_unlearner_without_gradient_and_batch_norm():
+    class Nudge(Unlearner):
+        def unlearn(self, problem):
+            return UnlearningResult(problem.parameters + 1e-3, [], True, "nudged")
+
+    est = classifier(Cnn, Nudge()).fit(images, shapes).forget(images[:4])
+    est.set_params(unlearner=None).forget(images[4:8])
+    assert len(est.training_set_) == 40
+
+
+def test_correcting_every_row_keeps_the_statistics_sane():
+    est = classifier(Cnn).fit(images, shapes)
+    est.correct(images, X_new=images + 3)
+    module = copy.deepcopy(est.net_.module_).eval()
+    with torch.no_grad():
+        inside = module.features[0](torch.from_numpy(images + 3))
+    np.testing.assert_allclose(module.features[1].running_mean, inside.mean((0, 2, 3)), rtol=1e-3, atol=1e-5)
+
+
+def test_one_row_left_is_said():
+    module = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Tanh(), nn.Linear(4, 2))
+    est = classifier(module).fit(table[:6], sides[:6]).forget(table[:5])
+    assert "single row" in est.unlearning_report_.notes[0]
+    assert np.isfinite(est.predict_proba(table)).all()
+
+
+def test_without_rows_the_statistics_stay_and_it_is_said():
+    est = classifier(Cnn).set_params(keep_training_set=False).fit(images, shapes)
+    before = statistics(est)
+    est.partial_forget(images[:2], shapes[:2])
+    assert all(torch.equal(before[k], v) for k, v in statistics(est).items())
+    assert "keep_training_set=True" in est.unlearning_report_.notes[0]
+
+
+def test_layers_without_running_statistics_are_left_alone():
+    module = nn.Sequential(nn.BatchNorm1d(3, track_running_stats=False), nn.InstanceNorm1d(3), nn.Linear(3, 2))
+    assert batch_norm_layers(module) == []
+
+
+def test_reestimation_in_several_batches():
+    net = NeuralNetClassifier(nn.Sequential(nn.BatchNorm1d(3), nn.Linear(3, 2)), verbose=0).initialize()
+    data = rng.normal(size=(1000, 3)).astype(np.float32) * 3 + 1
+    reestimate_batch_norm(net, data)
+    norm = net.module_[0]
+    np.testing.assert_allclose(norm.running_mean, data.mean(0), rtol=1e-3)
+    np.testing.assert_allclose(norm.running_var, data.var(0), rtol=0.02)
+
+
+# ---------------------------------------------------------------------------------------------------- other structures
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.int32])
+def test_embedding_and_lstm(dtype):
+    words = rng.integers(10, size=(40, 6)).astype(dtype)
+    y = (words[:, -1] > 4).astype(int)
+    est = classifier(Reader).fit(words, y)
+    assert est.training_set_.X.dtype == np.int64
+    before = parameters(est)
+    est.forget(words[:3])
+    assert not torch.equal(before, parameters(est))
+    assert np.isfinite(est.predict_proba(words)).all()
+    est.correct(words[3:4], X_new=words[3:4, ::-1])
+
+
+def test_bare_embedding_without_rows():
+    words = rng.integers(10, size=(40, 6))
+    est = classifier(Reader).set_params(keep_training_set=False).fit(words, words[:, 0] > 4)
+    est.partial_forget(words[:2], words[:2, 0] > 4)
+
+
+def test_probabilities_and_nll():
+    est = classifier(SoftmaxMlp, criterion=nn.NLLLoss).fit(table, sides)
+    np.testing.assert_allclose(est.predict_proba(table).sum(1), 1, rtol=1e-5)
+    est.forget(table[:3])
+    assert est.unlearning_report_.parameters_moved
+
+
+@pytest.mark.parametrize("labels", [("a", "b"), (False, True), (3, 7)])
+def test_binary_net(labels):
+    y = np.array(labels)[sides]
+    est = UnlearnableClassifier(NeuralNetBinaryClassifier(Mlp, **(SETTINGS | {"max_epochs": 20})), random_state=0).fit(
+        table, y
+    )
+    assert est.net_.module_.body[-1].out_features == 1
+    assert est.predict_proba(table).shape == (40, 2)
+    est.forget(table[:3], y[:3])
+    assert est.score(table, y) > 0.7
+    assert est.unlearning_report_.parameters_moved
+
+
+def test_binary_net_needs_two_classes():
+    est = UnlearnableClassifier(NeuralNetBinaryClassifier(Mlp, **SETTINGS))
+    with pytest.raises(ValueError, match="separates 2 classes"):
+        est.fit(table, np.arange(40) % 3)
+
+
+# -------------------------------------------------------------------------------------------------------- bare modules
+
+
+@pytest.mark.parametrize("kind", ["class", "instance"])
+def test_bare_module_is_wrapped(kind):
+    module = Mlp if kind == "class" else Mlp(3, 2)
+    state = None if kind == "class" else copy.deepcopy(module.state_dict())
+    est = UnlearnableClassifier(module, random_state=0).fit(table, sides).forget(table[:2])
+    assert est.net_.module_ is not module
+    assert est.score(table, sides) > 0.9
+    if state is not None:
+        assert all(torch.equal(v, state[k]) for k, v in module.state_dict().items())
+        assert all(p.grad is None for p in module.parameters())
+        assert clone(est).estimator is not module
+    regressor = UnlearnableRegressor(Mlp if kind == "class" else Mlp(3, 1), random_state=0).fit(table, table[:, 0])
+    assert regressor.forget(table[:2]).predict(table).shape == (40,)
+
+
+def test_module_instance_starts_from_its_weights_every_time():
+    module = Mlp(3, 2)
+    one, two = (classifier(module).fit(table, sides) for _ in range(2))
+    assert torch.equal(parameters(one), parameters(two))
+    again = classifier(module, Retrain()).fit(table, sides).forget(table[:3])
+    assert torch.equal(parameters(again), parameters(classifier(module).fit(table[3:], sides[3:])))
+
+
+def test_given_net_is_never_touched():
+    net = NeuralNetClassifier(Mlp, criterion=nn.CrossEntropyLoss, **SETTINGS)
+    before = {k: v for k, v in net.get_params().items() if "callbacks" not in k}
+    est = UnlearnableClassifier(net, random_state=0).fit(table, sides).forget(table[:2])
+    assert not net.initialized_
+    assert est.estimator is net
+    assert {k: v for k, v in net.get_params().items() if "callbacks" not in k} == before
+
+
+def test_initialised_net_is_cloned():
+    net = NeuralNetClassifier(Mlp(3, 2), criterion=nn.CrossEntropyLoss, **SETTINGS).initialize()
+    before = flat_parameters(net)
+    UnlearnableClassifier(net, random_state=0).fit(table, sides).forget(table[:2])
+    assert torch.equal(flat_parameters(net), before)
+
+
+@pytest.mark.parametrize("given", [{}, {"module__n_hidden": 3}, {"module__n_outputs": 4}])
+def test_shapes_are_filled_in_where_unset(given):
+    est = classifier(Mlp, **given).fit(table, sides)
+    assert est.net_.module_.body[0].in_features == 3
+    assert est.net_.module_.body[0].out_features == given.get("module__n_hidden", 5)
+    assert est.net_.module_.body[-1].out_features == given.get("module__n_outputs", 2)
+    assert "module__n_features_in" not in est.estimator.get_params()
+
+
+def test_regression_outputs_are_filled_in():
+    est = UnlearnableRegressor(NeuralNetRegressor(Mlp, **SETTINGS)).fit(table, table[:, :2])
+    assert est.net_.module_.body[-1].out_features == 2
+
+
+@pytest.mark.parametrize(
+    ("kind", "net", "message"),
+    [
+        (UnlearnableClassifier, NeuralNetRegressor, "it is a regressor, for UnlearnableRegressor"),
+        (UnlearnableRegressor, NeuralNetClassifier, "it is a classifier, for UnlearnableClassifier"),
+        (UnlearnableClassifier, NeuralNet, "such as NeuralNetClassifier; it is neither"),
+        (UnlearnableRegressor, NeuralNet, "such as NeuralNetRegressor; it is neither"),
+    ],
+)
+def test_the_wrong_kind_of_net(kind, net, message):
+    with pytest.raises(TypeError, match=message):
+        kind(net(Mlp, criterion=nn.MSELoss)).fit(table, sides)
+
+
+def test_table_net_for_images_is_refused():
+    with pytest.raises(ValueError, match="estimator=None builds a network for tables"):
+        UnlearnableClassifier().fit(images, shapes)
+
+
+# ------------------------------------------------------------------------------------------- optimisers, frozen, tied
+
+
+def test_frozen_parameters_stay():
+    module = Mlp(3, 2)
+    module.body[0].requires_grad_(False)
+    frozen = module.body[0].weight.detach().clone()
+    est = classifier(module).fit(table, sides).forget(table[:3])
+    assert est.unlearning_report_.parameters_moved
+    assert torch.equal(est.net_.module_.body[0].weight, frozen)
+    assert len(parameters(est)) == 12
+
+
+def test_tied_parameters():
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a = nn.Linear(3, 3)
+            self.b = nn.Linear(3, 3)
+            self.b.weight = self.a.weight
+            self.head = nn.Linear(3, 2)
+
+        def forward(self, X):
+            return self.head(torch.tanh(self.b(torch.tanh(self.a(X)))))
+
+    est = classifier(Tied).fit(table, sides).forget(table[:3])
+    assert est.net_.module_.a.weight is est.net_.module_.b.weight
+    assert np.isfinite(est.predict_proba(table)).all()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"optimizer": torch.optim.AdamW, "optimizer__weight_decay": 0.1},
+        {"optimizer": torch.optim.Adam, "optimizer__weight_decay": 0.01},
+        {"optimizer": torch.optim.SGD, "optimizer__momentum": 0.9, "optimizer__weight_decay": 0.01},
+        {"optimizer": torch.optim.SGD, "optimizer__param_groups": [("body.0.*", {"weight_decay": 0.1})]},
+        {"optimizer": torch.optim.LBFGS, "optimizer__max_iter": 2, "batch_size": -1, "lr": 0.5, "max_epochs": 2},
+        {"criterion__weight": torch.tensor([1.0, 2.0])},
+        {"criterion__label_smoothing": 0.1},
+    ],
+    ids=["AdamW", "Adam", "momentum", "groups", "LBFGS", "class weights", "label smoothing"],
+)
+def test_optimisers_and_criteria(settings):
+    est = classifier(Mlp, **settings).fit(table, sides)
+    before = est.score(table, sides)
+    for rows in (slice(0, 3), slice(3, 6)):
+        est.forget(table[rows])
+        assert est.unlearning_report_.parameters_moved
+        assert est.unlearning_report_.step_norm < 5
+    assert est.score(table, sides) > before - 0.1
+
+
+def test_dropout_is_off_while_forgetting():
+    module = nn.Sequential(nn.Linear(3, 8), nn.Dropout(0.5), nn.Linear(8, 2))
+    est = classifier(module).fit(table, sides)
+    twin = copy.deepcopy(est)
+    torch.manual_seed(1)
+    est.forget(table[:3])
+    torch.manual_seed(2)
+    twin.forget(table[:3])
+    assert torch.equal(parameters(est), parameters(twin))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("module", [Cnn])
+def test_cnn_on_a_gpu(module):
+    est = classifier(module).set_params(device="cuda").fit(images, shapes)
+    est.forget(images[:4]).forget(images[4:8])
+    assert np.isfinite(est.predict_proba(images)).all()
+    assert pickle.loads(pickle.dumps(est)).predict(images).shape == (48,)
+
+
+@pytest.mark.gpu
+def test_lstm_on_a_gpu():
+    words = rng.integers(10, size=(40, 6))
+    est = classifier(Reader).set_params(device="cuda").fit(words, words[:, 0] > 4).forget(words[:3])
+    assert est.unlearning_report_.parameters_moved

@@ -1,0 +1,208 @@
+"""partial_forget: rows handed in, with and without a training set."""
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from skorch import NeuralNetClassifier, NeuralNetRegressor
+from torch import nn
+
+from sk_unlearn import UnlearnableClassifier, UnlearnableRegressor
+from sk_unlearn.objective import flat_parameters
+from sk_unlearn.unlearners import CuReNU, FineTune, Retrain, StoCuReNU
+
+rng = np.random.default_rng(8)
+X = rng.normal(size=(60, 3))
+y = X @ [1.0, -2.0, 0.5] + rng.normal(size=60)
+labels = (y > 0).astype(int)
+DECAY = 0.05
+
+
+def regressor(keep, unlearner=None):
+    net = NeuralNetRegressor(
+        nn.Linear(3, 1, dtype=torch.float64), max_epochs=80, batch_size=-1, lr=0.3, optimizer__weight_decay=DECAY,
+        train_split=None, verbose=0,
+    )  # fmt: skip
+    unlearner = CuReNU(tol=0.0) if unlearner is None else unlearner
+    return UnlearnableRegressor(net, unlearner, keep_training_set=keep, random_state=0)
+
+
+class Net(nn.Module):
+    def __init__(self, n_features_in, n_outputs):
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(n_features_in, 8), nn.Tanh(), nn.Linear(8, n_outputs))
+
+    def forward(self, X):
+        return self.body(X)
+
+
+def classifier(keep, unlearner=None, **settings):
+    net = NeuralNetClassifier(
+        Net, criterion=nn.CrossEntropyLoss,
+        **({"max_epochs": 10, "lr": 0.5, "batch_size": 16, "train_split": None, "verbose": 0} | settings),
+    )  # fmt: skip
+    return UnlearnableClassifier(net, unlearner, keep_training_set=keep, random_state=0)
+
+
+def parameters(est):
+    return flat_parameters(est.net_).numpy()
+
+
+def ridge(X, y, weight=None):
+    weight = np.ones(len(X)) if weight is None else weight
+    A = np.column_stack([X, np.ones(len(X))])
+    return np.linalg.solve((A.T * weight) @ A + 0.5 * DECAY * weight.sum() * np.eye(4), (A.T * weight) @ y)
+
+
+# -------------------------------------------------------------------------------------------------------- with a store
+
+
+def test_stored_rows_leave_the_store():
+    est, twin = classifier(True).fit(X, labels), classifier(True).fit(X, labels)
+    est.partial_forget(X[:3], labels[:3])
+    twin.forget(X[:3])
+    np.testing.assert_array_equal(parameters(est), parameters(twin))
+    assert len(est.training_set_) == 57
+    assert est.unlearning_report_.request == "partial_forget"
+    with pytest.raises(ValueError, match="X_del"):
+        est.forget(X[:1])
+
+
+def test_row_stored_with_another_label_is_not_the_row():
+    est = classifier(True).fit(X, labels).partial_forget(X[:1], 1 - labels[:1])
+    assert len(est.training_set_) == 60
+    assert est.unlearning_report_.n_trained_erased == 1
+
+
+def test_unknown_rows_do_not_come_back():
+    est = regressor(True).fit(X[:50], y[:50])
+    fitted = parameters(est)
+    est.partial_forget(X[50:], y[50:])
+    without = parameters(est)
+    assert np.linalg.norm(without - fitted) > 1e-2
+    # From then on the stored rows alone are the risk, and the gradient they have here is the target: a later request
+    # asks for what its own rows did, and takes the first one for nothing to be undone.
+    target = gradient(X[:50], y[:50], without)
+    est.forget(X[:1])
+    np.testing.assert_allclose(gradient(X[1:50], y[1:50], parameters(est)), target, atol=1e-5)
+    assert np.linalg.norm(parameters(est) - fitted) > 0.5 * np.linalg.norm(without - fitted)
+
+
+def gradient(X, y, w):
+    A = np.column_stack([X, np.ones(len(X))])
+    return 2 * A.T @ (A @ w - y) / len(X) + DECAY * w
+
+
+def test_known_and_unknown_together():
+    est = classifier(True).fit(X, labels)
+    est.partial_forget(np.concatenate([X[:3], X[:2] + 5]), np.concatenate([labels[:3], [0, 1]]))
+    report = est.unlearning_report_
+    assert (report.n_erased, report.n_trained_erased, report.n_retained) == (5, 5, 57)
+    est.forget(X[3:5])
+    assert report.step_norm < 5
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_refused(keep):
+    est = classifier(keep).fit(X, labels)
+    before = parameters(est)
+    for arguments, message in [
+        ((X[:0], labels[:0]), "X is empty"),
+        ((X[:2], labels[:1]), "y has 1 rows"),
+        ((X[:2, :1], labels[:2]), "features"),
+        ((X[:2], [5, 5]), "y holds labels"),
+        ((X, labels), "covers all 60 rows" if keep else "weigh as much as all"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            est.partial_forget(*arguments)
+    np.testing.assert_array_equal(parameters(est), before)
+    assert est.unlearning_history_ == []
+
+
+# ----------------------------------------------------------------------------------------------------- without a store
+
+
+@pytest.mark.parametrize("unlearner", [CuReNU(tol=0.0), StoCuReNU(tol=0.0)])
+def test_exact_on_a_quadratic_without_rows(unlearner):
+    est = regressor(False, unlearner).fit(X, y)
+    start, optimum = parameters(est), ridge(X[6:], y[6:])
+    est.partial_forget(X[:6], y[:6])
+    assert np.linalg.norm(parameters(est) - optimum) < 1e-3 * np.linalg.norm(start - optimum)
+    assert not hasattr(est, "training_set_")
+    report = est.unlearning_report_
+    assert (report.n_erased, report.n_trained_erased, report.n_retained) == (6, 6, 54)
+
+
+def test_weights_at_fit_count():
+    weight = np.ones(60)
+    weight[10:] = 2.0
+    est = regressor(False).fit(X, y, sample_weight=weight)
+    start, optimum = parameters(est), ridge(X[6:], y[6:], weight[6:])
+    est.partial_forget(X[:6], y[:6])
+    assert np.linalg.norm(parameters(est) - optimum) < 1e-3 * np.linalg.norm(start - optimum)
+
+
+def test_close_to_what_the_rows_would_have_given():
+    kept, not_kept = (classifier(keep, max_epochs=100).fit(X, labels) for keep in (True, False))
+    np.testing.assert_array_equal(parameters(kept), parameters(not_kept))
+    before = kept.predict_proba(X)[:, 1]
+    kept.forget(X[:3])
+    not_kept.partial_forget(X[:3], labels[:3])
+    moved = np.abs(kept.predict_proba(X)[:, 1] - before).mean()
+    assert np.abs(not_kept.predict_proba(X) - kept.predict_proba(X)).mean() < 0.5 * moved
+
+
+def test_sizes_do_not_depend_on_the_number_of_rows():
+    sizes = []
+    for n in (200, 2000):
+        data = rng.normal(size=(n, 3))
+        est = classifier(False, max_epochs=1, batch_size=-1).fit(data, data[:, 0] > 0)
+        sizes.append(len(pickle.dumps(est)))
+        est.partial_forget(data[:2], data[:2, 0] > 0)
+    assert abs(sizes[1] - sizes[0]) < 200
+
+
+def test_no_row_is_kept():
+    data = rng.normal(size=(50, 3)).astype(np.float32)
+    est = classifier(False).fit(data, data[:, 0] > 0, sample_id=[f"person-{i}" for i in range(50)])
+    content = pickle.dumps(est)
+    assert not any(row.tobytes() in content or row.astype(np.float64).tobytes() in content for row in data)
+    assert b"person-1" not in content
+
+
+def test_forget_names_the_cure():
+    est = classifier(False).fit(X, labels)
+    with pytest.raises(ValueError, match=r"keep_training_set=False.*partial_forget"):
+        est.forget(X[:1])
+
+
+@pytest.mark.parametrize("unlearner", [Retrain(), FineTune()])
+def test_unlearner_that_reads_rows_is_refused_with_the_cure(unlearner):
+    est = classifier(False, unlearner).fit(X, labels)
+    before = parameters(est)
+    with pytest.raises(ValueError, match="keep_training_set=True"):
+        est.partial_forget(X[:1], labels[:1])
+    np.testing.assert_array_equal(parameters(est), before)
+
+
+def test_partial_fit_without_rows():
+    est = regressor(False).fit(X[:30], y[:30])
+    est.partial_fit(X[30:], y[30:])
+    assert est._anchor.mass == 60
+    # The sketch has learnt of the new rows: for a quadratic it is the curvature over all of them.
+    v = torch.from_numpy(rng.normal(size=4))
+    A = np.column_stack([X, np.ones(60)])
+    H = 2 * A.T @ A / 60 + DECAY * np.eye(4)
+    np.testing.assert_allclose(est._anchor.sketch.product(v), H @ v.numpy(), rtol=1e-9)
+    est.partial_forget(X[28:32], y[28:32])
+    assert est.unlearning_report_.n_retained == 56
+
+
+def test_pickled_in_between():
+    est = classifier(False).fit(X, labels)
+    twin = pickle.loads(pickle.dumps(est))
+    est.partial_forget(X[:3], labels[:3]).partial_forget(X[3:5], labels[3:5])
+    twin = pickle.loads(pickle.dumps(twin.partial_forget(X[:3], labels[:3])))
+    twin.partial_forget(X[3:5], labels[3:5])
+    np.testing.assert_array_equal(parameters(est), parameters(twin))

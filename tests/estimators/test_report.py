@@ -1,0 +1,179 @@
+"""What a person sees: reports, representations, the table of steps, and scikit-learn's callbacks."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+from skorch import NeuralNetClassifier
+from skorch.callbacks import EarlyStopping
+from torch import nn
+
+from sk_unlearn import UnlearnableClassifier, UnlearnableRegressor, UnlearningReport
+from sk_unlearn.unlearners import CuReNU, FineTune, Retrain, StoCuReNU
+
+rng = np.random.default_rng(11)
+X = rng.normal(size=(40, 3))
+y = (X[:, 0] > 0).astype(int)
+
+
+def classifier(unlearner=None, **settings):
+    net = NeuralNetClassifier(
+        nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 2)), criterion=nn.CrossEntropyLoss,
+        **({"max_epochs": 3, "lr": 0.3, "batch_size": 16, "train_split": None, "verbose": 0} | settings),
+    )  # fmt: skip
+    return UnlearnableClassifier(net, unlearner, random_state=0)
+
+
+# -------------------------------------------------------------------------------------------------------------- report
+
+
+def test_numbers_of_the_report():
+    est = classifier().fit(X, y).forget(X[:4])
+    report = est.unlearning_report_
+    assert isinstance(report, UnlearningReport)
+    assert report.solver == "krylov"
+    assert report.n_steps == sum(record["taken"] for record in report.trace) >= 1
+    assert report.n_products > 0
+    assert report.step_norm > 0
+    assert 0 < report.gradient_norm_after < report.gradient_norm_before
+    assert report.erased_gradient_norm > 0
+    assert report.residual_norm > 0
+    assert report.curvature_min < report.curvature_max
+    assert report.predicted_decrease > 0
+    assert report.actual_decrease > 0
+    assert report.memory_forecast["dense"] > report.memory_forecast["gradient_descent"]
+    assert report.seconds > 0
+
+
+def test_report_of_a_method_without_diagnostics():
+    report = classifier(Retrain()).fit(X, y).forget(X[:4]).unlearning_report_
+    assert math.isnan(report.curvature_min)
+    assert report.method == "Retrain"
+    assert report.step_norm > 0
+
+
+def test_report_is_a_dictionary_that_json_takes_and_holds_no_row():
+    est = classifier().fit(X, y, sample_id=[f"person-{i}" for i in range(40)]).forget(sample_id=["person-3"])
+    text = json.dumps(est.unlearning_report_.to_dict())
+    assert "person" not in text
+    assert json.loads(text)["n_erased"] == 1
+
+
+def test_report_cannot_be_changed():
+    report = classifier().fit(X, y).forget(X[:1]).unlearning_report_
+    with pytest.raises(AttributeError):
+        report.n_erased = 0
+
+
+def test_representations():
+    est = classifier(callbacks=[("stop", EarlyStopping())], train_split=None)
+    assert "UnlearnableClassifier" in est._repr_html_()
+    est = classifier().fit(X, y)
+    assert "NeuralNetClassifier" in est._repr_html_()
+    report = est.forget(X[:2]).unlearning_report_
+    html = report._repr_html_()
+    assert html.startswith("<table>")
+    assert html.count("<tr>") == html.count("</tr>") > 10
+    assert "n_erased" in str(report)
+
+
+def test_notes_are_escaped_and_shown():
+    report = UnlearningReport("forget", "M", 1, 1, 1, True, True, "a < b", 0.1, notes=["x < y"])
+    assert "a &lt; b" in report._repr_html_()
+    assert "x &lt; y" in report._repr_html_()
+    assert "note: x < y" in str(report)
+
+
+# ------------------------------------------------------------------------------------------------------------- printing
+
+
+@pytest.mark.parametrize("unlearner", [CuReNU(max_steps=2), StoCuReNU(max_steps=2), FineTune(n_epochs=2)])
+def test_verbose_prints_a_line_a_step(capsys, unlearner):
+    est = classifier(unlearner).set_params(verbose=1).fit(X, y)
+    assert capsys.readouterr().out == ""
+    est.forget(X[:4])
+    header, rule, *lines = capsys.readouterr().out.splitlines()
+    assert header.split()[0] == "step"
+    assert set(rule) == {"-", " "}
+    assert len(lines) == len(est.unlearning_report_.trace)
+    assert [line.split()[0] for line in lines] == [str(i + 1) for i in range(len(lines))]
+    assert all(len(line.split()) == len(header.split()) for line in lines)
+
+
+def test_nothing_prints_by_default(capsys):
+    UnlearnableRegressor(random_state=0).fit(X[:20], X[:20, 0]).forget(X[:2]).correct(X[2:3], y_new=[1.0])
+    captured = capsys.readouterr()
+    assert captured.out == captured.err == ""
+
+
+def test_verbose_prints_epochs_of_a_net_built_here(capsys):
+    UnlearnableClassifier(nn.Linear(3, 2), verbose=1, random_state=0).fit(X, y)
+    assert "train_loss" in capsys.readouterr().out
+
+
+# ----------------------------------------------------------------------------------------------------------- callbacks
+
+
+class Recorder:
+    """Follows scikit-learn's protocol and writes down what it is told."""
+
+    def __init__(self, stop_after=None):
+        self.stop_after = stop_after
+        self.events = []
+
+    def setup(self, estimator, context):
+        self.events.append("setup")
+
+    def teardown(self, estimator, context):
+        self.events.append("teardown")
+
+    def on_fit_task_begin(self, estimator, context, *, X=None, y=None, metadata=None):
+        self.events.append(("begin", context.task_name))
+        self.metadata = metadata or getattr(self, "metadata", None)
+
+    def on_fit_task_end(self, estimator, context):
+        self.events.append(("end", context.task_name))
+        return self.stop_after is not None and self.events.count(("end", "epoch")) >= self.stop_after
+
+
+@pytest.fixture
+def callbacks():
+    return pytest.importorskip("sklearn.callback", reason="scikit-learn has callbacks since 1.9")
+
+
+def test_callbacks_see_the_epochs(callbacks):
+    recorder = Recorder()
+    est = classifier().set_callbacks(recorder).fit(X, y, sample_weight=np.arange(1, 41))
+    epoch = [("begin", "epoch"), ("end", "epoch")]
+    assert recorder.events == ["setup", ("begin", "fit"), *epoch * 3, ("end", "fit"), "teardown"]
+    assert recorder.metadata["sample_weight"].shape == (40,)
+    assert "scikit_learn" not in [name for name, _ in est.net_.callbacks_]
+    n_events = len(recorder.events)
+    est.forget(X[:3])
+    assert len(recorder.events) == n_events
+
+
+def test_callback_may_end_the_training(callbacks):
+    est = classifier(max_epochs=10).set_callbacks(Recorder(stop_after=2)).fit(X, y)
+    assert len(est.net_.history) == 2
+    est.forget(X[:3])
+
+
+def test_teardown_also_after_an_error(callbacks):
+    class Failing(Recorder):
+        def on_fit_task_end(self, estimator, context):
+            raise RuntimeError("own")
+
+    recorder = Failing()
+    est = classifier().set_callbacks(recorder)
+    with pytest.raises(RuntimeError, match="own"):
+        est.fit(X, y)
+    assert recorder.events == ["setup", ("begin", "fit"), ("begin", "epoch"), "teardown"]
+    assert not hasattr(est, "net_")
+
+
+def test_progress_bar(callbacks, capsys):
+    pytest.importorskip("rich")
+    classifier().set_callbacks(callbacks.ProgressBar()).fit(X, y)
+    assert "UnlearnableClassifier" in capsys.readouterr().out

@@ -1,0 +1,146 @@
+"""The documentation is complete, agrees with the signatures, and its code runs."""
+
+import dataclasses
+import importlib
+import inspect
+import re
+import sys
+import types
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = ["sk_unlearn", "sk_unlearn.unlearners", "sk_unlearn.metrics"]
+PAGES = ["README.md", "docs/index.rst", "docs/getting_started.rst", "docs/user_guide.rst"]
+
+
+# ---------------------------------------------------------------------------------------------------------- reference
+
+
+def listed_in_reference():
+    """Full names in the autosummary lists of docs/api.rst."""
+    names, module, in_list = set(), "", False
+    for line in (ROOT / "docs" / "api.rst").read_text(encoding="utf-8").splitlines():
+        if match := re.match(r"\.\. currentmodule:: (\S+)", line):
+            module = match[1]
+        elif line and not line.startswith(" "):
+            in_list = line.startswith(".. autosummary::")
+        elif in_list and (match := re.match(r" +(\w+)$", line)):
+            names.add(f"{module}.{match[1]}")
+    return names
+
+
+@pytest.mark.parametrize("package", [*PACKAGES, "sk_unlearn.solvers"])
+def test_every_public_name_is_in_the_reference(package):
+    public = {f"{package}.{name}" for name in importlib.import_module(package).__all__ if not name.startswith("_")}
+    assert public - listed_in_reference() == set()
+
+
+def test_the_reference_lists_only_what_exists():
+    for name in listed_in_reference():
+        module, _, attribute = name.rpartition(".")
+        assert hasattr(importlib.import_module(module), attribute), name
+
+
+# --------------------------------------------------------------------------------------------------------- docstrings
+
+
+def section(doc, title):
+    """Names in a section of a numpydoc docstring, or None where there is no such section."""
+    match = re.search(rf"^{title}\n-+\n(.*?)(?=^\S[^\n]*\n-+\n|\Z)", doc, re.MULTILINE | re.DOTALL)
+    if match is None:
+        return None
+    heads = re.findall(r"^(\w[\w, ]*?)(?: :.*)?$", match[1], re.MULTILINE)
+    return [name for head in heads for name in head.split(", ")]
+
+
+def own_methods(cls):
+    fields = cls.__dataclass_fields__ if dataclasses.is_dataclass(cls) else {}
+    for name in sorted(set(dir(cls)) - set(fields)):
+        method = inspect.getattr_static(cls, name)
+        function = getattr(method, "__func__", method)
+        if not name.startswith("_") and inspect.isfunction(function) and function.__module__.startswith("sk_unlearn"):
+            yield name, getattr(cls, name)
+
+
+def public_objects():
+    for package in PACKAGES:
+        module = importlib.import_module(package)
+        for name in module.__all__:
+            obj = getattr(module, name)
+            if not callable(obj):
+                continue
+            yield f"{package}.{name}", obj
+            if inspect.isclass(obj):
+                for method_name, method in own_methods(obj):
+                    yield f"{package}.{name}.{method_name}", method
+
+
+OBJECTS = dict(public_objects())
+
+
+def expected_parameters(obj):
+    if inspect.isclass(obj) and obj.__init__ is object.__init__:
+        return []
+    return [name for name in inspect.signature(obj).parameters if name != "self"]
+
+
+@pytest.mark.parametrize("name", OBJECTS)
+def test_docstring_matches_the_signature(name):
+    obj = OBJECTS[name]
+    doc = inspect.getdoc(obj)
+    assert doc, f"{name} has no docstring"
+    summary = doc.split("\n\n", maxsplit=1)[0]
+    assert summary.endswith("."), f"{name}: the summary must be a sentence, got {summary!r}"
+    if re.search(r"; see :meth:`", summary):
+        return
+    title = "Attributes" if dataclasses.is_dataclass(obj) else "Parameters"
+    assert sorted(section(doc, title) or []) == sorted(expected_parameters(obj))
+
+
+def test_the_docstring_check_can_fail():
+    assert section(
+        "Do.\n\nParameters\n----------\na, b : int\n    Two: of them.\nc\n\nReturns\n-------\nd : int", "Parameters"
+    ) == [
+        "a",
+        "b",
+        "c",
+    ]
+    assert section("Do.\n\nReturns\n-------\nd : int", "Parameters") is None
+
+
+# --------------------------------------------------------------------------------------------------------------- code
+
+
+def code_blocks(text):
+    """Python blocks of a Markdown or reStructuredText page, each with the number of lines before it."""
+    fenced = r"^```python\n(?P<md>.*?)^```"
+    directive = r"^\.\. code-block:: python\n\n(?P<rst>(?:(?: +[^\n]*)?\n)+)"
+    for match in re.finditer(f"{fenced}|{directive}", text + "\n", re.MULTILINE | re.DOTALL):
+        kind = "md" if match["md"] is not None else "rst"
+        yield text[: match.start(kind)].count("\n"), inspect.cleandoc("\n" + match[kind])
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_code_on_the_page_runs(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    # As a module that can be found, or its classes could not be pickled.
+    module = types.ModuleType("documentation_page")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    text = (ROOT / page).read_text(encoding="utf-8")
+    blocks = list(code_blocks(text))
+    assert len(blocks) == len(re.findall("```python|code-block:: python", text)) > 0
+    for n_lines_before, block in blocks:
+        exec(compile("\n" * n_lines_before + block, page, "exec"), vars(module))
+
+
+def test_other_pages_have_no_code_that_is_not_run():
+    for page in ROOT.glob("docs/*.rst"):
+        if f"docs/{page.name}" not in PAGES:
+            assert not list(code_blocks(page.read_text(encoding="utf-8"))), page.name
+
+
+def test_the_test_command_can_be_extracted():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert len(re.findall(r"^<!-- test command -->\n```shell\n.*pytest.*\n```$", text, re.MULTILINE)) == 1
