@@ -227,6 +227,10 @@ def train(
             if not interruptible and not _raised_by_callback(error):
                 raise
         net.notify("on_train_end", X=X, y=y)
+    for _, callback in net.callbacks_:
+        # Needed no more once training has ended, and a copy of parameters that no deletion would reach.
+        if getattr(callback, "best_model_weights_", None) is not None:
+            callback.best_model_weights_ = None
     return ledger
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -580,6 +581,12 @@ class BaseUnlearnable(CallbackSupportMixin, BaseEstimator):
         return result, self._anchor_after(result, change, anchor, mass, n_rows, retained), role, details
 
     def _details(self, result: UnlearningResult, w: Tensor, erased_gradient: Tensor) -> dict[str, Any]:
+        unknown = set(result.diagnostics) - {field.name for field in fields(UnlearningReport)}
+        if unknown:
+            raise TypeError(
+                f"diagnostics of {type(self._unlearner()).__name__} must be fields of UnlearningReport; "
+                f"{sorted(unknown)} are not."
+            )
         taken = [record for record in result.trace if record.get("taken", True)]
         return {
             "n_steps": len(taken),
@@ -601,7 +608,7 @@ class BaseUnlearnable(CallbackSupportMixin, BaseEstimator):
     ) -> Anchor | None:
         """Return what the next request will start from; None when it must be taken over the stored rows."""
         if result.gradient is None:
-            if hasattr(self, "training_set_"):
+            if hasattr(self, "training_set_") and not result.holds_residual:
                 return None
             gradient = retained.gradient(result.parameters)
         else:
@@ -609,11 +616,16 @@ class BaseUnlearnable(CallbackSupportMixin, BaseEstimator):
         residual = anchor.residual.to(gradient) if result.holds_residual else gradient
         foreign = foreign_risk(self.net_, change)
         if foreign and hasattr(self, "training_set_"):
-            # The rows were never in the store, whose risk still counts them in no way: from now on the store alone
-            # is the risk, and the target moves along so that the next request does not undo this one.
+            # The rows were not in the store. From now on the store alone is the risk, and the target moves along so
+            # that the next request does not undo this one.
             stored_mass = mass + foreign[0].mass
             shift = foreign[0].mass / stored_mass * (foreign[0].gradient(result.parameters) - gradient)
-            gradient, residual, mass, n_rows = gradient + shift, residual + shift, stored_mass, n_rows + len(foreign)
+            gradient, residual, mass, n_rows = (
+                gradient + shift,
+                residual + shift,
+                stored_mass,
+                n_rows + foreign[0].n_rows,
+            )
         sketch = anchor.sketch
         if sketch is not None:
             sketch = sketch.updated(anchor.mass, result.parameters, removed=foreign).to(torch.device("cpu"))

@@ -61,7 +61,7 @@ class UnlearnableClassifier(ClassifierMixin, BaseUnlearnable):
     n_features_in_ : int
         Size of the second axis of X.
 
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of the features, when X had string column names.
 
     training_set_ : TrainingSet
@@ -94,7 +94,7 @@ class UnlearnableClassifier(ClassifierMixin, BaseUnlearnable):
     >>> est.forget(X[:1])
     Traceback (most recent call last):
     ...
-    ValueError: X_del: 1 of 1 rows are not in the training set (indices: 0).
+    ValueError: X_del: 1 of 1 rows cannot be found: 1 not among the stored rows (index 0)...
     """
 
     _classifier = True

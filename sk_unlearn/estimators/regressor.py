@@ -56,7 +56,7 @@ class UnlearnableRegressor(RegressorMixin, BaseUnlearnable):
     n_features_in_ : int
         Size of the second axis of X.
 
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of the features, when X had string column names.
 
     training_set_ : TrainingSet
@@ -93,6 +93,8 @@ class UnlearnableRegressor(RegressorMixin, BaseUnlearnable):
 
     def _encode_targets(self, y: Any, name: str) -> NDArray[Any]:
         y = check_array(y, ensure_2d=False, dtype="numeric", input_name=name)
+        if {y.shape[1:], self._target_shape} == {(), (1,)}:  # one target, flat here and a column there
+            return y.reshape(len(y), *self._target_shape)
         if y.shape[1:] != self._target_shape:
             raise ValueError(f"{name} has targets of shape {y.shape[1:]}; fit had {self._target_shape}.")
         return y

@@ -202,9 +202,12 @@ def _fit_reference(
 
 
 def _stored_targets(model: Any) -> NDArray[Any]:
-    """Return the training targets as the user gave them: classifiers store labels encoded."""
-    y = np.asarray(model.training_set_.y)
-    return np.asarray(model.classes_)[y] if hasattr(model, "classes_") else y
+    """Return the training targets as the user gave them: classifiers store labels encoded, regressors columns."""
+    rows = model.training_set_
+    y = np.asarray(rows.y)
+    if hasattr(model, "classes_"):
+        return np.asarray(model.classes_)[y.astype(np.intp)]
+    return y.ravel() if y.ndim == 2 and np.ndim(model.predict(rows.X[:1])) == 1 else y
 
 
 def _rows_to_erase(forget: Forget, X: NDArray[Any], y: NDArray[Any], rng: np.random.Generator) -> NDArray[np.intp]:

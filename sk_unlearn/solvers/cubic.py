@@ -252,7 +252,18 @@ class KrylovCubicModel:
         return self._eigenvalues, self._coefficients
 
     def residual(self, L: float) -> float:
-        """Residual ``||(H + alpha I) s + g||`` of the minimiser for `L`, in the full space but without a product."""
+        """Return the residual of the minimiser in the full space, without a product.
+
+        Parameters
+        ----------
+        L : float
+            Positive weight of the cubic term.
+
+        Returns
+        -------
+        residual : float
+            ``||(H + alpha I) s + g||``.
+        """
         return self._minimise(L)[2]
 
     def solve(self, L: float) -> CubicStep:

@@ -31,7 +31,7 @@ class Risk(Protocol):
     """A mean loss over rows plus the weight-decay penalty, as a function of the flat parameters.
 
     :class:`~sk_unlearn.objective.EmpiricalRisk` is one over stored rows;
-    :class:`~sk_unlearn.surrogate.DifferenceRisk` one where rows are missing.
+    :class:`~sk_unlearn.surrogate.CombinedRisk` one where rows are missing.
     """
 
     @property

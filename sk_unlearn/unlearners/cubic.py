@@ -367,7 +367,7 @@ class CuReNU(_CubicUnlearner):
 
     solver : {"krylov", "dense", "gradient_descent"}, default="krylov"
         How the model is minimised: in a Krylov space of Hessian-vector products (memory (n_products + 6)·d); exactly,
-        with the full Hessian (memory O(d²), time O(n d² + d³), for a few thousand parameters); or by gradient descent
+        with the full Hessian (memory O(d²), time O(n d² + d³) a step, for a few hundred parameters); or by gradient descent
         from the Cauchy point (memory 4·d).
 
     n_products : int, default=10

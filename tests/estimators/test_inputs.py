@@ -88,7 +88,7 @@ def test_one_class_only():
     assert est.predict_proba(X).shape == (40, 1)
 
 
-@pytest.mark.parametrize("k", [1, 3])
+@pytest.mark.parametrize("k", [2, 3])
 def test_several_targets(k):
     Y = np.column_stack([score * (i + 1) for i in range(k)])
     est = regressor().fit(X, Y)
@@ -102,9 +102,16 @@ def test_several_targets(k):
 def test_one_target_stays_flat():
     est = regressor().fit(X, score)
     assert est.predict(X).shape == (40,)
-    est.forget(X[:2], score[:2])
-    with pytest.raises(ValueError, match="y_del"):
-        est.forget(X[3:4], score[3:4, None])
+    est.forget(X[:2], score[:2]).forget(X[2:3], score[2:3, None])
+    with pytest.raises(ValueError, match="y_del has targets of shape"):
+        est.forget(X[3:4], [[1.0, 2.0]])
+
+
+def test_a_column_of_one_target_stays_a_column():
+    est = regressor().fit(X, score[:, None])
+    assert est.predict(X).shape == (40, 1)
+    est.forget(X[:2], score[:2, None]).forget(X[2:3], score[2:3])
+    assert len(est.training_set_) == 37
 
 
 def test_module_with_flat_output():

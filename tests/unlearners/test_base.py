@@ -6,7 +6,8 @@ import torch
 from sklearn.base import clone
 from sklearn.utils._param_validation import InvalidParameterError
 
-from sk_unlearn.unlearners import CuReNU, FineTune, Retrain, StoCuReNU, Unlearner
+from sk_unlearn import UnlearnableClassifier
+from sk_unlearn.unlearners import CuReNU, FineTune, Retrain, StoCuReNU, Unlearner, UnlearningResult
 from sk_unlearn.unlearners.base import numpy_seed, seeded_torch, torch_generator
 
 
@@ -34,6 +35,35 @@ def test_what_the_packages_own_claim():
     assert Retrain().exact_on_quadratics
     assert not FineTune().exact_on_quadratics
     assert (Retrain.needs_rows, FineTune.needs_rows, CuReNU.needs_rows) == (True, True, False)
+
+
+class Talkative(Unlearner):
+    def unlearn(self, problem):
+        return UnlearningResult(problem.parameters, [], True, "done", {"mood": "good"})
+
+
+def test_diagnostics_the_report_does_not_know_are_named():
+    X, y = np.arange(20.0).reshape(10, 2), np.arange(10) % 2
+    est = UnlearnableClassifier(unlearner=Talkative(), random_state=0).fit(X, y)
+    with pytest.raises(TypeError, match=r"diagnostics of Talkative .*'mood'"):
+        est.forget(X[:1])
+    assert len(est.training_set_) == 10
+
+
+class HoldsStill(Unlearner):
+    """Claims to solve for the residual, and leaves it to the estimator to find out the gradient."""
+
+    def unlearn(self, problem):
+        return UnlearningResult(problem.parameters, [], True, "done", holds_residual=True)
+
+
+def test_a_held_residual_stays_the_target_without_a_gradient():
+    X, y = np.arange(20.0).reshape(10, 2), np.arange(10) % 2
+    est = UnlearnableClassifier(unlearner=HoldsStill(), random_state=0).fit(X, y)
+    before = est._anchor.residual.clone()
+    est.forget(X[:1])
+    assert torch.equal(est._anchor.residual, before)
+    assert not torch.equal(est._anchor.gradient, before)
 
 
 @pytest.mark.parametrize("seed", [3, np.random.default_rng(3)])
