@@ -367,8 +367,8 @@ class CuReNU(_CubicUnlearner):
 
     solver : {"krylov", "dense", "gradient_descent"}, default="krylov"
         How the model is minimised: in a Krylov space of Hessian-vector products (memory (n_products + 6)·d); exactly,
-        with the full Hessian (memory O(d²), time O(n d² + d³) a step, for a few hundred parameters); or by gradient descent
-        from the Cauchy point (memory 4·d).
+        with the full Hessian (memory O(d²), time O(n d² + d³) a step, for a few hundred parameters); or by gradient
+        descent from the Cauchy point (memory 4·d).
 
     n_products : int, default=10
         Hessian-vector products a step: dimension of the Krylov space, or gradient-descent steps.
