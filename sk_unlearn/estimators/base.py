@@ -43,6 +43,7 @@ from sk_unlearn.unlearners.cubic import StoCuReNU
 __all__ = ["BaseUnlearnable"]
 
 _SKETCH_RANK = 32
+_REPORT_FIELDS = frozenset(field.name for field in fields(UnlearningReport))
 
 
 class BaseUnlearnable(CallbackSupportMixin, BaseEstimator):
@@ -581,7 +582,7 @@ class BaseUnlearnable(CallbackSupportMixin, BaseEstimator):
         return result, self._anchor_after(result, change, anchor, mass, n_rows, retained), role, details
 
     def _details(self, result: UnlearningResult, w: Tensor, erased_gradient: Tensor) -> dict[str, Any]:
-        unknown = set(result.diagnostics) - {field.name for field in fields(UnlearningReport)}
+        unknown = set(result.diagnostics) - _REPORT_FIELDS
         if unknown:
             raise TypeError(
                 f"diagnostics of {type(self._unlearner()).__name__} must be fields of UnlearningReport; "
