@@ -111,13 +111,9 @@ class _CubicUnlearner(Unlearner):
         target = problem.residual if self.hold_residual else torch.zeros_like(problem.residual)
         gradient = problem.gradient - target
         memory = _Memory.forecast(problem.parameters, self.n_products)
-        if self.solver == "dense" and memory.available is not None and memory.dense > memory.available:
-            raise MemoryError(
-                f"solver='dense' needs about {memory.dense / 2**30:.1f} GiB for {problem.parameters.numel()} "
-                f"parameters and {memory.available / 2**30:.1f} GiB are free; use solver='krylov'."
-            )
+        solver = self._chosen_solver(memory, problem.parameters.numel())
         diagnostics: dict[str, Any] = {
-            "solver": self.solver,
+            "solver": solver,
             "memory_forecast": vars(memory),
             "residual_norm": float(problem.residual.norm()),
             "gradient_norm_before": float(gradient.norm()),
@@ -131,6 +127,19 @@ class _CubicUnlearner(Unlearner):
                 gradient=problem.gradient, holds_residual=self.hold_residual,
             )  # fmt: skip
         return self._descend(problem, gradient, target, diagnostics)
+
+    def _chosen_solver(self, memory: _Memory, d: int) -> str:
+        """Return the solver to use, or raise MemoryError when the one asked for does not fit."""
+        free = float("inf") if memory.available is None else memory.available
+        if self.solver == "auto":
+            return "krylov" if memory.krylov <= free else "gradient_descent"
+        needed = vars(memory)[self.solver]
+        if needed > free:
+            raise MemoryError(
+                f"solver={self.solver!r} needs about {needed / 2**30:.1f} GiB for {d} parameters and "
+                f"{free / 2**30:.1f} GiB are free; use solver='auto', or another device."
+            )
+        return str(self.solver)
 
     def _descend(
         self, problem: UnlearningProblem, gradient: Tensor, target: Tensor, diagnostics: dict[str, Any]
@@ -222,7 +231,7 @@ class _CubicUnlearner(Unlearner):
         diagnostics: dict[str, Any],
     ) -> dict[str, Any]:
         """Minimise the cubic model around the current point; with ``L="auto"``, until a step keeps its promise."""
-        model = _Model(self, problem, curvature.hessian, gradient)
+        model = _Model(self, diagnostics["solver"], problem, curvature.hessian, gradient)
         diagnostics.setdefault("curvature_min", model.curvature_min)
         diagnostics.setdefault("curvature_max", model.curvature_max)
         if state.L is None:
@@ -240,6 +249,9 @@ class _CubicUnlearner(Unlearner):
             if self.L != "auto":
                 taken = True
                 break
+            if predicted < 0:  # gradient descent at a rate too high for this model; a larger L shortens its start
+                state.L *= _GROW
+                continue
             if predicted <= resolution:
                 # Too small to be measured, so small that the model is right; the gradient after it is still checked.
                 taken = step.norm > 0
@@ -276,11 +288,13 @@ class _CubicUnlearner(Unlearner):
 class _Model:
     """The cubic model at one point, by the solver asked for; trying another L costs no product where it can."""
 
-    def __init__(self, owner: _CubicUnlearner, problem: UnlearningProblem, product: Any, gradient: Tensor) -> None:
-        self.owner, self.product, self.gradient = owner, product, gradient
+    def __init__(
+        self, owner: _CubicUnlearner, solver: str, problem: UnlearningProblem, product: Any, gradient: Tensor
+    ) -> None:
+        self.owner, self.solver, self.product, self.gradient = owner, solver, product, gradient
         self.n_products = 0
         self.curvature_min = self.curvature_max = float("nan")
-        if owner.solver == "dense":
+        if solver == "dense":
             d = gradient.numel()
             identity = torch.eye(d, dtype=gradient.dtype, device=gradient.device)
             self.H = torch.stack([product(e) for e in identity])
@@ -288,7 +302,7 @@ class _Model:
             self.n_products = d
             extremes = torch.linalg.eigvalsh(self.H.double())[[0, -1]]
             self.curvature_min, self.curvature_max = (float(e) for e in extremes)
-        elif owner.solver == "krylov":
+        elif solver == "krylov":
             space = lanczos(product, gradient, min(owner.n_products, gradient.numel()))
             self.krylov = KrylovCubicModel(space)
             self.n_products = space.n_products
@@ -299,9 +313,9 @@ class _Model:
 
     def first_l(self) -> float:
         """Choose the L whose step is damped by a small share of the largest curvature, whatever the loss's unit."""
-        if self.owner.solver == "gradient_descent":
+        if self.solver == "gradient_descent":
             return 1.0
-        if self.owner.solver == "dense":
+        if self.solver == "dense":
             values, vectors = torch.linalg.eigh(self.H.double())
             coefficients = vectors.T @ self.gradient.double()
         else:
@@ -312,9 +326,9 @@ class _Model:
         return 2 * damping / length if damping > 0 and length > 0 else 1.0
 
     def minimise(self, L: float) -> CubicStep:
-        if self.owner.solver == "dense":
+        if self.solver == "dense":
             return solve_dense(self.H, self.gradient, L)
-        if self.owner.solver == "krylov":
+        if self.solver == "krylov":
             return self.krylov.solve(L)
         step = solve_gradient_descent(
             self.product, self.gradient, L, n_steps=self.owner.n_products, learning_rate=self.learning_rate,
@@ -365,10 +379,11 @@ class CuReNU(_CubicUnlearner):
         step kept its promise and takes no step that did not. A number is kept fixed and every step is taken, as
         published (Fashion-MNIST 5, CIFAR-10 50, AG-News 80).
 
-    solver : {"krylov", "dense", "gradient_descent"}, default="krylov"
+    solver : {"auto", "krylov", "dense", "gradient_descent"}, default="auto"
         How the model is minimised: in a Krylov space of Hessian-vector products (memory (n_products + 6)·d); exactly,
         with the full Hessian (memory O(d²), time O(n d² + d³) a step, for a few hundred parameters); or by gradient
-        descent from the Cauchy point (memory 4·d).
+        descent from the Cauchy point (memory 4·d). ``"auto"`` is Krylov where its memory is free, else gradient
+        descent; the report says which, and what each was forecast to need.
 
     n_products : int, default=10
         Hessian-vector products a step: dimension of the Krylov space, or gradient-descent steps.
@@ -408,7 +423,7 @@ class CuReNU(_CubicUnlearner):
 
     _parameter_constraints = {  # noqa: RUF012
         "L": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
-        "solver": [StrOptions({"krylov", "dense", "gradient_descent"})],
+        "solver": [StrOptions({"auto", "krylov", "dense", "gradient_descent"})],
         "n_products": [Interval(Integral, 1, None, closed="left")],
         "max_steps": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, 1, closed="left")],
@@ -419,7 +434,7 @@ class CuReNU(_CubicUnlearner):
         self,
         L: float | str = "auto",
         *,
-        solver: str = "krylov",
+        solver: str = "auto",
         n_products: int = 10,
         max_steps: int = 20,
         tol: float = 1e-2,
@@ -459,7 +474,7 @@ class StoCuReNU(_CubicUnlearner):
     n_curvature_rows : "auto" or int, default="auto"
         Retained rows drawn a step for the Hessian; ``"auto"`` uses the gradient's.
 
-    solver : {"krylov", "gradient_descent"}, default="krylov"
+    solver : {"auto", "krylov", "gradient_descent"}, default="auto"
         How the model is minimised; see :class:`CuReNU`.
 
     n_products : int, default=10
@@ -506,7 +521,7 @@ class StoCuReNU(_CubicUnlearner):
 
     _parameter_constraints = {  # noqa: RUF012
         **CuReNU._parameter_constraints,
-        "solver": [StrOptions({"krylov", "gradient_descent"})],
+        "solver": [StrOptions({"auto", "krylov", "gradient_descent"})],
         "n_gradient_rows": [StrOptions({"auto"}), Interval(Integral, 2, None, closed="left")],
         "n_curvature_rows": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
         "variance_reduction": ["boolean"],
@@ -520,7 +535,7 @@ class StoCuReNU(_CubicUnlearner):
         *,
         n_gradient_rows: int | str = "auto",
         n_curvature_rows: int | str = "auto",
-        solver: str = "krylov",
+        solver: str = "auto",
         n_products: int = 10,
         max_steps: int = 20,
         tol: float = 1e-2,

@@ -173,8 +173,19 @@ class TestEngine:
         problem = problem_for()
         small = engine._Memory(dense=10**15, krylov=1, gradient_descent=1, available=10**9)
         monkeypatch.setattr(engine._Memory, "forecast", lambda *args: small)
-        with pytest.raises(MemoryError, match="use solver='krylov'"):
+        with pytest.raises(MemoryError, match="use solver='auto'"):
             CuReNU(solver="dense").unlearn(problem)
+        assert CuReNU(max_steps=1).unlearn(problem).diagnostics["solver"] == "krylov"
+
+    def test_auto_takes_the_solver_that_fits(self, monkeypatch):
+        problem = problem_for()
+        tight = engine._Memory(dense=10**15, krylov=10**12, gradient_descent=1, available=10**9)
+        monkeypatch.setattr(engine._Memory, "forecast", lambda *args: tight)
+        result = CuReNU(n_products=20).unlearn(problem)
+        assert result.diagnostics["solver"] == "gradient_descent"
+        assert result.diagnostics["gradient_norm_after"] < result.diagnostics["gradient_norm_before"]
+        with pytest.raises(MemoryError, match="solver='krylov' needs"):
+            CuReNU(solver="krylov").unlearn(problem)
 
     def test_diagnostics(self):
         result = CuReNU().unlearn(problem_for())
