@@ -31,11 +31,15 @@ class CurvatureSketch:
 
     rest : float
         Mean curvature μ in all other directions.
+
+    quadratic : bool
+        Whether the risk was seen to be quadratic, so that the picture holds however far one goes from the fitted point.
     """
 
     vectors: Tensor
     values: Tensor
     rest: float
+    quadratic: bool = False
 
     @classmethod
     def fit(cls, risk: EmpiricalRisk, w: Tensor, rank: int, rng: np.random.Generator) -> CurvatureSketch:
@@ -68,6 +72,7 @@ class CurvatureSketch:
         # Test vectors are orthonormal: the square-rooted core below is then well conditioned.
         test = torch.linalg.qr(test).Q.to(w)
         image = torch.stack([local.ggn(v) for v in test.T], 1).double()
+        true_image = image[:, 0].clone()
         core = test.double().T @ image
         core = (core + core.T) / 2
         # Uniformly random orthonormal vectors: E tr(core) = (rank / d) tr(H).
@@ -83,7 +88,11 @@ class CurvatureSketch:
         )
         values = (singular**2 - shift).clamp_min(0)
         rest = max(0.0, trace - float(values.sum())) / max(1, d - rank)
-        return cls(left.T.to(w).contiguous(), values.to(w), rest)
+        # One step as long as the parameters: where the risk is quadratic its gradient changes as the products say.
+        length = float(w.norm()) or 1.0
+        change = (risk.gradient(w + length * test[:, 0], rows) - local.gradient).double() / length
+        quadratic = float((change - true_image).norm()) <= 1e-3 * float(true_image.norm())
+        return cls(left.T.to(w).contiguous(), values.to(w), rest, quadratic)
 
     def product(self, v: Tensor) -> Tensor:
         """Multiply the sketched curvature with a vector of shape (d,)."""
@@ -116,11 +125,11 @@ class CurvatureSketch:
             core += (change / after) * (vectors @ images).double()
         values, rotation = torch.linalg.eigh((core + core.T) / 2)
         # What is left of a positive matrix is positive; the sketch of it may err by more than is left.
-        return CurvatureSketch((rotation.T.to(w) @ vectors), values.clamp_min(0).to(w), self.rest)
+        return CurvatureSketch((rotation.T.to(w) @ vectors), values.clamp_min(0).to(w), self.rest, self.quadratic)
 
     def to(self, device: torch.device) -> CurvatureSketch:
         """Return the sketch on another device."""
-        return CurvatureSketch(self.vectors.to(device), self.values.to(device), self.rest)
+        return CurvatureSketch(self.vectors.to(device), self.values.to(device), self.rest, self.quadratic)
 
 
 @dataclass

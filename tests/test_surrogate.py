@@ -112,6 +112,22 @@ def test_large_curvature_is_found_by_a_small_rank():
     np.testing.assert_allclose(np.sort(sketch.values)[::-1][:2], top, rtol=1e-2)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_quadratic_risk_is_recognised(dtype):
+    generator = np.random.default_rng(0)
+    X, y = generator.normal(size=(50, 3)).astype(dtype), generator.normal(size=(50, 1)).astype(dtype)
+    kind = torch.float32 if dtype is np.float32 else torch.float64
+    for module, expected in (
+        (nn.Linear(3, 1), True),
+        (nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1)), False),
+    ):
+        net = NeuralNetRegressor(module.to(kind), optimizer__weight_decay=0.1, verbose=0).initialize()
+        risk = EmpiricalRisk(net, X, y)
+        sketch = CurvatureSketch.fit(risk, risk.parameters(), 4, generator)
+        assert sketch.quadratic is expected
+        assert sketch.updated(risk.mass, risk.parameters(), removed=[part(risk, np.arange(5))]).quadratic is expected
+
+
 def test_sketch_is_seeded():
     risk, w, _ = problem(1)
     one, two = (CurvatureSketch.fit(risk, w, 5, np.random.default_rng(4)) for _ in range(2))

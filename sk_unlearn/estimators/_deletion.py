@@ -138,12 +138,16 @@ def foreign_risk(net: NeuralNet, change: Change) -> list[EmpiricalRisk]:
 
 def retained_risk(
     net: NeuralNet, rows: TrainingSet | None, anchor: Anchor, change: Change, w: Tensor
-) -> EmpiricalRisk | CombinedRisk:
+) -> EmpiricalRisk | CombinedRisk | QuadraticRisk:
     """Return the risk over the rows that count after the change."""
     if rows is None:
         assert anchor.sketch is not None
-        base = QuadraticRisk(w, anchor.gradient.to(w), anchor.sketch.to(w.device), anchor.mass)
-        return CombinedRisk(base, removed=foreign_risk(net, change))
+        sketch, foreign = anchor.sketch.to(w.device), foreign_risk(net, change)
+        present = QuadraticRisk(w, anchor.gradient.to(w), sketch, anchor.mass)
+        after = CombinedRisk(present, removed=foreign)
+        # The rows that leave are expanded too: taken away exactly from a quadratic they would not cancel their own part
+        # of it, and what is left would fall without end as their loss grows.
+        return QuadraticRisk(w, after.gradient(w), sketch.updated(anchor.mass, w, removed=foreign), after.mass)
     stored = stored_risk(net, rows, rows.trained_mask_without(change.positions))
     added, foreign = added_risk(net, rows, change), foreign_risk(net, change)
     return CombinedRisk(stored, added=added, removed=foreign) if added or foreign else stored

@@ -367,7 +367,8 @@ class BaseUnlearnable(CallbackSupportMixin, BaseEstimator):
 
         The caller vouches that the model was trained on them. Stored copies, if there are any, go too. With
         ``keep_training_set=False`` it is the only way to forget: the influence of the rows is then undone against a
-        sketch of the curvature, which is less exact, most of all for large requests.
+        sketch of the curvature. For a linear model with squared loss that is exact; for a network it is one damped step
+        that goes part of the way.
 
         Parameters
         ----------

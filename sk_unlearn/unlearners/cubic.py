@@ -15,6 +15,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from torch import Tensor
 
 from sk_unlearn.solvers import CubicStep, KrylovCubicModel, lanczos, solve_dense, solve_gradient_descent
+from sk_unlearn.surrogate import QuadraticRisk
 from sk_unlearn.unlearners.base import Linearised, Unlearner, UnlearningProblem, UnlearningResult, torch_generator
 
 __all__ = ["CuReNU", "StoCuReNU"]
@@ -24,6 +25,8 @@ _VERY_GOOD, _TOO_POOR = 0.9, 0.1
 _SHRINK, _GROW, _MAX_TRIES = 1 / 3, 3.0, 12
 # First damping, as a share of the largest curvature: small enough to move, large enough to be taken at once.
 _FIRST_DAMPING = 1e-2
+# The same where no rows are left to check the step on: with less, accuracy on retained rows is at risk.
+_BLIND_DAMPING = 3e-2
 # A step may leave the gradient this much larger than the smallest so far; beyond, it follows curvature away from the
 # fitted point and undoes nothing.
 _MAX_RISE = 2.0
@@ -151,8 +154,11 @@ class _CubicUnlearner(Unlearner):
         first_norm = float(gradient.norm())
         previous = (state.w, gradient)
         converged, reason = False, f"took max_steps={self.max_steps} steps"
+        max_steps = self.max_steps
+        if adaptive and _is_blind(problem):
+            max_steps, reason = 1, "took one damped step: without rows, how far the model of them holds is not known"
         stale = False  # whether `gradient` is still that of the point before the last step
-        for step in range(1, self.max_steps + 1):
+        for step in range(1, max_steps + 1):
             rows = problem.retained.sample(sampling.n_gradient_rows, problem.rng) if sampled else None
             local = problem.retained.linearise(state.w, rows)
             noise = 0.0
@@ -235,7 +241,7 @@ class _CubicUnlearner(Unlearner):
         diagnostics.setdefault("curvature_min", model.curvature_min)
         diagnostics.setdefault("curvature_max", model.curvature_max)
         if state.L is None:
-            state.L = model.first_l()
+            state.L = model.first_l(_BLIND_DAMPING if _is_blind(problem) else _FIRST_DAMPING)
         # The sampled objective, with the linear term that turns its gradient into the variance-reduced one.
         linear = gradient - local.gradient
         resolution = 4 * torch.finfo(gradient.dtype).eps * max(abs(local.value), torch.finfo(gradient.dtype).tiny)
@@ -311,8 +317,8 @@ class _Model:
             self.generator = torch_generator(problem.rng, gradient.device)
             self.learning_rate = float(problem.net.lr) if owner.learning_rate is None else owner.learning_rate
 
-    def first_l(self) -> float:
-        """Choose the L whose step is damped by a small share of the largest curvature, whatever the loss's unit."""
+    def first_l(self, share: float) -> float:
+        """Choose the L whose step is damped by this share of the largest curvature, whatever the loss's unit."""
         if self.solver == "gradient_descent":
             return 1.0
         if self.solver == "dense":
@@ -321,7 +327,7 @@ class _Model:
         else:
             values, coefficients = self.krylov.spectrum
         largest = float(values.abs().max())
-        damping = _FIRST_DAMPING * largest + max(0.0, -float(values.min()))
+        damping = share * largest + max(0.0, -float(values.min()))
         length = float((coefficients / (values + damping)).norm())
         return 2 * damping / length if damping > 0 and length > 0 else 1.0
 
@@ -336,6 +342,11 @@ class _Model:
         )  # fmt: skip
         self.n_products += step.n_products
         return step
+
+
+def _is_blind(problem: UnlearningProblem) -> bool:
+    """Tell whether the retained rows are known by a quadratic only, which the risk itself is not."""
+    return isinstance(problem.retained, QuadraticRisk) and not problem.retained.sketch.quadratic
 
 
 def _bound(state: _Descent, first_norm: float) -> float:

@@ -206,3 +206,20 @@ def test_pickled_in_between():
     twin = pickle.loads(pickle.dumps(twin.partial_forget(X[:3], labels[:3])))
     twin.partial_forget(X[3:5], labels[3:5])
     np.testing.assert_array_equal(parameters(est), parameters(twin))
+
+
+def test_without_rows_a_network_takes_one_step_the_right_way():
+    est = classifier(False, StoCuReNU(), max_epochs=60).fit(X, labels)
+    gone = slice(0, 12)
+
+    def loss():
+        proba = est.predict_proba(X)
+        return -np.log(proba[np.arange(60), labels])
+
+    before, accuracy = loss(), est.score(X[12:], labels[12:])
+    est.partial_forget(X[gone], labels[gone])
+    report = est.unlearning_report_
+    assert (report.n_steps, report.converged) == (1, False)
+    assert "one damped step" in report.stop_reason
+    assert loss()[gone].mean() > before[gone].mean()
+    assert est.score(X[12:], labels[12:]) >= accuracy - 0.03
