@@ -622,12 +622,8 @@ class BaseUnlearnable(CallbackSupportMixin, BaseEstimator):
             # that the next request does not undo this one.
             stored_mass = mass + foreign[0].mass
             shift = foreign[0].mass / stored_mass * (foreign[0].gradient(result.parameters) - gradient)
-            gradient, residual, mass, n_rows = (
-                gradient + shift,
-                residual + shift,
-                stored_mass,
-                n_rows + foreign[0].n_rows,
-            )
+            gradient, residual = gradient + shift, residual + shift
+            mass, n_rows = stored_mass, n_rows + foreign[0].n_rows
         sketch = anchor.sketch
         if sketch is not None:
             sketch = sketch.updated(anchor.mass, result.parameters, removed=foreign).to(torch.device("cpu"))

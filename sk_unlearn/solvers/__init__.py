@@ -2,6 +2,7 @@
 
 from sk_unlearn.solvers.cubic import (
     CubicStep,
+    DenseCubicModel,
     KrylovCubicModel,
     cauchy_point,
     minimise_spectral,
@@ -13,6 +14,7 @@ from sk_unlearn.solvers.lanczos import KrylovSpace, extend, lanczos
 
 __all__ = [
     "CubicStep",
+    "DenseCubicModel",
     "KrylovCubicModel",
     "KrylovSpace",
     "cauchy_point",

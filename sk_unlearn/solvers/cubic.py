@@ -203,29 +203,71 @@ def solve_dense(H: Tensor, g: Tensor, L: float) -> CubicStep:
         If the step overflows.
     """
     L = _check_L(L)
-    if g.ndim != 1 or g.numel() == 0 or H.shape != (g.numel(), g.numel()):
-        raise ValueError(f"H must be (d, d) and g (d,) with d at least 1; got {tuple(H.shape)} and {tuple(g.shape)}.")
-    gradient = _check_finite("g", _double(g))
-    hessian = _check_finite("H", _double(H))
-    asymmetry, scale = float((hessian - hessian.T).abs().max()), float(hessian.abs().max())
-    if asymmetry > math.sqrt(torch.finfo(H.dtype).eps) * scale:
-        raise ValueError(
-            f"H must be symmetric; H and its transpose differ by {asymmetry:.3g}, its entries reach {scale:.3g}."
+    return DenseCubicModel(H, g).solve(L)
+
+
+class DenseCubicModel:
+    """The cubic model with its full Hessian, decomposed once: each further `L` costs ``O(d^2)``.
+
+    Parameters
+    ----------
+    H, g : Tensor
+        As :func:`solve_dense` takes them; it raises for the same reasons.
+    """
+
+    def __init__(self, H: Tensor, g: Tensor):
+        if g.ndim != 1 or g.numel() == 0 or H.shape != (g.numel(), g.numel()):
+            raise ValueError(
+                f"H must be (d, d) and g (d,) with d at least 1; got {tuple(H.shape)} and {tuple(g.shape)}."
+            )
+        self.g = g
+        self._gradient = _check_finite("g", _double(g))
+        hessian = _check_finite("H", _double(H))
+        asymmetry, scale = float((hessian - hessian.T).abs().max()), float(hessian.abs().max())
+        if asymmetry > math.sqrt(torch.finfo(H.dtype).eps) * scale:
+            raise ValueError(
+                f"H must be symmetric; H and its transpose differ by {asymmetry:.3g}, its entries reach {scale:.3g}."
+            )
+        self._hessian = (hessian + hessian.T) / 2
+        self._eigenvalues, self._vectors = _eigh(self._hessian, torch.finfo(H.dtype).eps)
+        self._coefficients = self._vectors.T @ self._gradient
+
+    @property
+    def spectrum(self) -> tuple[Tensor, Tensor]:
+        """Eigenvalues in ascending order, and the gradient's coefficients along the eigenvectors, both (d,) float64."""
+        return self._eigenvalues, self._coefficients
+
+    def solve(self, L: float) -> CubicStep:
+        """Minimise the model globally.
+
+        Parameters
+        ----------
+        L : float
+            Positive weight of the cubic term.
+
+        Returns
+        -------
+        CubicStep
+            With no products.
+
+        Raises
+        ------
+        ValueError
+            If `L` is not positive.
+        FloatingPointError
+            If the step overflows.
+        """
+        in_eigenbasis, damping, hard_case = minimise_spectral(self._eigenvalues, self._coefficients, L)
+        step = self._vectors @ in_eigenbasis.to(self._vectors.device)
+        return CubicStep(
+            step=step.to(self.g),
+            damping=damping,
+            decrease=_decrease(self._coefficients.cpu(), in_eigenbasis, damping),
+            norm=norm_of(in_eigenbasis),
+            residual=norm_of(self._hessian @ step + damping * step + self._gradient),
+            hard_case=hard_case,
+            n_products=0,
         )
-    hessian = (hessian + hessian.T) / 2
-    eigenvalues, vectors = _eigh(hessian, torch.finfo(H.dtype).eps)
-    coefficients = vectors.T @ gradient
-    in_eigenbasis, damping, hard_case = minimise_spectral(eigenvalues, coefficients, L)
-    step = vectors @ in_eigenbasis.to(vectors.device)
-    return CubicStep(
-        step=step.to(g),
-        damping=damping,
-        decrease=_decrease(coefficients.cpu(), in_eigenbasis, damping),
-        norm=norm_of(in_eigenbasis),
-        residual=norm_of(hessian @ step + damping * step + gradient),
-        hard_case=hard_case,
-        n_products=0,
-    )
 
 
 class KrylovCubicModel:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sklearn.utils._param_validation import Interval, StrOptions
 from torch import Tensor
 
-from sk_unlearn.solvers import CubicStep, KrylovCubicModel, lanczos, solve_dense, solve_gradient_descent
+from sk_unlearn.solvers import CubicStep, DenseCubicModel, KrylovCubicModel, lanczos, solve_gradient_descent
 from sk_unlearn.surrogate import QuadraticRisk
 from sk_unlearn.unlearners.base import Linearised, Unlearner, UnlearningProblem, UnlearningResult, torch_generator
 
@@ -297,45 +297,39 @@ class _Model:
     def __init__(
         self, owner: _CubicUnlearner, solver: str, problem: UnlearningProblem, product: Any, gradient: Tensor
     ) -> None:
-        self.owner, self.solver, self.product, self.gradient = owner, solver, product, gradient
+        self.owner, self.product, self.gradient = owner, product, gradient
         self.n_products = 0
         self.curvature_min = self.curvature_max = float("nan")
-        if solver == "dense":
-            d = gradient.numel()
-            identity = torch.eye(d, dtype=gradient.dtype, device=gradient.device)
-            self.H = torch.stack([product(e) for e in identity])
-            self.H = (self.H + self.H.T) / 2
-            self.n_products = d
-            extremes = torch.linalg.eigvalsh(self.H.double())[[0, -1]]
-            self.curvature_min, self.curvature_max = (float(e) for e in extremes)
-        elif solver == "krylov":
-            space = lanczos(product, gradient, min(owner.n_products, gradient.numel()))
-            self.krylov = KrylovCubicModel(space)
-            self.n_products = space.n_products
-            self.curvature_min, self.curvature_max = (float(e) for e in self.krylov.spectrum[0][[0, -1]])
-        else:
+        self.decomposed: DenseCubicModel | KrylovCubicModel | None = None
+        if solver == "gradient_descent":
             self.generator = torch_generator(problem.rng, gradient.device)
             self.learning_rate = float(problem.net.lr) if owner.learning_rate is None else owner.learning_rate
+            return
+        if solver == "dense":
+            H = torch.stack(
+                [product(e) for e in torch.eye(len(gradient), dtype=gradient.dtype, device=gradient.device)]
+            )
+            self.decomposed, self.n_products = DenseCubicModel((H + H.T) / 2, gradient), len(gradient)
+        else:
+            space = lanczos(product, gradient, min(owner.n_products, len(gradient)))
+            self.decomposed, self.n_products = KrylovCubicModel(space), space.n_products
+        values, _ = self.decomposed.spectrum
+        self.curvature_min, self.curvature_max = float(values[0]), float(values[-1])
 
     def first_l(self, share: float) -> float:
         """Choose the L whose step is damped by this share of the largest curvature, whatever the loss's unit."""
-        if self.solver == "gradient_descent":
+        if self.decomposed is None:
             return 1.0
-        if self.solver == "dense":
-            values, vectors = torch.linalg.eigh(self.H.double())
-            coefficients = vectors.T @ self.gradient.double()
-        else:
-            values, coefficients = self.krylov.spectrum
+        values, coefficients = self.decomposed.spectrum
+        coefficients = coefficients.to(values.device)
         largest = float(values.abs().max())
         damping = share * largest + max(0.0, -float(values.min()))
         length = float((coefficients / (values + damping)).norm())
         return 2 * damping / length if damping > 0 and length > 0 else 1.0
 
     def minimise(self, L: float) -> CubicStep:
-        if self.solver == "dense":
-            return solve_dense(self.H, self.gradient, L)
-        if self.solver == "krylov":
-            return self.krylov.solve(L)
+        if self.decomposed is not None:
+            return self.decomposed.solve(L)
         step = solve_gradient_descent(
             self.product, self.gradient, L, n_steps=self.owner.n_products, learning_rate=self.learning_rate,
             sigma=self.owner.sigma, generator=self.generator,

@@ -201,7 +201,7 @@ def test_a_real_interrupt_before_the_commit_changes_nothing(fitted, monkeypatch)
 def test_uninterrupted_raises_once_it_ends_and_restores_the_handler():
     handler = signal.getsignal(signal.SIGINT)
     passed = []
-    with pytest.raises(KeyboardInterrupt), uninterrupted():  # noqa: PT012
+    with pytest.raises(KeyboardInterrupt), uninterrupted():  # noqa: PT012  what happens inside before the error is the point
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)
         passed.append(True)
@@ -213,7 +213,7 @@ def test_uninterrupted_calls_a_handler_of_the_user_and_keeps_errors():
     calls = []
     old = signal.signal(signal.SIGINT, lambda *args: calls.append(args[0]))
     try:
-        with pytest.raises(RuntimeError, match="own"), uninterrupted():  # noqa: PT012
+        with pytest.raises(RuntimeError, match="own"), uninterrupted():  # noqa: PT012  what happens inside before the error is the point
             os.kill(os.getpid(), signal.SIGINT)
             assert calls == []
             raise RuntimeError("own")

@@ -195,11 +195,11 @@ def test_random_state_instance_and_none():
 
 def test_global_generators_are_left_alone():
     torch.manual_seed(3)
-    np.random.seed(3)  # noqa: NPY002
-    state, legacy = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+    np.random.seed(3)  # noqa: NPY002  the legacy global state is what is tested
+    state, legacy = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002  the legacy global state is what is tested
     classifier().fit(X, labels).forget(X[:3]).set_params(unlearner=FineTune()).forget(X[3:5])
     assert torch.equal(state, torch.get_rng_state())
-    np.testing.assert_array_equal(legacy, np.random.get_state()[1])  # noqa: NPY002
+    np.testing.assert_array_equal(legacy, np.random.get_state()[1])  # noqa: NPY002  the legacy global state is what is tested
 
 
 # --------------------------------------------------------------------------------------------------------- persistence

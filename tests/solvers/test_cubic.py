@@ -260,7 +260,7 @@ def test_krylov_stops_at_the_tolerance_and_no_later(tol):
     assert solve_krylov(product, g, 1.0, 2, tol=tol).n_products == 2
 
 
-def test_another_L_on_the_same_space_costs_no_product():  # noqa: N802
+def test_another_L_on_the_same_space_costs_no_product():  # noqa: N802  L is the letter of the formula
     H, g = network_like()
     product = Counted(H)
     space = lanczos(product, g, 8)
@@ -433,7 +433,7 @@ DESCENT = {"n_steps": 1, "learning_rate": 0.1}
         lambda L: solve_gradient_descent(lambda v: v, ONES, L, **DESCENT),
     ],
 )
-def test_L_must_be_positive(solve, L):  # noqa: N802
+def test_L_must_be_positive(solve, L):  # noqa: N802  L is the letter of the formula
     with pytest.raises(ValueError, match="L must be a positive finite number"):
         solve(L)
 

@@ -78,7 +78,7 @@ def test_seeded_torch_seeds_and_restores(seed):
 
 def test_seeded_torch_restores_after_an_error():
     state = torch.get_rng_state()
-    with pytest.raises(RuntimeError, match="own"), seeded_torch(1):  # noqa: PT012
+    with pytest.raises(RuntimeError, match="own"), seeded_torch(1):  # noqa: PT012  what happens inside before the error is the point
         torch.rand(3)
         raise RuntimeError("own")
     assert torch.equal(state, torch.get_rng_state())
