@@ -22,6 +22,8 @@ __all__ = ["LayerPoint", "LayerRisk", "OutputLayer", "output_layer"]
 
 # Rows on which the layer is looked for.
 _N_PROBES = 4
+# What a processor's cache holds: the dense Hessian takes half the time when its temporaries stay there.
+_CACHE_BYTES = 2**22
 
 
 def _softmax(logits: Tensor) -> Tensor:
@@ -302,7 +304,12 @@ class LayerRisk:
         H = torch.zeros(self.n_parameters, self.n_parameters, dtype=self._risk.dtype, device=self._risk.device)
         with self._at(v):
             for chunk in self._chunks:
-                self._add_block(H, chunk.features, self._curvature(chunk, self._logits(chunk).detach()))
+                A = self._curvature(chunk, self._logits(chunk).detach())
+                # For each row, the products of one logit's curvatures with the features are written out.
+                row_bytes = A.shape[1] * chunk.features.shape[1] * A.element_size()
+                size = max(1, (_CACHE_BYTES if A.device.type == "cpu" else objective.MEMORY_BUDGET // 4) // row_bytes)
+                for h, block in zip(chunk.features.split(size), A.split(size), strict=True):
+                    self._add_block(H, h, block)
         H = H.triu_() + H.triu(1).T
         if self._decay is not None:
             H.diagonal().add_(self._decay)
@@ -328,8 +335,9 @@ class LayerRisk:
         """Cut the rows anew: what the layer needs of a row is less than what the whole net does."""
         if not self._is_sum_over_rows or not all(isinstance(chunk.y, Tensor) for chunk in chunks):
             return chunks
-        # The largest temporary: for each row, the products of one logit's curvatures with the features.
-        width = self.layer.module.out_features * max(self.layer.module.in_features, self.layer.module.out_features)
+        # The largest temporary is A, beside the features themselves.
+        module = self.layer.module
+        width = module.in_features + 4 * module.out_features**2
         size = max(1, objective.MEMORY_BUDGET // (4 * width * self._w.element_size()))
         merged, batch, n = list[_Features](), list[_Features](), 0
         for chunk in chunks:
