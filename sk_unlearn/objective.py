@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import cached_property
 from itertools import pairwise
@@ -32,6 +32,9 @@ _GRAPH_FACTOR = 4
 
 # A mass below the rounding of any sum of masses, for a row that PyTorch gives a loss but no weight.
 _NO_MASS = 1e-20
+
+# Entries a parameter below which starting an operation costs more than copying them once more.
+_SMALL = 2**14
 
 Rows = NDArray[np.int64]
 
@@ -295,12 +298,12 @@ class EmpiricalRisk:
 
     def value(self, w: Tensor, rows: Rows | None = None) -> float:
         """Return F(w) over rows (int64 indices into X), or over all of S; the penalty is included."""
-        with self._at(w, needs_grad=False) as point:
+        with self._at(w, needs_grad=False) as at:
             total = torch.zeros((), dtype=self._sum_dtype, device=self.device)
             for part in self._parts(rows):
                 for chunk in self._read(part):
                     total += self._weighted_loss(self.net.infer(chunk.x), chunk)
-            return float(total) + self._penalty(point)
+            return float(total) + self._penalty(at.point)
 
     def gradient(self, w: Tensor, rows: Rows | None = None) -> Tensor:
         """Return the gradient of F at w, of shape (d,)."""
@@ -341,15 +344,15 @@ class EmpiricalRisk:
 
     def _value_and_gradient(self, w: Tensor, rows: Rows | None) -> tuple[Tensor, Tensor]:
         """Return the value without the penalty, left on the device, and the gradient with it."""
-        with self._at(w) as point:
+        with self._at(w) as at:
             value = torch.zeros((), dtype=self._sum_dtype, device=self.device)
-            gradient = self._penalty_product(point.detach())
+            gradient = self._penalty_product(at.point)
             for part in self._parts(rows):
                 for chunk in self._read(part):
                     loss = self._weighted_loss(self.net.infer(chunk.x), chunk)
                     value += loss.detach()
                     if loss.requires_grad:
-                        gradient += grad(loss, point)[0]
+                        self._add(gradient, grad(loss, at.leaves, allow_unused=True))
         return value, gradient
 
     def _penalty(self, w: Tensor) -> float:
@@ -370,18 +373,30 @@ class EmpiricalRisk:
     # --------------------------------------------------------------------------------------- parameters put in place
 
     @contextmanager
-    def _at(self, w: Tensor, needs_grad: bool = True) -> Iterator[Tensor]:
-        """Put the parameters at w, and yield the leaf that they are views of."""
+    def _at(self, w: Tensor, needs_grad: bool = True) -> Iterator[_Point]:
+        """Put the parameters at w."""
         with torch.inference_mode(False), torch.set_grad_enabled(needs_grad):
-            point = self._vector(w, "w").clone().requires_grad_(needs_grad)
-            with self._substituted(self._views(point)):
+            point = _Point(self, w, needs_grad)
+            with self._substituted(point.leaves):
                 yield point
 
-    def _views(self, point: Tensor) -> list[Tensor]:
-        return [part.view(shape) for part, shape in zip(point.split_with_sizes(self._sizes), self._shapes, strict=True)]
+    def _split(self, vector: Tensor) -> list[Tensor]:
+        """Return the parts of a flat vector in the shapes of the parameters, without copying."""
+        parts = vector.split_with_sizes(self._sizes)
+        return [part.view(shape) for part, shape in zip(parts, self._shapes, strict=True)]
+
+    def _add(self, total: Tensor, parts: Sequence[Tensor | None]) -> None:
+        """Add to a flat vector in place what is given for each parameter; None where it is zero."""
+        if all(part is not None for part in parts) and len(parts) * _SMALL > self.n_parameters:
+            # Small parameters: one addition, since starting one costs more than copying.
+            total += torch.cat([cast(Tensor, part).reshape(-1) for part in parts])
+            return
+        for into, part in zip(self._split(total), parts, strict=True):
+            if part is not None:
+                into += part
 
     @contextmanager
-    def _substituted(self, views: list[Tensor]) -> Iterator[None]:
+    def _substituted(self, views: Sequence[Tensor]) -> Iterator[None]:
         training = [m for m in self._modules if m.training]
         parameters = [(store, name, store[name]) for store, name, _ in self._slots]
         buffers = [(store, name, store[name]) for store, name in self._buffers]
@@ -608,23 +623,22 @@ class Linearisation:
         self._rows = rows
         self.n_products = 0
         with torch.inference_mode(False):
-            self._point = risk._vector(w, "w").clone().requires_grad_()
-            self._views = risk._views(self._point)
-            self.gradient = risk._penalty_product(self._point.detach())
+            self._at = _Point(risk, w)
+            self.gradient = risk._penalty_product(self._at.point)
             value = torch.zeros((), dtype=risk._sum_dtype, device=risk.device)
             budget = MEMORY_BUDGET // (_GRAPH_FACTOR * risk._bytes_per_row)
             self._parts: list[list[_Graph] | _Part] = []
-            with risk._substituted(self._views):
+            with risk._substituted(self._at.leaves):
                 for part in risk._parts(rows):
                     graphs = []
                     for graph in self._build(part):
                         value += graph.loss
-                        self.gradient += graph.gradient.detach()
+                        risk._add(self.gradient, graph.detached_gradient())
                         if budget >= len(part.shares):
                             graphs.append(graph)
                     budget -= len(part.shares)
                     self._parts.append(graphs or part)
-        self.value = float(value) + risk._penalty(self._point)
+        self.value = float(value) + risk._penalty(self._at.point)
 
     def hessian(self, v: Tensor) -> Tensor:
         """Return the Hessian's product with v, both of shape (d,).
@@ -675,22 +689,23 @@ class Linearisation:
         return v
 
     def _build(self, part: _Part) -> Iterator[_Graph]:
-        return (_Graph(self._risk, self._point, chunk) for chunk in self._risk._read(part))
+        return (_Graph(self._risk, self._at, chunk) for chunk in self._risk._read(part))
 
-    def _sum(self, v: Tensor, product: Callable[[_Graph, Tensor], Tensor]) -> Tensor:
+    def _sum(self, v: Tensor, product: Callable[[_Graph, list[Tensor]], _PerParameter]) -> Tensor:
         """One product summed over the rows, and the penalty's."""
         with torch.inference_mode(False):
             v = v.clone() if v.is_inference() else v
             total = self._risk._penalty_product(v)
             # In place during the backward pass too: checkpointed modules run forward again there.
-            with self._risk._substituted(self._views):
+            parts = self._risk._split(v)
+            with self._risk._substituted(self._at.leaves):
                 for part in self._parts:
                     for graph in self._build(part) if isinstance(part, _Part) else part:
-                        total += product(graph, v)
+                        self._risk._add(total, product(graph, parts))
         return total
 
     def _difference(self, v: Tensor) -> Tensor:
-        return _central_difference(lambda w: self._risk.gradient(w, self._rows), self._point.detach(), v)
+        return _central_difference(lambda w: self._risk.gradient(w, self._rows), self._at.point, v)
 
 
 class _Part(NamedTuple):
@@ -708,34 +723,50 @@ class _Chunk(NamedTuple):
     shares: Tensor
 
 
+class _Point:
+    """A flat vector, and its parts as leaves of autograd that share its memory."""
+
+    def __init__(self, risk: EmpiricalRisk, w: Tensor, needs_grad: bool = True) -> None:
+        self.point = risk._vector(w, "w").clone()
+        # Leaves rather than views of one leaf: its gradient would be put together anew from theirs, chunk by chunk.
+        self.leaves = [part.detach().requires_grad_(needs_grad) for part in risk._split(self.point)]
+
+
+# One entry for each parameter; None where it is zero.
+_PerParameter = Sequence[Tensor | None]
+
+
 class _Graph:
     """The kept passes of one chunk. What only Gauss-Newton or Fisher needs is built when first asked for."""
 
-    def __init__(self, risk: EmpiricalRisk, point: Tensor, chunk: _Chunk) -> None:
-        self._risk, self._point, self._chunk = risk, point, chunk
+    def __init__(self, risk: EmpiricalRisk, at: _Point, chunk: _Chunk) -> None:
+        self._risk, self._at, self._chunk = risk, at, chunk
         self._output = risk.net.infer(chunk.x)
         loss = risk._weighted_loss(self._output, chunk)
         self.loss = loss.detach()
+        self._gradient: _PerParameter = [None] * len(at.leaves)
         if not loss.requires_grad:
-            self.gradient = torch.zeros_like(self._point, requires_grad=False)
             return
         twice = risk._twice_differentiable
-        self.gradient = grad(loss, self._point, create_graph=twice, retain_graph=True)[0]
+        self._gradient = grad(loss, at.leaves, create_graph=twice, retain_graph=True, allow_unused=True)
         if twice and not risk._is_checked:
             risk._is_checked = True
-            if _is_cut(self.gradient):
+            if _is_cut(self._gradient):
                 risk._note_missing_derivative(RuntimeError("a function of the module is once_differentiable"))
 
-    def hessian(self, v: Tensor) -> Tensor:
-        return _vjp(self.gradient, self._point, v)
+    def detached_gradient(self) -> _PerParameter:
+        return [None if part is None else part.detach() for part in self._gradient]
 
-    def ggn(self, v: Tensor) -> Tensor:
+    def hessian(self, v: list[Tensor]) -> _PerParameter:
+        return _vjp(self._gradient, self._at.leaves, v)
+
+    def ggn(self, v: list[Tensor]) -> _PerParameter:
         return self._pulled_back(v, self._loss_hessian)
 
-    def fisher(self, v: Tensor) -> Tensor:
+    def fisher(self, v: list[Tensor]) -> _PerParameter:
         return self._pulled_back(v, self._fisher_metric)
 
-    def _pulled_back(self, v: Tensor, metric: Callable[[Tensor], Tensor]) -> Tensor:
+    def _pulled_back(self, v: list[Tensor], metric: Callable[[Tensor], Tensor]) -> _PerParameter:
         """J^T metric(J v)."""
         if not isinstance(self._output, Tensor):
             raise TypeError(
@@ -743,23 +774,24 @@ class _Graph:
                 f"got {type(self._output).__name__}; hessian has no such limit."
             )
         if not self._output.requires_grad:
-            return torch.zeros_like(v)
-        return _vjp(self._output, self._point, metric(self._push_forward(v)))
+            return [None] * len(v)
+        return _vjp([self._output], self._at.leaves, [metric(self._push_forward(v))])
 
-    def _push_forward(self, v: Tensor) -> Tensor:
+    def _push_forward(self, v: list[Tensor]) -> Tensor:
         """J v, as the derivative of u -> J^T u."""
         if self._risk._twice_differentiable:
             try:
                 pulled, seed = self._pull
-                return _vjp(pulled, seed, v)
+                pushed = _vjp(pulled, [seed], v)[0]
+                return torch.zeros_like(self._output, requires_grad=False) if pushed is None else pushed
             except RuntimeError as error:
                 self._risk._note_missing_derivative(error)
-        return _central_difference(self._infer_at, self._point.detach(), v)
+        return _central_difference(self._infer_at, self._at.point, torch.cat([part.reshape(-1) for part in v]))
 
     @cached_property
-    def _pull(self) -> tuple[Tensor, Tensor]:
+    def _pull(self) -> tuple[_PerParameter, Tensor]:
         seed = torch.zeros_like(self._output, requires_grad=True)
-        return grad(self._output, self._point, seed, create_graph=True)[0], seed
+        return grad(self._output, self._at.leaves, seed, create_graph=True, allow_unused=True), seed
 
     def _infer_at(self, w: Tensor) -> Tensor:
         with self._risk._at(w, needs_grad=False):
@@ -767,7 +799,8 @@ class _Graph:
 
     def _loss_hessian(self, u: Tensor) -> Tensor:
         gradient, output = self._output_gradient
-        return _vjp(gradient, output, u)
+        product = _vjp([gradient], [output], [u])[0]
+        return torch.zeros_like(u) if product is None else product
 
     @cached_property
     def _output_gradient(self) -> tuple[Tensor, Tensor]:
@@ -820,20 +853,23 @@ class _Graph:
         return coefficients.to(output.dtype).reshape(n, *[1] * (output.ndim - 1)) * square
 
 
-def _vjp(outputs: Tensor, inputs: Tensor, v: Tensor) -> Tensor:
-    """Return the product with the transposed Jacobian; zero where nothing depends on the inputs."""
-    if not outputs.requires_grad:
-        return torch.zeros_like(inputs, requires_grad=False)
-    return grad(outputs, inputs, v, retain_graph=True, allow_unused=True, materialize_grads=True)[0]
+def _vjp(outputs: _PerParameter, inputs: Sequence[Tensor], v: Sequence[Tensor]) -> _PerParameter:
+    """Return the product with the transposed Jacobian, for each input; None where nothing depends on it."""
+    pairs = [(output, u) for output, u in zip(outputs, v, strict=True) if output is not None and output.requires_grad]
+    if not pairs:
+        return [None] * len(inputs)
+    return grad(
+        [output for output, _ in pairs], inputs, [u for _, u in pairs], retain_graph=True, allow_unused=True
+    )  # fmt: skip
 
 
-def _is_cut(gradient: Tensor) -> bool:
+def _is_cut(gradient: _PerParameter) -> bool:
     """Return whether the graph of a gradient passes a function marked ``once_differentiable``.
 
     PyTorch puts a node there that raises, but on a dead end: ``torch.autograd.grad`` does not visit it, and leaves its
     part of the second derivative out without a word.
     """
-    seen, waiting = set(), [gradient.grad_fn]
+    seen, waiting = set(), [part.grad_fn for part in gradient if part is not None]
     while waiting:
         node = waiting.pop()
         if node is None or node in seen:

@@ -369,7 +369,7 @@ class LayerRisk:
 
     @contextmanager
     def _put(self, point: Tensor) -> Iterator[None]:
-        views = self._risk._views(self._w)
+        views = self._risk._split(self._w)
         for name, part in self._parts(point).items():
             views[self.layer._numbers[name]] = part
         with self._risk._substituted(views):
@@ -483,7 +483,8 @@ class LayerPoint:
         total = self._risk._penalty_product(s)
         with torch.inference_mode(False):
             for slope in self._slopes:
-                total += objective._vjp(slope, self._point, s)
+                part = objective._vjp([slope], [self._point], [s])[0]
+                total += 0 if part is None else part
         return total
 
 
