@@ -349,10 +349,10 @@ class EmpiricalRisk:
             gradient = self._penalty_product(at.point)
             for part in self._parts(rows):
                 for chunk in self._read(part):
-                    loss = self._weighted_loss(self.net.infer(chunk.x), chunk)
-                    value += loss.detach()
-                    if loss.requires_grad:
-                        self._add(gradient, grad(loss, at.leaves, allow_unused=True))
+                    losses, shares = self._losses_and_shares(self.net.infer(chunk.x), chunk)
+                    value += _sum_of(losses, shares)
+                    if losses.requires_grad:
+                        self._add(gradient, grad(losses, at.leaves, shares.to(losses.dtype), allow_unused=True))
         return value, gradient
 
     def _penalty(self, w: Tensor) -> float:
@@ -497,8 +497,17 @@ class EmpiricalRisk:
 
     def _weighted_loss(self, output: Any, chunk: _Chunk) -> Tensor:
         """Return the chunk's part of the data term of F: a float64 scalar, since differences of F are compared."""
-        losses = self._row_losses(output, chunk).to(self._sum_dtype)
-        return losses * chunk.shares.sum() if losses.ndim == 0 else losses @ chunk.shares
+        losses, shares = self._losses_and_shares(output, chunk)
+        losses = losses.to(self._sum_dtype)
+        return losses * shares if losses.ndim == 0 else losses @ shares
+
+    def _losses_and_shares(self, output: Any, chunk: _Chunk) -> tuple[Tensor, Tensor]:
+        """Return l_i of the chunk's rows, and what each counts in F; or their mean, and what the chunk counts.
+
+        For gradients: shares as what is pulled back from the losses leave fewer operations to differentiate again.
+        """
+        losses = self._row_losses(output, chunk)
+        return losses, chunk.shares.sum() if losses.ndim == 0 else chunk.shares
 
     def _row_losses(self, output: Any, chunk: _Chunk) -> Tensor:
         losses = self._row_loss(output, chunk.y, chunk.x, len(chunk.shares), training=True)
@@ -561,6 +570,13 @@ class _RowLoss:
             return float(self.batch_size)
         return 1.0 if self.reduction == "batchmean" else 1.0 / n_elements
 
+    @property
+    def _counts_rows_alike(self) -> bool:
+        """Whether a row with one loss counts with its mass alone: ``ignore_index`` has a loss of 0 and no mass."""
+        if self.reduction == "mean" and (_is(self.criterion, nn.CrossEntropyLoss) or _is(self.criterion, nn.NLLLoss)):
+            return self.criterion.weight is None
+        return self.element_scale(1) == 1.0
+
     @contextmanager
     def _unreduced(self) -> Iterator[None]:
         """Have the criterion give a loss for each row."""
@@ -579,6 +595,8 @@ class _RowLoss:
         """Forward hook. Inside the criterion, so that what an override of get_loss adds keeps its own scale."""
         if loss.ndim == 0:
             return loss
+        if loss.ndim == 1 and self._counts_rows_alike:
+            return loss  # as the division below would leave it, one operation less in every product
         loss = loss.reshape(len(loss), -1)
         target = args[1] if len(args) > 1 else kwargs.get("target")
         masses = self.label_masses(target) if isinstance(target, Tensor) else None
@@ -742,13 +760,15 @@ class _Graph:
     def __init__(self, risk: EmpiricalRisk, at: _Point, chunk: _Chunk) -> None:
         self._risk, self._at, self._chunk = risk, at, chunk
         self._output = risk.net.infer(chunk.x)
-        loss = risk._weighted_loss(self._output, chunk)
-        self.loss = loss.detach()
+        losses, shares = risk._losses_and_shares(self._output, chunk)
+        self.loss = _sum_of(losses, shares)
         self._gradient: _PerParameter = [None] * len(at.leaves)
-        if not loss.requires_grad:
+        if not losses.requires_grad:
             return
         twice = risk._twice_differentiable
-        self._gradient = grad(loss, at.leaves, create_graph=twice, retain_graph=True, allow_unused=True)
+        self._gradient = grad(
+            losses, at.leaves, shares.to(losses.dtype), create_graph=twice, retain_graph=True, allow_unused=True
+        )
         if twice and not risk._is_checked:
             risk._is_checked = True
             if _is_cut(self._gradient):
@@ -806,8 +826,8 @@ class _Graph:
     def _output_gradient(self) -> tuple[Tensor, Tensor]:
         """The gradient of the loss in the output, with its graph, and the output cut from the module."""
         output = self._output.detach().requires_grad_()
-        loss = self._risk._weighted_loss(output, self._chunk)
-        return grad(loss, output, create_graph=True)[0], output
+        losses, shares = self._risk._losses_and_shares(output, self._chunk)
+        return grad(losses, output, shares.to(losses.dtype), create_graph=True)[0], output
 
     def _fisher_metric(self, u: Tensor) -> Tensor:
         criterion = self._risk._row_loss.criterion
@@ -851,6 +871,12 @@ class _Graph:
         n = len(output)
         coefficients = self._chunk.shares * self._risk._row_loss.element_scale(output[0].numel())
         return coefficients.to(output.dtype).reshape(n, *[1] * (output.ndim - 1)) * square
+
+
+def _sum_of(losses: Tensor, shares: Tensor) -> Tensor:
+    """Return the weighted sum of losses in the dtype of the weights, without its graph."""
+    losses = losses.detach().to(shares.dtype)
+    return losses * shares if losses.ndim == 0 else losses @ shares
 
 
 def _vjp(outputs: _PerParameter, inputs: Sequence[Tensor], v: Sequence[Tensor]) -> _PerParameter:

@@ -265,7 +265,8 @@ class LayerRisk:
     def value(self, v: Tensor) -> float:
         """Return the risk at v, the penalty of all parameters included."""
         with self._at(v, needs_grad=False) as point:
-            total = sum((self._loss(chunk, self._logits(chunk)) for chunk in self._chunks), self._zero())
+            losses = (self._losses(chunk, self._logits(chunk)) for chunk in self._chunks)
+            total = sum((objective._sum_of(*each) for each in losses), self._zero())
         return float(total) + self._penalty(point)
 
     def gradient(self, v: Tensor) -> Tensor:
@@ -278,9 +279,9 @@ class LayerRisk:
         with self._at(v) as point:
             gradient = self._penalty_product(point.detach())
             for chunk in self._chunks:
-                loss = self._loss(chunk, self._logits(chunk))
-                value += loss.detach()
-                gradient += grad(loss, point)[0]
+                losses, shares = self._losses(chunk, self._logits(chunk))
+                value += objective._sum_of(losses, shares)
+                gradient += grad(losses, point, shares.to(losses.dtype))[0]
         return float(value) + self._penalty(point.detach()), gradient
 
     def linearise(self, v: Tensor) -> LayerPoint:
@@ -387,9 +388,9 @@ class LayerRisk:
         module = self.layer.module
         return functional.linear(chunk.features, module.weight, module.bias)
 
-    def _loss(self, chunk: _Features, logits: Tensor) -> Tensor:
+    def _losses(self, chunk: _Features, logits: Tensor) -> tuple[Tensor, Tensor]:
         output = self.layer._ending(logits).reshape(len(logits), *self.layer._row_shape)
-        return self._risk._weighted_loss(output, cast(Any, chunk))
+        return self._risk._losses_and_shares(output, cast(Any, chunk))
 
     def _zero(self) -> Tensor:
         return torch.zeros((), dtype=self._risk._sum_dtype, device=self._risk.device)
@@ -412,7 +413,8 @@ class LayerRisk:
             weighted = chunk.shares.to(p)[:, None] * p
             return torch.diag_embed(weighted) - weighted[:, :, None] * p[:, None, :]
         leaf = logits.detach().requires_grad_()
-        slope = grad(self._loss(chunk, leaf), leaf, create_graph=True)[0]
+        losses, shares = self._losses(chunk, leaf)
+        slope = grad(losses, leaf, shares.to(losses.dtype), create_graph=True)[0]
         if not slope.requires_grad:
             return leaf.new_zeros(*leaf.shape, leaf.shape[1])
         columns = [
@@ -470,9 +472,9 @@ class LayerPoint:
             self._point = point
             self.gradient = risk._penalty_product(point.detach())
             for chunk in risk._chunks:
-                loss = risk._loss(chunk, risk._logits(chunk))
-                value += loss.detach()
-                self._slopes.append(grad(loss, point, create_graph=True)[0])
+                losses, shares = risk._losses(chunk, risk._logits(chunk))
+                value += objective._sum_of(losses, shares)
+                self._slopes.append(grad(losses, point, shares.to(losses.dtype), create_graph=True)[0])
                 self.gradient += self._slopes[-1].detach()
         self.value = float(value) + risk._penalty(point.detach())
 
