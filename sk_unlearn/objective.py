@@ -20,7 +20,6 @@ from skorch import NeuralNet, NeuralNetClassifier
 from skorch.dataset import Dataset, unpack_data
 from torch import Tensor, nn
 from torch.autograd import grad
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader
 
 logger = logging.getLogger("sk_unlearn")
@@ -32,6 +31,15 @@ _GRAPH_FACTOR = 4
 
 # A mass below the rounding of any sum of masses, for a row that PyTorch gives a loss but no weight.
 _NO_MASS = 1e-20
+
+# The kernels of scaled_dot_product_attention: how to ask and to say whether one may be used. The last is the plain one.
+_ATTENTION = (
+    (torch.backends.cuda.flash_sdp_enabled, torch.backends.cuda.enable_flash_sdp),
+    (torch.backends.cuda.mem_efficient_sdp_enabled, torch.backends.cuda.enable_mem_efficient_sdp),
+    (torch.backends.cuda.cudnn_sdp_enabled, torch.backends.cuda.enable_cudnn_sdp),
+    (torch.backends.cuda.math_sdp_enabled, torch.backends.cuda.enable_math_sdp),
+)
+_MATHS = (False, False, False, True)
 
 # Entries a parameter below which starting an operation costs more than copying them once more.
 _SMALL = 2**14
@@ -405,6 +413,7 @@ class EmpiricalRisk:
         # cuDNN's recurrent kernels have no second derivative, and would pack our views in place.
         compiled = {name: vars(self.net)[name] for name in self._uncompiled}
         without_cudnn = self._rnns and self.device.type == "cuda"
+        attention = [enabled() for enabled, _ in _ATTENTION]
         try:
             vars(self.net).update(self._uncompiled)
             # Past Module.__setattr__, which takes microseconds, in a small module as long as its arithmetic.
@@ -414,12 +423,11 @@ class EmpiricalRisk:
                 store[name] = cast(nn.Parameter, views[k])
             for store, name, buffer in buffers:
                 store[name] = cast(Tensor, buffer).clone()
-            with (
-                torch.backends.cudnn.flags(enabled=False) if without_cudnn else nullcontext(),
-                sdpa_kernel(SDPBackend.MATH),  # the fused attention kernels have no second derivative
-            ):
+            _only_attention(_MATHS)  # the fused attention kernels have no second derivative
+            with torch.backends.cudnn.flags(enabled=False) if without_cudnn else nullcontext():
                 yield
         finally:
+            _only_attention(attention)
             vars(self.net).update(compiled)
             for store, name, parameter in parameters:
                 store[name] = parameter
@@ -912,6 +920,12 @@ def _central_difference(function: Callable[[Tensor], Tensor], w: Tensor, v: Tens
     # Balances the truncation error, of order step^2, with rounding, of order eps / step.
     step = torch.finfo(v.dtype).eps ** (1 / 3) * max(1.0, float(w.norm())) / (float(v.norm()) or 1.0)
     return (function(w + step * v) - function(w - step * v)) / (2 * step)
+
+
+def _only_attention(enabled: Sequence[bool]) -> None:
+    # As torch.nn.attention.sdpa_kernel does, which takes longer than a product with a small net's parameters.
+    for (_, enable), on in zip(_ATTENTION, enabled, strict=True):
+        enable(on)
 
 
 def _uncompiled(module: Any) -> Any:
