@@ -1,9 +1,9 @@
 """Forget one row of few and of many: seconds and extra memory must not grow with the training set.
 
-Usage: ``python -m benchmarks.one_row [--rows 10000 1000000] [--repeats 15]``. Synthetic table of 20 features, 5 classes,
-the built-in network with two epochs on CPU, one row a request. The first request builds the index by which rows are
-found, once; it is shown apart. Seconds: medians over the requests after it. Memory: by how much the peak resident
-set of the process rose in the request, the most over the requests.
+Usage: ``python -m benchmarks.one_row [--rows 10000 1000000] [--repeats 15]``. Synthetic table of 20 features and 5
+classes, the built-in network with two epochs on CPU, one row a request. The first request builds, once, the index by
+which rows are found; it is shown apart. Seconds: medians over the requests after it, and how much of each the
+unlearner's steps took. Memory: by how much the peak resident set rose in a request, the most of all. Linux only.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ from skorch import NeuralNet, NeuralNetClassifier
 from skorch.dataset import Dataset, unpack_data
 from torch import Tensor, nn
 from torch.autograd import grad
+from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.utils.data import DataLoader
 
 logger = logging.getLogger("sk_unlearn")
@@ -40,6 +41,9 @@ _ATTENTION = (
     (torch.backends.cuda.math_sdp_enabled, torch.backends.cuda.enable_math_sdp),
 )
 _MATHS = (False, False, False, True)
+
+# Whether torch.autograd.grad differentiates what is given by its place in the graph.
+_TAKES_EDGES = torch.torch_version.TorchVersion(torch.__version__) >= "2.5"
 
 # Entries a parameter below which starting an operation costs more than copying them once more.
 _SMALL = 2**14
@@ -659,7 +663,7 @@ class Linearisation:
                     graphs = []
                     for graph in self._build(part):
                         value += graph.loss
-                        risk._add(self.gradient, graph.detached_gradient())
+                        risk._add(self.gradient, graph.take_gradient())
                         if budget >= len(part.shares):
                             graphs.append(graph)
                     budget -= len(part.shares)
@@ -770,20 +774,23 @@ class _Graph:
         self._output = risk.net.infer(chunk.x)
         losses, shares = risk._losses_and_shares(self._output, chunk)
         self.loss = _sum_of(losses, shares)
-        self._gradient: _PerParameter = [None] * len(at.leaves)
+        self._gradient: Sequence[Tensor | GradientEdge | None] = [None] * len(at.leaves)
         if not losses.requires_grad:
             return
         twice = risk._twice_differentiable
-        self._gradient = grad(
+        gradient = self._gradient = grad(
             losses, at.leaves, shares.to(losses.dtype), create_graph=twice, retain_graph=True, allow_unused=True
         )
         if twice and not risk._is_checked:
             risk._is_checked = True
-            if _is_cut(self._gradient):
+            if _is_cut(gradient):
                 risk._note_missing_derivative(RuntimeError("a function of the module is once_differentiable"))
 
-    def detached_gradient(self) -> _PerParameter:
-        return [None if part is None else part.detach() for part in self._gradient]
+    def take_gradient(self) -> _PerParameter:
+        """Return the gradient without its graph, and keep the graph without its values: d numbers less a chunk."""
+        gradient = [part.detach() if isinstance(part, Tensor) else None for part in self._gradient]
+        self._gradient = _without_values(self._gradient)
+        return gradient
 
     def hessian(self, v: list[Tensor]) -> _PerParameter:
         return _vjp(self._gradient, self._at.leaves, v)
@@ -817,9 +824,10 @@ class _Graph:
         return _central_difference(self._infer_at, self._at.point, torch.cat([part.reshape(-1) for part in v]))
 
     @cached_property
-    def _pull(self) -> tuple[_PerParameter, Tensor]:
+    def _pull(self) -> tuple[Sequence[Tensor | GradientEdge | None], Tensor]:
         seed = torch.zeros_like(self._output, requires_grad=True)
-        return grad(self._output, self._at.leaves, seed, create_graph=True, allow_unused=True), seed
+        pulled = grad(self._output, self._at.leaves, seed, create_graph=True, allow_unused=True)
+        return _without_values(pulled), seed
 
     def _infer_at(self, w: Tensor) -> Tensor:
         with self._risk._at(w, needs_grad=False):
@@ -887,14 +895,27 @@ def _sum_of(losses: Tensor, shares: Tensor) -> Tensor:
     return losses * shares if losses.ndim == 0 else losses @ shares
 
 
-def _vjp(outputs: _PerParameter, inputs: Sequence[Tensor], v: Sequence[Tensor]) -> _PerParameter:
+def _without_values(outputs: Sequence[Tensor | GradientEdge | None]) -> list[Tensor | GradientEdge | None]:
+    """Return where outputs stand in the graph, so that their values can be freed; None where there is no graph."""
+    attached = [part if isinstance(part, Tensor) and part.requires_grad else None for part in outputs]
+    if not _TAKES_EDGES:
+        return list(attached)
+    return [None if part is None else get_gradient_edge(part) for part in attached]
+
+
+def _vjp(
+    outputs: Sequence[Tensor | GradientEdge | None], inputs: Sequence[Tensor], v: Sequence[Tensor]
+) -> _PerParameter:
     """Return the product with the transposed Jacobian, for each input; None where nothing depends on it."""
-    pairs = [(output, u) for output, u in zip(outputs, v, strict=True) if output is not None and output.requires_grad]
+    pairs = [
+        (output, u)
+        for output, u in zip(outputs, v, strict=True)
+        if output is not None and (not isinstance(output, Tensor) or output.requires_grad)
+    ]
     if not pairs:
         return [None] * len(inputs)
-    return grad(
-        [output for output, _ in pairs], inputs, [u for _, u in pairs], retain_graph=True, allow_unused=True
-    )  # fmt: skip
+    ends, vectors = zip(*pairs, strict=True)
+    return grad(ends, inputs, vectors, retain_graph=True, allow_unused=True)
 
 
 def _is_cut(gradient: _PerParameter) -> bool:

@@ -43,6 +43,7 @@ from sk_unlearn.unlearners.cubic import StoCuReNU
 __all__ = ["BaseUnlearnable"]
 
 _SKETCH_RANK = 32
+_LITTLE = 1e-6
 _REPORT_FIELDS = frozenset(field.name for field in fields(UnlearningReport))
 
 
@@ -541,16 +542,19 @@ class BaseUnlearnable(CallbackSupportMixin, BaseEstimator):
             )
         w = flat_parameters(net)
         retained = retained_risk(net, rows, anchor, change, w)
-        if not retained.mass > 0:
-            raise ValueError("The request covers every row that the network was trained on; nothing would be left.")
         removed, added = removed_risk(net, rows, change), added_risk(net, rows, change)
+        # From the changed rows alone, except where so little is left that rounding would show.
+        mass = anchor.mass - removed.mass + sum(part.mass for part in added)
+        if mass <= _LITTLE * anchor.mass:
+            mass = retained.mass
+        if not mass > 0:
+            raise ValueError("The request covers every row that the network was trained on; nothing would be left.")
         # The gradient over what stays follows from what is known over all rows and from the changed rows alone.
         present = anchor.gradient.to(w)
         erased_gradient = removed.gradient(w)
         change_of_sum = -removed.mass * (erased_gradient - present)
         for part in added:
             change_of_sum += part.mass * (part.gradient(w) - present)
-        mass = retained.mass
         ledgers: list[tuple[NeuralNet, NDArray[np.int8]]] = []
 
         def retrain(**options: Any) -> NeuralNet:
