@@ -1,6 +1,6 @@
 """Algorithms that forget; all answer the same call."""
 
-from sk_unlearn.unlearners.base import Unlearner, UnlearningProblem, UnlearningResult
+from sk_unlearn.unlearners.base import TrainingRecorder, Unlearner, UnlearningProblem, UnlearningResult
 from sk_unlearn.unlearners.cubic import CuReNU, StoCuReNU
 from sk_unlearn.unlearners.finetune import FineTune
 from sk_unlearn.unlearners.retrain import Retrain
@@ -10,6 +10,7 @@ __all__ = [
     "FineTune",
     "Retrain",
     "StoCuReNU",
+    "TrainingRecorder",
     "Unlearner",
     "UnlearningProblem",
     "UnlearningResult",
