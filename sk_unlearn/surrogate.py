@@ -141,9 +141,19 @@ class _Expansion:
     parts: Sequence[tuple[float, object]]
 
     def hessian(self, v: Tensor) -> Tensor:
+        return self._product("hessian", v)
+
+    def ggn(self, v: Tensor) -> Tensor:
+        return self._product("ggn", v)
+
+    def fisher(self, v: Tensor) -> Tensor:
+        return self._product("fisher", v)
+
+    def _product(self, kind: str, v: Tensor) -> Tensor:
+        """Sum the products of the parts; a sketch knows one curvature and stands for all three."""
         total = torch.zeros_like(v)
         for share, part in self.parts:
-            total += share * (part.product(v) if isinstance(part, CurvatureSketch) else part.hessian(v))  # type: ignore[attr-defined]
+            total += share * (part.product(v) if isinstance(part, CurvatureSketch) else getattr(part, kind)(v))
         return total
 
 

@@ -3,11 +3,15 @@
 from sk_unlearn.unlearners.base import TrainingRecorder, Unlearner, UnlearningProblem, UnlearningResult
 from sk_unlearn.unlearners.cubic import CuReNU, StoCuReNU
 from sk_unlearn.unlearners.finetune import FineTune
+from sk_unlearn.unlearners.newton import DampedNewton, GaussNewton, PseudoInverseNewton
 from sk_unlearn.unlearners.retrain import Retrain
 
 __all__ = [
     "CuReNU",
+    "DampedNewton",
     "FineTune",
+    "GaussNewton",
+    "PseudoInverseNewton",
     "Retrain",
     "StoCuReNU",
     "TrainingRecorder",

@@ -27,6 +27,12 @@ class Linearised(Protocol):
     def hessian(self, v: Tensor) -> Tensor:
         """Multiply the Hessian with v, both of shape (d,)."""
 
+    def ggn(self, v: Tensor) -> Tensor:
+        """Multiply the generalised Gauss-Newton matrix with v."""
+
+    def fisher(self, v: Tensor) -> Tensor:
+        """Multiply the Fisher matrix with v."""
+
 
 class Risk(Protocol):
     """A mean loss over rows plus the weight-decay penalty, as a function of the flat parameters.
