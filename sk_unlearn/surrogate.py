@@ -230,6 +230,11 @@ class CombinedRisk:
         self._parts = [*added, *removed]
         self.n_rows = base.n_rows
 
+    @property
+    def parts(self) -> list[tuple[float, EmpiricalRisk | QuadraticRisk]]:
+        """The risks it is put together from, each with its share of the mass, which is negative for rows taken away."""
+        return list(zip(self._shares, [self.base, *self._parts], strict=True))
+
     def sample(self, size: int, rng: np.random.Generator) -> NDArray[np.int64]:
         """Draw row numbers of the base uniformly without replacement."""
         return self.base.sample(size, rng)
