@@ -237,6 +237,9 @@ class Unlearner(BaseEstimator):
     exact_on_quadratics = False
     #: Whether its recorder changes the parameters that training arrives at, so that retraining must have it too.
     changes_training = False
+    #: Whether it is for modules that are one linear layer only.
+    #: :mod:`sk_unlearn.utils.estimator_checks` then checks it on such a module.
+    requires_linear_module = False
 
     def recorder(self) -> TrainingRecorder | None:
         """Return a new recorder for one training, or None when nothing of it needs to be watched."""
