@@ -118,7 +118,8 @@ class CertifiedNewton(Unlearner):
     For a network this is more than the diameter 2C of the ball, which holds for any two models: the certificate is then
     *vacuous*, a :class:`VacuousBoundWarning` says so, and the ε that a usable σ implies protects nobody. The defaults
     are of that kind. On a strongly convex objective (one linear layer, a convex loss, weight decay on every parameter)
-    the bound :math:`\|\nabla F_R(w^-)\| / \lambda_{decay}` is used where it is smaller, and means something.
+    the bound :math:`\|\nabla F_R(w^-)\| / \lambda_{decay}` is used where it is
+    smaller and places the optimum inside the ball, and means something.
 
     Parameters
     ----------
@@ -387,8 +388,11 @@ class CertifiedNewton(Unlearner):
             after = distance_certificate(problem.retained, target)
         except NotConvexError:
             after = None
-        if after is not None and after.bound < bound:
+        # An optimum outside the ball is not what projected training arrives at, and nothing is known of the latter.
+        if after is not None and after.bound < bound and float(target.norm()) + after.bound <= constants.radius:
             method, bound, assumptions = after.method, after.bound, list(after.assumptions)
+            assumptions.append(Assumption("the retrained optimum lies in the ball", True, "by the bound"))
+            assumptions.append(Assumption("retraining arrives at its optimum", None))
         # Both models are in the ball.
         diameter = 2 * constants.radius
         vacuous = bound >= diameter
