@@ -279,6 +279,19 @@ class EmpiricalRisk:
 
         return sample_mask(self._mask, self.n_rows, size, rng)
 
+    @property
+    def weight_decay(self) -> Tensor:
+        """The coefficient lambda_j of every entry of the flat vector, of shape (d,)."""
+        if self._decay is None:
+            return torch.zeros(self.n_parameters, dtype=self.dtype, device=self.device)
+        return self._decay.clone()
+
+    def inputs(self, rows: Rows | None = None) -> Iterator[tuple[Any, Tensor]]:
+        """Give rows chunk by chunk: what ``net.infer`` takes, and the share of each row in the total mass."""
+        for part in self._parts(rows):
+            for chunk in self._read(part):
+                yield chunk.x, chunk.shares
+
     def _row_indices(self, rows: Rows | None) -> Rows:
         if rows is not None:
             return rows

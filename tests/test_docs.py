@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ["sk_unlearn", "sk_unlearn.unlearners", "sk_unlearn.metrics"]
+PACKAGES = ["sk_unlearn", "sk_unlearn.unlearners", "sk_unlearn.metrics", "sk_unlearn.privacy"]
 PAGES = ["README.md", "docs/index.rst", "docs/getting_started.rst", "docs/user_guide.rst"]
 
 
