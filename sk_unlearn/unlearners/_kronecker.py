@@ -130,8 +130,7 @@ class BlockFisher:
                     moment = torch.einsum("nto,ntp->op", g, g)
                     block.G = moment if block.G is None else block.G + moment
                 else:
-                    each = torch.einsum("nto,nti->noi", g, a)
-                    squares = each.square().sum(0) if squares is None else squares + each.square().sum(0)
+                    squares = _sum_of_squares(g, a) if squares is None else squares + _sum_of_squares(g, a)
             if self.kronecker:
                 moment = torch.einsum("n,nti,ntj->ij", shares / a.shape[1], a, a)
                 block.A = moment if block.A is None else block.A + moment
@@ -165,6 +164,13 @@ class BlockFisher:
             if block.A is not None and block.G is not None:
                 (a, Q), (g, U) = (torch.linalg.eigh(M.double()) for M in (block.A, block.G))
                 yield block, (a.clamp_min(0), Q), (g.clamp_min(0), U)
+
+
+def _sum_of_squares(g: Tensor, a: Tensor) -> Tensor:
+    """Return the squared entries of each row's gradient, (sum over positions of g a')^2, summed over rows."""
+    if a.shape[1] == 1:  # without forming a gradient for each row
+        return g[:, 0].square().T @ a[:, 0].square()
+    return torch.einsum("nto,nti->noi", g, a).square().sum(0)
 
 
 def _linear_maps(risk: EmpiricalRisk) -> list[_Block]:

@@ -170,9 +170,9 @@ class NaturalGradient(_OneStep):
     Notes
     -----
     What the model's label distribution is follows from the criterion: ``CrossEntropyLoss``, ``NLLLoss``,
-    ``BCEWithLogitsLoss``, or ``MSELoss`` (Gaussian). For any other the Gauss-Newton matrix takes the place of the Fisher
-    matrix; the two are the same where the loss is the negative log-likelihood of an exponential family and the outputs
-    are its natural parameters [2]_.
+    ``BCEWithLogitsLoss``, or ``MSELoss`` (Gaussian). For any other the Gauss-Newton matrix takes the place of the
+    Fisher matrix; the two are the same where the loss is the negative log-likelihood of an exponential family and the
+    outputs are its natural parameters [2]_.
 
     References
     ----------
