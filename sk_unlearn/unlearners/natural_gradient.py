@@ -25,6 +25,7 @@ from sk_unlearn.unlearners.base import (
 )
 from sk_unlearn.unlearners.newton import (
     _DENSE_UP_TO,
+    RISE,
     Product,
     _OneStep,
     _Solved,
@@ -272,7 +273,8 @@ class MinMaxNaturalGradient(Unlearner):
               w \leftarrow w - \eta_2 (\mathcal F_R + \lambda I)^{-1} (\nabla F_R(w) - r) .
 
     :math:`\eta_1` would reach the target if the loss were linear, and is halved until the target is not passed;
-    :math:`\eta_2` is halved from 1 until the retained objective falls; r is the gradient that training had left.
+    :math:`\eta_2` is halved from 1 until the retained objective falls; r is the gradient that training had left. Rounds
+    that end with a retained risk of more than 2 % above the first are taken back.
 
     The schedule of the paper [1]_ could not be had. Ours stops when, after a descent, the mean loss of the erased
     rows is what it would be for rows never seen, so that they do not become conspicuous. No rows never seen are at hand
@@ -336,26 +338,29 @@ class MinMaxNaturalGradient(Unlearner):
             )  # fmt: skip
         game = _Game(problem, self._target(problem), self.max_products)
         reason = f"played max_rounds={self.max_rounds} rounds"
+        safe = game.w, game.erased_loss
         for _ in range(self.max_rounds):
             before = game.w
             game.ascend()
             game.descend()
             game.note_round()
+            if game.harmless:
+                safe = game.w, game.erased_loss
             if game.reached and game.harmless:
                 reason = "the erased rows are as unfamiliar as rows never seen"
                 break
             if game.w is before:
                 reason = "neither player finds a step"
                 break
+        converged = game.reached and game.harmless
+        if not game.harmless:
+            game.w, game.erased_loss = safe
+            reason += "; rounds that cost the retained rows too much were taken back"
         after = problem.retained.gradient(game.w)
         left = float((after - problem.residual).norm())
         diagnostics |= {"gradient_norm_after": left, "n_products": game.n_products, "solver": "matrix_free"}
-        if not game.harmless:
-            reason += f"; the retained objective rose by {game.value - game.first_value:.3g}"
         reason += f"; mean loss of the erased rows {game.erased_loss:.3g}, target {game.target:.3g}"
-        return UnlearningResult(
-            game.w, game.trace, game.reached and game.harmless, reason, diagnostics, gradient=after, holds_residual=True
-        )
+        return UnlearningResult(game.w, game.trace, converged, reason, diagnostics, gradient=after, holds_residual=True)
 
     def _target(self, problem: UnlearningProblem) -> float:
         if self.target_loss is not None:
@@ -372,7 +377,8 @@ class _Game:
         self.problem, self.target, self.max_products = problem, target, max_products
         self.w = problem.parameters.clone()
         self.erased_loss = _mean_loss(problem, self.w)
-        self.value = self.first_value = self._objective(self.w)
+        self.risk = problem.retained.value(self.w)
+        self.ceiling = self.risk + RISE * abs(self.risk)
         self.n_products = 0
         self.descent_norm = math.inf
         self.trace: list[dict[str, Any]] = []
@@ -409,8 +415,9 @@ class _Game:
         for k in range(_HALVINGS):
             step = direction / 2**k
             value = self._objective(self.w + step)
-            if before - value > -_ARMIJO * float(gradient @ step) > 0:
-                self.w, self.value = self.w + step, value
+            risk = self.problem.retained.value(self.w + step)
+            if before - value > -_ARMIJO * float(gradient @ step) > 0 and risk <= max(local.value, self.ceiling):
+                self.w, self.risk = self.w + step, risk
                 self.erased_loss = _mean_loss(self.problem, self.w)
                 return
 
@@ -421,8 +428,8 @@ class _Game:
 
     @property
     def harmless(self) -> bool:
-        """Whether the retained objective is no higher than at the start."""
-        return self.value <= self.first_value
+        """Whether the retained risk is where it was."""
+        return self.risk <= self.ceiling
 
     def _objective(self, w: Tensor) -> float:
         return self.problem.retained.value(w) - float(self.problem.residual @ (w - self.problem.parameters))

@@ -22,6 +22,7 @@ from sk_unlearn.solvers import (
     solve_damped,
     solve_pseudo_inverse,
 )
+from sk_unlearn.surrogate import QuadraticRisk
 from sk_unlearn.unlearners.base import Linearised, Unlearner, UnlearningProblem, UnlearningResult
 from sk_unlearn.unlearners.cubic import _is_blind, _Memory
 
@@ -32,6 +33,8 @@ Product = Callable[[Tensor], Tensor]
 # Damping "auto": first share of the largest curvature, that where no rows are left to check the step on, by how much it
 # grows when a step does not keep its promise, how often, and the share of the predicted decrease that keeps it.
 _SHARE, _BLIND_SHARE, _GROW, _MAX_TRIES, _KEPT = 1e-3, 3e-2, 4.0, 10, 0.5
+# By what share the retained risk itself may rise: the linear term of a held residual pays for any rise far enough out.
+RISE = 0.02
 # Products spent on finding out about the curvature where there is no matrix to decompose.
 _PROBES = 10
 # Up to so many parameters a matrix is cheaper than some hundred products.
@@ -86,6 +89,7 @@ class _OneStep(Unlearner):
         product = self._curvature(local)
         # What is below it cannot be measured as a difference of values.
         resolution = 4 * torch.finfo(gradient.dtype).eps * abs(local.value)
+        is_without_rows = isinstance(problem.retained, QuadraticRisk)
         trace: list[dict[str, Any]] = []
         troubles: list[str] = []
         dampings, n_products = self._dampings(problem, product, gradient)
@@ -94,9 +98,13 @@ class _OneStep(Unlearner):
             step = -solved.found.solution
             end = problem.parameters + step
             predicted = -float(gradient @ step + 0.5 * (step @ product(step)))
-            actual = local.value - problem.retained.value(end) + float(target @ step)
+            fall = local.value - problem.retained.value(end)
+            actual = fall + float(target @ step)
             n_products += solved.n_products + 1
             troubles = _troubles(solved, damping, predicted, actual, resolution)
+            # The value of a risk without rows has no zero to take a share of.
+            if not troubles and not is_without_rows and not fall >= -RISE * abs(local.value) - resolution:
+                troubles = [f"the retained risk rose from {local.value:.3g} by {-fall:.3g}; a larger damping spares it"]
             trace.append(
                 {
                     "step": len(trace) + 1,
@@ -266,8 +274,9 @@ class DampedNewton(_Damped):
     ----------
     damping : "auto" or float, default="auto"
         :math:`\gamma`, in units of loss per squared parameter. ``"auto"`` starts from 0.1 % of the largest curvature
-        (3 % where no rows are kept to check the step on) and multiplies by four until the system is positive definite
-        and the step lowers the objective by at least half of what was predicted. A number is taken as it is.
+        (3 % where no rows are kept to check the step on) and multiplies by four until the system is positive definite,
+        the step lowers the objective by at least half of what was predicted, and the risk over the retained rows does
+        not rise by more than 2 %. A number is taken as it is.
 
     solver : {"auto", "dense", "cg", "lissa"}, default="auto"
         ``"dense"``: the full matrix and its eigenvalues, time O(n d² + d³), memory O(d²). ``"cg"``: conjugate

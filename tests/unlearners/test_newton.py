@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import pickle
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from sk_unlearn.objective import EmpiricalRisk, flat_parameters
 from sk_unlearn.unlearners import (
     DampedNewton,
     GaussNewton,
+    MinMaxNaturalGradient,
     NaturalGradient,
     PseudoInverseNewton,
     UnlearningProblem,
@@ -233,3 +235,32 @@ def test_step_stays_on_the_device():
     for unlearner in (DampedNewton(), GaussNewton(), NaturalGradient(), NaturalGradient(fisher="kronecker")):
         est = UnlearnableClassifier(unlearner=unlearner, random_state=0, device="cuda").fit(X, y).forget(X[:5])
         assert flat_parameters(est.net_).device.type == "cuda"
+
+
+@pytest.mark.parametrize("seed", [2, 11, 23, 28])
+def test_defaults_never_wreck_the_model(seed):
+    """Problems on which a step that only lowers the objective with its held residual cost up to 45 points."""
+    rng = np.random.default_rng(seed)
+    torch.manual_seed(seed)
+    n, d, k = int(rng.integers(150, 400)), int(rng.integers(4, 10)), int(rng.integers(2, 5))
+    X, y = make_classification(
+        n, d, n_informative=d, n_redundant=0, n_classes=k, n_clusters_per_class=1, flip_y=float(rng.uniform(0, 0.2)),
+        random_state=seed,
+    )  # fmt: skip
+    X = X.astype(np.float32)
+    unit = [nn.ReLU, nn.Tanh, nn.SiLU][rng.integers(3)]
+    width = int(rng.integers(3, 24))
+    net = NeuralNetClassifier(
+        nn.Sequential(nn.Linear(d, width), unit(), nn.Linear(width, width), unit(), nn.Linear(width, k)),
+        criterion=nn.CrossEntropyLoss, optimizer=torch.optim.Adam, train_split=None, verbose=0,
+        optimizer__weight_decay=float(rng.choice([0.0, 1e-4, 1e-2])), lr=0.01, max_epochs=int(rng.integers(15, 50)),
+        batch_size=int(rng.choice([16, 64])), iterator_train__shuffle=True,
+    )  # fmt: skip
+    est = UnlearnableClassifier(net, random_state=seed).fit(X, y)
+    some, one, a_class = rng.permutation(n)[: n // 10], rng.permutation(n)[:1], np.flatnonzero(y == y[0])
+    request = [some, one, a_class][seed % 3]
+    kept = np.setdiff1d(np.arange(n), request)
+    before = est.score(X[kept], y[kept])
+    for unlearner in (GaussNewton(), DampedNewton(), NaturalGradient(), MinMaxNaturalGradient()):
+        other = pickle.loads(pickle.dumps(est)).set_params(unlearner=unlearner).forget(X[request])
+        assert other.score(X[kept], y[kept]) >= before - 0.02, unlearner
