@@ -96,20 +96,18 @@ class BlockFisher:
         self._others = free.nonzero()[:, 0]
         self._diagonal = torch.zeros_like(w)
         size = 1 if len(self._others) else _CHUNK
-        with torch.inference_mode(False), risk._at(w) as point:
+        with torch.inference_mode(False), risk._at(w) as at:
             for part in risk._parts(rows, size=size):
                 for chunk in risk._read(part):
-                    self._add(point, chunk)
+                    self._add(at, chunk)
         if not kronecker:
             for block in self._blocks:
                 if block.diagonal is not None:
                     block.put(self._diagonal, block.diagonal)
 
-    def _add(self, point: Tensor, chunk: _Chunk) -> None:
+    def _add(self, at: Any, chunk: _Chunk) -> None:
         with _watched([block.module for block in self._blocks]) as seen:
-            graph = _Graph.__new__(_Graph)  # only its metric is wanted, not the gradient it would take
-            graph._risk, graph._point, graph._chunk = self._risk, point, chunk
-            graph._output = self._risk.net.infer(chunk.x)
+            graph = _Graph(self._risk, at, chunk)
         output = graph._output
         if not isinstance(output, Tensor):
             raise TypeError(f"The Fisher matrix needs a module whose output is a tensor, got {type(output).__name__}.")
@@ -121,7 +119,7 @@ class BlockFisher:
             calls = seen[block.module]
             if not calls:
                 continue
-            ((x, y),) = calls
+            x, y = calls[0]  # a checkpointed module would call again
             a = block.inputs(x.detach())
             squares = None
             for root in roots:
@@ -137,9 +135,10 @@ class BlockFisher:
             elif squares is not None:
                 block.diagonal = squares if block.diagonal is None else block.diagonal + squares
         if len(self._others):
+            parameters = list({k: store[name] for store, name, k in sorted(self._risk._slots, key=_last)}.values())
             for root in roots:
-                each = grad(output, point, root, retain_graph=True)[0][self._others]
-                self._diagonal[self._others] += each.square()
+                each = grad(output, parameters, root, retain_graph=True, allow_unused=True, materialize_grads=True)  # type: ignore[arg-type]
+                self._diagonal[self._others] += torch.cat([part.reshape(-1) for part in each])[self._others].square()
 
     def solve(self, v: Tensor, damping: float) -> Tensor:
         """Return (F + damping I)^-1 v; within a factored block the penalty counts with its mean."""
@@ -164,6 +163,11 @@ class BlockFisher:
             if block.A is not None and block.G is not None:
                 (a, Q), (g, U) = (torch.linalg.eigh(M.double()) for M in (block.A, block.G))
                 yield block, (a.clamp_min(0), Q), (g.clamp_min(0), U)
+
+
+def _last(slot: tuple[Any, str, int]) -> int:
+    """Return the number of the parameter that a slot holds."""
+    return slot[2]
 
 
 def _sum_of_squares(g: Tensor, a: Tensor) -> Tensor:
