@@ -137,7 +137,7 @@ class BlockFisher:
         if len(self._others):
             parameters = list({k: store[name] for store, name, k in sorted(self._risk._slots, key=_last)}.values())
             for root in roots:
-                each = grad(output, parameters, root, retain_graph=True, allow_unused=True, materialize_grads=True)  # type: ignore[arg-type]
+                each = grad(output, parameters, root, retain_graph=True, allow_unused=True, materialize_grads=True)
                 self._diagonal[self._others] += torch.cat([part.reshape(-1) for part in each])[self._others].square()
 
     def solve(self, v: Tensor, damping: float) -> Tensor:
