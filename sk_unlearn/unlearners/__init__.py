@@ -11,6 +11,7 @@ from sk_unlearn.unlearners.certified import (
 )
 from sk_unlearn.unlearners.cubic import CuReNU, StoCuReNU
 from sk_unlearn.unlearners.finetune import FineTune
+from sk_unlearn.unlearners.natural_gradient import MinMaxNaturalGradient, NaturalGradient, natural_gradient_sigma
 from sk_unlearn.unlearners.newton import DampedNewton, GaussNewton, PseudoInverseNewton
 from sk_unlearn.unlearners.retrain import Retrain
 
@@ -23,6 +24,8 @@ __all__ = [
     "DominatingNoiseWarning",
     "FineTune",
     "GaussNewton",
+    "MinMaxNaturalGradient",
+    "NaturalGradient",
     "PseudoInverseNewton",
     "Retrain",
     "RetrainRequired",
@@ -32,4 +35,5 @@ __all__ = [
     "UnlearningProblem",
     "UnlearningResult",
     "VacuousBoundWarning",
+    "natural_gradient_sigma",
 ]

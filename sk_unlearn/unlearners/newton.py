@@ -22,15 +22,19 @@ from sk_unlearn.solvers import (
     solve_damped,
     solve_pseudo_inverse,
 )
+from sk_unlearn.surrogate import QuadraticRisk
 from sk_unlearn.unlearners.base import Linearised, Unlearner, UnlearningProblem, UnlearningResult
-from sk_unlearn.unlearners.cubic import _Memory
+from sk_unlearn.unlearners.cubic import _is_blind, _Memory
 
 __all__ = ["DampedNewton", "GaussNewton", "PseudoInverseNewton"]
 
 Product = Callable[[Tensor], Tensor]
 
-# Damping "auto", as a share of the largest curvature.
-_SHARE = 3e-2
+# Damping "auto": first share of the largest curvature, that where no rows are left to check the step on, by how much it
+# grows when a step does not keep its promise, how often, and the share of the predicted decrease that keeps it.
+_SHARE, _BLIND_SHARE, _GROW, _MAX_TRIES, _KEPT = 1e-3, 3e-2, 4.0, 10, 0.5
+# By what share the retained risk itself may rise: the linear term of a held residual pays for any rise far enough out.
+RISE = 0.02
 # Products spent on finding out about the curvature where there is no matrix to decompose.
 _PROBES = 10
 # Up to so many parameters a matrix is cheaper than some hundred products.
@@ -44,32 +48,20 @@ class _Solved:
     """The solution of one damped system, and how it was found."""
 
     found: LinearSolution
-    damping: float
     solver: str
     n_products: int
-
-    @property
-    def trouble(self) -> str:
-        """What is wrong with it, in words; empty for nothing."""
-        if self.found.indefinite:
-            return (
-                f"curvature {self.found.curvature_min:.3g} was met, which damping={self.damping:.3g} does not "
-                "outweigh: the step is towards a saddle point, not a minimum"
-            )
-        if not self.found.converged:
-            return f"{self.n_products} products left {self.found.residual:.1%} of the linear system unsolved"
-        return ""
 
 
 class _OneStep(Unlearner):
     """Take one step along the solution of a linear system, and say what became of it."""
 
+    damping: float | str
     hold_residual: bool
 
     def _curvature(self, local: Linearised) -> Product:
         raise NotImplementedError
 
-    def _solve(self, problem: UnlearningProblem, local: Linearised, gradient: Tensor) -> _Solved:
+    def _solve(self, problem: UnlearningProblem, product: Product, gradient: Tensor, damping: float) -> _Solved:
         raise NotImplementedError
 
     def _perturb(self, problem: UnlearningProblem, w: Tensor) -> Tensor:
@@ -94,37 +86,49 @@ class _OneStep(Unlearner):
                 gradient=problem.gradient, holds_residual=self.hold_residual,
             )  # fmt: skip
         local = problem.retained.linearise(problem.parameters)
-        solved = self._solve(problem, local, gradient)
-        step = -solved.found.solution
-        end = problem.parameters + step
-        n_products = solved.n_products + 1
-        predicted = -float(gradient @ step + 0.5 * (step @ self._curvature(local)(step)))
-        actual = local.value - problem.retained.value(end) + float(target @ step)
-        after = problem.retained.gradient(end)
-        norm_after = float((after - target).norm())
+        product = self._curvature(local)
+        # What is below it cannot be measured as a difference of values.
+        resolution = 4 * torch.finfo(gradient.dtype).eps * abs(local.value)
+        is_without_rows = isinstance(problem.retained, QuadraticRisk)
+        trace: list[dict[str, Any]] = []
+        troubles: list[str] = []
+        dampings, n_products = self._dampings(problem, product, gradient)
+        for damping in dampings:
+            solved = self._solve(problem, product, gradient, damping)
+            step = -solved.found.solution
+            end = problem.parameters + step
+            predicted = -float(gradient @ step + 0.5 * (step @ product(step)))
+            fall = local.value - problem.retained.value(end)
+            actual = fall + float(target @ step)
+            n_products += solved.n_products + 1
+            troubles = _troubles(solved, damping, predicted, actual, resolution)
+            # The value of a risk without rows has no zero to take a share of.
+            if not troubles and not is_without_rows and not fall >= -RISE * abs(local.value) - resolution:
+                troubles = [f"the retained risk rose from {local.value:.3g} by {-fall:.3g}; a larger damping spares it"]
+            trace.append(
+                {
+                    "step": len(trace) + 1,
+                    "objective_change": -actual,
+                    "gradient_norm": norm,
+                    "damping": damping,
+                    "predicted": predicted,
+                    "actual": actual,
+                    "step_norm": float(step.norm()),
+                    "n_products": solved.n_products + 1,
+                    "linear_residual": solved.found.residual,
+                    "taken": not troubles or damping == dampings[-1],
+                    "seconds": time.perf_counter() - started,
+                }
+            )
+            problem.report_step(trace[-1])
+            if not troubles:
+                break
         w = self._perturb(problem, end)
         perturbed = w is not end
-        record = {
-            "step": 1,
-            "objective_change": -actual,
-            "gradient_norm": norm,
-            "damping": solved.damping,
-            "step_norm": float(step.norm()),
-            "n_products": n_products,
-            "linear_residual": solved.found.residual,
-            "seconds": time.perf_counter() - started,
-        }
-        problem.report_step(record)
-        troubles = [solved.trouble] if solved.trouble else []
-        # Not `>`: what is not a number has gone wrong too. The resolution is that of a value in float32.
-        resolution = 1e-6 * abs(local.value)
-        if not norm_after <= norm or not actual >= -resolution:
-            troubles.append(
-                f"the gradient went from {norm:.3g} to {norm_after:.3g} and the objective changed by {-actual:.3g} "
-                f"where {-predicted:.3g} was predicted: the step left the region in which the model holds"
-            )
+        after = problem.retained.gradient(w)
+        left = float((after - target).norm()) / norm
         diagnostics |= {
-            "gradient_norm_after": norm_after,
+            "gradient_norm_after": left * norm,
             "curvature_min": solved.found.curvature_min,
             "curvature_max": solved.found.curvature_max,
             "predicted_decrease": predicted,
@@ -132,12 +136,40 @@ class _OneStep(Unlearner):
             "n_products": n_products,
             "solver": solved.solver,
         }
+        reason = "; ".join(troubles) or f"took one step, after which the gradient has {left:.2g} of its first norm"
+        # Later requests must not take noise that was added for something to undo.
+        holds_residual = self.hold_residual and not perturbed
         return UnlearningResult(
-            w, [record], not troubles, "; ".join(troubles) or "took one step", diagnostics,
-            # Later requests must not take noise that was added for something to undo.
-            gradient=problem.retained.gradient(w) if perturbed else after,
-            holds_residual=self.hold_residual and not perturbed,
-        )  # fmt: skip
+            w, trace, not troubles, reason, diagnostics, gradient=after, holds_residual=holds_residual
+        )
+
+    def _dampings(self, problem: UnlearningProblem, product: Product, gradient: Tensor) -> tuple[list[float], int]:
+        """Return the dampings to try, in order, and the products it took to find them."""
+        if self.damping != "auto":
+            return [float(self.damping)], 0
+        largest, n_products = largest_curvature(product, gradient)
+        first = (_BLIND_SHARE if _is_blind(problem) else _SHARE) * largest or 1.0
+        return [first * _GROW**k for k in range(_MAX_TRIES)], n_products
+
+
+def _troubles(solved: _Solved, damping: float, predicted: float, actual: float, resolution: float) -> list[str]:
+    """Say in words what is wrong with a step; nothing for a good one."""
+    found = solved.found
+    troubles = []
+    if found.indefinite:
+        troubles.append(
+            f"curvature {found.curvature_min:.3g} was met, which damping={damping:.3g} does not outweigh: the step "
+            "is not towards a minimum"
+        )
+    elif not found.converged:
+        troubles.append(f"{solved.n_products} products left {found.residual:.1%} of the linear system unsolved")
+    # Not `<`: what is not a number has gone wrong too.
+    if not actual >= _KEPT * predicted - resolution:
+        troubles.append(
+            f"the objective changed by {-actual:.3g} where {-predicted:.3g} was predicted: the step left the region "
+            "in which the model holds; a larger damping shortens it"
+        )
+    return troubles
 
 
 def is_nothing(problem: UnlearningProblem, gradient: Tensor) -> bool:
@@ -163,22 +195,16 @@ def dense_matrix(product: Product, like: Tensor, cure: str) -> Tensor:
     return (H + H.T) / 2
 
 
-def extreme_curvatures(product: Product, gradient: Tensor) -> tuple[float, float, int]:
-    """Estimate the least and the largest curvature in the Krylov space of a gradient; and the products it took."""
+def largest_curvature(product: Product, gradient: Tensor) -> tuple[float, int]:
+    """Estimate the largest curvature in the Krylov space of a gradient; and the products it took."""
     space = lanczos(product, gradient, min(_PROBES, len(gradient)))
     values, _ = KrylovCubicModel(space).spectrum
-    return float(values[0]), float(values[-1]), space.n_products
-
-
-def automatic_damping(lowest: float, largest: float) -> float:
-    """Return a share of the largest curvature, above what it takes to outweigh the most negative one."""
-    return _SHARE * max(abs(lowest), abs(largest)) + max(0.0, -lowest) or 1.0
+    return float(values.abs().max()), space.n_products
 
 
 class _Damped(_OneStep):
     """A damped step by the solver asked for."""
 
-    damping: float | str
     solver: str
     tol: float
     max_products: int
@@ -197,34 +223,23 @@ class _Damped(_OneStep):
         product: Product = getattr(local, self._kind())
         return product
 
-    def _solve(self, problem: UnlearningProblem, local: Linearised, gradient: Tensor) -> _Solved:
-        product = self._curvature(local)
+    def _solve(self, problem: UnlearningProblem, product: Product, gradient: Tensor, damping: float) -> _Solved:
         solver = self.solver
         if solver == "auto":
             solver = "dense" if len(gradient) <= _DENSE_UP_TO else "cg"
         if solver == "dense":
             H = dense_matrix(product, gradient, "solver='cg'")
-            damping = self.damping
-            if damping == "auto":
-                values = torch.linalg.eigvalsh(H)
-                damping = automatic_damping(float(values[0]), float(values[-1]))
-            return _Solved(solve_damped(H, gradient, float(damping)), float(damping), solver, len(gradient))
-        n_probes, damping, largest = 0, self.damping, 0.0
-        if damping == "auto" or solver == "lissa":
-            lowest, largest, n_probes = extreme_curvatures(product, gradient)
-            damping = automatic_damping(lowest, largest) if damping == "auto" else damping
-        damping = float(damping)
-        if solver == "lissa":
-            margin = _SCALE_MARGIN if self.batch_size is None else _SAMPLE_MARGIN
-            found = lissa(
-                self._products(problem, product), gradient, damping=damping, scale=margin * max(largest, 0.0) + damping,
-                depth=self.max_products, n_runs=self.n_runs,
-            )  # fmt: skip
-        else:
-            found = conjugate_gradient(
-                product, gradient, damping=damping, tol=self.tol, max_products=self.max_products
-            )
-        return _Solved(found, damping, solver, found.n_products + n_probes)
+            return _Solved(solve_damped(H, gradient, damping), solver, len(gradient))
+        if solver == "cg":
+            found = conjugate_gradient(product, gradient, damping=damping, tol=self.tol, max_products=self.max_products)
+            return _Solved(found, solver, found.n_products)
+        largest, n_probes = largest_curvature(product, gradient)
+        margin = _SCALE_MARGIN if self.batch_size is None else _SAMPLE_MARGIN
+        found = lissa(
+            self._products(problem, product), gradient, damping=damping, scale=margin * largest + damping,
+            depth=self.max_products, n_runs=self.n_runs,
+        )  # fmt: skip
+        return _Solved(found, solver, found.n_products + n_probes)
 
     def _products(self, problem: UnlearningProblem, product: Product) -> Iterator[Product]:
         if self.batch_size is None:
@@ -258,8 +273,10 @@ class DampedNewton(_Damped):
     Parameters
     ----------
     damping : "auto" or float, default="auto"
-        :math:`\gamma`, in units of loss per squared parameter. ``"auto"`` takes 3 % of the largest curvature, plus the
-        magnitude of the most negative one where there is any, so that it does not depend on the unit of the loss.
+        :math:`\gamma`, in units of loss per squared parameter. ``"auto"`` starts from 0.1 % of the largest curvature
+        (3 % where no rows are kept to check the step on) and multiplies by four until the system is positive definite,
+        the step lowers the objective by at least half of what was predicted, and the risk over the retained rows does
+        not rise by more than 2 %. A number is taken as it is.
 
     solver : {"auto", "dense", "cg", "lissa"}, default="auto"
         ``"dense"``: the full matrix and its eigenvalues, time O(n d² + d³), memory O(d²). ``"cg"``: conjugate
@@ -341,7 +358,7 @@ class GaussNewton(_Damped):
     Parameters
     ----------
     damping : "auto" or float, default="auto"
-        :math:`\gamma`, in units of loss per squared parameter. ``"auto"`` takes 3 % of the largest curvature.
+        :math:`\gamma`, in units of loss per squared parameter; ``"auto"`` as for :class:`DampedNewton`.
 
     solver : {"auto", "dense", "cg"}, default="auto"
         The full matrix and its eigenvalues, or conjugate gradients; ``"auto"`` is dense up to 256 parameters.
@@ -402,8 +419,8 @@ class PseudoInverseNewton(_OneStep):
     Parameters
     ----------
     rcond : float, default=None
-        Eigenvalues of magnitude up to this share of the largest count as zero. None takes the number of parameters times
-        the machine epsilon.
+        Eigenvalues of magnitude up to this share of the largest count as zero. None takes the number of parameters
+        times the machine epsilon.
 
     hold_residual : bool, default=True
         Take for g the gradient that the deletion caused, not that which training had left; see :class:`DampedNewton`.
@@ -434,6 +451,7 @@ class PseudoInverseNewton(_OneStep):
     """
 
     exact_on_quadratics = True
+    damping = 0.0
     _parameter_constraints = {  # noqa: RUF012
         "rcond": [None, Interval(Real, 0, 1, closed="left")],
         "hold_residual": ["boolean"],
@@ -446,6 +464,6 @@ class PseudoInverseNewton(_OneStep):
     def _curvature(self, local: Linearised) -> Product:
         return local.hessian
 
-    def _solve(self, problem: UnlearningProblem, local: Linearised, gradient: Tensor) -> _Solved:
-        H = dense_matrix(local.hessian, gradient, "DampedNewton(solver='cg'), or CuReNU, which needs no matrix")
-        return _Solved(solve_pseudo_inverse(H, gradient, self.rcond), 0.0, "dense", len(gradient))
+    def _solve(self, problem: UnlearningProblem, product: Product, gradient: Tensor, damping: float) -> _Solved:
+        H = dense_matrix(product, gradient, "DampedNewton(solver='cg'), or CuReNU, which needs no matrix")
+        return _Solved(solve_pseudo_inverse(H, gradient, self.rcond), "dense", len(gradient))

@@ -25,7 +25,7 @@ def _subjects():
     yield from ESTIMATORS
     for unlearner in UNLEARNERS:
         yield unlearner()
-        if unlearner.needs_rows:
+        if unlearner().needs_rows:
             yield from (kind(unlearner=unlearner(), keep_training_set=False) for kind in ESTIMATORS)
 
 
