@@ -2,9 +2,8 @@
 
 Usage: ``python -m benchmarks.memory [--width 3150] [--products 10]``. Every measurement is a process of its own: the
 rise of the peak resident set over what is resident before the step, with net, rows, w and the gradient at hand, in
-units of
-the parameters' bytes. "Beyond one chunk" is less what a linearisation and one Hessian product take by themselves.
-Memory that is freed goes back to the system at once there (``MALLOC_MMAP_THRESHOLD_``). Linux only.
+units of the parameters' bytes. "Beyond one chunk" is less what a linearisation and one Hessian product take by
+themselves. Memory that is freed goes back to the system at once there (``MALLOC_MMAP_THRESHOLD_``). Linux only.
 """
 
 from __future__ import annotations

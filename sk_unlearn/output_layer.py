@@ -316,6 +316,27 @@ class LayerRisk:
             H.diagonal().add_(self._decay)
         return H
 
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return sum(len(chunk.shares) for chunk in self._chunks)
+
+    @cached_property
+    def predicts_probabilities(self) -> bool:
+        """Whether :meth:`predictions` gives class probabilities."""
+        if self.layer._ending in (_softmax, torch.sigmoid):
+            return True
+        criterion = self._risk._row_loss.criterion
+        return objective._is(criterion, nn.CrossEntropyLoss) or objective._is(criterion, nn.NLLLoss)
+
+    @torch.no_grad()
+    def predictions(self, v: Tensor) -> Tensor:
+        """Return what is predicted at v, of shape (n, ...): probabilities where the loss is the cross-entropy."""
+        with self._at(v, needs_grad=False):
+            logits = torch.cat([self._logits(chunk) for chunk in self._chunks])
+        if self.predicts_probabilities and self.layer._ending in (_identity, _log_softmax):
+            return logits.softmax(1)
+        return self.layer._ending(logits)
+
     # -------------------------------------------------------------------------------------------------- the features
 
     def _capture(self, rows: NDArray[np.int64] | None) -> Iterator[_Features]:
