@@ -328,6 +328,6 @@ def tasks(letters: str, data: Path, *, quick: bool = False) -> Iterator[Task]:
             yield housing_task(data, 2000, 5) if quick else housing_task(data)
         elif letter == "d":
             for model in ("mlp",) if quick else ("mlp", "cnn"):
-                yield full_batch_task(model, 200, 1e-6, 1000, 8) if quick else full_batch_task(model)
+                yield full_batch_task(model, 150, 1e-6, 1000, 4) if quick else full_batch_task(model)
         else:
             raise ValueError(f"--tasks takes letters of a, b, c, d with commas between, got {letter!r}.")

@@ -23,7 +23,6 @@ left out.
 
 from __future__ import annotations
 
-import time
 import warnings
 from collections import Counter
 from collections.abc import Iterator
@@ -248,16 +247,16 @@ def main() -> None:
     warnings.filterwarnings("ignore", category=UserWarning, module="sklearn")
     content: dict[str, Any] = {"records": [], "left_out": [], "sequences": [], "unmoved": {}, "fits": []}
     for task in tasks(options.tasks, options.data, quick=options.quick):
-        started = time.perf_counter()
         print(f"\n== {task.key}: {len(task.X)} rows of shape {task.X.shape[1:]}", flush=True)
-        if task.full_batch:
-            measured = measure_full_batch(task, options.seeds, options.clock, options.device)
-        else:
-            measured = measure(task, options.seeds, options.clock, options.max_share, options.device)
+        with Clock() as clock:
+            if task.full_batch:
+                measured = measure_full_batch(task, options.seeds, options.clock, options.device)
+            else:
+                measured = measure(task, options.seeds, options.clock, options.max_share, options.device)
         print_table(measured["records"])
         for name, part in measured.items():
             content[name] = content[name] | part if isinstance(part, dict) else content[name] + part
-        print(f"\n{task.key} took {time.perf_counter() - started:.0f} s", flush=True)
+        print(f"\n{task.key} took {clock.wall:.0f} s, {clock.cpu:.0f} s of them computing", flush=True)
         write(options, "frontier", content)  # after each task, so that what was measured is kept
     if content["sequences"]:
         print("\nTwenty requests and one, distances over the floor, to the model retrained without all rows")
