@@ -47,21 +47,27 @@ class ContinueLBFGS(Unlearner):
         Stop when no entry of the gradient is larger.
     hold_residual : bool
         Minimise the risk minus the linear term that training left, instead of the risk.
+    history_size : int
+        Pairs remembered.
     """
 
     needs_rows = True
 
-    def __init__(self, iterations: int = 10, tolerance: float = 0.0, hold_residual: bool = False) -> None:
+    def __init__(
+        self, iterations: int = 10, tolerance: float = 0.0, hold_residual: bool = False, history_size: int = 20
+    ) -> None:
         self.iterations = iterations
         self.tolerance = tolerance
         self.hold_residual = hold_residual
+        self.history_size = history_size
 
     def unlearn(self, problem: UnlearningProblem) -> UnlearningResult:
         w = problem.parameters.clone().requires_grad_()
         risk: Any = problem.retained
         target = problem.residual if self.hold_residual else torch.zeros_like(problem.residual)
         optimiser = torch.optim.LBFGS(
-            [w], max_iter=self.iterations, tolerance_grad=self.tolerance, tolerance_change=0.0, history_size=20,
+            [w], max_iter=self.iterations, tolerance_grad=self.tolerance, tolerance_change=0.0,
+            history_size=self.history_size,
             line_search_fn="strong_wolfe",
         )  # fmt: skip
 

@@ -185,7 +185,7 @@ def measure_full_batch(task: Task, seeds: int, clock: str, device: str | None) -
         print("  " + ", ".join(f"{name} {value:.3g}" for name, value in fit.items()), flush=True)
         for request, erased in task.requests.items():
             optima = {
-                held: forgetful(fitted, task, erased, ContinueLBFGS(8000, task.tolerance or 0.0, hold_residual=held))[0]
+                held: forgetful(fitted, task, erased, ContinueLBFGS(3000, task.tolerance or 0.0, held, 100))[0]
                 for held in ((False, True) if seed == seeds else (False,))
             }
             optima.setdefault(True, optima[False])  # training left next to nothing to hold
