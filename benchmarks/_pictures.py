@@ -16,6 +16,7 @@ from benchmarks._verdicts import medians
 def draw_frontier(records: Sequence[dict[str, Any]], path: Path) -> None:
     """Draw a panel for each task and request: medians, log axes, a line for each family of methods."""
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import NullFormatter
 
     table = medians(records)
     names = list(dict.fromkeys(table.task))
@@ -41,9 +42,9 @@ def draw_frontier(records: Sequence[dict[str, Any]], path: Path) -> None:
                 )[0]  # fmt: skip
             if not part.full_batch.any():
                 axis.axhline(1, color="grey", lw=0.8, ls=":")
-            axis.set(xscale="log", yscale="log", title=f"{task}, {request}")
+            axis.set(xscale="log", yscale="log", title=f"{task}, {request}", xlabel="time / retraining")
+            axis.xaxis.set_minor_formatter(NullFormatter())
         line[0].set_ylabel("distance" + (", of the no-op's" if parts[0][1].full_batch.any() else " / floor"))
-    figure.supxlabel("time / retraining")
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=5)
     figure.savefig(path, dpi=110)
     plt.close(figure)

@@ -135,16 +135,19 @@ def default_method(**changes: Any) -> Method:
     return Method(OURS, OURS, StoCuReNU(**changes))
 
 
-def shorter_and_longer(n_steps: int) -> Iterator[Method]:
-    """Yield the default cut off after fewer steps than the ``n_steps`` it took, and forced on to twice as many."""
-    settings = StoCuReNU().get_params()
-    if "max_steps" not in settings:
-        return
-    for k in (1, 2, 3, 5, 8, 12):
-        if k < n_steps:
+def shorter() -> Iterator[Method]:
+    """Yield the default cut off after some steps."""
+    if "max_steps" in StoCuReNU().get_params():
+        for k in (1, 2, 3, 5, 8, 12):
             yield Method(f"{OURS}, {k} steps", CUT, StoCuReNU(max_steps=k), k)
-    no_stop: dict[str, Any] = {"tol": 0} if "tol" in settings else {}
-    yield Method(FORCED, FORCED, StoCuReNU(max_steps=2 * max(n_steps, 1), **no_stop))
+
+
+def longer(n_steps: int) -> Iterator[Method]:
+    """Yield the default forced on to twice the ``n_steps`` it took."""
+    settings = StoCuReNU().get_params()
+    if "max_steps" in settings:
+        no_stop: dict[str, Any] = {"tol": 0} if "tol" in settings else {}
+        yield Method(FORCED, FORCED, StoCuReNU(max_steps=2 * max(n_steps, 1), **no_stop))
 
 
 def rivals(task: Task, n_parameters: int) -> Iterator[Method]:

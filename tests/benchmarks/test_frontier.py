@@ -24,7 +24,8 @@ def task():
 @pytest.fixture
 def cheap(monkeypatch):
     """Let the default take one step, and be neither cut off nor forced on."""
-    monkeypatch.setattr(frontier, "shorter_and_longer", lambda n_steps: iter([]))
+    monkeypatch.setattr(frontier, "shorter", lambda: iter([]))
+    monkeypatch.setattr(frontier, "longer", lambda n_steps: iter([]))
     for module in (frontier, sequence):
         monkeypatch.setattr(module, "default_method", lambda: default_method(max_steps=1, n_products=2))
 
@@ -189,6 +190,17 @@ def test_longer_runs_that_cost_too_much_are_left_out(task, measured, cheap, monk
     names = [record["method"] for _, record in run]
     assert names[:3] == ["ours", "1", "other"]
     assert run.left_out == ["9"]
+
+
+def test_cut_off_later_than_it_stops_the_default_is_itself(task, measured, monkeypatch):
+    monkeypatch.setattr(frontier, "rivals", lambda task, d: iter([]))
+    records = [record for _, record in frontier.Run(task, measured[0][0], task.requests["10 %"], 1.0, "wall", 0.5)]
+    ours = records[0]
+    cuts = {int(r["method"].split()[1]): r for r in records if r["family"] == "ours, cut"}
+    assert list(cuts) == [1, 2, 3, 5, 8, 12]
+    for k, cut in cuts.items():
+        assert cut["steps"] <= min(k, ours["steps"])
+        assert (cut["wall"] == ours["wall"]) == (k >= ours["steps"])
 
 
 def test_clock_and_memory():
