@@ -33,6 +33,9 @@ _GRAPH_FACTOR = 4
 # A mass below the rounding of any sum of masses, for a row that PyTorch gives a loss but no weight.
 _NO_MASS = 1e-20
 
+# Rows whose single gradients are taken in one backward pass: each pays for all of them, but not for another pass.
+_SINGLE_ROWS = 16
+
 Rows = NDArray[np.int64]
 
 
@@ -334,6 +337,109 @@ class EmpiricalRisk:
                 if self._row_loss.is_scalar != was_scalar:
                     break  # found out on the first chunk
         return torch.cat(losses) if self._row_loss.is_scalar == was_scalar else self.losses(w, rows)
+
+    def penalty_gradient(self, w: Tensor) -> Tensor:
+        """Return the gradient of the penalty alone, of shape (d,): what to take off where only the loss is meant."""
+        return self._penalty_product(self._vector(w, "w"))
+
+    def targets(self, rows: Rows | None = None) -> NDArray[Any]:
+        """Return a copy of the targets of rows (int64 indices into X), or of all of S in order."""
+        return self._y[self._selected(rows)].copy()
+
+    def with_targets(self, y: NDArray[Any]) -> EmpiricalRisk:
+        """Return the risk over the rows of S, in order, with other targets."""
+        selected = self._selected(None)
+        weight = None if self._sample_weight is None else self._sample_weight[selected]
+        return EmpiricalRisk(self.net, self._X[selected], y, weight, chunk_size=self._given_chunk_size)
+
+    def outputs(self, w: Tensor, rows: Rows | None = None) -> Tensor:
+        """Return what the module gives at w for rows (int64 indices into X), or for all of S in order.
+
+        Raises
+        ------
+        TypeError
+            If the module's output is not a single tensor.
+        """
+        with self._at(w, needs_grad=False):
+            outputs = [self.net.infer(chunk.x) for part in self._parts(rows) for chunk in self._read(part)]
+        for output in outputs:
+            _check_single(output)
+        return torch.cat(outputs) if outputs else torch.zeros(0, dtype=self.dtype, device=self.device)
+
+    def value_at_output(self, output: Tensor, rows: Rows | None = None) -> float:
+        """Return the data term of F if the module gave every row the same output, of the shape of one row's."""
+        total = torch.zeros((), dtype=self._sum_dtype, device=self.device)
+        with self._at(self.parameters(), needs_grad=False):
+            for part in self._parts(rows):
+                for chunk in self._read(part):
+                    total += self._weighted_loss(output.expand(len(chunk.shares), *output.shape), chunk)
+        return float(total)
+
+    def other_loss(
+        self, w: Tensor, loss: Callable[[Tensor, Any, slice], Tensor], rows: Rows | None = None
+    ) -> tuple[float, Tensor]:
+        """Return the mean by mass over rows of another row loss than the net's, and its gradient; without penalty.
+
+        Parameters
+        ----------
+        w : Tensor of shape (d,)
+        loss : callable
+            Takes the module's output for some rows, their targets, and which of the given rows they are (a slice);
+            returns their losses, of shape (n,).
+        rows : int64 ndarray, optional
+            Indices into X; None for all of S in order.
+
+        Returns
+        -------
+        value : float
+        gradient : Tensor of shape (d,)
+        """
+        start = 0
+        with self._at(w) as point:
+            value = torch.zeros((), dtype=self._sum_dtype, device=self.device)
+            gradient = torch.zeros_like(point, requires_grad=False)
+            for part in self._parts(rows):
+                for chunk in self._read(part):
+                    stop = start + len(chunk.shares)
+                    y = torch.as_tensor(chunk.y, device=self.device)
+                    losses = loss(self.net.infer(chunk.x), y, slice(start, stop)).to(self._sum_dtype)
+                    mean = losses @ chunk.shares
+                    value += mean.detach()
+                    gradient += grad(mean, point)[0]
+                    start = stop
+        return float(value), gradient
+
+    def row_gradients(self, w: Tensor, rows: Rows | None = None) -> Tensor:
+        """Return the gradient of each row loss l_i at w, without masses and penalty.
+
+        Parameters
+        ----------
+        w : Tensor of shape (d,)
+        rows : int64 ndarray, optional
+            Indices into X; None for all of S in order. The result is as large as so many copies of the parameters.
+
+        Returns
+        -------
+        gradients : Tensor of shape (len(rows), d)
+
+        Raises
+        ------
+        ValueError
+            If ``get_loss`` returns one number for a batch.
+        """
+        gradients = [torch.zeros(0, self.n_parameters, dtype=self.dtype, device=self.device)]
+        with self._at(w) as point:
+            for part in self._parts(rows, size=min(self.chunk_size, _SINGLE_ROWS)):
+                for chunk in self._read(part):
+                    losses = self._row_losses(self.net.infer(chunk.x), chunk)
+                    if losses.ndim == 0:
+                        raise ValueError(
+                            "Gradients of single rows need a criterion that can be taken apart; get_loss of the net "
+                            'gives one number for a batch. Use a criterion that has reduction="none".'
+                        )
+                    each = torch.eye(len(losses), dtype=losses.dtype, device=self.device)
+                    gradients.append(grad(losses, point, each, is_grads_batched=True)[0])
+        return torch.cat(gradients)
 
     def linearise(self, w: Tensor, rows: Rows | None = None) -> Linearisation:
         """Return F's value, gradient and curvature products at w, all over the same rows."""
@@ -639,6 +745,16 @@ class Linearisation:
                 self._risk._note_missing_derivative(error)
         return self._difference(v)
 
+    def hessian_rows(self, V: Tensor) -> Tensor:
+        """Return the Hessian's product with each row of V, both of shape (k, d), in one batched backward pass."""
+        self.n_products += len(V)
+        total = torch.zeros_like(V) if self._risk._decay is None else self._risk._decay * V
+        with torch.inference_mode(False), self._risk._substituted(self._views):
+            for part in self._parts:
+                for graph in self._build(part) if isinstance(part, _Part) else part:
+                    total += graph.hessian_rows(V)
+        return total
+
     def ggn(self, v: Tensor) -> Tensor:
         """Return the generalised Gauss-Newton matrix's product with v, both of shape (d,).
 
@@ -729,6 +845,12 @@ class _Graph:
     def hessian(self, v: Tensor) -> Tensor:
         return _vjp(self.gradient, self._point, v)
 
+    def hessian_rows(self, V: Tensor) -> Tensor:
+        if not self.gradient.requires_grad:
+            return torch.zeros_like(V)
+        options = {"retain_graph": True, "allow_unused": True, "materialize_grads": True}
+        return grad(self.gradient, self._point, V, is_grads_batched=True, **options)[0]
+
     def ggn(self, v: Tensor) -> Tensor:
         return self._pulled_back(v, self._loss_hessian)
 
@@ -818,6 +940,11 @@ class _Graph:
         n = len(output)
         coefficients = self._chunk.shares * self._risk._row_loss.element_scale(output[0].numel())
         return coefficients.to(output.dtype).reshape(n, *[1] * (output.ndim - 1)) * square
+
+
+def _check_single(output: Any) -> None:
+    if not isinstance(output, Tensor):
+        raise TypeError(f"The module's output must be a single tensor, got {type(output).__name__}.")
 
 
 def _vjp(outputs: Tensor, inputs: Tensor, v: Tensor) -> Tensor:

@@ -218,6 +218,7 @@ class CombinedRisk:
             raise ValueError("The rows to be forgotten weigh as much as all the rows the estimator was trained on.")
         self._shares = [mass / self.mass for mass in masses]
         self._parts = [*added, *removed]
+        self.added = list(added)
         self.n_rows = base.n_rows
 
     def sample(self, size: int, rng: np.random.Generator) -> NDArray[np.int64]:
