@@ -173,8 +173,10 @@ class RetrainScorer(BaseEstimator):
         """Train one model for each seed on what `unlearned` still holds."""
         fit = check_memory(self.memory).cache(_fit_reference)
         rows = unlearned.training_set_
-        # Left out so that all candidates that differ in it share a reference; it has no part in training.
-        blank = clone(model).set_params(unlearner=None)
+        blank = clone(model)
+        if not getattr(model.unlearner, "changes_training", False):
+            # Left out so that all candidates that differ in it share a reference; it has no part in training.
+            blank.set_params(unlearner=None)
         return [
             fit(
                 clone(blank).set_params(random_state=seed),

@@ -1,7 +1,7 @@
 """Algorithms that forget; all answer the same call."""
 
 from sk_unlearn.unlearners.ascent import GradientAscent, NegGradPlus, RandomLabels
-from sk_unlearn.unlearners.base import Unlearner, UnlearningProblem, UnlearningResult
+from sk_unlearn.unlearners.base import TrainingRecorder, Unlearner, UnlearningProblem, UnlearningResult
 from sk_unlearn.unlearners.cubic import CuReNU, StoCuReNU
 from sk_unlearn.unlearners.dampening import SSD, FisherForgetting
 from sk_unlearn.unlearners.distillation import DELETE, SCRUB
@@ -22,6 +22,7 @@ __all__ = [
     "RandomLabels",
     "Retrain",
     "StoCuReNU",
+    "TrainingRecorder",
     "Unlearner",
     "UnlearningProblem",
     "UnlearningResult",

@@ -175,7 +175,7 @@ class DELETE(Unlearner):
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
     }
 
-    def __init__(self, n_epochs: int = 50, *, learning_rate: float = 1e-3) -> None:
+    def __init__(self, n_epochs: int = 20, *, learning_rate: float = 1e-3) -> None:
         self.n_epochs = n_epochs
         self.learning_rate = learning_rate
 

@@ -35,7 +35,7 @@ from sk_unlearn.estimators import UnlearnableClassifier, UnlearnableRegressor, U
 from sk_unlearn.estimators.base import BaseUnlearnable
 from sk_unlearn.objective import flat_parameters
 from sk_unlearn.training_set import RowRole
-from sk_unlearn.unlearners import StoCuReNU, Unlearner, UnlearningProblem, UnlearningResult
+from sk_unlearn.unlearners import StoCuReNU, TrainingRecorder, Unlearner, UnlearningProblem, UnlearningResult
 
 __all__ = [
     "check_all_rows_refused",
@@ -560,6 +560,13 @@ class _Wrapped(Unlearner):
     @property
     def needs_rows(self) -> bool:  # type: ignore[override]
         return self.inner.needs_rows
+
+    @property
+    def changes_training(self) -> bool:  # type: ignore[override]
+        return self.inner.changes_training
+
+    def recorder(self) -> TrainingRecorder | None:
+        return self.inner.recorder()
 
 
 class _Faulty(_Wrapped):
