@@ -410,7 +410,7 @@ class EmpiricalRisk:
         return float(value), gradient
 
     def row_gradients(self, w: Tensor, rows: Rows | None = None) -> Tensor:
-        """Return the gradient of each row loss l_i at w, without masses and penalty.
+        """Return what each row adds to the gradient of F over the given rows at w; the penalty is left out.
 
         Parameters
         ----------
@@ -421,6 +421,7 @@ class EmpiricalRisk:
         Returns
         -------
         gradients : Tensor of shape (len(rows), d)
+            The gradients of the row losses times each row's share of the mass: their sum is the gradient of F.
 
         Raises
         ------
@@ -437,7 +438,7 @@ class EmpiricalRisk:
                             "Gradients of single rows need a criterion that can be taken apart; get_loss of the net "
                             'gives one number for a batch. Use a criterion that has reduction="none".'
                         )
-                    each = torch.eye(len(losses), dtype=losses.dtype, device=self.device)
+                    each = torch.diag(chunk.shares.to(losses))
                     gradients.append(grad(losses, point, each, is_grads_batched=True)[0])
         return torch.cat(gradients)
 

@@ -24,6 +24,7 @@ from sk_unlearn.estimators._deletion import (
     Commit,
     added_risk,
     foreign_risk,
+    load_flat,
     numbers_among_trained,
     removed_risk,
     retained_risk,
@@ -631,6 +632,7 @@ class BaseUnlearnable(CallbackSupportMixin, BaseEstimator):
         epochs: int | None = None,
         callbacks: Any = None,
         learning_rate: float | None = None,
+        start: Tensor | None = None,
     ) -> tuple[NeuralNet, Training | None]:
         """Train another net on the rows that count after the change; see :class:`UnlearningProblem`.
 
@@ -647,6 +649,8 @@ class BaseUnlearnable(CallbackSupportMixin, BaseEstimator):
             net = self._new_net(X, y, weight)
             if warm:
                 net.module_.load_state_dict(self.net_.module_.state_dict())
+                if start is not None:
+                    load_flat(net, start)
                 net.set_params(train_split=None, callbacks=callbacks)
                 if learning_rate is not None:
                     net.set_params(lr=learning_rate)

@@ -5,8 +5,9 @@ from sk_unlearn.unlearners.base import TrainingRecorder, Unlearner, UnlearningPr
 from sk_unlearn.unlearners.cubic import CuReNU, StoCuReNU
 from sk_unlearn.unlearners.dampening import SSD, FisherForgetting
 from sk_unlearn.unlearners.distillation import DELETE, SCRUB
-from sk_unlearn.unlearners.finetune import FineTune
+from sk_unlearn.unlearners.finetune import FineTune, RewindToDelete
 from sk_unlearn.unlearners.lbfgs import LBFGSWarmStart
+from sk_unlearn.unlearners.recording import HessianFreeRecording
 from sk_unlearn.unlearners.retrain import Retrain
 
 __all__ = [
@@ -17,10 +18,12 @@ __all__ = [
     "FineTune",
     "FisherForgetting",
     "GradientAscent",
+    "HessianFreeRecording",
     "LBFGSWarmStart",
     "NegGradPlus",
     "RandomLabels",
     "Retrain",
+    "RewindToDelete",
     "StoCuReNU",
     "TrainingRecorder",
     "Unlearner",

@@ -15,6 +15,8 @@ from skorch import NeuralNet
 from skorch.callbacks import Callback
 from torch import Tensor
 
+from sk_unlearn.objective import EmpiricalRisk
+
 __all__ = ["Linearised", "Risk", "TrainingRecorder", "Unlearner", "UnlearningProblem", "UnlearningResult"]
 
 
@@ -86,7 +88,7 @@ class UnlearningProblem:
 
     retrain : callable
         Trains a fresh net on the rows that count after the change, as ``fit`` did, and returns it. With ``warm=True``
-        and a number of ``epochs`` it continues from w₀ instead. Works on copies.
+        and a number of ``epochs`` it continues from w₀ instead, or from the flat parameters ``start``. Works on copies.
 
     report_step : callable
         Takes one record a step, for progress display.
@@ -104,7 +106,7 @@ class UnlearningProblem:
 
     parameters: Tensor
     retained: Risk
-    erased: Risk
+    erased: EmpiricalRisk
     gradient: Tensor
     residual: Tensor
     rng: np.random.Generator
@@ -231,6 +233,8 @@ class Unlearner(BaseEstimator):
     exact_on_quadratics = False
     #: Whether its recorder changes the parameters that training arrives at, so that retraining must have it too.
     changes_training = False
+    #: Whether it compares class probabilities, and so is for classifiers whose criterion takes logits or probabilities.
+    needs_logits = False
 
     def recorder(self) -> TrainingRecorder | None:
         """Return a new recorder for one training, or None when nothing of it needs to be watched."""

@@ -201,5 +201,7 @@ def _diagonal_fisher(risk: EmpiricalRisk, w: Tensor, problem: UnlearningProblem)
     size = max(1, min(risk.chunk_size, _CHUNK_BYTES // (w.numel() * w.element_size())))
     total = torch.zeros_like(w)
     for start in range(0, len(rows), size):
-        total += risk.row_gradients(w, rows[start : start + size]).square().sum(0)
+        chunk = rows[start : start + size]
+        # Each row's part of their mean, as a gradient of its own: by its mass in units of the mean one.
+        total += (len(chunk) * risk.row_gradients(w, chunk)).square().sum(0)
     return total / len(rows)
