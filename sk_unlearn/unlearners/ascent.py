@@ -57,6 +57,7 @@ class GradientAscent(Unlearner):
     """
 
     needs_rows = True
+    aims_at_retrained = False
     _parameter_constraints = {  # noqa: RUF012
         "n_epochs": [Interval(Integral, 1, None, closed="left")],
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
@@ -126,6 +127,7 @@ class NegGradPlus(Unlearner):
     """
 
     needs_rows = True
+    aims_at_retrained = False
     _parameter_constraints = {  # noqa: RUF012
         "alpha": [Interval(Real, 0, 1, closed="neither")],
         "n_epochs": [Interval(Integral, 1, None, closed="left")],
@@ -188,6 +190,7 @@ class RandomLabels(Unlearner):
     """
 
     needs_rows = True
+    aims_at_retrained = False
     _parameter_constraints = {  # noqa: RUF012
         "n_epochs": [Interval(Integral, 1, None, closed="left")],
         "learning_rate": [Interval(Real, 0, None, closed="neither")],

@@ -233,6 +233,9 @@ class Unlearner(BaseEstimator):
     exact_on_quadratics = False
     #: Whether its recorder changes the parameters that training arrives at, so that retraining must have it too.
     changes_training = False
+    #: Whether it goes for the model that retraining would give. False where it only makes the model wrong on the erased
+    #: rows, or blurs it: how a sequence of requests compares with retraining is then no measure of it.
+    aims_at_retrained = True
     #: Whether it compares class probabilities, and so is for classifiers whose criterion takes logits or probabilities.
     needs_logits = False
 

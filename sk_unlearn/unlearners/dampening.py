@@ -64,6 +64,7 @@ class SSD(Unlearner):
     """
 
     needs_rows = True
+    aims_at_retrained = False
     _parameter_constraints = {  # noqa: RUF012
         "alpha": [Interval(Real, 0, None, closed="neither")],
         "dampening": [Interval(Real, 0, None, closed="left")],
@@ -133,6 +134,7 @@ class FisherForgetting(Unlearner):
     """
 
     needs_rows = True
+    aims_at_retrained = False
     _parameter_constraints = {  # noqa: RUF012
         "alpha": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
         "damping": [Interval(Real, 0, None, closed="left")],

@@ -72,6 +72,7 @@ class SCRUB(Unlearner):
     """
 
     needs_rows = True
+    aims_at_retrained = False
     needs_logits = True
     _parameter_constraints = {  # noqa: RUF012
         "n_epochs": [Interval(Integral, 1, None, closed="left")],
@@ -169,6 +170,7 @@ class DELETE(Unlearner):
     """
 
     needs_rows = True
+    aims_at_retrained = False
     needs_logits = True
     _parameter_constraints = {  # noqa: RUF012
         "n_epochs": [Interval(Integral, 1, None, closed="left")],

@@ -50,8 +50,8 @@ class HessianFreeRecording(Unlearner):
     batches and their divisors as they were. So forgetting is the first-order change towards SGD on the same batches
     without the erased rows' terms. It equals that where the loss is quadratic and no erased row is met again after
     the parameters have first changed: one epoch, the erased rows all in one batch. Elsewhere it errs by terms of
-    second order: little for few rows and many batches, much for a whole class, where it may wreck the model; the loss
-    on retained rows is measured, and the report says not converged where it rose markedly.
+    second order: little for a few rows among many, much for a whole class, whose rows vouch for each other, so that
+    most of it stays. Where the loss on retained rows (at most 1,024) rose markedly, the report says not converged.
 
     *What is refused at fit.* Any optimiser but ``torch.optim.SGD`` without momentum: with others the recursion would
     need their state too. A gradient other than that of the mean loss in eval mode, such as dropout, BatchNorm in
