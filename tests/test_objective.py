@@ -1182,3 +1182,23 @@ class TestDoorsForBatches:
         mass = torch.from_numpy(np.delete(np.linspace(0.5, 2, N), 3))
         expected = -float(logs @ mass / mass.sum()) + 0.15 * float(w @ w)
         assert other.value(w) == pytest.approx(expected)
+
+
+@pytest.mark.skipif(not objective._TAKES_EDGES, reason="this PyTorch needs the values")
+def test_kept_graphs_hold_no_gradient_each():
+    def n_vectors():
+        gc.collect()
+        shape = risk.net.module_[0].weight.shape
+        return sum(type(each) is torch.Tensor and each.shape == shape for each in gc.get_objects())
+
+    net, X, y = problem("mlp")
+    counts = []
+    for chunk_size in (N, 1):
+        risk = EmpiricalRisk(net, X, y, chunk_size=chunk_size)
+        before = n_vectors()
+        local = risk.linearise(point(risk))
+        local.hessian(vector(risk))
+        local.ggn(vector(risk))
+        counts.append(n_vectors() - before)
+        del local
+    assert counts[0] == counts[1]

@@ -302,7 +302,8 @@ class Commit:
     def _change_rows(self) -> None:
         if self.rows is None:
             return
-        old_role = self.rows.role
+        # A copy that grows with the rows: made only where roles change.
+        old_role = None if self.role is None else self.rows.role
         try:
             if self.role is not None:
                 stay = self.rows.live_mask.copy()
@@ -315,7 +316,8 @@ class Commit:
             else:
                 self.rows.drop(self.change.positions)
         except BaseException:
-            self.rows.set_role(None, old_role)
+            if old_role is not None:
+                self.rows.set_role(None, old_role)
             raise
 
 

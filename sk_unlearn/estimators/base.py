@@ -18,6 +18,7 @@ from skorch.callbacks import Callback
 from torch import Tensor, nn
 
 from sk_unlearn._sklearn_compat import CallbackSupportMixin
+from sk_unlearn.estimators._certificate import certificate_if_convex, latest_certificate
 from sk_unlearn.estimators._deletion import (
     Anchor,
     Change,
@@ -37,6 +38,7 @@ from sk_unlearn.estimators._progress import print_step
 from sk_unlearn.estimators._training import Training, train_rows, uses_validation_rows
 from sk_unlearn.estimators.report import UnlearningReport
 from sk_unlearn.objective import flat_parameters
+from sk_unlearn.privacy import Certificate
 from sk_unlearn.surrogate import CurvatureSketch
 from sk_unlearn.training_set import RowRole, TrainingSet
 from sk_unlearn.unlearners.base import Unlearner, UnlearningProblem, UnlearningResult, seeded_torch
@@ -45,6 +47,7 @@ from sk_unlearn.unlearners.cubic import StoCuReNU
 __all__ = ["BaseUnlearnable"]
 
 _SKETCH_RANK = 32
+_LITTLE = 1e-6
 _REPORT_FIELDS = frozenset(field.name for field in fields(UnlearningReport))
 
 
@@ -489,7 +492,7 @@ class BaseUnlearnable(CallbackSupportMixin, BaseEstimator):
                 converged=True if result is None else result.converged,
                 stop_reason="no row in the request had entered a gradient" if result is None else result.stop_reason,
                 seconds=time.perf_counter() - started,
-                notes=notes + commit.notes,
+                notes=notes + commit.notes + details.pop("notes", []),
                 **details,
             )
             self.__dict__.update(
@@ -531,16 +534,19 @@ class BaseUnlearnable(CallbackSupportMixin, BaseEstimator):
             )
         w = flat_parameters(net)
         retained = retained_risk(net, rows, anchor, change, w)
-        if not retained.mass > 0:
-            raise ValueError("The request covers every row that the network was trained on; nothing would be left.")
         removed, added = removed_risk(net, rows, change), added_risk(net, rows, change)
+        # From the changed rows alone, except where so little is left that rounding would show.
+        mass = anchor.mass - removed.mass + sum(part.mass for part in added)
+        if mass <= _LITTLE * anchor.mass:
+            mass = retained.mass
+        if not mass > 0:
+            raise ValueError("The request covers every row that the network was trained on; nothing would be left.")
         # The gradient over what stays follows from what is known over all rows and from the changed rows alone.
         present = anchor.gradient.to(w)
         erased_gradient = removed.gradient(w)
         change_of_sum = -removed.mass * (erased_gradient - present)
         for part in added:
             change_of_sum += part.mass * (part.gradient(w) - present)
-        mass = retained.mass
         trainings: list[tuple[NeuralNet, Training]] = []
 
         def retrain(**options: Any) -> NeuralNet:
@@ -571,6 +577,7 @@ class BaseUnlearnable(CallbackSupportMixin, BaseEstimator):
             )
         n_rows = anchor.n_rows - (0 if change.replaces else removed.n_rows)
         details = self._details(result, w, erased_gradient)
+        details.setdefault("certificate", certificate_if_convex(retained, result.parameters))
         role, recording = next((training for fresh, training in trainings if fresh is result.net), (None, None))
         recording = recording if result.recording is None else result.recording
         after = self._anchor_after(result, change, anchor, mass, n_rows, retained)
@@ -663,6 +670,19 @@ class BaseUnlearnable(CallbackSupportMixin, BaseEstimator):
 
     def _unlearner(self) -> Unlearner:
         return StoCuReNU() if self.unlearner is None else clone(self.unlearner)
+
+    @property
+    def certificate_(self) -> Certificate:
+        """What is guaranteed after the last request; where noise was added at each, over all of them together.
+
+        Raises
+        ------
+        AttributeError
+            Where there is no guarantee; it says why.
+        """
+        check_is_fitted(self)
+        rows = getattr(self, "training_set_", None)
+        return latest_certificate(self.unlearning_history_, None if rows is None else stored_risk(self.net_, rows))
 
     # ------------------------------------------------------------------ validation
 

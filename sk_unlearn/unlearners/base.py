@@ -29,6 +29,12 @@ class Linearised(Protocol):
     def hessian(self, v: Tensor) -> Tensor:
         """Multiply the Hessian with v, both of shape (d,)."""
 
+    def ggn(self, v: Tensor) -> Tensor:
+        """Multiply the generalised Gauss-Newton matrix with v."""
+
+    def fisher(self, v: Tensor) -> Tensor:
+        """Multiply the Fisher matrix with v."""
+
 
 class Risk(Protocol):
     """A mean loss over rows plus the weight-decay penalty, as a function of the flat parameters.
@@ -238,6 +244,9 @@ class Unlearner(BaseEstimator):
     aims_at_retrained = True
     #: Whether it compares class probabilities, and so is for classifiers whose criterion takes logits or probabilities.
     needs_logits = False
+    #: Whether it is for modules that are one linear layer only.
+    #: :mod:`sk_unlearn.utils.estimator_checks` then checks it on such a module.
+    requires_linear_module = False
 
     def recorder(self) -> TrainingRecorder | None:
         """Return a new recorder for one training, or None when nothing of it needs to be watched."""
