@@ -370,6 +370,10 @@ class EmpiricalRisk:
         """Return the gradient of the penalty alone, of shape (d,): what to take off where only the loss is meant."""
         return self._penalty_product(self._vector(w, "w"))
 
+    def without_penalty(self, w: Tensor, value: float) -> float:
+        """Return the mean loss in a value of F at w."""
+        return value - self._penalty(w)
+
     def targets(self, rows: Rows | None = None) -> NDArray[Any]:
         """Return a copy of the targets of rows (int64 indices into X), or of all of S in order."""
         return self._y[self._selected(rows)].copy()

@@ -16,7 +16,7 @@ from sk_unlearn.objective import EmpiricalRisk
 from sk_unlearn.surrogate import CombinedRisk
 from sk_unlearn.unlearners.base import Risk, UnlearningProblem, UnlearningResult
 
-__all__ = ["MinibatchLoop", "Watch", "batches", "stored_part", "training_batch_size", "without_penalty"]
+__all__ = ["MinibatchLoop", "Watch", "batches", "stored_part", "training_batch_size"]
 
 Rows = NDArray[np.int64]
 
@@ -34,11 +34,6 @@ def stored_part(risk: Risk) -> EmpiricalRisk:
     if not isinstance(part, EmpiricalRisk):
         raise TypeError(f"problem.retained must be a risk over stored rows, got {type(part).__name__}.")
     return part
-
-
-def without_penalty(risk: EmpiricalRisk, w: Tensor, value: float) -> float:
-    """Return the mean loss in a value of the risk at w."""
-    return value - 0.5 * float(risk.penalty_gradient(w) @ w)
 
 
 def training_batch_size(problem: UnlearningProblem) -> int:
@@ -78,7 +73,7 @@ class Watch:
 
     @cached_property
     def _gained(self) -> float:
-        fitted = without_penalty(self._stored, self._fitted, self._stored.value(self._fitted, self._rows))
+        fitted = self._stored.without_penalty(self._fitted, self._stored.value(self._fitted, self._rows))
         return self._stored.value_at_output(self._mean_output, self._rows) - fitted
 
     @cached_property
@@ -92,7 +87,7 @@ class Watch:
 
     def erased_loss(self, w: Tensor) -> float:
         """Return the mean loss of the erased rows, without penalty."""
-        return without_penalty(self._erased, w, self._erased.value(w))
+        return self._erased.without_penalty(w, self._erased.value(w))
 
     def harms(self, w: Tensor, share: float = _TOLERATED_RISE) -> bool:
         """Tell whether the retained loss has risen by more than a share of what training has gained."""

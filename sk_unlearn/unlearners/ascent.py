@@ -11,7 +11,7 @@ from sklearn.base import is_classifier
 from sklearn.utils._param_validation import Interval
 
 from sk_unlearn.objective import EmpiricalRisk
-from sk_unlearn.unlearners._minibatch import MinibatchLoop, stored_part, without_penalty
+from sk_unlearn.unlearners._minibatch import MinibatchLoop, stored_part
 from sk_unlearn.unlearners.base import Unlearner, UnlearningProblem, UnlearningResult
 
 __all__ = ["GradientAscent", "NegGradPlus", "RandomLabels"]
@@ -147,7 +147,7 @@ class NegGradPlus(Unlearner):
             for retained_rows, erased_rows in loop.paired_batches():
                 gradient = self.alpha * problem.retained.gradient(loop.w, retained_rows)
                 value, climb = erased.value_and_gradient(loop.w, erased_rows)
-                if without_penalty(erased, loop.w, value) < loop.watch.chance:
+                if erased.without_penalty(loop.w, value) < loop.watch.chance:
                     gradient -= (1 - self.alpha) * climb
                 loop.step(gradient)
             loop.record()
