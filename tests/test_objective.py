@@ -1149,6 +1149,30 @@ class TestDoorsForBatches:
         local = risk.linearise(w)
         torch.testing.assert_close(local.hessian_rows(V), torch.stack([local.hessian(v) for v in V]))
 
+    def test_hessian_rows_without_second_derivatives(self):
+        risk = self.risk()
+        w = risk.parameters()
+        V = torch.randn(2, len(w), dtype=torch.float64)
+        expected = risk.linearise(w).hessian_rows(V)
+        risk._twice_differentiable = False
+        torch.testing.assert_close(risk.linearise(w).hessian_rows(V), expected, rtol=1e-5, atol=1e-6)
+
+    def test_batches_of_a_module_with_an_unused_parameter(self):
+        class Partly(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.used, self.idle = nn.Linear(3, 2), nn.Linear(3, 2)
+
+            def forward(self, x):
+                return self.used(x)
+
+        net = NeuralNet(Partly().double(), nn.CrossEntropyLoss, optimizer__weight_decay=0.3).initialize()
+        risk = EmpiricalRisk(net, np.random.default_rng(0).normal(size=(5, 3)), np.array([0, 1, 0, 1, 1]))
+        w = risk.parameters()
+        torch.testing.assert_close(risk.row_gradients(w).sum(0) + risk.penalty_gradient(w), risk.gradient(w))
+        V, local = torch.randn(2, len(w), dtype=torch.float64), risk.linearise(w)
+        torch.testing.assert_close(local.hessian_rows(V), torch.stack([local.hessian(v) for v in V]))
+
     def test_another_loss_that_is_the_same(self):
         risk = self.risk()
         w, rows = risk.parameters(), np.array([7, 0, 1, 10, 5])

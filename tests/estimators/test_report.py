@@ -62,9 +62,8 @@ def test_what_became_of_the_loss_of_the_erased_rows(unlearner, normalised):
     # Re-estimated statistics are no part of it; a net trained anew is seen with its own.
     if not normalised or isinstance(unlearner, Retrain):
         assert report.erased_loss_after == pytest.approx(loss(), rel=1e-4)
-    assert report.stop_reason.endswith(
-        f"; the mean loss of the erased rows went from {report.erased_loss_before:.3g} to {report.erased_loss_after:.3g}"
-    )
+    change = f"{report.erased_loss_before:.3g} to {report.erased_loss_after:.3g}"
+    assert report.stop_reason.endswith(f"; the mean loss of the erased rows went from {change}")
 
 
 def test_rows_that_were_not_trained_on_have_no_loss_to_tell():
