@@ -37,13 +37,15 @@ _BLIND_DAMPING = 3e-2
 _MAX_RISE = 2.0
 _LAYER_REASON = "the output layer came to rest"
 _OVERSHOT_REASON = "a further step would leave a larger gradient"
+# What L is multiplied with after a step that kept its promise almost to the letter.
+_SHRINK = 1 / 3
 # How much more L after a first step that went too far.
 _OVERSHOT = 10.0
 # A fit counts as stationary when training left no more than this share of the gradient that the deletion brings. Its
 # target is an optimum, which is worth finding: in wider Krylov spaces, within this much memory, as far as tol².
 _STATIONARY = 1e-2
-_WIDE, _WIDE_BYTES = 200, 2**30
-_WIDE_INEXACT = 0.03
+_NARROW, _WIDE, _WIDE_BYTES = 10, 200, 2**30
+_WIDE_DAMPING, _WIDE_INEXACT, _WIDE_SHRINK = 1e-4, 0.1, 0.1
 
 
 @dataclass
@@ -168,9 +170,9 @@ class _CubicUnlearner(Unlearner):
             return int(self.n_products)
         w = problem.parameters
         if stationary and self.solver in ("auto", "krylov"):
-            return max(10, min(_WIDE, _WIDE_BYTES // (w.numel() * w.element_size())))
+            return max(_NARROW, min(_WIDE, _WIDE_BYTES // (w.numel() * w.element_size())))
         # Curvature on a sample is not worth knowing as well.
-        return 10 if sampling.n_curvature_rows >= problem.retained.n_rows else 5
+        return _NARROW if sampling.n_curvature_rows >= problem.retained.n_rows else 5
 
     def _chosen_solver(self, memory: _Memory, d: int) -> str:
         """Return the solver to use, or raise MemoryError when the one asked for does not fit."""
@@ -196,7 +198,8 @@ class _CubicUnlearner(Unlearner):
         diagnostics: dict[str, Any],
     ) -> UnlearningResult:
         adaptive = self.L == "auto"
-        state = _Descent(problem.parameters.clone(), AdaptiveWeight(None if adaptive else float(self.L)))
+        weight = AdaptiveWeight(None if adaptive else float(self.L), _WIDE_SHRINK if goal.stationary else _SHRINK)
+        state = _Descent(problem.parameters.clone(), weight)
         in_layer = solve_output_layer(problem, gradient) if self._begins_with_layer(problem, goal) else None
         if in_layer is not None:
             state.w, state.n_products = in_layer.parameters, in_layer.n_products
@@ -355,8 +358,10 @@ class _Model:
             if goal.stationary:
 
                 def stop(space: KrylovSpace) -> bool:
+                    if weight.L is None:  # nothing to solve for yet: a few products tell where to begin
+                        return space.n_products >= _NARROW
                     # Looking costs a small eigenproblem.
-                    if weight.L is None or space.n_products % 5:
+                    if space.n_products % 5:
                         return False
                     return KrylovCubicModel(space).residual(weight.L) <= _WIDE_INEXACT * space.start_norm
 
@@ -365,7 +370,8 @@ class _Model:
         values, _ = self.decomposed.spectrum
         self.curvature_min, self.curvature_max = float(values[0]), float(values[-1])
         if weight.L is None:
-            weight.L = first_weight(self.decomposed.spectrum, _BLIND_DAMPING if _is_blind(problem) else FIRST_DAMPING)
+            share = _BLIND_DAMPING if _is_blind(problem) else _WIDE_DAMPING if goal.stationary else FIRST_DAMPING
+            weight.L = first_weight(self.decomposed.spectrum, share)
 
     def solve(self, L: float) -> CubicStep:
         if self.decomposed is not None:
