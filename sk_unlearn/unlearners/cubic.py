@@ -434,7 +434,7 @@ class CuReNU(_CubicUnlearner):
     n_products : int, default=10
         Hessian-vector products a step: dimension of the Krylov space, or gradient-descent steps.
 
-    max_steps : int, default=20
+    max_steps : int, default=50
         Most steps taken.
 
     tol : float, default=1e-2
@@ -483,7 +483,7 @@ class CuReNU(_CubicUnlearner):
         *,
         solver: str = "auto",
         n_products: int | str = "auto",
-        max_steps: int = 20,
+        max_steps: int = 50,
         tol: float = 1e-2,
         hold_residual: bool = True,
         output_layer_first: bool = True,
@@ -529,7 +529,7 @@ class StoCuReNU(_CubicUnlearner):
     n_products : int, default=10
         Hessian-vector products a step: dimension of the Krylov space, or gradient-descent steps (T in the paper).
 
-    max_steps : int, default=20
+    max_steps : int, default=50
         Most steps taken.
 
     tol : float, default=1e-2
@@ -586,7 +586,7 @@ class StoCuReNU(_CubicUnlearner):
         n_curvature_rows: int | str = "auto",
         solver: str = "auto",
         n_products: int | str = "auto",
-        max_steps: int = 20,
+        max_steps: int = 50,
         tol: float = 1e-2,
         hold_residual: bool = True,
         output_layer_first: bool = True,
