@@ -620,7 +620,8 @@ class BaseUnlearnable(CallbackSupportMixin, BaseEstimator):
             gradient = retained.gradient(result.parameters)
         else:
             gradient = result.gradient
-        residual = anchor.residual.to(gradient) if result.holds_residual else gradient
+        target = anchor.residual if result.residual is None else result.residual
+        residual = target.to(gradient) if result.holds_residual else gradient
         foreign = foreign_risk(self.net_, change)
         if foreign and hasattr(self, "training_set_"):
             # The rows were not in the store. From now on the store alone is the risk, and the target moves along so

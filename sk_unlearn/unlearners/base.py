@@ -148,8 +148,11 @@ class UnlearningResult:
         An estimate of ∇F at the new parameters, when the algorithm has one.
 
     holds_residual : bool
-        True when the new point solves ∇F(w) = r for the residual r of training: r then stays the target of later
-        requests. Otherwise later requests start from the gradient at the new point.
+        True when the new point solves ∇F(w) = r for the residual r of training, or for ``residual``: that then stays
+        the target of later requests. Otherwise later requests start from the gradient at the new point.
+
+    residual : Tensor of shape (d,) or None
+        The target that was solved for, where it is not r itself.
 
     net : skorch.NeuralNet or None
         A net trained anew, from which buffers and frozen parameters are taken too.
@@ -166,6 +169,7 @@ class UnlearningResult:
     diagnostics: dict[str, Any] = field(default_factory=dict)
     gradient: Tensor | None = None
     holds_residual: bool = False
+    residual: Tensor | None = None
     net: NeuralNet | None = None
     recording: Any = None
 

@@ -140,11 +140,11 @@ class _CubicUnlearner(Unlearner):
     def unlearn(self, problem: UnlearningProblem) -> UnlearningResult:
         """Solve one problem; see :meth:`sk_unlearn.unlearners.Unlearner.unlearn`."""
         self._validate_params()
-        target = problem.residual if self.hold_residual else torch.zeros_like(problem.residual)
+        sampling = self._sampling(problem)
+        target = self._target(problem, sampling)
         gradient = problem.gradient - target
         first_norm, residual_norm = float(gradient.norm()), float(problem.residual.norm())
         stationary = self.L == "auto" and not _is_blind(problem) and residual_norm <= _STATIONARY * first_norm
-        sampling = self._sampling(problem)
         n_products = self._n_products(problem, stationary, sampling)
         memory = _Memory.forecast(problem.parameters, n_products)
         solver = self._chosen_solver(memory, problem.parameters.numel())
@@ -159,10 +159,26 @@ class _CubicUnlearner(Unlearner):
         if first_norm <= torch.finfo(gradient.dtype).eps * residual_norm:
             return UnlearningResult(
                 problem.parameters.clone(), [], True, "nothing to undo: the gradient is zero", diagnostics,
-                gradient=problem.gradient, holds_residual=self.hold_residual,
+                gradient=problem.gradient, holds_residual=self.hold_residual, residual=target,
             )  # fmt: skip
         goal = _Goal(first_norm, (self.tol**2 if stationary else self.tol) * first_norm, stationary)
         return self._descend(problem, sampling, n_products, gradient, target, goal, diagnostics)
+
+    def _target(self, problem: UnlearningProblem, sampling: _Sampling) -> Tensor:
+        """Return the gradient that the new point is to have.
+
+        It is the residual r of training, less the more the deletion outweighs it, for without the rows that leave
+        training would not have left the same. The ratio is that of their energies, as in Wiener's filter, so that a
+        deletion of nothing asks for r itself. On a sample r stays as it is: what training has left undone in many rows
+        is not for a few to finish.
+        """
+        r = problem.residual
+        if not self.hold_residual:
+            return torch.zeros_like(r)
+        if self.L != "auto" or _is_blind(problem) or sampling.n_gradient_rows < problem.retained.n_rows:
+            return r
+        energy, change = float(r.square().sum()), float((problem.gradient - r).square().sum())
+        return r * (energy / (energy + change)) if change > 0 and energy > 0 else r
 
     def _n_products(self, problem: UnlearningProblem, stationary: bool, sampling: _Sampling) -> int:
         """Return the most products of a step."""
@@ -275,7 +291,7 @@ class _CubicUnlearner(Unlearner):
         }
         return UnlearningResult(
             state.w, (in_layer.trace if in_layer else []) + state.trace, converged, reason, diagnostics,
-            gradient=gradient + target, holds_residual=self.hold_residual,
+            gradient=gradient + target, holds_residual=self.hold_residual, residual=target,
         )  # fmt: skip
 
     def _begins_with_layer(self, problem: UnlearningProblem, goal: _Goal) -> bool:
