@@ -431,8 +431,10 @@ class CuReNU(_CubicUnlearner):
 
     .. math:: m(s) = g^\top s + \tfrac12 s^\top H s + \tfrac L6 \|s\|^3 .
 
-    The cubic term bounds the step where the Hessian is singular or indefinite, as it is for networks. Because r is
-    held fixed, forgetting nothing is exactly the identity and no training is resumed.
+    The cubic term bounds the step where the Hessian is singular or indefinite, as it is for networks. Because of r,
+    forgetting nothing is exactly the identity and no training is resumed. With ``L="auto"`` the steps begin in the
+    output layer, where they need features only; and r fades with what the deletion outweighs,
+    :math:`r \|r\|^2 / (\|r\|^2 + \|\nabla F(w_0) - r\|^2)`, as long as all rows are read.
 
     Parameters
     ----------
@@ -447,18 +449,23 @@ class CuReNU(_CubicUnlearner):
         descent from the Cauchy point (memory 4·d). ``"auto"`` is Krylov where its memory is free, else gradient
         descent; the report says which, and what each was forecast to need.
 
-    n_products : int, default=10
-        Hessian-vector products a step: dimension of the Krylov space, or gradient-descent steps.
+    n_products : "auto" or int, default="auto"
+        Hessian-vector products a step: dimension of the Krylov space, or gradient-descent steps. ``"auto"`` is 10, or
+        as many as the step needs (up to 200) where training had ended at an optimum.
 
     max_steps : int, default=50
-        Most steps taken.
+        Most steps in the whole network.
 
     tol : float, default=1e-2
-        With ``L="auto"``, stop when the gradient of Φ is this share of what it was. Smaller is closer to stationary,
-        which costs time and, beyond the spread of retraining itself, gains nothing.
+        With ``L="auto"``, stop when the gradient of Φ is this share of what it was; its square, where training had
+        ended at an optimum (a gradient of at most a hundredth of the one that the deletion brings).
 
     hold_residual : bool, default=True
         Hold the residual r. False descends F itself, as published.
+
+    output_layer_first : bool, default=True
+        With ``L="auto"``, solve for the output layer before the whole network. False for features that must not keep
+        what they learnt from the erased rows any longer than the rest.
 
     Notes
     -----
@@ -523,7 +530,8 @@ class CuReNU(_CubicUnlearner):
 class StoCuReNU(_CubicUnlearner):
     r"""Stochastic cubic-regularised Newton unlearning: :class:`CuReNU` on samples of the retained rows.
 
-    Its cost does not grow with the training set. With ``variance_reduction`` the gradient on a fresh sample B is
+    Its cost does not grow with the training set. On a sample the steps are those in the output layer alone, if there is
+    one: there rows that a step was not computed from decide whether it is taken, and are then added to the sample. With ``variance_reduction`` the gradient on a fresh sample B is
     corrected by its value at the fitted point,
     :math:`\nabla F(w) \approx \nabla F_B(w) - \nabla F_B(w_0) + \nabla F(w_0)`, where the last term comes from the
     erased rows alone; the engine stops when the gradient has fallen to the noise of this estimate.
@@ -542,17 +550,22 @@ class StoCuReNU(_CubicUnlearner):
     solver : {"auto", "krylov", "gradient_descent"}, default="auto"
         How the model is minimised; see :class:`CuReNU`.
 
-    n_products : int, default=10
-        Hessian-vector products a step: dimension of the Krylov space, or gradient-descent steps (T in the paper).
+    n_products : "auto" or int, default="auto"
+        Hessian-vector products a step: dimension of the Krylov space, or gradient-descent steps (T in the paper);
+        ``"auto"`` is 5 where the curvature comes from a sample, else as for :class:`CuReNU`.
 
     max_steps : int, default=50
-        Most steps taken.
+        Most steps in the whole network.
 
     tol : float, default=1e-2
-        With ``L="auto"``, stop when the gradient is this share of what it was.
+        With ``L="auto"``, stop when the gradient is this share of what it was; see :class:`CuReNU`.
 
     hold_residual : bool, default=True
-        Hold the residual of training fixed; see :class:`CuReNU`.
+        Hold the residual of training; see :class:`CuReNU`.
+
+    output_layer_first : bool, default=True
+        With ``L="auto"``, solve for the output layer first; see :class:`CuReNU`. False takes steps in the whole network
+        on a sample, too.
 
     variance_reduction : bool, default=True
         Correct each sampled gradient by its value at the fitted point. False uses the plain sample, as published.
