@@ -11,8 +11,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ["sk_unlearn", "sk_unlearn.unlearners", "sk_unlearn.metrics"]
-PAGES = ["README.md", "docs/index.rst", "docs/getting_started.rst", "docs/user_guide.rst"]
+PACKAGES = [
+    "sk_unlearn",
+    "sk_unlearn.unlearners",
+    "sk_unlearn.metrics",
+    "sk_unlearn.metrics.membership",
+    "sk_unlearn.shadow",
+]
+PAGES = ["README.md", "docs/index.rst", "docs/getting_started.rst", "docs/user_guide.rst", "docs/metrics.rst"]
 
 
 # ---------------------------------------------------------------------------------------------------------- reference
