@@ -320,8 +320,8 @@ def evaluate_attack(
     Examples
     --------
     >>> from sk_unlearn.metrics.membership import evaluate_attack
-    >>> evaluate_attack([0.9, 0.8, 0.4], [0.5, 0.3, 0.2]).auc
-    0.8888888888888888
+    >>> round(evaluate_attack([0.9, 0.8, 0.4], [0.5, 0.3, 0.2]).auc, 3)
+    0.889
     """
     scores = [_finite("member_scores", member_scores).ravel(), _finite("nonmember_scores", nonmember_scores).ravel()]
     if min(map(len, scores)) < 2:
