@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import cached_property
 from itertools import pairwise
@@ -20,18 +20,36 @@ from skorch import NeuralNet, NeuralNetClassifier
 from skorch.dataset import Dataset, unpack_data
 from torch import Tensor, nn
 from torch.autograd import grad
-from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.utils.data import DataLoader
 
 logger = logging.getLogger("sk_unlearn")
 
 # Bytes that the graphs kept by one linearisation may take; a single chunk takes at most a quarter of it.
 MEMORY_BUDGET = 2**30
+# On a processor activations that leave its cache cost more than the overhead of further chunks (a forward pass of a CNN
+# took half the time at 128 rows of what it took at 2,048), unless the chunks get very small.
+_CACHED_BYTES, _LEAST_ROWS = 2**25, 64
 # A kept gradient graph holds the tensors saved by the forward pass, those of the backward pass, and their products.
 _GRAPH_FACTOR = 4
 
 # A mass below the rounding of any sum of masses, for a row that PyTorch gives a loss but no weight.
 _NO_MASS = 1e-20
+
+# The kernels of scaled_dot_product_attention: how to ask and to say whether one may be used. The last is the plain one.
+_ATTENTION = (
+    (torch.backends.cuda.flash_sdp_enabled, torch.backends.cuda.enable_flash_sdp),
+    (torch.backends.cuda.mem_efficient_sdp_enabled, torch.backends.cuda.enable_mem_efficient_sdp),
+    (torch.backends.cuda.cudnn_sdp_enabled, torch.backends.cuda.enable_cudnn_sdp),
+    (torch.backends.cuda.math_sdp_enabled, torch.backends.cuda.enable_math_sdp),
+)
+_MATHS = (False, False, False, True)
+
+# Whether torch.autograd.grad differentiates what is given by its place in the graph.
+_TAKES_EDGES = torch.torch_version.TorchVersion(torch.__version__) >= "2.5"
+
+# Entries a parameter below which starting an operation costs more than copying them once more.
+_SMALL = 2**14
 
 Rows = NDArray[np.int64]
 
@@ -112,8 +130,8 @@ class EmpiricalRisk:
         The rows that belong to S; None for all. Not copied: it must not change while the risk is in use.
     chunk_size : int, optional
         Rows evaluated at a time. None: chosen on first use, from the bytes that autograd saves per row, so that a
-        chunk's graph takes about a quarter of ``sk_unlearn.objective.MEMORY_BUDGET`` (1 GiB). The attribute of the
-        same name tells.
+        chunk's graph takes about a quarter of ``sk_unlearn.objective.MEMORY_BUDGET`` (1 GiB) at the most, and on a
+        CPU what its cache holds. The attribute of the same name tells.
 
     Attributes
     ----------
@@ -236,7 +254,10 @@ class EmpiricalRisk:
         """Rows evaluated at a time."""
         if self._given_chunk_size is not None:
             return self._given_chunk_size
-        return max(1, MEMORY_BUDGET // (4 * _GRAPH_FACTOR * self._bytes_per_row))
+        fitting = MEMORY_BUDGET // (4 * _GRAPH_FACTOR * self._bytes_per_row)
+        if self.device.type == "cpu":
+            fitting = min(fitting, max(_LEAST_ROWS, _CACHED_BYTES // self._bytes_per_row))
+        return max(1, fitting)
 
     def mass_of(self, rows: Rows | None) -> float:
         """Return the sum of m_i over rows: int64 indices into X, or None for all of S."""
@@ -263,6 +284,19 @@ class EmpiricalRisk:
         from sk_unlearn.training_set import sample_mask
 
         return sample_mask(self._mask, self.n_rows, size, rng)
+
+    @property
+    def weight_decay(self) -> Tensor:
+        """The coefficient lambda_j of every entry of the flat vector, of shape (d,)."""
+        if self._decay is None:
+            return torch.zeros(self.n_parameters, dtype=self.dtype, device=self.device)
+        return self._decay.clone()
+
+    def inputs(self, rows: Rows | None = None) -> Iterator[tuple[Any, Tensor]]:
+        """Give rows chunk by chunk: what ``net.infer`` takes, and the share of each row in the total mass."""
+        for part in self._parts(rows):
+            for chunk in self._read(part):
+                yield chunk.x, chunk.shares
 
     def _row_indices(self, rows: Rows | None) -> Rows:
         if rows is not None:
@@ -295,12 +329,12 @@ class EmpiricalRisk:
 
     def value(self, w: Tensor, rows: Rows | None = None) -> float:
         """Return F(w) over rows (int64 indices into X), or over all of S; the penalty is included."""
-        with self._at(w, needs_grad=False) as point:
+        with self._at(w, needs_grad=False) as at:
             total = torch.zeros((), dtype=self._sum_dtype, device=self.device)
             for part in self._parts(rows):
                 for chunk in self._read(part):
                     total += self._weighted_loss(self.net.infer(chunk.x), chunk)
-            return float(total) + self._penalty(point)
+            return float(total) + self._penalty(at.point)
 
     def gradient(self, w: Tensor, rows: Rows | None = None) -> Tensor:
         """Return the gradient of F at w, of shape (d,)."""
@@ -341,15 +375,15 @@ class EmpiricalRisk:
 
     def _value_and_gradient(self, w: Tensor, rows: Rows | None) -> tuple[Tensor, Tensor]:
         """Return the value without the penalty, left on the device, and the gradient with it."""
-        with self._at(w) as point:
+        with self._at(w) as at:
             value = torch.zeros((), dtype=self._sum_dtype, device=self.device)
-            gradient = self._penalty_product(point.detach())
+            gradient = self._penalty_product(at.point)
             for part in self._parts(rows):
                 for chunk in self._read(part):
-                    loss = self._weighted_loss(self.net.infer(chunk.x), chunk)
-                    value += loss.detach()
-                    if loss.requires_grad:
-                        gradient += grad(loss, point)[0]
+                    losses, shares = self._losses_and_shares(self.net.infer(chunk.x), chunk)
+                    value += _sum_of(losses, shares)
+                    if losses.requires_grad:
+                        self._add(gradient, grad(losses, at.leaves, shares.to(losses.dtype), allow_unused=True))
         return value, gradient
 
     def _penalty(self, w: Tensor) -> float:
@@ -370,18 +404,30 @@ class EmpiricalRisk:
     # --------------------------------------------------------------------------------------- parameters put in place
 
     @contextmanager
-    def _at(self, w: Tensor, needs_grad: bool = True) -> Iterator[Tensor]:
-        """Put the parameters at w, and yield the leaf that they are views of."""
+    def _at(self, w: Tensor, needs_grad: bool = True) -> Iterator[_Point]:
+        """Put the parameters at w."""
         with torch.inference_mode(False), torch.set_grad_enabled(needs_grad):
-            point = self._vector(w, "w").clone().requires_grad_(needs_grad)
-            with self._substituted(self._views(point)):
+            point = _Point(self, w, needs_grad)
+            with self._substituted(point.leaves):
                 yield point
 
-    def _views(self, point: Tensor) -> list[Tensor]:
-        return [part.view(shape) for part, shape in zip(point.split_with_sizes(self._sizes), self._shapes, strict=True)]
+    def _split(self, vector: Tensor) -> list[Tensor]:
+        """Return the parts of a flat vector in the shapes of the parameters, without copying."""
+        parts = vector.split_with_sizes(self._sizes)
+        return [part.view(shape) for part, shape in zip(parts, self._shapes, strict=True)]
+
+    def _add(self, total: Tensor, parts: Sequence[Tensor | None]) -> None:
+        """Add to a flat vector in place what is given for each parameter; None where it is zero."""
+        if all(part is not None for part in parts) and len(parts) * _SMALL > self.n_parameters:
+            # Small parameters: one addition, since starting one costs more than copying.
+            total += torch.cat([cast(Tensor, part).reshape(-1) for part in parts])
+            return
+        for into, part in zip(self._split(total), parts, strict=True):
+            if part is not None:
+                into += part
 
     @contextmanager
-    def _substituted(self, views: list[Tensor]) -> Iterator[None]:
+    def _substituted(self, views: Sequence[Tensor]) -> Iterator[None]:
         training = [m for m in self._modules if m.training]
         parameters = [(store, name, store[name]) for store, name, _ in self._slots]
         buffers = [(store, name, store[name]) for store, name in self._buffers]
@@ -390,6 +436,7 @@ class EmpiricalRisk:
         # cuDNN's recurrent kernels have no second derivative, and would pack our views in place.
         compiled = {name: vars(self.net)[name] for name in self._uncompiled}
         without_cudnn = self._rnns and self.device.type == "cuda"
+        attention = [enabled() for enabled, _ in _ATTENTION]
         try:
             vars(self.net).update(self._uncompiled)
             # Past Module.__setattr__, which takes microseconds, in a small module as long as its arithmetic.
@@ -399,12 +446,11 @@ class EmpiricalRisk:
                 store[name] = cast(nn.Parameter, views[k])
             for store, name, buffer in buffers:
                 store[name] = cast(Tensor, buffer).clone()
-            with (
-                torch.backends.cudnn.flags(enabled=False) if without_cudnn else nullcontext(),
-                sdpa_kernel(SDPBackend.MATH),  # the fused attention kernels have no second derivative
-            ):
+            _only_attention(_MATHS)  # the fused attention kernels have no second derivative
+            with torch.backends.cudnn.flags(enabled=False) if without_cudnn else nullcontext():
                 yield
         finally:
+            _only_attention(attention)
             vars(self.net).update(compiled)
             for store, name, parameter in parameters:
                 store[name] = parameter
@@ -482,8 +528,17 @@ class EmpiricalRisk:
 
     def _weighted_loss(self, output: Any, chunk: _Chunk) -> Tensor:
         """Return the chunk's part of the data term of F: a float64 scalar, since differences of F are compared."""
-        losses = self._row_losses(output, chunk).to(self._sum_dtype)
-        return losses * chunk.shares.sum() if losses.ndim == 0 else losses @ chunk.shares
+        losses, shares = self._losses_and_shares(output, chunk)
+        losses = losses.to(self._sum_dtype)
+        return losses * shares if losses.ndim == 0 else losses @ shares
+
+    def _losses_and_shares(self, output: Any, chunk: _Chunk) -> tuple[Tensor, Tensor]:
+        """Return l_i of the chunk's rows, and what each counts in F; or their mean, and what the chunk counts.
+
+        For gradients: shares as what is pulled back from the losses leave fewer operations to differentiate again.
+        """
+        losses = self._row_losses(output, chunk)
+        return losses, chunk.shares.sum() if losses.ndim == 0 else chunk.shares
 
     def _row_losses(self, output: Any, chunk: _Chunk) -> Tensor:
         losses = self._row_loss(output, chunk.y, chunk.x, len(chunk.shares), training=True)
@@ -546,6 +601,13 @@ class _RowLoss:
             return float(self.batch_size)
         return 1.0 if self.reduction == "batchmean" else 1.0 / n_elements
 
+    @property
+    def _counts_rows_alike(self) -> bool:
+        """Whether a row with one loss counts with its mass alone: ``ignore_index`` has a loss of 0 and no mass."""
+        if self.reduction == "mean" and (_is(self.criterion, nn.CrossEntropyLoss) or _is(self.criterion, nn.NLLLoss)):
+            return self.criterion.weight is None
+        return self.element_scale(1) == 1.0
+
     @contextmanager
     def _unreduced(self) -> Iterator[None]:
         """Have the criterion give a loss for each row."""
@@ -564,6 +626,8 @@ class _RowLoss:
         """Forward hook. Inside the criterion, so that what an override of get_loss adds keeps its own scale."""
         if loss.ndim == 0:
             return loss
+        if loss.ndim == 1 and self._counts_rows_alike:
+            return loss  # as the division below would leave it, one operation less in every product
         loss = loss.reshape(len(loss), -1)
         target = args[1] if len(args) > 1 else kwargs.get("target")
         masses = self.label_masses(target) if isinstance(target, Tensor) else None
@@ -608,23 +672,22 @@ class Linearisation:
         self._rows = rows
         self.n_products = 0
         with torch.inference_mode(False):
-            self._point = risk._vector(w, "w").clone().requires_grad_()
-            self._views = risk._views(self._point)
-            self.gradient = risk._penalty_product(self._point.detach())
+            self._at = _Point(risk, w)
+            self.gradient = risk._penalty_product(self._at.point)
             value = torch.zeros((), dtype=risk._sum_dtype, device=risk.device)
             budget = MEMORY_BUDGET // (_GRAPH_FACTOR * risk._bytes_per_row)
             self._parts: list[list[_Graph] | _Part] = []
-            with risk._substituted(self._views):
+            with risk._substituted(self._at.leaves):
                 for part in risk._parts(rows):
                     graphs = []
                     for graph in self._build(part):
                         value += graph.loss
-                        self.gradient += graph.gradient.detach()
+                        risk._add(self.gradient, graph.take_gradient())
                         if budget >= len(part.shares):
                             graphs.append(graph)
                     budget -= len(part.shares)
                     self._parts.append(graphs or part)
-        self.value = float(value) + risk._penalty(self._point)
+        self.value = float(value) + risk._penalty(self._at.point)
 
     def hessian(self, v: Tensor) -> Tensor:
         """Return the Hessian's product with v, both of shape (d,).
@@ -675,22 +738,23 @@ class Linearisation:
         return v
 
     def _build(self, part: _Part) -> Iterator[_Graph]:
-        return (_Graph(self._risk, self._point, chunk) for chunk in self._risk._read(part))
+        return (_Graph(self._risk, self._at, chunk) for chunk in self._risk._read(part))
 
-    def _sum(self, v: Tensor, product: Callable[[_Graph, Tensor], Tensor]) -> Tensor:
+    def _sum(self, v: Tensor, product: Callable[[_Graph, list[Tensor]], _PerParameter]) -> Tensor:
         """One product summed over the rows, and the penalty's."""
         with torch.inference_mode(False):
             v = v.clone() if v.is_inference() else v
             total = self._risk._penalty_product(v)
             # In place during the backward pass too: checkpointed modules run forward again there.
-            with self._risk._substituted(self._views):
+            parts = self._risk._split(v)
+            with self._risk._substituted(self._at.leaves):
                 for part in self._parts:
                     for graph in self._build(part) if isinstance(part, _Part) else part:
-                        total += product(graph, v)
+                        self._risk._add(total, product(graph, parts))
         return total
 
     def _difference(self, v: Tensor) -> Tensor:
-        return _central_difference(lambda w: self._risk.gradient(w, self._rows), self._point.detach(), v)
+        return _central_difference(lambda w: self._risk.gradient(w, self._rows), self._at.point, v)
 
 
 class _Part(NamedTuple):
@@ -708,34 +772,55 @@ class _Chunk(NamedTuple):
     shares: Tensor
 
 
+class _Point:
+    """A flat vector, and its parts as leaves of autograd that share its memory."""
+
+    def __init__(self, risk: EmpiricalRisk, w: Tensor, needs_grad: bool = True) -> None:
+        self.point = risk._vector(w, "w").clone()
+        # Leaves rather than views of one leaf: its gradient would be put together anew from theirs, chunk by chunk.
+        self.leaves = [part.detach().requires_grad_(needs_grad) for part in risk._split(self.point)]
+
+
+# One entry for each parameter; None where it is zero.
+_PerParameter = Sequence[Tensor | None]
+
+
 class _Graph:
     """The kept passes of one chunk. What only Gauss-Newton or Fisher needs is built when first asked for."""
 
-    def __init__(self, risk: EmpiricalRisk, point: Tensor, chunk: _Chunk) -> None:
-        self._risk, self._point, self._chunk = risk, point, chunk
+    def __init__(self, risk: EmpiricalRisk, at: _Point, chunk: _Chunk) -> None:
+        self._risk, self._at, self._chunk = risk, at, chunk
         self._output = risk.net.infer(chunk.x)
-        loss = risk._weighted_loss(self._output, chunk)
-        self.loss = loss.detach()
-        if not loss.requires_grad:
-            self.gradient = torch.zeros_like(self._point, requires_grad=False)
+        losses, shares = risk._losses_and_shares(self._output, chunk)
+        self.loss = _sum_of(losses, shares)
+        self._gradient: Sequence[Tensor | GradientEdge | None] = [None] * len(at.leaves)
+        if not losses.requires_grad:
             return
         twice = risk._twice_differentiable
-        self.gradient = grad(loss, self._point, create_graph=twice, retain_graph=True)[0]
+        gradient = self._gradient = grad(
+            losses, at.leaves, shares.to(losses.dtype), create_graph=twice, retain_graph=True, allow_unused=True
+        )
         if twice and not risk._is_checked:
             risk._is_checked = True
-            if _is_cut(self.gradient):
+            if _is_cut(gradient):
                 risk._note_missing_derivative(RuntimeError("a function of the module is once_differentiable"))
 
-    def hessian(self, v: Tensor) -> Tensor:
-        return _vjp(self.gradient, self._point, v)
+    def take_gradient(self) -> _PerParameter:
+        """Return the gradient without its graph, and keep the graph without its values: d numbers less a chunk."""
+        gradient = [part.detach() if isinstance(part, Tensor) else None for part in self._gradient]
+        self._gradient = _without_values(self._gradient)
+        return gradient
 
-    def ggn(self, v: Tensor) -> Tensor:
+    def hessian(self, v: list[Tensor]) -> _PerParameter:
+        return _vjp(self._gradient, self._at.leaves, v)
+
+    def ggn(self, v: list[Tensor]) -> _PerParameter:
         return self._pulled_back(v, self._loss_hessian)
 
-    def fisher(self, v: Tensor) -> Tensor:
+    def fisher(self, v: list[Tensor]) -> _PerParameter:
         return self._pulled_back(v, self._fisher_metric)
 
-    def _pulled_back(self, v: Tensor, metric: Callable[[Tensor], Tensor]) -> Tensor:
+    def _pulled_back(self, v: list[Tensor], metric: Callable[[Tensor], Tensor]) -> _PerParameter:
         """J^T metric(J v)."""
         if not isinstance(self._output, Tensor):
             raise TypeError(
@@ -743,23 +828,25 @@ class _Graph:
                 f"got {type(self._output).__name__}; hessian has no such limit."
             )
         if not self._output.requires_grad:
-            return torch.zeros_like(v)
-        return _vjp(self._output, self._point, metric(self._push_forward(v)))
+            return [None] * len(v)
+        return _vjp([self._output], self._at.leaves, [metric(self._push_forward(v))])
 
-    def _push_forward(self, v: Tensor) -> Tensor:
+    def _push_forward(self, v: list[Tensor]) -> Tensor:
         """J v, as the derivative of u -> J^T u."""
         if self._risk._twice_differentiable:
             try:
                 pulled, seed = self._pull
-                return _vjp(pulled, seed, v)
+                pushed = _vjp(pulled, [seed], v)[0]
+                return torch.zeros_like(self._output, requires_grad=False) if pushed is None else pushed
             except RuntimeError as error:
                 self._risk._note_missing_derivative(error)
-        return _central_difference(self._infer_at, self._point.detach(), v)
+        return _central_difference(self._infer_at, self._at.point, torch.cat([part.reshape(-1) for part in v]))
 
     @cached_property
-    def _pull(self) -> tuple[Tensor, Tensor]:
+    def _pull(self) -> tuple[Sequence[Tensor | GradientEdge | None], Tensor]:
         seed = torch.zeros_like(self._output, requires_grad=True)
-        return grad(self._output, self._point, seed, create_graph=True)[0], seed
+        pulled = grad(self._output, self._at.leaves, seed, create_graph=True, allow_unused=True)
+        return _without_values(pulled), seed
 
     def _infer_at(self, w: Tensor) -> Tensor:
         with self._risk._at(w, needs_grad=False):
@@ -767,14 +854,15 @@ class _Graph:
 
     def _loss_hessian(self, u: Tensor) -> Tensor:
         gradient, output = self._output_gradient
-        return _vjp(gradient, output, u)
+        product = _vjp([gradient], [output], [u])[0]
+        return torch.zeros_like(u) if product is None else product
 
     @cached_property
     def _output_gradient(self) -> tuple[Tensor, Tensor]:
         """The gradient of the loss in the output, with its graph, and the output cut from the module."""
         output = self._output.detach().requires_grad_()
-        loss = self._risk._weighted_loss(output, self._chunk)
-        return grad(loss, output, create_graph=True)[0], output
+        losses, shares = self._risk._losses_and_shares(output, self._chunk)
+        return grad(losses, output, shares.to(losses.dtype), create_graph=True)[0], output
 
     def _fisher_metric(self, u: Tensor) -> Tensor:
         criterion = self._risk._row_loss.criterion
@@ -820,20 +908,42 @@ class _Graph:
         return coefficients.to(output.dtype).reshape(n, *[1] * (output.ndim - 1)) * square
 
 
-def _vjp(outputs: Tensor, inputs: Tensor, v: Tensor) -> Tensor:
-    """Return the product with the transposed Jacobian; zero where nothing depends on the inputs."""
-    if not outputs.requires_grad:
-        return torch.zeros_like(inputs, requires_grad=False)
-    return grad(outputs, inputs, v, retain_graph=True, allow_unused=True, materialize_grads=True)[0]
+def _sum_of(losses: Tensor, shares: Tensor) -> Tensor:
+    """Return the weighted sum of losses in the dtype of the weights, without its graph."""
+    losses = losses.detach().to(shares.dtype)
+    return losses * shares if losses.ndim == 0 else losses @ shares
 
 
-def _is_cut(gradient: Tensor) -> bool:
+def _without_values(outputs: Sequence[Tensor | GradientEdge | None]) -> list[Tensor | GradientEdge | None]:
+    """Return where outputs stand in the graph, so that their values can be freed; None where there is no graph."""
+    attached = [part if isinstance(part, Tensor) and part.requires_grad else None for part in outputs]
+    if not _TAKES_EDGES:
+        return list(attached)
+    return [None if part is None else get_gradient_edge(part) for part in attached]
+
+
+def _vjp(
+    outputs: Sequence[Tensor | GradientEdge | None], inputs: Sequence[Tensor], v: Sequence[Tensor]
+) -> _PerParameter:
+    """Return the product with the transposed Jacobian, for each input; None where nothing depends on it."""
+    pairs = [
+        (output, u)
+        for output, u in zip(outputs, v, strict=True)
+        if output is not None and (not isinstance(output, Tensor) or output.requires_grad)
+    ]
+    if not pairs:
+        return [None] * len(inputs)
+    ends, vectors = zip(*pairs, strict=True)
+    return grad(ends, inputs, vectors, retain_graph=True, allow_unused=True)
+
+
+def _is_cut(gradient: _PerParameter) -> bool:
     """Return whether the graph of a gradient passes a function marked ``once_differentiable``.
 
     PyTorch puts a node there that raises, but on a dead end: ``torch.autograd.grad`` does not visit it, and leaves its
     part of the second derivative out without a word.
     """
-    seen, waiting = set(), [gradient.grad_fn]
+    seen, waiting = set(), [part.grad_fn for part in gradient if part is not None]
     while waiting:
         node = waiting.pop()
         if node is None or node in seen:
@@ -850,6 +960,12 @@ def _central_difference(function: Callable[[Tensor], Tensor], w: Tensor, v: Tens
     # Balances the truncation error, of order step^2, with rounding, of order eps / step.
     step = torch.finfo(v.dtype).eps ** (1 / 3) * max(1.0, float(w.norm())) / (float(v.norm()) or 1.0)
     return (function(w + step * v) - function(w - step * v)) / (2 * step)
+
+
+def _only_attention(enabled: Sequence[bool]) -> None:
+    # As torch.nn.attention.sdpa_kernel does, which takes longer than a product with a small net's parameters.
+    for (_, enable), on in zip(_ATTENTION, enabled, strict=True):
+        enable(on)
 
 
 def _uncompiled(module: Any) -> Any:

@@ -14,7 +14,8 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils import _safe_indexing, check_array
 
 from sk_unlearn.estimators._stacked import Member, groups_to_stack, train_stacked
-from sk_unlearn.estimators.base import BaseUnlearnable, check_trained
+from sk_unlearn.estimators._training import check_trained
+from sk_unlearn.estimators.base import BaseUnlearnable
 from sk_unlearn.training_set import RowRole, TrainingSet
 from sk_unlearn.unlearners.base import seeded_torch
 

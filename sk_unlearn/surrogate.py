@@ -141,9 +141,19 @@ class _Expansion:
     parts: Sequence[tuple[float, object]]
 
     def hessian(self, v: Tensor) -> Tensor:
+        return self._product("hessian", v)
+
+    def ggn(self, v: Tensor) -> Tensor:
+        return self._product("ggn", v)
+
+    def fisher(self, v: Tensor) -> Tensor:
+        return self._product("fisher", v)
+
+    def _product(self, kind: str, v: Tensor) -> Tensor:
+        """Sum the products of the parts; a sketch knows one curvature and stands for all three."""
         total = torch.zeros_like(v)
         for share, part in self.parts:
-            total += share * (part.product(v) if isinstance(part, CurvatureSketch) else part.hessian(v))  # type: ignore[attr-defined]
+            total += share * (part.product(v) if isinstance(part, CurvatureSketch) else getattr(part, kind)(v))
         return total
 
 
@@ -219,6 +229,11 @@ class CombinedRisk:
         self._shares = [mass / self.mass for mass in masses]
         self._parts = [*added, *removed]
         self.n_rows = base.n_rows
+
+    @property
+    def parts(self) -> list[tuple[float, EmpiricalRisk | QuadraticRisk]]:
+        """The risks it is put together from, each with its share of the mass, which is negative for rows taken away."""
+        return list(zip(self._shares, [self.base, *self._parts], strict=True))
 
     def sample(self, size: int, rng: np.random.Generator) -> NDArray[np.int64]:
         """Draw row numbers of the base uniformly without replacement."""

@@ -1112,3 +1112,23 @@ def test_cuda_agrees_with_cpu(name):
     for product in ("hessian", "ggn", "fisher"):
         close(getattr(local, product)(v).cpu(), getattr(host, product)(v), 1e-8)
     assert_same_state(before, state(on_gpu))
+
+
+@pytest.mark.skipif(not objective._TAKES_EDGES, reason="this PyTorch needs the values")
+def test_kept_graphs_hold_no_gradient_each():
+    def n_vectors():
+        gc.collect()
+        shape = risk.net.module_[0].weight.shape
+        return sum(type(each) is torch.Tensor and each.shape == shape for each in gc.get_objects())
+
+    net, X, y = problem("mlp")
+    counts = []
+    for chunk_size in (N, 1):
+        risk = EmpiricalRisk(net, X, y, chunk_size=chunk_size)
+        before = n_vectors()
+        local = risk.linearise(point(risk))
+        local.hessian(vector(risk))
+        local.ggn(vector(risk))
+        counts.append(n_vectors() - before)
+        del local
+    assert counts[0] == counts[1]

@@ -16,7 +16,7 @@ from torch import nn
 from sk_unlearn import UnlearnableClassifier, UnlearnableRegressor, shadow
 from sk_unlearn.estimators import _stacked
 from sk_unlearn.shadow import fit_many
-from sk_unlearn.unlearners import Unlearner
+from sk_unlearn.unlearners import TrainingRecorder, Unlearner
 
 
 class Tiny(nn.Module):
@@ -278,15 +278,22 @@ def test_what_cannot_be_stacked_is_fitted_one_by_one(data, stacks, net):
         np.testing.assert_array_equal(outputs(a, X), outputs(b, X))
 
 
+class Recorder(TrainingRecorder):
+    def recording(self, net):
+        return self.trained
+
+
 class Recorded(Unlearner):
     def recorder(self):
-        return object()
+        return Recorder()
 
 
 def test_an_unlearner_that_watches_training_is_not_bypassed(data, stacks):
     X, y = data
-    fit_many(UnlearnableClassifier(tiny_net(max_epochs=1), Recorded()), X, y, seeds=[0, 1])
+    models = fit_many(UnlearnableClassifier(tiny_net(max_epochs=1), Recorded()), X, y, seeds=[0, 1])
     assert stacks == []
+    for model in models:
+        np.testing.assert_array_equal(model._recording, np.arange(len(y)))
 
 
 def test_other_estimators_and_pipelines(data):

@@ -27,6 +27,7 @@ __all__ = [
     "Commit",
     "added_risk",
     "foreign_risk",
+    "numbers_among_trained",
     "removed_risk",
     "retained_risk",
     "rows_after",
@@ -101,6 +102,13 @@ def stored_risk(net: NeuralNet, rows: TrainingSet, mask: NDArray[np.bool_] | Non
     """Return the risk over the stored rows that were trained on, or over those of a mask."""
     mask = rows.trained_mask if mask is None else mask
     return EmpiricalRisk(net, rows.raw_X, rows.raw_y, rows.raw_weight, mask=mask)
+
+
+def numbers_among_trained(rows: TrainingSet, change: Change) -> NDArray[np.int64]:
+    """Return the numbers of the changed rows among the stored rows that had entered a gradient, ascending."""
+    trained = rows.trained_mask
+    touched = np.sort(change.positions[trained[change.positions]])
+    return np.searchsorted(np.flatnonzero(trained), touched).astype(np.int64)
 
 
 def removed_risk(net: NeuralNet, rows: TrainingSet | None, change: Change) -> EmpiricalRisk:
@@ -293,7 +301,8 @@ class Commit:
     def _change_rows(self) -> None:
         if self.rows is None:
             return
-        old_role = self.rows.role
+        # A copy that grows with the rows: made only where roles change.
+        old_role = None if self.role is None else self.rows.role
         try:
             if self.role is not None:
                 stay = self.rows.live_mask.copy()
@@ -306,7 +315,8 @@ class Commit:
             else:
                 self.rows.drop(self.change.positions)
         except BaseException:
-            self.rows.set_role(None, old_role)
+            if old_role is not None:
+                self.rows.set_role(None, old_role)
             raise
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,8 +17,9 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 
 from sk_unlearn.objective import weighted_loss
 from sk_unlearn.training_set import RowRole
+from sk_unlearn.unlearners.base import TrainingRecorder
 
-__all__ = ["RowLedger", "record_rows", "train", "uses_validation_rows"]
+__all__ = ["RowLedger", "Training", "check_trained", "record_rows", "train", "train_rows", "uses_validation_rows"]
 
 
 class RowLedger:
@@ -28,17 +29,29 @@ class RowLedger:
     ----------
     role : ndarray of shape (n_rows,), dtype=int8
         A :class:`~sk_unlearn.training_set.RowRole` a row.
+
+    recorder : TrainingRecorder or None
+        Is told the rows of each batch.
+
+    recording : object
+        What the recorder made of the training.
     """
 
-    def __init__(self, n_rows: int) -> None:
+    def __init__(self, n_rows: int, recorder: TrainingRecorder | None = None) -> None:
         self.role: NDArray[np.int8] = np.full(n_rows, RowRole.UNSEEN, dtype=np.int8)
         self.in_batch: NDArray[np.int64] = np.empty(0, dtype=np.int64)
+        self.recorder = recorder
+        self.recording: Any = None
 
     def enter_gradient(self, rows: NDArray[np.int64]) -> None:
         self.in_batch = rows
         self.role[rows] = RowRole.TRAINED
+        if self.recorder is not None:
+            self.recorder.rows = rows
 
     def enter_validation(self, rows: NDArray[np.int64]) -> None:
+        if self.recorder is not None:
+            self.recorder.rows = None
         self.role[rows] = np.where(self.role[rows] == RowRole.TRAINED, RowRole.TRAINED, RowRole.VALIDATED)
 
 
@@ -116,7 +129,9 @@ class _NumberedLoader:
 
 
 @contextmanager
-def record_rows(net: NeuralNet, n_rows: int, sample_weight: NDArray[np.float64] | None) -> Iterator[RowLedger]:
+def record_rows(
+    net: NeuralNet, n_rows: int, sample_weight: NDArray[np.float64] | None, recorder: TrainingRecorder | None = None
+) -> Iterator[RowLedger]:
     """Record in a ledger what the net does with its rows for the time of the context.
 
     Only the *instance* is instrumented (dataset, iterator and loss), so that a user's subclass keeps working, and
@@ -133,11 +148,14 @@ def record_rows(net: NeuralNet, n_rows: int, sample_weight: NDArray[np.float64] 
     sample_weight : ndarray of shape (n_rows,) or None
         Weights that the training loss of each batch honours.
 
+    recorder : TrainingRecorder or None
+        Is told the rows of each batch.
+
     Yields
     ------
     ledger : RowLedger
     """
-    ledger = RowLedger(n_rows)
+    ledger = RowLedger(n_rows, recorder)
     get_dataset, get_iterator, get_loss = net.get_dataset, net.get_iterator, net.get_loss
 
     def numbered_dataset(X: Any, y: Any = None) -> Any:
@@ -207,6 +225,8 @@ def train(
     *,
     epochs: int | None = None,
     interruptible: bool = True,
+    recorder: TrainingRecorder | None = None,
+    rng: np.random.Generator | None = None,
 ) -> RowLedger:
     """Train an initialised net on rows of positive weight and return the ledger.
 
@@ -218,8 +238,17 @@ def train(
     interruptible : bool, default=True
         As in skorch, Ctrl-C ends the training and keeps what was learnt. False raises it instead, for a caller who
         must not take a half-trained net for a trained one.
+
+    recorder : TrainingRecorder or None
+        Watches, or takes part.
+
+    rng : numpy.random.Generator or None
+        Its source of randomness; needed with a recorder.
     """
-    with record_rows(net, len(X), sample_weight) as ledger:
+    with record_rows(net, len(X), sample_weight, recorder) as ledger, _installed(net, recorder):
+        if recorder is not None:
+            assert rng is not None
+            recorder.begin(net, len(X), float(len(X) if sample_weight is None else sample_weight.sum()), rng)
         net.notify("on_train_begin", X=X, y=y)
         try:
             net.fit_loop(X, y, epochs=epochs)
@@ -227,11 +256,65 @@ def train(
             if not interruptible and not _raised_by_callback(error):
                 raise
         net.notify("on_train_end", X=X, y=y)
+    if recorder is not None:
+        recorder.rows = None
+        recorder.trained = np.flatnonzero(ledger.role == RowRole.TRAINED)
+        ledger.recording = recorder.recording(net)
     for _, callback in net.callbacks_:
         # Needed no more once training has ended, and a copy of parameters that no deletion would reach.
         if getattr(callback, "best_model_weights_", None) is not None:
             callback.best_model_weights_ = None
     return ledger
+
+
+@contextmanager
+def _installed(net: NeuralNet, recorder: TrainingRecorder | None) -> Iterator[None]:
+    """Have the recorder among the callbacks, behind those that may change parameters."""
+    if recorder is None:
+        yield
+        return
+    entry = ("unlearning", recorder.initialize())
+    net.callbacks_.append(entry)
+    try:
+        yield
+    finally:
+        net.callbacks_[:] = [each for each in net.callbacks_ if each is not entry]
+
+
+class Training(NamedTuple):
+    """What came of a training, besides the net: the role of every row, and what a recorder recorded."""
+
+    role: NDArray[np.int8]
+    recording: Any
+
+
+def train_rows(
+    net: NeuralNet, X: NDArray[Any], y: NDArray[Any], sample_weight: NDArray[np.float64] | None, **options: Any
+) -> Training:
+    """Train on the rows of positive weight and tell what became of all rows.
+
+    Parameters
+    ----------
+    **options
+        As :func:`train` takes them.
+
+    Raises
+    ------
+    ValueError
+        When training diverged.
+    """
+    seen = slice(None) if sample_weight is None else np.flatnonzero(sample_weight)
+    role = np.full(len(X), RowRole.UNSEEN, dtype=np.int8)
+    ledger = train(net, X[seen], y[seen], None if sample_weight is None else sample_weight[seen], **options)
+    role[seen] = ledger.role
+    check_trained(net)
+    return Training(role, ledger.recording)
+
+
+def check_trained(net: NeuralNet) -> None:
+    """Raise a ValueError if training diverged."""
+    if not all(bool(torch.isfinite(p).all()) for p in net.module_.parameters()):
+        raise ValueError("Training diverged: parameters are not finite. Lower the learning rate or scale X and y.")
 
 
 def uses_validation_rows(net: NeuralNet) -> bool:

@@ -18,12 +18,14 @@ from skorch.callbacks import Callback
 from torch import Tensor, nn
 
 from sk_unlearn._sklearn_compat import CallbackSupportMixin
+from sk_unlearn.estimators._certificate import certificate_if_convex, latest_certificate
 from sk_unlearn.estimators._deletion import (
     Anchor,
     Change,
     Commit,
     added_risk,
     foreign_risk,
+    numbers_among_trained,
     removed_risk,
     retained_risk,
     rows_after,
@@ -32,9 +34,10 @@ from sk_unlearn.estimators._deletion import (
 )
 from sk_unlearn.estimators._nets import build_net, cast_features, cast_targets, feature_dtype
 from sk_unlearn.estimators._progress import print_step
-from sk_unlearn.estimators._training import train, uses_validation_rows
+from sk_unlearn.estimators._training import Training, train_rows, uses_validation_rows
 from sk_unlearn.estimators.report import UnlearningReport
 from sk_unlearn.objective import flat_parameters
+from sk_unlearn.privacy import Certificate
 from sk_unlearn.surrogate import CurvatureSketch
 from sk_unlearn.training_set import RowRole, TrainingSet
 from sk_unlearn.unlearners.base import Unlearner, UnlearningProblem, UnlearningResult, seeded_torch
@@ -43,6 +46,7 @@ from sk_unlearn.unlearners.cubic import StoCuReNU
 __all__ = ["BaseUnlearnable"]
 
 _SKETCH_RANK = 32
+_LITTLE = 1e-6
 _REPORT_FIELDS = frozenset(field.name for field in fields(UnlearningReport))
 
 
@@ -133,9 +137,11 @@ class BaseUnlearnable(CallbackSupportMixin, BaseEstimator):
         X, y, weight, seed = self._begin_fit(X, y, sample_weight)
         with seeded_torch(seed):
             net, X_net, y_net = self._net_and_rows(X, y, weight)
-            role = self._train_with_callbacks(net, X_net, y_net, weight)
+            role, recording = self._train_with_callbacks(
+                net, X_net, y_net, weight, recorder=self._unlearner().recorder(), rng=_recorder_rng(seed)
+            )
         rows = TrainingSet(X_net, y_net, sample_weight=weight, sample_id=sample_id, role=role)
-        return self._end_fit(net, rows, seed)
+        return self._end_fit(net, rows, seed, recording)
 
     # The parts of fit around the training itself, so that many nets can be trained together: see shadow.py.
 
@@ -155,13 +161,14 @@ class BaseUnlearnable(CallbackSupportMixin, BaseEstimator):
         X_net = cast_features(X, feature_dtype(net, X))
         return net, X_net, cast_targets(net, X_net, y, classifier=self._classifier)
 
-    def _end_fit(self, net: NeuralNet, rows: TrainingSet, seed: int) -> BaseUnlearnable:
+    def _end_fit(self, net: NeuralNet, rows: TrainingSet, seed: int, recording: Any = None) -> BaseUnlearnable:
         """Take over a trained net and what a deletion needs of the rows it was trained on."""
         X = rows.raw_X
         self._seed, self._dtype, self._row_shape, self._n_partial_fits = seed, X.dtype, X.shape[1:], 0
         self._uses_validation = bool((rows.role == RowRole.VALIDATED).any()) and uses_validation_rows(net)
         self.net_ = net
         self._adopt(rows)
+        self._recording = recording
         self.unlearning_history_: list[UnlearningReport] = []
         self.__dict__.pop("unlearning_report_", None)
         return self
@@ -226,10 +233,11 @@ class BaseUnlearnable(CallbackSupportMixin, BaseEstimator):
                 "before; give it every time or never."
             )
         self._n_partial_fits += 1
+        self._recording = None  # would be of another training than the one that led to the parameters
         split, net.train_split = net.train_split, None
         try:
             with seeded_torch(int(np.random.SeedSequence([self._seed, self._n_partial_fits]).generate_state(1)[0])):
-                role = self._train_rows(net, X_net, y_net, weight, epochs=1)
+                role = train_rows(net, X_net, y_net, weight, epochs=1).role
         finally:
             net.train_split = split
         self.net_ = net
@@ -253,40 +261,21 @@ class BaseUnlearnable(CallbackSupportMixin, BaseEstimator):
         return net.initialize()
 
     def _train_with_callbacks(
-        self, net: NeuralNet, X: NDArray[Any], y: NDArray[Any], weight: NDArray[np.float64] | None
-    ) -> NDArray[np.int8]:
+        self, net: NeuralNet, X: NDArray[Any], y: NDArray[Any], weight: NDArray[np.float64] | None, **options: Any
+    ) -> Training:
         """Train, telling scikit-learn's callbacks about every epoch."""
         if not getattr(self, "_skl_callbacks", None):
-            return self._train_rows(net, X, y, weight)
+            return train_rows(net, X, y, weight, **options)
         metadata = None if weight is None else {"sample_weight": weight}
         context = self._init_callback_context(max_subtasks=net.max_epochs)
         context.call_on_fit_task_begin(estimator=self, X=X, y=y, metadata=metadata)
         net.callbacks_.append(("scikit_learn", _EpochMessenger(self, context)))
         try:
-            role = self._train_rows(net, X, y, weight)
+            training = train_rows(net, X, y, weight, **options)
         finally:
             del net.callbacks_[-1]
         context.call_on_fit_task_end(estimator=self, X=X, y=y, metadata=metadata)
-        return role
-
-    def _train_rows(
-        self,
-        net: NeuralNet,
-        X: NDArray[Any],
-        y: NDArray[Any],
-        weight: NDArray[np.float64] | None,
-        *,
-        epochs: int | None = None,
-        interruptible: bool = True,
-    ) -> NDArray[np.int8]:
-        """Train on the rows of positive weight and return the role that every row played."""
-        seen = slice(None) if weight is None else np.flatnonzero(weight)
-        role = np.full(len(X), RowRole.UNSEEN, dtype=np.int8)
-        seen_weight = None if weight is None else weight[seen]
-        ledger = train(net, X[seen], y[seen], seen_weight, epochs=epochs, interruptible=interruptible)
-        role[seen] = ledger.role
-        check_trained(net)
-        return role
+        return training
 
     def _adopt(self, rows: TrainingSet) -> None:
         """Take the rows just trained on as the training set, or only what a deletion needs of them."""
@@ -487,10 +476,12 @@ class BaseUnlearnable(CallbackSupportMixin, BaseEstimator):
         details: dict[str, Any] = {}
         notes: list[str] = []
         result, role = None, None
+        recording = self._recording
         anchor: Anchor | None = self._present_anchor()
         assert anchor is not None
         if n_trained:
-            result, anchor, role, details = self._solve(change, anchor, rng)
+            result, anchor, training, details = self._solve(change, anchor, rng)
+            role, recording = training
         if rows is not None and self._uses_validation and role is None:
             slots = np.searchsorted(np.flatnonzero(rows.live_mask), change.positions)
             n_validated = int(np.count_nonzero(rows.role[slots] == RowRole.VALIDATED))
@@ -518,23 +509,25 @@ class BaseUnlearnable(CallbackSupportMixin, BaseEstimator):
                 converged=True if result is None else result.converged,
                 stop_reason="no row in the request had entered a gradient" if result is None else result.stop_reason,
                 seconds=time.perf_counter() - started,
-                notes=notes + commit.notes,
+                notes=notes + commit.notes + details.pop("notes", []),
                 **details,
             )
             self.__dict__.update(
                 _anchor=final,
+                _recording=recording,
                 unlearning_report_=report,
                 unlearning_history_=[*self.unlearning_history_, report],
             )
 
-        before = {k: self.__dict__.get(k) for k in ("_anchor", "unlearning_report_", "unlearning_history_")}
+        assigned = ("_anchor", "_recording", "unlearning_report_", "unlearning_history_")
+        before = {k: self.__dict__[k] for k in assigned if k in self.__dict__}
         # A Ctrl-C that is held back is raised after everything in here: it must not look like a failure of it.
         with uninterrupted():
             try:
                 commit.run(anchor, rng, assign)
             except BaseException:
-                self.__dict__.update({k: v for k, v in before.items() if v is not None})
-                if before["unlearning_report_"] is None:
+                self.__dict__.update(before)
+                if "unlearning_report_" not in before:
                     self.__dict__.pop("unlearning_report_", None)
                 raise
         if rows is not None:
@@ -543,11 +536,11 @@ class BaseUnlearnable(CallbackSupportMixin, BaseEstimator):
 
     def _solve(
         self, change: Change, anchor: Anchor, rng: np.random.Generator
-    ) -> tuple[UnlearningResult, Anchor | None, NDArray[np.int8] | None, dict[str, Any]]:
+    ) -> tuple[UnlearningResult, Anchor | None, tuple[NDArray[np.int8] | None, Any], dict[str, Any]]:
         """Pose the problem and let the unlearner solve it.
 
         Returns the result, the anchor that follows from it, what the rows that stay were used for when that has
-        changed, and what the report tells.
+        changed together with the recording, and what the report tells.
         """
         net, rows = self.net_, getattr(self, "training_set_", None)
         unlearner = self._unlearner()
@@ -558,22 +551,25 @@ class BaseUnlearnable(CallbackSupportMixin, BaseEstimator):
             )
         w = flat_parameters(net)
         retained = retained_risk(net, rows, anchor, change, w)
-        if not retained.mass > 0:
-            raise ValueError("The request covers every row that the network was trained on; nothing would be left.")
         removed, added = removed_risk(net, rows, change), added_risk(net, rows, change)
+        # From the changed rows alone, except where so little is left that rounding would show.
+        mass = anchor.mass - removed.mass + sum(part.mass for part in added)
+        if mass <= _LITTLE * anchor.mass:
+            mass = retained.mass
+        if not mass > 0:
+            raise ValueError("The request covers every row that the network was trained on; nothing would be left.")
         # The gradient over what stays follows from what is known over all rows and from the changed rows alone.
         present = anchor.gradient.to(w)
         erased_gradient = removed.gradient(w)
         change_of_sum = -removed.mass * (erased_gradient - present)
         for part in added:
             change_of_sum += part.mass * (part.gradient(w) - present)
-        mass = retained.mass
-        ledgers: list[tuple[NeuralNet, NDArray[np.int8]]] = []
+        trainings: list[tuple[NeuralNet, Training]] = []
 
         def retrain(**options: Any) -> NeuralNet:
-            fresh, role = self._retrain(change, rng, **options)
-            if role is not None:
-                ledgers.append((fresh, role))
+            fresh, training = self._retrain(change, rng, **options)
+            if training is not None:
+                trainings.append((fresh, training))
             return fresh
 
         # Written as a change, so that rows that change nothing leave exactly the gradient there was.
@@ -588,6 +584,8 @@ class BaseUnlearnable(CallbackSupportMixin, BaseEstimator):
             net=net,
             retrain=retrain,
             report_step=print_step if self.verbose else _silent,
+            recording=self._recording,
+            erased_rows=None if rows is None else numbers_among_trained(rows, change),
         )
         result = unlearner.unlearn(problem)
         if not bool(torch.isfinite(result.parameters).all()):
@@ -596,8 +594,11 @@ class BaseUnlearnable(CallbackSupportMixin, BaseEstimator):
             )
         n_rows = anchor.n_rows - (0 if change.replaces else removed.n_rows)
         details = self._details(result, w, erased_gradient)
-        role = next((role for fresh, role in ledgers if fresh is result.net), None)
-        return result, self._anchor_after(result, change, anchor, mass, n_rows, retained), role, details
+        details.setdefault("certificate", certificate_if_convex(retained, result.parameters))
+        role, recording = next((training for fresh, training in trainings if fresh is result.net), (None, None))
+        recording = recording if result.recording is None else result.recording
+        after = self._anchor_after(result, change, anchor, mass, n_rows, retained)
+        return result, after, (role, recording), details
 
     def _details(self, result: UnlearningResult, w: Tensor, erased_gradient: Tensor) -> dict[str, Any]:
         unknown = set(result.diagnostics) - _REPORT_FIELDS
@@ -655,11 +656,11 @@ class BaseUnlearnable(CallbackSupportMixin, BaseEstimator):
         epochs: int | None = None,
         callbacks: Any = None,
         learning_rate: float | None = None,
-    ) -> tuple[NeuralNet, NDArray[np.int8] | None]:
+    ) -> tuple[NeuralNet, Training | None]:
         """Train another net on the rows that count after the change; see :class:`UnlearningProblem`.
 
-        A fresh net comes with the role that each of the rows, in their order, played; a warm one with None, for it has
-        also learnt what the fitted net had.
+        A fresh net is trained as ``fit`` does it, recorder included, and comes with the role that each of the rows, in
+        their order, played; a warm one with None, for it has also learnt what the fitted net had.
         """
         rows = self.training_set_
         stay = (rows.trained_mask if warm else rows.live_mask).copy()
@@ -675,11 +676,27 @@ class BaseUnlearnable(CallbackSupportMixin, BaseEstimator):
                 if learning_rate is not None:
                     net.set_params(lr=learning_rate)
                 net._initialize_callbacks()
-            role = self._train_rows(net, X, y, weight, epochs=epochs, interruptible=False)
-        return net, None if warm else role
+            recorder = None if warm else self._unlearner().recorder()
+            training = train_rows(
+                net, X, y, weight, epochs=epochs, interruptible=False, recorder=recorder, rng=_recorder_rng(self._seed)
+            )
+        return net, None if warm else training
 
     def _unlearner(self) -> Unlearner:
         return StoCuReNU() if self.unlearner is None else clone(self.unlearner)
+
+    @property
+    def certificate_(self) -> Certificate:
+        """What is guaranteed after the last request; where noise was added at each, over all of them together.
+
+        Raises
+        ------
+        AttributeError
+            Where there is no guarantee; it says why.
+        """
+        check_is_fitted(self)
+        rows = getattr(self, "training_set_", None)
+        return latest_certificate(self.unlearning_history_, None if rows is None else stored_risk(self.net_, rows))
 
     # ------------------------------------------------------------------ validation
 
@@ -751,10 +768,9 @@ class _EpochMessenger(Callback):
             raise KeyboardInterrupt  # how skorch's own callbacks end a training
 
 
-def check_trained(net: NeuralNet) -> None:
-    """Raise a ValueError if training diverged."""
-    if not all(bool(torch.isfinite(p).all()) for p in net.module_.parameters()):
-        raise ValueError("Training diverged: parameters are not finite. Lower the learning rate or scale X and y.")
+def _recorder_rng(seed: int) -> np.random.Generator:
+    """Return the generator of a recorder; those of requests count from 1."""
+    return np.random.default_rng([seed, 0])
 
 
 def _silent(record: Mapping[str, Any]) -> None:

@@ -73,6 +73,9 @@ class UnlearnableClassifier(ClassifierMixin, BaseUnlearnable):
     unlearning_history_ : list of UnlearningReport
         All requests since ``fit``.
 
+    certificate_ : Certificate
+        What is guaranteed, and what that rests on. Absent where nothing is; asking for it then says why.
+
     See Also
     --------
     UnlearnableRegressor : The same for regression.

@@ -68,6 +68,9 @@ class UnlearnableRegressor(RegressorMixin, BaseUnlearnable):
     unlearning_history_ : list of UnlearningReport
         All requests since ``fit``.
 
+    certificate_ : Certificate
+        What is guaranteed, and what that rests on. Absent where nothing is; asking for it then says why.
+
     See Also
     --------
     UnlearnableClassifier : The same for classification.

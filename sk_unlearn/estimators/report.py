@@ -78,8 +78,9 @@ class UnlearningReport:
     notes : list of str
         What the reader should know, such as held-out rows that early stopping had used.
 
-    certificate : object or None
-        A guarantee, when the method gives one.
+    certificate : Certificate or None
+        What is guaranteed by this request alone, and what that rests on; ``certificate_`` of the estimator speaks of
+        all requests together.
 
     trace : list of dict
         One record a step.
@@ -117,13 +118,18 @@ class UnlearningReport:
         return asdict(self)
 
     def __str__(self) -> str:
-        rows = [(name, _text(value)) for name, value in self.to_dict().items() if name not in ("trace", "notes")]
+        rows = self._rows()
         width = max(len(name) for name, _ in rows)
         lines = [f"{name:<{width}}  {value}" for name, value in rows]
         return "\n".join(lines + [f"note: {note}" for note in self.notes])
 
+    def _rows(self) -> list[tuple[str, str]]:
+        shown = {name: value for name, value in self.to_dict().items() if name not in ("trace", "notes")}
+        shown["certificate"] = self.certificate
+        return [(name, _text(value)) for name, value in shown.items()]
+
     def _repr_html_(self) -> str:
-        rows = [(name, _text(value)) for name, value in self.to_dict().items() if name not in ("trace", "notes")]
+        rows = self._rows()
         rows += [("note", note) for note in self.notes]
         body = "".join(f"<tr><th>{name}</th><td>{html.escape(value)}</td></tr>" for name, value in rows)
         return f"<table><caption>Unlearning report</caption><tbody>{body}</tbody></table>"

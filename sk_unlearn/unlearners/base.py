@@ -12,9 +12,10 @@ import torch
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from skorch import NeuralNet
+from skorch.callbacks import Callback
 from torch import Tensor
 
-__all__ = ["Linearised", "Risk", "Unlearner", "UnlearningProblem", "UnlearningResult"]
+__all__ = ["Linearised", "Risk", "TrainingRecorder", "Unlearner", "UnlearningProblem", "UnlearningResult"]
 
 
 class Linearised(Protocol):
@@ -25,6 +26,12 @@ class Linearised(Protocol):
 
     def hessian(self, v: Tensor) -> Tensor:
         """Multiply the Hessian with v, both of shape (d,)."""
+
+    def ggn(self, v: Tensor) -> Tensor:
+        """Multiply the generalised Gauss-Newton matrix with v."""
+
+    def fisher(self, v: Tensor) -> Tensor:
+        """Multiply the Fisher matrix with v."""
 
 
 class Risk(Protocol):
@@ -89,6 +96,16 @@ class UnlearningProblem:
 
     report_step : callable
         Takes one record a step, for progress display.
+
+    recording : object
+        What the unlearner's :class:`TrainingRecorder` recorded when the present parameters were trained, as of the last
+        request. None where there is no such recording: ``fit`` ran with an unlearner that records nothing, or
+        ``partial_fit`` or another unlearner came since.
+
+    erased_rows : ndarray of int64 or None
+        Numbers of the rows that leave (or, for a rectification, change) among the stored rows that had entered a
+        gradient before the request, ascending; a recording with one entry a trained row is in that order. None where
+        rows are not stored.
     """
 
     parameters: Tensor
@@ -100,6 +117,8 @@ class UnlearningProblem:
     net: NeuralNet
     retrain: Callable[..., NeuralNet]
     report_step: Callable[[Mapping[str, Any]], None] = field(default=lambda record: None)
+    recording: Any = None
+    erased_rows: NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True)
@@ -132,6 +151,10 @@ class UnlearningResult:
 
     net : skorch.NeuralNet or None
         A net trained anew, from which buffers and frozen parameters are taken too.
+
+    recording : object
+        The recording as it is after the change, without anything of the erased rows. None drops it, but for a net
+        trained anew, which brings a new one.
     """
 
     parameters: Tensor
@@ -142,6 +165,61 @@ class UnlearningResult:
     gradient: Tensor | None = None
     holds_residual: bool = False
     net: NeuralNet | None = None
+    recording: Any = None
+
+
+class TrainingRecorder(Callback):
+    """Base class of what an unlearner watches, or does, while the net trains.
+
+    It is a skorch callback: the estimator installs it for ``fit`` (and wherever a net is trained afresh), behind all
+    other callbacks, and takes it away afterwards. A subclass implements some of skorch's hooks, such as
+    ``on_grad_computed`` or ``on_batch_end``, and :meth:`recording`.
+
+    Attributes
+    ----------
+    rows : ndarray of int64 or None
+        Numbers, among the rows given to training, of those in the present training batch; None while validating.
+
+    trained : ndarray of int64 or None
+        Once training has ended, the numbers of the rows that have entered a gradient, ascending. A recording with one
+        entry a row must hold these, in this order.
+    """
+
+    rows: NDArray[np.int64] | None = None
+    trained: NDArray[np.int64] | None = None
+
+    def begin(self, net: NeuralNet, n_rows: int, mass: float, rng: np.random.Generator) -> None:
+        """Get ready; called once, before training.
+
+        Parameters
+        ----------
+        net : skorch.NeuralNet
+            Initialised, not trained.
+
+        n_rows : int
+            Number of rows given to training. The net may hold some of them out.
+
+        mass : float
+            Sum of their weights.
+
+        rng : numpy.random.Generator
+            The source of all randomness.
+        """
+
+    def recording(self, net: NeuralNet) -> Any:
+        """Return what is to be kept; called once, after training.
+
+        Parameters
+        ----------
+        net : skorch.NeuralNet
+            Trained.
+
+        Returns
+        -------
+        recording : object
+            Picklable; handed to the unlearner as ``problem.recording``.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must implement recording(net).")
 
 
 class Unlearner(BaseEstimator):
@@ -157,6 +235,15 @@ class Unlearner(BaseEstimator):
     #: Whether it finds the optimum over the retained rows when the risk is a quadratic that was trained to its optimum.
     #: :mod:`sk_unlearn.utils.estimator_checks` holds whoever claims it to it.
     exact_on_quadratics = False
+    #: Whether its recorder changes the parameters that training arrives at, so that retraining must have it too.
+    changes_training = False
+    #: Whether it is for modules that are one linear layer only.
+    #: :mod:`sk_unlearn.utils.estimator_checks` then checks it on such a module.
+    requires_linear_module = False
+
+    def recorder(self) -> TrainingRecorder | None:
+        """Return a new recorder for one training, or None when nothing of it needs to be watched."""
+        return None
 
     def unlearn(self, problem: UnlearningProblem) -> UnlearningResult:
         """Solve one problem.

@@ -14,25 +14,36 @@ from numpy.typing import NDArray
 from sklearn.utils._param_validation import Interval, StrOptions
 from torch import Tensor
 
-from sk_unlearn.solvers import CubicStep, DenseCubicModel, KrylovCubicModel, lanczos, solve_gradient_descent
+from sk_unlearn.solvers import (
+    CubicStep,
+    DenseCubicModel,
+    KrylovCubicModel,
+    KrylovSpace,
+    lanczos,
+    solve_gradient_descent,
+)
 from sk_unlearn.surrogate import QuadraticRisk
+from sk_unlearn.unlearners._adaptive import FIRST_DAMPING, AdaptiveWeight, TriedStep, first_weight, step_record
+from sk_unlearn.unlearners._output_layer_steps import solve_output_layer
 from sk_unlearn.unlearners.base import Linearised, Unlearner, UnlearningProblem, UnlearningResult, torch_generator
 
 __all__ = ["CuReNU", "StoCuReNU"]
 
-# Adaptive cubic regularisation (Cartis, Gould and Toint 2011): how well the model must have predicted the decrease.
-_VERY_GOOD, _TOO_POOR = 0.9, 0.1
-_SHRINK, _GROW, _MAX_TRIES = 1 / 3, 3.0, 12
-# First damping, as a share of the largest curvature: small enough to move, large enough to be taken at once.
-_FIRST_DAMPING = 1e-2
-# The same where no rows are left to check the step on: with less, accuracy on retained rows is at risk.
+# Damping of the single step that is taken where no rows are left to check it on, as a share of the largest curvature:
+# with less, accuracy on retained rows is at risk.
 _BLIND_DAMPING = 3e-2
 # A step may leave the gradient this much larger than the smallest so far; beyond, it follows curvature away from the
 # fitted point and undoes nothing.
 _MAX_RISE = 2.0
+_LAYER_REASON = "the output layer came to rest"
 _OVERSHOT_REASON = "a further step would leave a larger gradient"
 # How much more L after a first step that went too far.
 _OVERSHOT = 10.0
+# A fit counts as stationary when training left no more than this share of the gradient that the deletion brings. Its
+# target is an optimum, which is worth finding: in wider Krylov spaces, within this much memory, as far as tol².
+_STATIONARY = 1e-2
+_WIDE, _WIDE_BYTES = 200, 2**30
+_WIDE_INEXACT = 0.03
 
 
 @dataclass
@@ -75,7 +86,7 @@ class _Descent:
     """Where the engine stands: the point, the L it has learnt, what it has spent."""
 
     w: Tensor
-    L: float | None
+    weight: AdaptiveWeight
     n_products: int = 0
     trace: list[dict[str, Any]] = field(default_factory=list)
     started: float = field(default_factory=time.perf_counter)
@@ -88,15 +99,31 @@ class _Descent:
         self.trace[-1]["taken"] = False
 
 
+@dataclass(frozen=True)
+class _Goal:
+    """What the gradient of Φ must come to, and what it must never exceed."""
+
+    first_norm: float
+    enough: float
+    stationary: bool
+
+    def bound(self, taken: list[dict[str, Any]]) -> float:
+        """Return the largest gradient norm that a step may leave behind."""
+        if self.stationary:  # a minimum is near, and a way to it may lead over steeper ground
+            return float("inf")
+        return min([self.first_norm, *(_MAX_RISE * record["gradient_norm"] for record in taken)])
+
+
 class _CubicUnlearner(Unlearner):
     """The outer loop both algorithms share."""
 
     L: float | str
     solver: str
     max_steps: int
-    n_products: int
+    n_products: int | str
     tol: float
     hold_residual: bool
+    output_layer_first: bool
     learning_rate: float | None
     sigma: float
 
@@ -113,23 +140,37 @@ class _CubicUnlearner(Unlearner):
         self._validate_params()
         target = problem.residual if self.hold_residual else torch.zeros_like(problem.residual)
         gradient = problem.gradient - target
-        memory = _Memory.forecast(problem.parameters, self.n_products)
+        first_norm, residual_norm = float(gradient.norm()), float(problem.residual.norm())
+        stationary = self.L == "auto" and not _is_blind(problem) and residual_norm <= _STATIONARY * first_norm
+        sampling = self._sampling(problem)
+        n_products = self._n_products(problem, stationary, sampling)
+        memory = _Memory.forecast(problem.parameters, n_products)
         solver = self._chosen_solver(memory, problem.parameters.numel())
         diagnostics: dict[str, Any] = {
             "solver": solver,
             "memory_forecast": vars(memory),
-            "residual_norm": float(problem.residual.norm()),
-            "gradient_norm_before": float(gradient.norm()),
-            "gradient_norm_after": float(gradient.norm()),
+            "residual_norm": residual_norm,
+            "gradient_norm_before": first_norm,
+            "gradient_norm_after": first_norm,
         }
         # What rounding alone leaves of a difference of gradients is not a reason to move.
-        noise_floor = torch.finfo(gradient.dtype).eps * float(problem.residual.norm())
-        if float(gradient.norm()) <= noise_floor:
+        if first_norm <= torch.finfo(gradient.dtype).eps * residual_norm:
             return UnlearningResult(
                 problem.parameters.clone(), [], True, "nothing to undo: the gradient is zero", diagnostics,
                 gradient=problem.gradient, holds_residual=self.hold_residual,
             )  # fmt: skip
-        return self._descend(problem, gradient, target, diagnostics)
+        goal = _Goal(first_norm, (self.tol**2 if stationary else self.tol) * first_norm, stationary)
+        return self._descend(problem, sampling, n_products, gradient, target, goal, diagnostics)
+
+    def _n_products(self, problem: UnlearningProblem, stationary: bool, sampling: _Sampling) -> int:
+        """Return the most products of a step."""
+        if self.n_products != "auto":
+            return int(self.n_products)
+        w = problem.parameters
+        if stationary and self.solver in ("auto", "krylov"):
+            return max(10, min(_WIDE, _WIDE_BYTES // (w.numel() * w.element_size())))
+        # Curvature on a sample is not worth knowing as well.
+        return 10 if sampling.n_curvature_rows >= problem.retained.n_rows else 5
 
     def _chosen_solver(self, memory: _Memory, d: int) -> str:
         """Return the solver to use, or raise MemoryError when the one asked for does not fit."""
@@ -145,19 +186,29 @@ class _CubicUnlearner(Unlearner):
         return str(self.solver)
 
     def _descend(
-        self, problem: UnlearningProblem, gradient: Tensor, target: Tensor, diagnostics: dict[str, Any]
+        self,
+        problem: UnlearningProblem,
+        sampling: _Sampling,
+        n_products: int,
+        gradient: Tensor,
+        target: Tensor,
+        goal: _Goal,
+        diagnostics: dict[str, Any],
     ) -> UnlearningResult:
         adaptive = self.L == "auto"
-        state = _Descent(problem.parameters.clone(), None if adaptive else float(self.L))
-        sampling = self._sampling(problem)
+        state = _Descent(problem.parameters.clone(), AdaptiveWeight(None if adaptive else float(self.L)))
+        in_layer = solve_output_layer(problem, gradient) if self._begins_with_layer(problem, goal) else None
+        if in_layer is not None:
+            state.w, state.n_products = in_layer.parameters, in_layer.n_products
         sampled = sampling.n_gradient_rows < problem.retained.n_rows
-        first_norm = float(gradient.norm())
         previous = (state.w, gradient)
         converged, reason = False, f"took max_steps={self.max_steps} steps"
         max_steps = self.max_steps
         if adaptive and _is_blind(problem):
             max_steps, reason = 1, "took one damped step: without rows, how far the model of them holds is not known"
-        stale = False  # whether `gradient` is still that of the point before the last step
+        if in_layer is not None and sampled:
+            max_steps, converged, reason = 0, True, _LAYER_REASON
+        stale = in_layer is not None  # whether `gradient` is still that of another point
         for step in range(1, max_steps + 1):
             rows = problem.retained.sample(sampling.n_gradient_rows, problem.rng) if sampled else None
             local = problem.retained.linearise(state.w, rows)
@@ -169,18 +220,22 @@ class _CubicUnlearner(Unlearner):
                 gradient = local.gradient - target
             norm = float(gradient.norm())
             if stale and adaptive:
-                if not norm <= _bound(state, first_norm):
+                if not norm <= goal.bound(state.taken()):
+                    if not state.trace:
+                        converged, reason = True, _LAYER_REASON + ", and the rest of the network needs no step"
+                        stale = False
+                        break
                     state.take_back(previous[0])
                     gradient = previous[1]
-                    if state.taken():
+                    if state.taken() or in_layer is not None:
                         converged, reason = True, _OVERSHOT_REASON
                         stale = False
                         break
                     # Not even the first step: the model was trusted too far.
-                    state.L = _OVERSHOT * state.trace[-1]["L"]
+                    state.weight.L = _OVERSHOT * state.trace[-1]["L"]
                     local, norm = problem.retained.linearise(state.w, rows), float(gradient.norm())
-                elif norm <= self.tol * first_norm:
-                    converged, reason = True, f"gradient fell to {norm / first_norm:.2g} of its first norm"
+                elif norm <= goal.enough:
+                    converged, reason = True, f"gradient fell to {norm / goal.first_norm:.2g} of its first norm"
                     stale = False
                     break
                 elif norm**2 <= 2 * noise**2:
@@ -193,7 +248,8 @@ class _CubicUnlearner(Unlearner):
                 curvature_rows = problem.retained.sample(sampling.n_curvature_rows, problem.rng)
                 curvature = problem.retained.linearise(state.w, curvature_rows)
             previous = (state.w, gradient)
-            record = self._step(problem, state, local, curvature, gradient, rows, diagnostics)
+            model = _Model(self, diagnostics["solver"], n_products, problem, curvature.hessian, gradient, state, goal)
+            record = self._step(problem, state, local, model, gradient, rows, diagnostics)
             record |= {"step": step, "gradient_norm": norm, "n_rows": sampling.n_gradient_rows}
             state.trace.append(record)
             problem.report_step(record)
@@ -203,20 +259,24 @@ class _CubicUnlearner(Unlearner):
             stale = True
         if stale:
             gradient = self._gradient_at_end(problem, state.w, sampling) - target
-            if adaptive and not float(gradient.norm()) <= _bound(state, first_norm):
+            if adaptive and state.trace and not float(gradient.norm()) <= goal.bound(state.taken()):
                 state.take_back(previous[0])
                 gradient = previous[1]
                 reason += ", the last of which left a larger gradient and was taken back"
+        taken = state.taken() + (in_layer.trace if in_layer else [])
         diagnostics |= {
             "gradient_norm_after": float(gradient.norm()),
-            "predicted_decrease": float(sum(record["predicted"] for record in state.taken())),
-            "actual_decrease": float(sum(record["actual"] for record in state.taken())),
+            "predicted_decrease": float(sum(record["predicted"] for record in taken if record["taken"])),
+            "actual_decrease": float(sum(record["actual"] for record in taken if record["taken"])),
             "n_products": state.n_products,
         }
         return UnlearningResult(
-            state.w, state.trace, converged, reason, diagnostics,
+            state.w, (in_layer.trace if in_layer else []) + state.trace, converged, reason, diagnostics,
             gradient=gradient + target, holds_residual=self.hold_residual,
         )  # fmt: skip
+
+    def _begins_with_layer(self, problem: UnlearningProblem, goal: _Goal) -> bool:
+        return self.L == "auto" and self.output_layer_first and self.hold_residual and not goal.stationary
 
     def _gradient_at_end(self, problem: UnlearningProblem, w: Tensor, sampling: _Sampling) -> Tensor:
         """Estimate the gradient at the last point, for the report and as the anchor of the next request."""
@@ -231,79 +291,59 @@ class _CubicUnlearner(Unlearner):
         problem: UnlearningProblem,
         state: _Descent,
         local: Linearised,
-        curvature: Linearised,
+        model: _Model,
         gradient: Tensor,
         rows: NDArray[np.int64] | None,
         diagnostics: dict[str, Any],
     ) -> dict[str, Any]:
         """Minimise the cubic model around the current point; with ``L="auto"``, until a step keeps its promise."""
-        model = _Model(self, diagnostics["solver"], problem, curvature.hessian, gradient)
         diagnostics.setdefault("curvature_min", model.curvature_min)
         diagnostics.setdefault("curvature_max", model.curvature_max)
-        if state.L is None:
-            state.L = model.first_l(_BLIND_DAMPING if _is_blind(problem) else _FIRST_DAMPING)
         # The sampled objective, with the linear term that turns its gradient into the variance-reduced one.
         linear = gradient - local.gradient
-        resolution = 4 * torch.finfo(gradient.dtype).eps * max(abs(local.value), torch.finfo(gradient.dtype).tiny)
-        taken, predicted, actual, ratio = False, 0.0, 0.0, float("nan")
-        for _ in range(_MAX_TRIES if self.L == "auto" else 1):
-            used_L = state.L
-            step = model.minimise(used_L)
-            predicted = step.decrease
-            candidate = state.w + step.step
-            actual = local.value - problem.retained.value(candidate, rows) - float(linear @ step.step)
-            if self.L != "auto":
-                taken = True
-                break
-            if predicted < 0:  # gradient descent at a rate too high for this model; a larger L shortens its start
-                state.L *= _GROW
-                continue
-            if predicted <= resolution:
-                # Too small to be measured, so small that the model is right; the gradient after it is still checked.
-                taken = step.norm > 0
-                state.L *= _SHRINK
-                break
-            ratio = actual / predicted
-            # Not `ratio <= poor`: a value that is not a number must count as a failure too.
-            taken = ratio > _TOO_POOR
-            if not taken:
-                state.L *= _GROW
-                continue
-            if ratio > _VERY_GOOD:
-                state.L *= _SHRINK
-            break
-        if taken:
+
+        def decrease(step: Tensor) -> float:
+            return local.value - problem.retained.value(state.w + step, rows) - float(linear @ step)
+
+        if self.L == "auto":
+            tiny = torch.finfo(gradient.dtype)
+            tried = state.weight.step(model, decrease, resolution=4 * tiny.eps * max(abs(local.value), tiny.tiny))
+        else:
+            step = model.solve(float(self.L))
+            tried = TriedStep(step.step, True, step_record(step, float(self.L), decrease(step.step), True))
+        if tried.taken:
+            candidate = state.w + tried.step
             if not bool(torch.isfinite(candidate).all()):
                 raise FloatingPointError("The cubic step is not finite; L may be too small for this problem.")
             state.w = candidate
         state.n_products += model.n_products
-        return {
-            "objective_change": -actual if taken else 0.0,
-            "L": used_L,
-            "damping": step.damping,
-            "ratio": actual / predicted if predicted > 0 else ratio,
-            "predicted": predicted,
-            "actual": actual,
-            "step_norm": step.norm if taken else 0.0,
-            "n_products": model.n_products,
-            "taken": taken,
-            "seconds": time.perf_counter() - state.started,
-        }
+        return tried.record | {"n_products": model.n_products, "seconds": time.perf_counter() - state.started}
 
 
 class _Model:
     """The cubic model at one point, by the solver asked for; trying another L costs no product where it can."""
 
     def __init__(
-        self, owner: _CubicUnlearner, solver: str, problem: UnlearningProblem, product: Any, gradient: Tensor
+        self,
+        owner: _CubicUnlearner,
+        solver: str,
+        n_products: int,
+        problem: UnlearningProblem,
+        product: Any,
+        gradient: Tensor,
+        state: _Descent,
+        goal: _Goal,
     ) -> None:
         self.owner, self.product, self.gradient = owner, product, gradient
-        self.n_products = 0
+        self.n_products, self.n_steps = 0, n_products
         self.curvature_min = self.curvature_max = float("nan")
         self.decomposed: DenseCubicModel | KrylovCubicModel | None = None
+        weight = state.weight
         if solver == "gradient_descent":
             self.generator = torch_generator(problem.rng, gradient.device)
             self.learning_rate = float(problem.net.lr) if owner.learning_rate is None else owner.learning_rate
+            if weight.L is None:
+                weight.L = 1.0
             return
         if solver == "dense":
             H = torch.stack(
@@ -311,27 +351,27 @@ class _Model:
             )
             self.decomposed, self.n_products = DenseCubicModel((H + H.T) / 2, gradient), len(gradient)
         else:
-            space = lanczos(product, gradient, min(owner.n_products, len(gradient)))
+            stop = None
+            if goal.stationary:
+
+                def stop(space: KrylovSpace) -> bool:
+                    # Looking costs a small eigenproblem.
+                    if weight.L is None or space.n_products % 5:
+                        return False
+                    return KrylovCubicModel(space).residual(weight.L) <= _WIDE_INEXACT * space.start_norm
+
+            space = lanczos(product, gradient, min(n_products, len(gradient)), stop=stop)
             self.decomposed, self.n_products = KrylovCubicModel(space), space.n_products
         values, _ = self.decomposed.spectrum
         self.curvature_min, self.curvature_max = float(values[0]), float(values[-1])
+        if weight.L is None:
+            weight.L = first_weight(self.decomposed.spectrum, _BLIND_DAMPING if _is_blind(problem) else FIRST_DAMPING)
 
-    def first_l(self, share: float) -> float:
-        """Choose the L whose step is damped by this share of the largest curvature, whatever the loss's unit."""
-        if self.decomposed is None:
-            return 1.0
-        values, coefficients = self.decomposed.spectrum
-        coefficients = coefficients.to(values.device)
-        largest = float(values.abs().max())
-        damping = share * largest + max(0.0, -float(values.min()))
-        length = float((coefficients / (values + damping)).norm())
-        return 2 * damping / length if damping > 0 and length > 0 else 1.0
-
-    def minimise(self, L: float) -> CubicStep:
+    def solve(self, L: float) -> CubicStep:
         if self.decomposed is not None:
             return self.decomposed.solve(L)
         step = solve_gradient_descent(
-            self.product, self.gradient, L, n_steps=self.owner.n_products, learning_rate=self.learning_rate,
+            self.product, self.gradient, L, n_steps=self.n_steps, learning_rate=self.learning_rate,
             sigma=self.owner.sigma, generator=self.generator,
         )  # fmt: skip
         self.n_products += step.n_products
@@ -341,11 +381,6 @@ class _Model:
 def _is_blind(problem: UnlearningProblem) -> bool:
     """Tell whether the retained rows are known by a quadratic only, which the risk itself is not."""
     return isinstance(problem.retained, QuadraticRisk) and not problem.retained.sketch.quadratic
-
-
-def _bound(state: _Descent, first_norm: float) -> float:
-    """Return the largest gradient norm that a step may leave behind."""
-    return min([first_norm, *(_MAX_RISE * record["gradient_norm"] for record in state.taken())])
 
 
 def _variance_reduced(
@@ -429,10 +464,11 @@ class CuReNU(_CubicUnlearner):
     _parameter_constraints = {  # noqa: RUF012
         "L": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
         "solver": [StrOptions({"auto", "krylov", "dense", "gradient_descent"})],
-        "n_products": [Interval(Integral, 1, None, closed="left")],
+        "n_products": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
         "max_steps": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, 1, closed="left")],
         "hold_residual": ["boolean"],
+        "output_layer_first": ["boolean"],
     }
 
     def __init__(
@@ -440,10 +476,11 @@ class CuReNU(_CubicUnlearner):
         L: float | str = "auto",
         *,
         solver: str = "auto",
-        n_products: int = 10,
+        n_products: int | str = "auto",
         max_steps: int = 20,
         tol: float = 1e-2,
         hold_residual: bool = True,
+        output_layer_first: bool = True,
     ) -> None:
         self.L = L
         self.solver = solver
@@ -451,6 +488,7 @@ class CuReNU(_CubicUnlearner):
         self.max_steps = max_steps
         self.tol = tol
         self.hold_residual = hold_residual
+        self.output_layer_first = output_layer_first
 
     #: The paper's solver at the rate and without the noise of training; :class:`StoCuReNU` has both as parameters.
     learning_rate = None
@@ -541,10 +579,11 @@ class StoCuReNU(_CubicUnlearner):
         n_gradient_rows: int | str = "auto",
         n_curvature_rows: int | str = "auto",
         solver: str = "auto",
-        n_products: int = 10,
+        n_products: int | str = "auto",
         max_steps: int = 20,
         tol: float = 1e-2,
         hold_residual: bool = True,
+        output_layer_first: bool = True,
         variance_reduction: bool = True,
         learning_rate: float | None = None,
         sigma: float = 0.0,
@@ -557,6 +596,7 @@ class StoCuReNU(_CubicUnlearner):
         self.max_steps = max_steps
         self.tol = tol
         self.hold_residual = hold_residual
+        self.output_layer_first = output_layer_first
         self.variance_reduction = variance_reduction
         self.learning_rate = learning_rate
         self.sigma = sigma

@@ -35,7 +35,7 @@ from sk_unlearn.estimators import UnlearnableClassifier, UnlearnableRegressor, U
 from sk_unlearn.estimators.base import BaseUnlearnable
 from sk_unlearn.objective import flat_parameters
 from sk_unlearn.training_set import RowRole
-from sk_unlearn.unlearners import StoCuReNU, Unlearner, UnlearningProblem, UnlearningResult
+from sk_unlearn.unlearners import StoCuReNU, TrainingRecorder, Unlearner, UnlearningProblem, UnlearningResult
 
 __all__ = [
     "check_all_rows_refused",
@@ -561,6 +561,17 @@ class _Wrapped(Unlearner):
     def needs_rows(self) -> bool:  # type: ignore[override]
         return self.inner.needs_rows
 
+    @property
+    def changes_training(self) -> bool:  # type: ignore[override]
+        return self.inner.changes_training
+
+    @property
+    def requires_linear_module(self) -> bool:  # type: ignore[override]
+        return self.inner.requires_linear_module
+
+    def recorder(self) -> TrainingRecorder | None:
+        return self.inner.recorder()
+
 
 class _Faulty(_Wrapped):
     """Does what the inner one does, and fails."""
@@ -685,6 +696,13 @@ class _SmallNetwork(nn.Module):
         return self.body(X)
 
 
+class _SmallLinear(nn.Linear):
+    """One linear layer, for unlearners that are for nothing else."""
+
+    def __init__(self, n_features_in: int, n_outputs: int) -> None:
+        super().__init__(n_features_in, n_outputs)
+
+
 class _Affine(nn.Linear):
     """One linear layer in float64, from zero."""
 
@@ -696,6 +714,9 @@ class _Affine(nn.Linear):
 
 class _SquaredLoss(nn.MSELoss):
     """Squared distance between outputs and the one-hot label."""
+
+    #: Declares the loss convex, with a Hessian that is constant.
+    hessian_lipschitz = 0.0
 
     def forward(self, input: torch.Tensor, target: torch.Tensor) -> torch.Tensor:  # noqa: A002
         return super().forward(input, nn.functional.one_hot(target, input.shape[1]).to(input))
@@ -737,7 +758,10 @@ def _data(estimator: Any) -> tuple[NDArray[Any], NDArray[Any]]:
 
 
 def _prepared(estimator: Any) -> Any:
-    """Return a seeded clone, with a tiny net in place of the default one, which is sized for real data."""
+    """Return a seeded clone, with a tiny net in place of the default one, which is sized for real data.
+
+    The net is linear for an unlearner that ``requires_linear_module``.
+    """
     est = clone(estimator)
     if est.random_state is None:
         est.set_params(random_state=0)
@@ -753,9 +777,10 @@ def _prepared(estimator: Any) -> Any:
         "train_split": None,
         "verbose": 0,
     }
+    module = _SmallLinear if _unlearner(est).requires_linear_module else _SmallNetwork
     if is_classifier(est):
-        return est.set_params(estimator=NeuralNetClassifier(_SmallNetwork, criterion=nn.CrossEntropyLoss, **settings))
-    return est.set_params(estimator=NeuralNetRegressor(_SmallNetwork, **settings))
+        return est.set_params(estimator=NeuralNetClassifier(module, criterion=nn.CrossEntropyLoss, **settings))
+    return est.set_params(estimator=NeuralNetRegressor(module, **settings))
 
 
 def _fitted(estimator: Any) -> tuple[Any, NDArray[Any], NDArray[Any]]:

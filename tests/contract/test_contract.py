@@ -2,6 +2,8 @@
 
 import inspect
 
+import pytest
+
 import sk_unlearn
 import sk_unlearn.unlearners
 from sk_unlearn import UnlearnableClassifier, UnlearnableRegressor
@@ -23,10 +25,12 @@ def _subjects():
     yield from ESTIMATORS
     for unlearner in UNLEARNERS:
         yield unlearner()
-        if unlearner.needs_rows:
+        if unlearner().needs_rows:
             yield from (kind(unlearner=unlearner(), keep_training_set=False) for kind in ESTIMATORS)
 
 
+# A guarantee that is worth nothing says so with every request; that is no breach of the contract.
+@pytest.mark.filterwarnings("ignore::sk_unlearn.unlearners.VacuousBoundWarning")
 @parametrize_with_checks(_subjects())
 def test_contract(estimator, check):
     check(estimator)

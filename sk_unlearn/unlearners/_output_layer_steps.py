@@ -1,0 +1,220 @@
+"""Cubic steps in the output layer alone, over features held fixed, on a sample of rows that grows as it must."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sk_unlearn.objective import EmpiricalRisk
+from sk_unlearn.output_layer import LayerRisk, OutputLayer, output_layer
+from sk_unlearn.solvers import KrylovCubicModel, KrylovSpace, lanczos
+from sk_unlearn.unlearners._adaptive import AdaptiveWeight, first_weight
+from sk_unlearn.unlearners.base import UnlearningProblem
+
+__all__ = ["OutputLayerSteps", "solve_output_layer"]
+
+# Rows read first. Each step then checks itself on as many again, which are added to them.
+_FIRST_ROWS = 1024
+# Where the sample stops growing: features cost a forward pass.
+_MAX_ROWS = 16384
+# Fresh rows whose gradient is this share of the first one tell nothing more.
+_ENOUGH = 0.05
+# Erased rows whose predictions are watched. The steps end when the last one changed these by no more than this share of
+# all change, or, if they are probabilities, by no more than what a model trained again would change them by anyway.
+_WATCHED_ROWS, _SETTLED, _INVISIBLE = 1024, 0.03, 1e-2
+_MAX_STEPS, _N_PRODUCTS = 12, 20
+_SHRINK, _FRESH_TRIES = 0.1, 2
+# The model is solved to this share of its gradient and no further: the next step starts from a new one.
+_INEXACT = 0.05
+
+
+@dataclass(frozen=True)
+class OutputLayerSteps:
+    """Where the steps in the output layer ended.
+
+    Attributes
+    ----------
+    parameters : Tensor of shape (d,)
+        All parameters, of which those of the layer have moved.
+
+    trace : list of dict
+        One record a step.
+    """
+
+    parameters: Tensor
+    trace: list[dict[str, Any]]
+
+    @property
+    def n_products(self) -> int:
+        """Hessian-vector products spent, each over features only."""
+        return sum(record["n_products"] for record in self.trace)
+
+
+def solve_output_layer(problem: UnlearningProblem, gradient: Tensor) -> OutputLayerSteps | None:
+    """Minimise Φ in the parameters of the output layer, by adaptive cubic steps.
+
+    Parameters
+    ----------
+    problem : UnlearningProblem
+
+    gradient : Tensor of shape (d,)
+        The gradient of Φ at the fitted parameters, over all rows.
+
+    Returns
+    -------
+    steps : OutputLayerSteps or None
+        None where the net has no such layer, or where its rows are not at hand.
+
+    Notes
+    -----
+    A step is tried on rows that it was not computed from, as long as there are any. Few rows and a whole class to
+    forget make a problem that is unbounded below; a cubic term chosen on the same rows would not notice.
+    """
+    if not isinstance(problem.retained, EmpiricalRisk):
+        return None
+    layer, _ = output_layer(problem.retained)
+    if layer is None or not bool(layer.extract(gradient).any()):
+        return None
+    started = time.perf_counter()
+    sample = _GrowingSample(problem, problem.retained, layer, gradient)
+    watched = _WatchedPredictions(problem, layer)
+    v, weight = sample.start, AdaptiveWeight(None, shrink=_SHRINK)
+    trace: list[dict[str, Any]] = []
+    while len(trace) < _MAX_STEPS:
+        point = sample.linearise(v)
+        space = lanczos(point.hessian, point.gradient, min(_N_PRODUCTS, len(v)), stop=_solved_for(weight.L))
+        model = KrylovCubicModel(space)
+        if weight.L is None:
+            weight.L = first_weight(model.spectrum)
+        fresh = sample.read()
+        # Where fresh rows disagree, learning from them is better than the short step on which they would agree.
+        tries = {} if fresh is None else {"max_tries": _FRESH_TRIES}
+        tried = weight.step(model, sample.decrease_from(v, fresh), **tries)
+        trace.append(
+            tried.record
+            | {"step": len(trace) + 1, "block": "output layer", "gradient_norm": space.start_norm}
+            | {"n_rows": sample.n_rows, "n_products": space.n_products, "seconds": time.perf_counter() - started}
+        )
+        problem.report_step(trace[-1])
+        if tried.taken:
+            v = v + tried.step
+        elif fresh is None:
+            break
+        sample.add(fresh, v)
+        if tried.taken and watched.settled(v):
+            break
+    return OutputLayerSteps(layer.insert(problem.parameters, v), trace)
+
+
+def _solved_for(L: float | None) -> Callable[[KrylovSpace], bool] | None:
+    if L is None:
+        return None
+    return lambda space: KrylovCubicModel(space).residual(L) <= _INEXACT * space.start_norm
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Some rows: their risk in the layer's parameters, and its value and gradient at the start."""
+
+    risk: LayerRisk
+    mass: float
+    value: float
+    gradient: Tensor
+
+
+@dataclass(frozen=True)
+class _Point:
+    gradient: Tensor
+    hessian: Callable[[Tensor], Tensor]
+
+
+class _GrowingSample:
+    """Φ as a function of the layer's parameters, less its value at the start, over blocks of rows.
+
+    Its gradient at the start is known over all rows; a block tells how it changes from there.
+    """
+
+    def __init__(self, problem: UnlearningProblem, risk: EmpiricalRisk, layer: OutputLayer, gradient: Tensor) -> None:
+        self.risk, self.layer, self.w = risk, layer, problem.parameters
+        self.start, self.gradient = layer.extract(self.w), layer.extract(gradient)
+        self.unread = problem.rng.permutation(risk.sample(min(risk.n_rows, _MAX_ROWS), problem.rng))
+        self.blocks: list[_Block] = []
+        self.n_rows = 0
+        self.grows = True
+        # Few rows are not worth splitting.
+        self.add(self.read(2 * _FIRST_ROWS if len(self.unread) <= 2 * _FIRST_ROWS else _FIRST_ROWS), self.start)
+
+    def read(self, size: int | None = None) -> _Block | None:
+        """Read as many rows again as there are; None when the sample grows no more."""
+        size = self.n_rows if size is None else size
+        rows, self.unread = self.unread[:size], self.unread[size:]
+        if not self.grows or not len(rows):
+            return None
+        risk = self.layer.risk(self.risk, self.w, rows)
+        return _Block(risk, self.risk.mass_of(rows), *risk.value_and_gradient(self.start))
+
+    def add(self, block: _Block | None, v: Tensor) -> None:
+        """Take rows in, and stop growing once rows that had no say in v agree with it."""
+        self.grows = len(self.unread) > 0 and self.grows
+        if block is None:
+            return
+        n_rows = len(block.risk)
+        if self.blocks:
+            gradient = self.gradient + block.risk.gradient(v) - block.gradient
+            self.grows &= float(gradient.norm()) > _ENOUGH * float(self.gradient.norm())
+        self.blocks.append(block)
+        self.n_rows += n_rows
+
+    def value(self, v: Tensor, fresh: _Block | None) -> float:
+        """Evaluate on fresh rows if there are any, else on all."""
+        blocks = self.blocks if fresh is None else [fresh]
+        mass = sum(block.mass for block in blocks)
+        moved = v - self.start
+        change = sum(
+            block.mass / mass * (block.risk.value(v) - block.value - float(block.gradient @ moved)) for block in blocks
+        )
+        return change + float(self.gradient @ moved)
+
+    def decrease_from(self, v: Tensor, fresh: _Block | None) -> Callable[[Tensor], float]:
+        """Return the function that measures how far a step from v lowers Φ."""
+        value = self.value(v, fresh)
+        return lambda step: value - self.value(v + step, fresh)
+
+    def linearise(self, v: Tensor) -> _Point:
+        mass = sum(block.mass for block in self.blocks)
+        points = [(block.mass / mass, block.risk.linearise(v)) for block in self.blocks]
+        gradient = self.gradient.clone()
+        for (share, point), block in zip(points, self.blocks, strict=True):
+            gradient += share * (point.gradient - block.gradient)
+        return _Point(
+            gradient, lambda s: sum((share * point.hessian(s) for share, point in points), torch.zeros_like(s))
+        )
+
+
+class _WatchedPredictions:
+    """What the layer predicts for erased rows, and whether it has come to rest."""
+
+    def __init__(self, problem: UnlearningProblem, layer: OutputLayer) -> None:
+        self.risk = self.visible = None
+        erased = problem.erased
+        if isinstance(erased, EmpiricalRisk):
+            rows = erased.sample(min(erased.n_rows, _WATCHED_ROWS), problem.rng)
+            self.risk = layer.risk(erased, problem.parameters, rows)
+            self.first = self.last = self.risk.predictions(self.risk.start)
+
+    def settled(self, v: Tensor) -> bool:
+        if self.risk is None:
+            return False
+        now = self.risk.predictions(v)
+        changed, changed_in_all = _rms(now - self.last), _rms(now - self.first)
+        self.last = now
+        return changed <= max(_SETTLED * changed_in_all, _INVISIBLE if self.risk.predicts_probabilities else 0.0)
+
+
+def _rms(change: Tensor) -> float:
+    return float(change.square().sum(-1).mean().sqrt()) if change.ndim > 1 else float(change.square().mean().sqrt())

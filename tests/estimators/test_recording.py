@@ -1,0 +1,270 @@
+"""Unlearners that watch training, or take part in it: what they are told, and what becomes of what they recorded."""
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from sklearn.base import clone
+from skorch import NeuralNetClassifier
+from skorch.callbacks import EarlyStopping
+from skorch.dataset import ValidSplit
+from torch import nn
+
+from sk_unlearn import UnlearnableClassifier
+from sk_unlearn.metrics import make_retrain_scorer
+from sk_unlearn.objective import flat_parameters
+from sk_unlearn.training_set import RowRole, TrainingSet
+from sk_unlearn.unlearners import FineTune, Retrain, TrainingRecorder, Unlearner, UnlearningResult
+
+
+class Counter(TrainingRecorder):
+    """Counts how often each row was trained on, and halves the parameters at the end if told to."""
+
+    def __init__(self, shrink=False):
+        self.shrink = shrink
+
+    def begin(self, net, n_rows, mass, rng):
+        assert net.initialized_
+        assert not net.history
+        self.counts, self.mass, self.draw = np.zeros(n_rows, dtype=np.int64), mass, rng.integers(1000)
+        self.validated = 0
+
+    def on_batch_end(self, net, batch=None, training=False, **kwargs):
+        if training:
+            assert len(batch[1]) == len(self.rows)
+            np.add.at(self.counts, self.rows, 1)
+        else:
+            assert self.rows is None
+            self.validated += 1
+
+    def on_train_end(self, net, **kwargs):
+        if self.shrink:
+            with torch.no_grad():
+                for p in net.module_.parameters():
+                    p.mul_(0.5)
+
+    def recording(self, net):
+        assert self.rows is None
+        kept = {"counts": self.counts[self.trained], "mass": self.mass, "draw": self.draw}
+        return {**kept, "n_rows": len(self.counts), "validated": self.validated}
+
+
+class Watcher(Unlearner):
+    def __init__(self, shrink=False, retrain=False, fail=False):
+        self.shrink, self.retrain, self.fail = shrink, retrain, fail
+
+    @property
+    def changes_training(self):
+        return self.shrink
+
+    def recorder(self):
+        return Counter(self.shrink)
+
+    def unlearn(self, problem):
+        if self.fail:
+            raise RuntimeError("injected")
+        if not isinstance(problem.recording, dict):
+            raise ValueError("fit with unlearner=Watcher so that counts are recorded")
+        if self.retrain:
+            net = problem.retrain()
+            return UnlearningResult(flat_parameters(net), [], True, "trained anew", net=net)
+        counts = np.delete(problem.recording["counts"], problem.erased_rows)
+        recording = {**problem.recording, "counts": counts, "erased": problem.erased_rows}
+        return UnlearningResult(problem.parameters + 1, [], True, "done", recording=recording)
+
+
+rng = np.random.default_rng(0)
+X = rng.normal(size=(40, 3)).astype(np.float32)
+y = (X[:, 0] > 0).astype(np.int64)
+
+
+def estimator(unlearner=None, **settings):
+    defaults = {"criterion": nn.CrossEntropyLoss, "max_epochs": 3, "lr": 0.1, "batch_size": 8, "verbose": 0}
+    net = NeuralNetClassifier(
+        nn.Linear, module__in_features=3, module__out_features=2, **(defaults | {"train_split": None} | settings)
+    )
+    return UnlearnableClassifier(net, unlearner, random_state=0)
+
+
+def test_the_recorder_sees_every_batch_and_is_taken_away():
+    est = estimator(Watcher(), iterator_train__shuffle=True).fit(X, y)
+    np.testing.assert_array_equal(est._recording["counts"], np.full(40, 3))
+    assert (est._recording["n_rows"], est._recording["mass"], est._recording["validated"]) == (40, 40.0, 0)
+    assert not any(isinstance(callback, TrainingRecorder) for _, callback in est.net_.callbacks_)
+
+
+def test_watching_changes_no_bit_of_training():
+    watched = estimator(Watcher(), iterator_train__shuffle=True).fit(X, y)
+    plain = estimator(iterator_train__shuffle=True).fit(X, y)
+    assert torch.equal(flat_parameters(watched.net_), flat_parameters(plain.net_))
+    assert plain._recording is None
+
+
+def test_numbers_of_erased_rows_and_a_second_request():
+    est = estimator(Watcher()).fit(X, y)
+    est.forget(X[[7, 3]])
+    np.testing.assert_array_equal(est._recording["erased"], [3, 7])
+    assert len(est._recording["counts"]) == 38
+    est.forget(X[[8, 0]])
+    # Among the 38 that were left: row 8 had become number 6.
+    np.testing.assert_array_equal(est._recording["erased"], [0, 6])
+    est.correct(X[[2]], y_new=1 - y[[2]])
+    np.testing.assert_array_equal(est._recording["erased"], [1])
+
+
+def test_rows_of_weight_zero_are_not_counted_among_the_trained():
+    weight = np.ones(40)
+    weight[[0, 5]] = 0
+    weight[1] = 2.5
+    est = estimator(Watcher()).fit(X, y, sample_weight=weight)
+    assert (est._recording["n_rows"], est._recording["mass"]) == (38, 39.5)
+    est.forget(X[[0, 6]])
+    np.testing.assert_array_equal(est._recording["erased"], [4])
+    kept = est._recording
+    est.forget(X[[5]])  # never trained on: nothing to unlearn, and the recording stays
+    assert est._recording is kept
+
+
+def test_held_out_rows_are_not_counted_among_the_trained():
+    est = estimator(Watcher(), train_split=ValidSplit(5)).fit(X, y)
+    trained = np.flatnonzero(est.training_set_.role == RowRole.TRAINED)
+    assert est._recording["n_rows"] == 40
+    assert est._recording["validated"] > 0
+    np.testing.assert_array_equal(est._recording["counts"], np.full(len(trained), 3))
+    held_out = np.setdiff1d(np.arange(40), trained)
+    est.forget(X[[held_out[0], trained[-1]]])
+    np.testing.assert_array_equal(est._recording["erased"], [len(trained) - 1])
+
+
+def test_rows_handed_in_are_not_numbered():
+    est = estimator(Watcher()).fit(X, y)
+    est.partial_forget(np.concatenate([X[:1] + 5, X[4:5]]), y[[0, 4]])
+    np.testing.assert_array_equal(est._recording["erased"], [4])
+
+
+def test_without_stored_rows_there_are_no_numbers():
+    est = estimator(Watcher(retrain=False)).set_params(keep_training_set=False).fit(X, y)
+    seen = []
+
+    class Asks(Watcher):
+        def unlearn(self, problem):
+            seen.append((problem.erased_rows, problem.recording))
+            return UnlearningResult(problem.parameters, [], True, "done", recording=problem.recording)
+
+    est.set_params(unlearner=Asks()).partial_forget(X[:2], y[:2])
+    assert seen[0][0] is None
+    assert len(seen[0][1]["counts"]) == 40
+
+
+@pytest.mark.parametrize("where", ["unlearn", "drop"])
+def test_a_failed_request_keeps_the_recording(where, monkeypatch):
+    est = estimator(Watcher()).fit(X, y).forget(X[:1])
+    kept, content = est._recording, copy.deepcopy(est._recording)
+
+    def fail(self, positions):
+        raise MemoryError
+
+    if where == "drop":
+        monkeypatch.setattr(TrainingSet, "drop", fail)
+    else:
+        est.set_params(unlearner__fail=True)
+    with pytest.raises((MemoryError, RuntimeError)):
+        est.forget(X[1:2])
+    assert est._recording is kept
+    for name, value in content.items():
+        np.testing.assert_array_equal(kept[name], value)
+
+
+def test_a_failed_commit_keeps_that_there_is_no_recording(monkeypatch):
+    class Adopts(Watcher):
+        def unlearn(self, problem):
+            return UnlearningResult(problem.parameters, [], True, "done", recording="something")
+
+    def fail(self, positions):
+        raise MemoryError
+
+    est = estimator(FineTune()).fit(X, y).set_params(unlearner=Adopts())
+    monkeypatch.setattr(TrainingSet, "drop", fail)
+    with pytest.raises(MemoryError):
+        est.forget(X[1:2])
+    assert est._recording is None
+    assert not hasattr(est, "unlearning_report_")
+    monkeypatch.undo()
+    assert est.forget(X[1:2])._recording == "something"
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda est: pickle.loads(pickle.dumps(est))])
+def test_copies_keep_the_recording_and_clones_have_none(copied):
+    est = estimator(Watcher()).fit(X, y)
+    other = copied(est)
+    other.forget(X[:3])
+    assert (len(other._recording["counts"]), len(est._recording["counts"])) == (37, 40)
+    assert not hasattr(clone(est), "_recording")
+
+
+def test_partial_fit_drops_it():
+    est = estimator(Watcher()).fit(X, y).partial_fit(X[:5] + 1, y[:5])
+    assert est._recording is None
+    with pytest.raises(ValueError, match="fit with unlearner=Watcher"):
+        est.forget(X[:1])
+    assert estimator(Watcher()).partial_fit(X, y)._recording is None
+
+
+def test_another_unlearner_drops_it():
+    est = estimator(Watcher()).fit(X, y).set_params(unlearner=FineTune()).forget(X[:1])
+    assert est._recording is None
+    assert estimator(FineTune()).fit(X, y)._recording is None
+
+
+def test_refitting_records_anew():
+    est = estimator(Watcher()).fit(X, y).forget(X[:3])
+    est.fit(X[:20], y[:20])
+    assert len(est._recording["counts"]) == 20
+
+
+def test_retraining_is_the_same_training():
+    est = estimator(Watcher(shrink=True, retrain=True)).fit(X, y)
+    est.forget(X[:4])
+    fresh = estimator(Watcher(shrink=True)).fit(X[4:], y[4:])
+    assert torch.equal(flat_parameters(est.net_), flat_parameters(fresh.net_))
+    # The recording is that of the new training.
+    assert est._recording["draw"] == fresh._recording["draw"]
+    np.testing.assert_array_equal(est._recording["counts"], fresh._recording["counts"])
+
+
+def test_a_recorder_that_takes_part_is_heard():
+    shrunk, plain = (estimator(Watcher(shrink=shrink)).fit(X, y) for shrink in (True, False))
+    assert torch.equal(flat_parameters(shrunk.net_), flat_parameters(plain.net_) / 2)
+
+
+def test_a_training_that_a_callback_ends_is_recorded():
+    est = estimator(Watcher(), max_epochs=50, callbacks=[("stop", EarlyStopping("train_loss", 1, threshold=10.0))])
+    est.fit(X, y)
+    assert len(est.net_.history) < 50
+    np.testing.assert_array_equal(est._recording["counts"], np.full(40, len(est.net_.history)))
+
+
+@pytest.mark.parametrize("changes", [True, False])
+def test_the_scorer_trains_its_references_alike(changes):
+    # One that only watches is left out of the reference, so that its cache is shared.
+    est = estimator(Watcher(shrink=changes, retrain=True)).fit(X, y)
+    assert make_retrain_scorer("parameters")(est, X) == pytest.approx(0.0, abs=1e-12)
+    scorer = make_retrain_scorer("parameters")
+    (reference,) = scorer._references(est, est)
+    assert isinstance(reference.unlearner, Watcher) is changes
+
+
+def test_a_recorder_must_record():
+    class Silent(Watcher):
+        def recorder(self):
+            return TrainingRecorder()
+
+    with pytest.raises(NotImplementedError, match="TrainingRecorder must implement recording"):
+        estimator(Silent()).fit(X, y)
+
+
+def test_retrain_without_recorder_leaves_none():
+    est = estimator(Retrain()).fit(X, y).forget(X[:2])
+    assert est._recording is None
