@@ -96,12 +96,19 @@ def audit(
 
     Notes
     -----
-    The verdict is one of five. "over_forgotten" and "not_yet": a membership attack by losses tells the model from what
-    another retrained one is expected to show (a 95 % prediction interval), or the distance ratio on the erased rows or
-    on rows never seen is above 1 with its whole interval; over-forgotten where the erased rows look stranger than to
-    retrained models. "closer": the ratio is at most 1 on both. "within": it is above 1, but the interval holds 1 and
-    ends below 2. "undecided" otherwise. The ratio and its interval are those of
-    `sk_unlearn.metrics.distance_ratio_interval`, of Jensen-Shannon divergences or for regressors of RMS differences.
+    Of each retrained model is known how far it is from the others, and how well a membership attack by losses works on
+    it. From these follow 95 % prediction intervals (Student's t; of distances on the logarithm) for one more of them,
+    and the verdict is one of five:
+
+    - "over_forgotten" or "not_yet": the model that forgot lies above the interval of the distance, on the erased rows
+      or on rows never seen, or outside that of the attack's AUC. Over-forgotten where the erased rows look stranger
+      than they do to retrained models, by the attack or by their losses.
+    - "closer": it is no farther than retrained models are on average, on both.
+    - "within": it is farther than that, but within the interval, which ends below twice the average.
+    - "undecided" otherwise: more references would narrow the interval.
+
+    Distances are Jensen-Shannon divergences of probabilities, for regressors RMS differences. With few references the
+    intervals are wide, and only gross failures are found.
 
     Examples
     --------

@@ -130,11 +130,11 @@ def _measures(report: Any) -> str:
     rows = []
     for (measure, on), part in table.groupby(["measure", "rows"], sort=False):
         by_model = part.set_index("model")
-        cells = [_number(by_model.loc[name]) if name in by_model.index else "–" for name in models]
+        cells = [_number(by_model.loc[name]) if name in by_model.index else "-" for name in models]
         rows.append([escape(measure), escape(on), *cells])
     note = (
-        "In brackets 95 % intervals; for retrained models the range over them (for the attack's AUC, where another one "
-        "is expected). Distances of retrained models are those among themselves: the yardstick."
+        "In brackets 95 % intervals; for retrained models the range over them (for distances and the attack's AUC, where "
+        "another one is expected). Distances of retrained models are those among themselves: the yardstick."
     )
     return _table(["measure", "rows", *models], rows, 2) + f'<p class="small">{note}</p>'
 

@@ -113,15 +113,15 @@ class AuditReport:
         DataFrame
             Columns "measure", "rows" (erased, retained, test or all), "model" (before, after or retrained), "value",
             "low" and "high". For retrained models the value is the mean over them or their pairs, and the two bounds
-            their range; for "attack AUC" the interval in which one more of them is expected. For the others the bounds
-            are a 95 % interval, where there is one.
+            their range; for distances and "attack AUC" the interval in which one more of them is expected. For the
+            others the bounds are a 95 % interval, where there is one.
         """
         return self.measures.copy()
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything that is saved, as JSON can hold it."""
-        kept = ("verdict", "headline", "reasons", "complete", "created", "model", "n_requests")
-        kept += ("n_erased", "n_retained", "n_test", "n_still_stored", "no_certificate", "assumptions")
+        kept = ["verdict", "headline", "reasons", "complete", "created", "model", "n_requests"]
+        kept += ["n_erased", "n_retained", "n_test", "n_still_stored", "no_certificate", "assumptions"]
         plain = {name: getattr(self, name) for name in (*kept, "seeds", "versions", "seconds")}
         plain["measures"] = self.measures.to_dict("records")
         plain["request"] = None if self.request is None else self.request.to_dict() | {"certificate": None}

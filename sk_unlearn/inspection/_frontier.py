@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
 
 from sk_unlearn.inspection._axes import axes_or_new
@@ -58,7 +58,7 @@ class FrontierDisplay:
         self.floor = floor
         no_worse = (self.seconds[:, None] >= self.seconds) & (self.distances[:, None] >= self.distances)
         better = (self.seconds[:, None] > self.seconds) | (self.distances[:, None] > self.distances)
-        self.on_frontier = ~(no_worse & better).any(axis=1)
+        self.on_frontier: NDArray[np.bool_] = np.asarray(~(no_worse & better).any(axis=1))
 
     @classmethod
     def from_estimators(

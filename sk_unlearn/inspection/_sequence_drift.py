@@ -88,7 +88,7 @@ class SequenceDriftDisplay:
         model = last_step(estimator)
         check_is_fitted(model, "unlearning_report_")
         history = model.unlearning_history_
-        values = {
+        values: dict[str, ArrayLike] = {
             "sum of the steps": np.cumsum([report.step_norm for report in history]),
             "gradient left": [report.gradient_norm_after for report in history],
         }

@@ -165,6 +165,6 @@ def _not_yet(reasons: list[str]) -> Verdict:
 
 def _in_words(rows: str, closeness: Closeness) -> str:
     return (
-        f"On {rows} the model is {closeness.ratio:.2f} times as far from retrained models as these are from each other; "
-        f"another retrained model is expected between {closeness.low:.2f} and {closeness.high:.2f}."
+        f"On {rows} the model is {closeness.ratio:.2f} times as far from retrained models as these are from each "
+        f"other; another retrained model is expected between {closeness.low:.2f} and {closeness.high:.2f}."
     )
