@@ -39,19 +39,21 @@ _STYLE = """
 .sku-audit table { border-collapse: collapse; width: 100%; font-size: .9rem; background: #fff; }
 .sku-audit th, .sku-audit td { text-align: left; vertical-align: top; padding: .3rem .6rem;
   border-bottom: 1px solid #ddd; white-space: normal; }
+.sku-audit .measures td { white-space: nowrap; padding: .2rem .6rem; }
 .sku-audit td.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 .sku-audit th.number { text-align: right; }
-.sku-audit .range { color: #666; font-size: .8rem; }
+.sku-audit .range { color: #666; font-size: .85em; }
 .sku-audit tr { break-inside: avoid; }
 .sku-audit .pictures { display: flex; flex-wrap: wrap; gap: 1rem; }
-.sku-audit figure { margin: 0; flex: 1 1 24rem; break-inside: avoid; }
+.sku-audit figure { margin: 0; flex: 0 1 calc(50% - .5rem); min-width: 20rem; break-inside: avoid; }
 .sku-audit figure svg { width: 100%; height: auto; }
 .sku-audit figcaption, .sku-audit .small { font-size: .85rem; color: #555; }
 .sku-audit pre { white-space: pre-wrap; font-size: .85rem; background: #f6f6f6; padding: .5rem; }
 @media print {
   .sku-audit { max-width: none; padding: 0; font-size: 10pt; }
   .sku-audit .verdict { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
-  .sku-audit figure { flex: 1 1 45%; }
+  .sku-audit figure { min-width: 0; }
+  .sku-audit table { font-size: 8.5pt; }
 }
 @page { margin: 18mm 16mm; }
 """
@@ -133,10 +135,11 @@ def _measures(report: Any) -> str:
         cells = [_number(by_model.loc[name]) if name in by_model.index else "-" for name in models]
         rows.append([escape(measure), escape(on), *cells])
     note = (
-        "In brackets 95 % intervals; for retrained models the range over them (for distances and the attack's AUC, where "
-        "another one is expected). Distances of retrained models are those among themselves: the yardstick."
+        "In brackets 95 % intervals; for retrained models the range over them (for distances and the attack's AUC, "
+        "where another one is expected). Distances of retrained models are those among themselves: the yardstick."
     )
-    return _table(["measure", "rows", *models], rows, 2) + f'<p class="small">{note}</p>'
+    table_html = _table(["measure", "rows", *models], rows, 2)
+    return f'<div class="measures">{table_html}</div>' + f'<p class="small">{note}</p>'
 
 
 def _number(row: pd.Series) -> str:

@@ -115,7 +115,7 @@ class ForgetCurveDisplay:
         norms = np.array([float(record["gradient_norm"]) for record in self.trace])
         blue, orange = COLOURS["after"], COLOURS["before"]
         for mask, label, face in (
-            (in_layer, "gradient norm, output layer", "white"),
+            (in_layer, "in the output layer", "white"),
             (~in_layer, "gradient norm", blue),
         ):
             if mask.any():
@@ -132,6 +132,9 @@ class ForgetCurveDisplay:
             self.damping_ax_.set(ylabel="damping", yscale="log")
             more = self.damping_ax_.get_legend_handles_labels()
             handles = tuple(a + b for a, b in zip(handles, more, strict=True))
-        (self.damping_ax_ or ax).legend(*handles, fontsize="small")
+        # Above the axes: curves may run anywhere within.
+        (self.damping_ax_ or ax).legend(
+            *handles, fontsize="small", loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, frameon=False
+        )
         self.ax_, self.figure_ = ax, ax.figure
         return self

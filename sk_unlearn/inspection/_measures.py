@@ -84,7 +84,10 @@ class Measured:
     records: list[dict[str, Any]] = field(default_factory=list)
 
     def frame(self) -> pd.DataFrame:
-        return pd.DataFrame(self.records, columns=["measure", "rows", "model", "value", "low", "high"])
+        """Return the table, the records of a measure together."""
+        table = pd.DataFrame(self.records, columns=["measure", "rows", "model", "value", "low", "high"])
+        order = {name: number for number, name in enumerate(table["measure"].unique())}
+        return table.sort_values("measure", key=lambda names: names.map(order), kind="stable", ignore_index=True)
 
 
 class _Table:
@@ -205,8 +208,8 @@ def _attacks(
     aucs = [result.auc for *_, result in of_references]
     if not known:
         notes.append(
-            "The retrained models do not know every erased class: their loss of such a row is that of probability zero, "
-            "so that the attack tells little, and the losses are not tested for being distributed equally."
+            "The retrained models do not know every erased class: their loss of such a row is that of probability "
+            "zero, so that the attack tells little, and the losses are not tested for being distributed equally."
         )
     if len(aucs) >= ENOUGH_REFERENCES:
         table.add("attack AUC", "erased", "retrained", float(np.mean(aucs)), *expected_of_another(aucs))
