@@ -31,6 +31,7 @@ __all__ = ["Case", "Measured", "measure"]
 # Fewer rows of the erased classes than this make no set of non-members.
 _ENOUGH_ROWS = 20
 _LOW_RATE = 0.01
+_N_BOOTSTRAP = 500
 
 
 @dataclass(frozen=True)
@@ -189,14 +190,16 @@ def _attacks(
     X_out, y_out = _nonmembers(case, notes)
     known = not is_classifier(case.after) or all(np.isin(case.erased.y, m.classes_).all() for m in case.references)
 
-    def attack(model: Any) -> tuple[NDArray[np.float64], NDArray[np.float64], AttackResult]:
+    def attack(model: Any, n_bootstrap: int) -> tuple[NDArray[np.float64], NDArray[np.float64], AttackResult]:
         own, others = row_losses(model, case.erased.X, case.erased.y), row_losses(model, X_out, y_out)
-        return own, others, evaluate_attack(loss_scores(own), loss_scores(others), random_state=random_state)
+        scores = loss_scores(own), loss_scores(others)
+        return own, others, evaluate_attack(*scores, n_bootstrap=n_bootstrap, random_state=random_state)
 
     losses, attacks = {}, {}
     for label, model in case.judged.items():
-        losses[label], unseen, attacks[label] = attack(model)
-    of_references = [attack(model) for model in case.references]
+        losses[label], unseen, attacks[label] = attack(model, _N_BOOTSTRAP)
+    # Of the references only the first is drawn with its interval; the spread among them says more.
+    of_references = [attack(model, _N_BOOTSTRAP if k == 0 else 1) for k, model in enumerate(case.references)]
     for label, result in attacks.items():
         table.add("attack AUC", "erased", label, result.auc, *result.auc_interval)
         table.add("attack TPR at 1 % FPR", "erased", label, result.tpr[_LOW_RATE], *result.tpr_interval[_LOW_RATE])

@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
-from sklearn.base import clone
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin, clone, is_classifier
 
 from sk_unlearn.shadow import fit_many
 
@@ -69,7 +70,7 @@ def train_references(
             # skorch ends a training at Ctrl-C and returns as if it were complete: such a model is no reference.
             if interrupted:
                 break
-            models += done
+            models += [_with_all_outputs(model, estimator) for model in done]
             if verbose:
                 seconds = time.perf_counter() - started
                 print(f"audit: {len(models)} of {len(seeds)} reference models retrained, {seconds:.1f} s")
@@ -77,6 +78,34 @@ def train_references(
         print(f"audit: interrupted; going on with {len(models)} of {len(seeds)} reference models")
     seconds = (time.perf_counter() - started) / max(len(models), 1)
     return References(models, list(seeds[: len(models)]), seconds, len(models) == len(seeds))
+
+
+def _with_all_outputs(model: Any, estimator: Any) -> Any:
+    """Name the outputs that a retrained net has beyond the classes it was shown after the classes that were erased."""
+    if not is_classifier(estimator) or len(model.classes_) == len(estimator.classes_):
+        return model
+    n_outputs = np.shape(model.predict_proba(model.training_set_.X[:1]))[1]
+    return _WithErasedClasses(model, estimator.classes_) if n_outputs == len(estimator.classes_) else model
+
+
+class _WithErasedClasses(ClassifierMixin, BaseEstimator):
+    """A retrained classifier whose net, built by the user, kept an output for every class that was erased.
+
+    It was never shown those outputs' classes. Which of them belongs to which is all the same, for they were initialised
+    alike.
+    """
+
+    def __init__(self, model: Any, classes: NDArray[Any]) -> None:
+        self.model = model
+        self.classes_ = classes
+
+    def predict_proba(self, X: Any) -> NDArray[Any]:
+        shown = self.model.classes_
+        order = np.concatenate([shown, np.setdiff1d(self.classes_, shown)])
+        return np.asarray(self.model.predict_proba(X))[:, np.argsort(order)]
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        return np.asarray(self.classes_[self.predict_proba(X).argmax(axis=1)])
 
 
 @contextmanager
