@@ -18,7 +18,7 @@ class ForgetCurveDisplay:
     """Gradient norm before each step of a request, and the damping of the step.
 
     Steps in the output layer alone have hollow marks and a line of their own: their gradient is that of fewer
-    parameters, and the two do not compare.
+    parameters, and the two do not compare. Steps that were tried and not taken are crossed.
 
     Parameters
     ----------
@@ -120,6 +120,9 @@ class ForgetCurveDisplay:
         ):
             if mask.any():
                 ax.plot(number[mask], norms[mask], "o-", color=blue, markerfacecolor=face, label=label)
+        refused = np.array([not record.get("taken", True) for record in self.trace])
+        if refused.any():
+            ax.plot(number[refused], norms[refused], "kx", label="not taken")
         ax.set(xlabel="step", ylabel="gradient norm before the step", yscale="log")
         ax.xaxis.get_major_locator().set_params(integer=True)
         damping = np.array([float(record.get("damping", np.nan)) for record in self.trace])
@@ -128,7 +131,8 @@ class ForgetCurveDisplay:
         if (damping > 0).any():
             self.damping_ax_ = ax.twinx()
             shown = np.where(damping > 0, damping, np.nan)
-            self.damping_ax_.plot(number, shown, "s:", color=orange, markersize=4, label="damping")
+            for mask, label in ((in_layer, None if (~in_layer).any() else "damping"), (~in_layer, "damping")):
+                self.damping_ax_.plot(number[mask], shown[mask], "s:", color=orange, markersize=4, label=label)
             self.damping_ax_.set(ylabel="damping", yscale="log")
             more = self.damping_ax_.get_legend_handles_labels()
             handles = tuple(a + b for a, b in zip(handles, more, strict=True))

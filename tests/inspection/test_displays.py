@@ -110,7 +110,7 @@ def test_losses_must_be_there():
 def test_forget_curve_shows_every_step(ax, forgetful):
     display = ForgetCurveDisplay.from_estimator(forgetful, ax=ax)
     assert is_drawn_on(display, ax)
-    shown = np.concatenate([line.get_ydata() for line in ax.lines])
+    shown = np.concatenate([line.get_ydata() for line in ax.lines if line.get_label() != "not taken"])
     norms = [record["gradient_norm"] for record in forgetful.unlearning_report_.trace]
     assert sorted(shown) == sorted(norms)
     assert display.damping_ax_ is not None
@@ -125,6 +125,12 @@ def test_forget_curve_keeps_the_output_layer_apart(ax):
     ForgetCurveDisplay(trace).plot(ax=ax)
     assert [line.get_ydata().tolist() for line in ax.lines] == [[5.0], [2.0, 1.0]]
     assert [line.get_xdata().tolist() for line in ax.lines] == [[1], [2, 3]]
+
+
+def test_forget_curve_crosses_what_was_not_taken(ax):
+    ForgetCurveDisplay([{"gradient_norm": 2.0, "taken": True}, {"gradient_norm": 1.0, "taken": False}]).plot(ax=ax)
+    assert ax.lines[-1].get_label() == "not taken"
+    assert ax.lines[-1].get_ydata().tolist() == [1.0]
 
 
 def test_forget_curve_without_gradients(ax, data, fitted):
