@@ -131,8 +131,9 @@ class ForgetCurveDisplay:
         if (damping > 0).any():
             self.damping_ax_ = ax.twinx()
             shown = np.where(damping > 0, damping, np.nan)
-            for mask, label in ((in_layer, None if (~in_layer).any() else "damping"), (~in_layer, "damping")):
-                self.damping_ax_.plot(number[mask], shown[mask], "s:", color=orange, markersize=4, label=label)
+            for mask in (in_layer, ~in_layer):
+                self.damping_ax_.plot(number[mask], shown[mask], "s:", color=orange, markersize=4, label="_")
+            self.damping_ax_.lines[-1 if (~in_layer).any() else 0].set_label("damping")
             self.damping_ax_.set(ylabel="damping", yscale="log")
             more = self.damping_ax_.get_legend_handles_labels()
             handles = tuple(a + b for a, b in zip(handles, more, strict=True))
