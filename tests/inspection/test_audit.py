@@ -429,3 +429,26 @@ def test_compliance_claims_no_certificate_that_there_is_not(report):
     clauses = {clause.get("clause"): clause for clause in json.loads(report.to_json())["compliance"]}
     assert clauses["OWASP AISVS 1.0 draft, 12.2.3"]["evidence"] == "No (ε, δ) guarantee is claimed for this request."
     assert clauses["GDPR Article 16, rectification"]["evidence"].startswith("Not what")
+
+
+def test_a_certificate_is_in_the_report(data):
+    X, y = data
+    net = NeuralNetClassifier(
+        nn.Linear,
+        module__in_features=3,
+        module__out_features=2,
+        criterion=nn.CrossEntropyLoss,
+        optimizer__weight_decay=0.1,
+        lr=0.3,
+        max_epochs=20,
+        train_split=None,
+        verbose=0,
+    )
+    found = audit(UnlearnableClassifier(net, random_state=0).fit(X[:60], y[:60]).forget(X[ERASED]), *rows(data))
+    assert found.certificate is not None
+    plain = json.loads(found.to_json())
+    assert plain["certificate"]["bound"] == found.certificate.bound
+    assert "within" in str(found)
+    # A bound without noise is no (epsilon, delta) guarantee.
+    assert plain["compliance"][5]["evidence"] == "No (ε, δ) guarantee is claimed for this request."
+    assert "no (epsilon, delta) claim" in found.to_html()
