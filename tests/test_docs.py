@@ -11,8 +11,23 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ["sk_unlearn", "sk_unlearn.unlearners", "sk_unlearn.metrics", "sk_unlearn.privacy"]
-PAGES = ["README.md", "docs/index.rst", "docs/getting_started.rst", "docs/user_guide.rst"]
+PACKAGES = [
+    "sk_unlearn",
+    "sk_unlearn.unlearners",
+    "sk_unlearn.metrics",
+    "sk_unlearn.metrics.membership",
+    "sk_unlearn.privacy",
+    "sk_unlearn.inspection",
+    "sk_unlearn.shadow",
+]
+PAGES = [
+    "README.md",
+    "docs/index.rst",
+    "docs/getting_started.rst",
+    "docs/user_guide.rst",
+    "docs/metrics.rst",
+    "docs/audit.rst",
+]
 PAGES += sorted(
     f"docs/methods/{page.name}" for page in (ROOT / "docs" / "methods").glob("*.rst") if page.stem != "index"
 )

@@ -19,7 +19,7 @@ from sk_unlearn.objective import weighted_loss
 from sk_unlearn.training_set import RowRole
 from sk_unlearn.unlearners.base import TrainingRecorder
 
-__all__ = ["RowLedger", "Training", "record_rows", "train", "train_rows", "uses_validation_rows"]
+__all__ = ["RowLedger", "Training", "check_trained", "record_rows", "train", "train_rows", "uses_validation_rows"]
 
 
 class RowLedger:
@@ -308,9 +308,14 @@ def train_rows(
     weight = None if sample_weight is None or (sample_weight[seen] == 1).all() else sample_weight[seen]
     ledger = train(net, X[seen], y[seen], weight, **options)
     role[seen] = ledger.role
+    check_trained(net)
+    return Training(role, ledger.recording)
+
+
+def check_trained(net: NeuralNet) -> None:
+    """Raise a ValueError if training diverged."""
     if not all(bool(torch.isfinite(p).all()) for p in net.module_.parameters()):
         raise ValueError("Training diverged: parameters are not finite. Lower the learning rate or scale X and y.")
-    return Training(role, ledger.recording)
 
 
 def uses_validation_rows(net: NeuralNet) -> bool:

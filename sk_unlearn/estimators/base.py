@@ -135,20 +135,38 @@ class BaseUnlearnable(CallbackSupportMixin, BaseEstimator):
         ValueError
             For invalid data, or when training diverged.
         """
-        X, y, weight = self._validate_training_rows(X, y, sample_weight, reset=True)
-        y = self._learn_targets(y)
-        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        X, y, weight, seed = self._begin_fit(X, y, sample_weight)
         with seeded_torch(seed):
-            net = self._new_net(X, y, weight)
-            dtype = feature_dtype(net, X)
-            X_net = cast_features(X, dtype)
-            y_net = cast_targets(net, X_net, y, classifier=self._classifier)
+            net, X_net, y_net = self._net_and_rows(X, y, weight)
             role, recording = self._train_with_callbacks(
                 net, X_net, y_net, weight, recorder=self._unlearner().recorder(), rng=_recorder_rng(seed)
             )
         rows = TrainingSet(X_net, y_net, sample_weight=weight, sample_id=sample_id, role=role)
-        self._seed, self._dtype, self._row_shape, self._n_partial_fits = seed, dtype, X.shape[1:], 0
-        self._uses_validation = bool((role == RowRole.VALIDATED).any()) and uses_validation_rows(net)
+        return self._end_fit(net, rows, seed, recording)
+
+    # The parts of fit around the training itself, so that many nets can be trained together: see shadow.py.
+
+    def _begin_fit(
+        self, X: Any, y: Any, sample_weight: ArrayLike | None
+    ) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.float64] | None, int]:
+        """Validate the rows, learn the kind of target and draw the seed of the training."""
+        X, y, weight = self._validate_training_rows(X, y, sample_weight, reset=True)
+        y = self._learn_targets(y)
+        return X, y, weight, int(check_random_state(self.random_state).randint(2**31 - 1))
+
+    def _net_and_rows(
+        self, X: NDArray[Any], y: NDArray[Any], weight: NDArray[np.float64] | None
+    ) -> tuple[NeuralNet, NDArray[Any], NDArray[Any]]:
+        """Return an initialised net, and rows and targets as it takes them."""
+        net = self._new_net(X, y, weight)
+        X_net = cast_features(X, feature_dtype(net, X))
+        return net, X_net, cast_targets(net, X_net, y, classifier=self._classifier)
+
+    def _end_fit(self, net: NeuralNet, rows: TrainingSet, seed: int, recording: Any = None) -> BaseUnlearnable:
+        """Take over a trained net and what a deletion needs of the rows it was trained on."""
+        X = rows.raw_X
+        self._seed, self._dtype, self._row_shape, self._n_partial_fits = seed, X.dtype, X.shape[1:], 0
+        self._uses_validation = bool((rows.role == RowRole.VALIDATED).any()) and uses_validation_rows(net)
         self.net_ = net
         self._adopt(rows)
         self._recording = recording

@@ -1,4 +1,4 @@
-"""Measures of forgetting: distances to a retrained model, and a scorer for scikit-learn's searches."""
+"""Measures of forgetting: distances to a retrained model, membership attacks, and a scorer for searches."""
 
 from sk_unlearn.metrics.distance import (
     distance_ratio,
@@ -7,17 +7,49 @@ from sk_unlearn.metrics.distance import (
     retrain_distance,
     rms_distance,
     total_variation,
+    tug_of_war,
     tug_of_war_score,
 )
+from sk_unlearn.metrics.forgetting import (
+    anamnesis_index,
+    distance_ratio_interval,
+    forget_quality,
+    gap_closed,
+    ks_pvalue,
+    loss_ks_pvalue,
+    parameter_distance,
+    prediction_ratio,
+    privacy_degrees,
+    relearn_time,
+    retrain_warm,
+    row_losses,
+    warm_ratio,
+)
+from sk_unlearn.metrics.membership import tug_of_war_mia_score
 from sk_unlearn.metrics.scorer import make_retrain_scorer
 
 __all__ = [
+    "anamnesis_index",
     "distance_ratio",
+    "distance_ratio_interval",
+    "forget_quality",
+    "gap_closed",
     "jensen_shannon",
     "kl_divergence",
+    "ks_pvalue",
+    "loss_ks_pvalue",
     "make_retrain_scorer",
+    "parameter_distance",
+    "prediction_ratio",
+    "privacy_degrees",
+    "relearn_time",
     "retrain_distance",
+    "retrain_warm",
     "rms_distance",
+    "row_losses",
     "total_variation",
+    "tug_of_war",
+    "tug_of_war_mia_score",
     "tug_of_war_score",
+    "warm_ratio",
 ]

@@ -129,6 +129,38 @@ def rms_distance(a: ArrayLike, b: ArrayLike) -> float:
     return float(np.sqrt(np.mean((a - b) ** 2)))
 
 
+def tug_of_war(rates: ArrayLike, reference_rates: ArrayLike) -> float:
+    """Return ``∏ (1 - |rate - reference rate|)``, what `tug_of_war_score` makes of accuracies.
+
+    Parameters
+    ----------
+    rates, reference_rates : array-like of shape (n_sets,)
+        Accuracies, or the success rate of an attack, of the model that forgot and of the retrained one.
+
+    Returns
+    -------
+    float
+        In [0, 1]; 1 is best.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ, or a rate lies outside [0, 1].
+
+    Examples
+    --------
+    >>> from sk_unlearn.metrics import tug_of_war
+    >>> tug_of_war([0.5, 1.0], [1.0, 0.5])
+    0.25
+    """
+    a, b = _finite("rates", rates), _finite("reference_rates", reference_rates)
+    _check_same_shape("rates", a, "reference_rates", b)
+    for name, values in (("rates", a), ("reference_rates", b)):
+        if values.min() < 0 or values.max() > 1:
+            raise ValueError(f"{name} must lie in [0, 1], got {values.tolist()}.")
+    return float(np.prod(1 - np.abs(a - b)))
+
+
 def retrain_distance(estimator: Any, reference: Any, X: Any, distance: Distance = "js") -> float:
     """Return how far `estimator` is from `reference`, a model retrained without the erased rows.
 
@@ -200,20 +232,34 @@ def distance_ratio(estimator: Any, references: Sequence[Any], X: Any, distance: 
         If there are fewer than two references, or their distance from each other is 0 or infinite, or for the reasons
         given in `retrain_distance`.
     """
+    _check_enough(references)
+    own = _outputs(estimator, X, distance)
+    others = [_outputs(reference, X, distance) for reference in references]
+
+    def between(a: Any, b: Any) -> float:
+        return _between(a, b, distance)
+
+    return float(np.mean([between(own, other) for other in others])) / _floor(others, between, distance)
+
+
+def _check_enough(references: Sequence[Any]) -> None:
     if len(references) < 2:
         raise ValueError(
             f"references must hold at least 2 models retrained from different seeds, got {len(references)}: "
             "the floor is the distance between them."
         )
-    own = _outputs(estimator, X, distance)
-    others = [_outputs(reference, X, distance) for reference in references]
-    floor = float(np.mean([_between(a, b, distance) for a, b in permutations(others, 2)]))
+
+
+def _floor(others: Sequence[Any], between: Callable[[Any, Any], float], name: str) -> float:
+    """Return the mean distance among retrained models, in both orders."""
+    _check_enough(others)
+    floor = float(np.mean([between(a, b) for a, b in permutations(others, 2)]))
     if not 0 < floor < np.inf:
         raise ValueError(
-            f"references must differ from each other by a finite amount, got a mean {distance!r} distance of {floor} "
+            f"references must differ from each other by a finite amount, got a mean {name!r} distance of {floor} "
             "among them: retrain them from different random_state values, or choose another distance."
         )
-    return float(np.mean([_between(own, other, distance) for other in others])) / floor
+    return floor
 
 
 def tug_of_war_score(
@@ -257,7 +303,7 @@ def tug_of_war_score(
     .. [1] Zhao, Kurmanji, Bărbulescu, Triantafillou and Triantafillou, "What makes unlearning hard and what to do about
        it", NeurIPS 2024, the "ToW" metric.
     """
-    score = 1.0
+    accuracies = []
     for name, X, y in (
         ("erased", X_erased, y_erased),
         ("retained", X_retained, y_retained),
@@ -265,9 +311,8 @@ def tug_of_war_score(
     ):
         if np.shape(y)[0] == 0:
             raise ValueError(f"X_{name} and y_{name} must hold at least one row, got none.")
-        gap = accuracy_score(y, estimator.predict(X)) - accuracy_score(y, reference.predict(X))
-        score *= 1 - abs(gap)
-    return float(score)
+        accuracies.append([accuracy_score(y, model.predict(X)) for model in (estimator, reference)])
+    return tug_of_war(*np.transpose(accuracies))
 
 
 def last_step(estimator: Any) -> Any:

@@ -3,23 +3,34 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, TypeAlias, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, clone, is_classifier
+from sklearn.base import BaseEstimator, clone, is_classifier, is_regressor
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted, check_memory
 
-from sk_unlearn.metrics.distance import Distance, check_distance, last_step, retrain_distance
+from sk_unlearn.metrics.distance import (
+    DISTANCES,
+    check_distance,
+    distance_ratio,
+    last_step,
+    retrain_distance,
+    tug_of_war_score,
+)
+from sk_unlearn.metrics.forgetting import gap_closed, loss_ks_pvalue
+from sk_unlearn.metrics.membership import tug_of_war_mia_score
+from sk_unlearn.shadow import fit_many
 
 Forget: TypeAlias = float | Mapping[str, Any] | Callable[[Any, Any, np.random.Generator], Any]
 
 
 def make_retrain_scorer(
-    distance: Distance = "js",
+    distance: str | Sequence[str] = "js",
     *,
     forget: Forget = 0.1,
     n_references: int = 1,
@@ -38,8 +49,16 @@ def make_retrain_scorer(
 
     Parameters
     ----------
-    distance : {"js", "kl", "total_variation", "accuracy", "parameters", "rms"}, default="js"
-        See `sk_unlearn.metrics.retrain_distance`. "rms" for regressors.
+    distance : str or sequence of str, default="js"
+        - "js", "kl", "total_variation", "accuracy", "parameters" or "rms" (for regressors): see `retrain_distance`.
+        - "distance_ratio": minus the `distance_ratio`, by "js" or for regressors by "rms". Needs two references.
+        - "gap_closed": see `gap_closed`; on the erased rows, by "js" or "rms".
+        - "tug_of_war", "tug_of_war_mia": see `tug_of_war_score` and `tug_of_war_mia_score`, for classifiers; the rows
+          that the scorer is given are the test rows, and need `y`.
+        - "ks_pvalue": see `loss_ks_pvalue`; on the erased rows.
+
+        A sequence of them makes a scorer that returns a dictionary, as scikit-learn takes it for several metrics at
+        once: the copy forgets once and references are trained once for all of them.
     forget : float, int, {"class": label} or callable, default=0.1
         Which training rows to erase: a share of them in (0, 1), a number of them, every row of one class, or
         ``forget(X, y, rng)`` that returns a boolean mask over or indices into the training rows. It is given these rows
@@ -59,7 +78,8 @@ def make_retrain_scorer(
     Returns
     -------
     RetrainScorer
-        A callable ``scorer(estimator, X, y=None) -> float``, picklable and clonable.
+        A callable ``scorer(estimator, X, y=None)``, picklable and clonable, that returns a float, or a dictionary of
+        them where `distance` is a sequence. Higher is better for each.
 
     Raises
     ------
@@ -68,9 +88,10 @@ def make_retrain_scorer(
 
     Notes
     -----
-    `y` is not used: the truth is what the references predict. Forgetting by content erases every stored copy of a row,
-    so that more rows may go than were asked for; the references are trained without them too. In a pipeline the earlier
-    steps stay as they were fitted, for the copy and for the references: the score is that of the last step.
+    Distances do not use `y`: the truth is what the references predict. Forgetting by content erases every stored
+    copy of a row, so that more rows may go than were asked for; the references are trained without them too. In a
+    pipeline the earlier steps stay as they were fitted, for the copy and for the references: the score is that of the
+    last step.
 
     Examples
     --------
@@ -80,10 +101,12 @@ def make_retrain_scorer(
     >>> scorer
     RetrainScorer(forget=0.2)
     """
-    check_distance(distance)
+    _check_names(distance)
     _check_forget(forget)
     if not _is_int(n_references) or n_references < 1:
         raise ValueError(f"n_references must be an int of at least 1, got {n_references!r}.")
+    if "distance_ratio" in _names(distance) and n_references < 2:
+        raise ValueError(f"distance='distance_ratio' needs n_references of at least 2, got {n_references}.")
     if not _is_int(random_state) or not 0 <= random_state < 2**32:
         raise ValueError(
             f"random_state must be an int in [0, 2**32), got {random_state!r}: "
@@ -100,7 +123,7 @@ class RetrainScorer(BaseEstimator):
 
     def __init__(
         self,
-        distance: Distance = "js",
+        distance: str | Sequence[str] = "js",
         *,
         forget: Forget = 0.1,
         n_references: int = 1,
@@ -113,8 +136,8 @@ class RetrainScorer(BaseEstimator):
         self.random_state = random_state
         self.memory = memory
 
-    def __call__(self, estimator: Any, X: Any, y: Any = None) -> float:
-        """Return minus the distance to retrained models; `estimator` is left as it is.
+    def __call__(self, estimator: Any, X: Any, y: Any = None) -> float | dict[str, float]:
+        """Judge one deletion against retrained models; `estimator` is left as it is.
 
         Parameters
         ----------
@@ -122,13 +145,13 @@ class RetrainScorer(BaseEstimator):
             The candidate.
         X : array-like of shape (n_rows, ...)
             Rows to compare predictions on, besides the erased ones.
-        y : ignored
-            Here because scikit-learn passes it.
+        y : array-like of shape (n_rows,), default=None
+            Their targets, for the measures that use them.
 
         Returns
         -------
-        float
-            At most 0, which is best.
+        float or dict of str to float
+            Higher is better; minus a distance is at most 0.
 
         Raises
         ------
@@ -138,24 +161,18 @@ class RetrainScorer(BaseEstimator):
         """
         model = last_step(estimator)
         _check_can_forget(model)
-        check_distance(self.distance, model)
+        names = _names(self.distance)
+        for name in names:
+            _check_measurable(name, model, y)
         if isinstance(estimator, Pipeline) and len(estimator) > 1:
             X = estimator[:-1].transform(X)
+        unlearned, X_erased, y_erased = self._forget(model)
+        case = _Case(model, unlearned, self._references(model, unlearned), X_erased, y_erased, X, y)
+        scores = {name: _score(name, case) for name in names}
+        return scores[names[0]] if isinstance(self.distance, str) else scores
 
-        unlearned, X_erased = self._forget(model)
-        references = self._references(model, unlearned)
-        return -float(
-            np.mean(
-                [
-                    retrain_distance(unlearned, reference, rows, self.distance)
-                    for reference in references
-                    for rows in (X_erased, X)
-                ]
-            )
-        )
-
-    def _forget(self, model: Any) -> tuple[Any, Any]:
-        """Return a copy of the model that forgot, and the rows it was asked to forget."""
+    def _forget(self, model: Any) -> tuple[Any, Any, Any]:
+        """Return a copy of the model that forgot, and the rows and targets it was asked to forget."""
         if isinstance(self.forget, Mapping) and not is_classifier(model):
             raise ValueError(f"forget={self.forget!r} names a class, and {type(model).__name__} is not a classifier.")
         X, y = model.training_set_.X, _stored_targets(model)
@@ -167,26 +184,24 @@ class RetrainScorer(BaseEstimator):
             raise ValueError(
                 f"forget={self.forget!r} left no training row to retrain on: every row is a copy of an erased one."
             )
-        return unlearned, X[erased]
+        return unlearned, X[erased], y[erased]
 
     def _references(self, model: Any, unlearned: Any) -> list[Any]:
         """Train one model for each seed on what `unlearned` still holds."""
-        fit = check_memory(self.memory).cache(_fit_reference)
+        fit = check_memory(self.memory).cache(_fit_references)
         rows = unlearned.training_set_
         blank = clone(model)
+        # Left out so that all candidates that differ in it share references; it has no part in training, but for those
+        # that say so.
         if not getattr(model.unlearner, "changes_training", False):
-            # Left out so that all candidates that differ in it share a reference; it has no part in training.
             blank.set_params(unlearner=None)
-        return [
-            fit(
-                clone(blank).set_params(random_state=seed),
-                rows.X,
-                _stored_targets(unlearned),
-                rows.sample_weight,
-                rows.sample_id,
-            )
-            for seed in self._seeds(model.random_state)
-        ]
+        # Whatever the seed of the candidate: each reference gets its own.
+        blank.set_params(random_state=None)
+        seeds = self._seeds(model.random_state)
+        references: list[Any] = fit(
+            blank, seeds, rows.X, _stored_targets(unlearned), rows.sample_weight, rows.sample_id
+        )
+        return references
 
     def _seeds(self, own: Any) -> list[int]:
         # Below 2**31, which every seed argument of torch and NumPy takes.
@@ -195,12 +210,103 @@ class RetrainScorer(BaseEstimator):
         return [int(own), *seeds[1:]] if _is_int(own) else seeds
 
 
-def _fit_reference(
-    reference: Any, X: NDArray[Any], y: NDArray[Any], sample_weight: NDArray[Any] | None, sample_id: NDArray[Any] | None
-) -> Any:
-    """Train a reference; a function of the module so that joblib can cache it by its arguments."""
-    given = {"sample_weight": sample_weight, "sample_id": sample_id}
-    return reference.fit(X, y, **{name: values for name, values in given.items() if values is not None})
+@dataclass(frozen=True)
+class _Case:
+    """What is known about one deletion."""
+
+    fitted: Any
+    unlearned: Any
+    references: list[Any]
+    X_erased: Any
+    y_erased: Any
+    X: Any
+    y: Any
+
+    @property
+    def retained(self) -> tuple[Any, Any]:
+        return self.unlearned.training_set_.X, _stored_targets(self.unlearned)
+
+    @property
+    def by(self) -> Any:
+        """The distance that suits the kind of model."""
+        return "rms" if is_regressor(self.fitted) else "js"
+
+
+def _negative_distance(case: _Case, distance: Any) -> float:
+    halves = (case.X_erased, case.X)
+    return -float(
+        np.mean([retrain_distance(case.unlearned, r, rows, distance) for r in case.references for rows in halves])
+    )
+
+
+def _negative_ratio(case: _Case) -> float:
+    halves = (case.X_erased, case.X)
+    return -float(np.mean([distance_ratio(case.unlearned, case.references, rows, case.by) for rows in halves]))
+
+
+def _gap_closed(case: _Case) -> float:
+    return gap_closed(case.unlearned, case.fitted, case.references, case.X_erased, case.by)
+
+
+def _tug_of_war_of(score: Callable[..., float]) -> Callable[[_Case], float]:
+    def measured(case: _Case) -> float:
+        sets = (case.X_erased, case.y_erased, *case.retained, case.X, case.y)
+        return float(np.mean([score(case.unlearned, reference, *sets) for reference in case.references]))
+
+    return measured
+
+
+def _ks_pvalue(case: _Case) -> float:
+    return float(np.mean([loss_ks_pvalue(case.unlearned, r, case.X_erased, case.y_erased) for r in case.references]))
+
+
+_MEASURES: dict[str, Callable[[_Case], float]] = {
+    "distance_ratio": _negative_ratio,
+    "gap_closed": _gap_closed,
+    "tug_of_war": _tug_of_war_of(tug_of_war_score),
+    "tug_of_war_mia": _tug_of_war_of(tug_of_war_mia_score),
+    "ks_pvalue": _ks_pvalue,
+}
+
+
+def _score(name: str, case: _Case) -> float:
+    return _MEASURES[name](case) if name in _MEASURES else _negative_distance(case, name)
+
+
+def _names(distance: str | Sequence[str]) -> list[str]:
+    return [distance] if isinstance(distance, str) else list(distance)
+
+
+def _check_names(distance: Any) -> None:
+    known = (*DISTANCES, *_MEASURES)
+    listed = isinstance(distance, Sequence) and not isinstance(distance, str)
+    names = list(distance) if listed else [distance]
+    if not names or not all(isinstance(name, str) and name in known for name in names):
+        raise ValueError(
+            f"distance must be one of {', '.join(map(repr, known))}, or a sequence of such names; got {distance!r}."
+        )
+
+
+def _check_measurable(name: str, model: Any, y: Any) -> None:
+    if name in DISTANCES:
+        check_distance(name, model)
+    elif name.startswith("tug_of_war"):
+        if not is_classifier(model):
+            raise ValueError(f"distance={name!r} compares accuracies, and {type(model).__name__} is not a classifier.")
+        if y is None:
+            raise ValueError(f"distance={name!r} needs the labels of the rows that are scored: pass y.")
+
+
+def _fit_references(
+    blank: Any,
+    seeds: Sequence[int],
+    X: NDArray[Any],
+    y: NDArray[Any],
+    sample_weight: NDArray[Any] | None,
+    sample_id: NDArray[Any] | None,
+) -> list[Any]:
+    """Train references; a function of the module so that joblib can cache them by its arguments."""
+    return fit_many(blank, X, y, seeds=seeds, sample_weight=sample_weight, sample_id=sample_id)
 
 
 def _stored_targets(model: Any) -> NDArray[Any]:

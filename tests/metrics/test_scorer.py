@@ -450,6 +450,83 @@ def test_estimators_that_cannot_be_scored(data):
     assert len(FITS) == 2
 
 
+# ------------------------------------------------------------------------------------------------------ other measures
+
+
+def test_several_measures_share_references_and_the_copy(data):
+    X, y = data
+    names = ["js", "distance_ratio", "gap_closed", "tug_of_war", "tug_of_war_mia", "ks_pvalue"]
+    model = StandInClassifier(unlearner="nothing", random_state=0, spread=0.3).fit(X[:60], y[:60])
+    FITS.clear()
+    scores = make_retrain_scorer(names, forget=0.3, n_references=2)(model, X[60:], y[60:])
+    assert len(FITS) == 2
+    assert list(scores) == names
+    for name in names:
+        alone = make_retrain_scorer(name, forget=0.3, n_references=2)(model, X[60:], y[60:])
+        assert scores[name] == pytest.approx(alone, abs=1e-12), name
+    assert scores["gap_closed"] == 0
+    assert scores["distance_ratio"] < 0
+    assert 0 < scores["tug_of_war"] <= 1
+
+
+def test_measures_of_exact_unlearning(data):
+    X, y = data
+    model = StandInClassifier(unlearner="retrain", random_state=0).fit(X[:60], y[:60])
+    names = ("gap_closed", "tug_of_war", "tug_of_war_mia", "ks_pvalue")
+    scores = make_retrain_scorer(names, forget=first_ten)(model, X[60:], y[60:])
+    assert scores == {name: pytest.approx(1, abs=1e-9) for name in names}
+
+
+def test_several_measures_in_a_search(data, tmp_path):
+    X, y = data
+    search = GridSearchCV(
+        StandInClassifier(random_state=0),
+        {"unlearner": ["nothing", "retrain", "other"]},
+        scoring=make_retrain_scorer(["js", "tug_of_war", "ks_pvalue"], forget=0.2, memory=str(tmp_path)),
+        refit="js",
+        cv=KFold(2),
+        error_score="raise",
+    ).fit(X, y)
+    # 3 candidates and 1 reference in each of 2 folds, and the best once more.
+    assert len(FITS) == 3 * 2 + 2 + 1
+    assert search.best_params_ == {"unlearner": "retrain"}
+    assert search.cv_results_["mean_test_tug_of_war"][1] == pytest.approx(1)
+
+
+def test_ratio_of_a_regressor_is_by_rms():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(50, 3))
+    model = StandInRegressor(unlearner="nothing", random_state=0, spread=0.1).fit(X[:40], X[:40, 0])
+    score = make_retrain_scorer("distance_ratio", forget=0.2, n_references=3)(model, X[40:])
+    assert score < 0
+    assert np.isfinite(score)
+
+
+def test_an_unlearner_that_changes_training_stays_in_the_references(data):
+    X, y = data
+
+    class Projecting(BaseEstimator):
+        changes_training = True
+
+    for unlearner, kept in ((Projecting(), True), (BaseEstimator(), False)):
+        FITS.clear()
+        make_retrain_scorer(forget=0.2)(StandInClassifier(unlearner=unlearner).fit(X, y), X)
+        assert (FITS[1]["params"]["unlearner"] is not None) == kept
+
+
+def test_errors_of_measures(data):
+    X, y = data
+    for names in ("telepathy", [], ["js", 3], None):
+        with pytest.raises(ValueError, match="distance must be one of"):
+            make_retrain_scorer(names)
+    with pytest.raises(ValueError, match="n_references of at least 2"):
+        make_retrain_scorer(["js", "distance_ratio"])
+    with pytest.raises(ValueError, match="pass y"):
+        make_retrain_scorer("tug_of_war")(StandInClassifier().fit(X, y), X)
+    with pytest.raises(ValueError, match="not a classifier"):
+        make_retrain_scorer("tug_of_war")(StandInRegressor().fit(X, X[:, 0]), X, X[:, 0])
+
+
 # -------------------------------------------------------------------------------------------------- the real estimators
 
 
