@@ -531,8 +531,10 @@ class StoCuReNU(_CubicUnlearner):
     r"""Stochastic cubic-regularised Newton unlearning: :class:`CuReNU` on samples of the retained rows.
 
     Its cost does not grow with the training set. On a sample the steps are those in the output layer alone, if there is
-    one: there rows that a step was not computed from decide whether it is taken, and are then added to the sample. With ``variance_reduction`` the gradient on a fresh sample B is
-    corrected by its value at the fitted point,
+    one: there rows that a step was not computed from decide whether it is taken, and are then added to the sample.
+
+    For steps in the whole network, and with ``variance_reduction``, the gradient on a fresh sample B is corrected by
+    its value at the fitted point,
     :math:`\nabla F(w) \approx \nabla F_B(w) - \nabla F_B(w_0) + \nabla F(w_0)`, where the last term comes from the
     erased rows alone; the engine stops when the gradient has fallen to the noise of this estimate.
 
