@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
-import joblib
 import numpy as np
 from joblib import Parallel, delayed
 from joblib.parallel import get_active_backend
@@ -24,6 +23,7 @@ from sklearn.utils import _safe_indexing, check_random_state, get_tags
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, check_memory
 
+from sk_unlearn._cache import cached, fingerprint
 from sk_unlearn.metrics.distance import last_step
 from sk_unlearn.metrics.scorer import (
     Case,
@@ -628,7 +628,9 @@ def _prepare_fold(
         erased.append(wanted)
         retained.append(np.setdiff1d(np.arange(len(rows)), gone))
     seeds = [scorer.seeds(model) for scorer in scorers]
-    references = check_memory(memory).cache(fit_references)(
+    references = cached(
+        memory,
+        fit_references,
         scorers[0].blank(model),
         [seed for of_one in seeds for seed in of_one],
         rows.X,
@@ -684,10 +686,7 @@ def _training(unlearner: Any) -> str:
     """Return the same text for unlearners that can use the same fit."""
     make = getattr(unlearner, "recorder", None)
     recorder = None if make is None else make()
-    if recorder is None:
-        return ""
-    # Where the recorder takes part in training, references keep the unlearner: they too have to be its own.
-    return str(joblib.hash(unlearner if unlearner.changes_training else recorder))
+    return "" if recorder is None else fingerprint(recorder)
 
 
 def _halved(

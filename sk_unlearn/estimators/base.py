@@ -19,7 +19,7 @@ from skorch.callbacks import Callback
 from torch import Tensor, nn
 
 from sk_unlearn._sklearn_compat import CallbackSupportMixin
-from sk_unlearn.estimators._cache import TrainingTask, cached_training, recorder_rng
+from sk_unlearn.estimators._cached_training import TrainingTask, cached_training, recorder_rng
 from sk_unlearn.estimators._certificate import certificate_if_convex, latest_certificate
 from sk_unlearn.estimators._deletion import (
     Anchor,

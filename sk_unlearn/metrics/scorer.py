@@ -14,6 +14,7 @@ from sklearn.base import BaseEstimator, clone, is_classifier, is_regressor
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted, check_memory
 
+from sk_unlearn._cache import cached
 from sk_unlearn.metrics.distance import (
     DISTANCES,
     check_distance,
@@ -185,9 +186,10 @@ class RetrainScorer(BaseEstimator):
 
     def _references(self, model: Any, unlearned: Any) -> list[Any]:
         """Train one model for each seed on what `unlearned` still holds."""
-        fit = check_memory(self.memory).cache(fit_references)
         rows = unlearned.training_set_
-        references: list[Any] = fit(
+        references: list[Any] = cached(
+            self.memory,
+            fit_references,
             self.blank(model),
             self.seeds(model),
             rows.X,
@@ -334,7 +336,7 @@ def fit_references(
     sample_id: NDArray[Any] | None,
     subsets: Sequence[NDArray[np.intp]] | None = None,
 ) -> list[Any]:
-    """Train references; a function of the module so that joblib can cache them by its arguments."""
+    """Train references; a function of the module, to be cached by its arguments."""
     return fit_many(blank, X, y, subsets, seeds=seeds, sample_weight=sample_weight, sample_id=sample_id)
 
 

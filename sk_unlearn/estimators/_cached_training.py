@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.utils.validation import check_memory
 from skorch import NeuralNet
 
+from sk_unlearn._cache import cached
 from sk_unlearn.estimators._nets import cast_features, cast_targets, feature_dtype
 from sk_unlearn.estimators._training import Training, train_rows
 from sk_unlearn.unlearners.base import TrainingRecorder, seeded_torch
@@ -17,7 +18,7 @@ from sk_unlearn.unlearners.base import TrainingRecorder, seeded_torch
 __all__ = ["TrainingTask", "cached_training", "recorder_rng"]
 
 
-@dataclass(frozen=True, repr=False)  # joblib writes the representation to disk: none that shows rows
+@dataclass(frozen=True)
 class TrainingTask:
     """One training, entirely.
 
@@ -61,7 +62,7 @@ def cached_training(memory: Any, task: TrainingTask, *, verbose: int) -> tuple[N
     verbose : int
         That of the net that is returned.
     """
-    net, training = check_memory(memory).cache(_carry_out, ignore=["verbose"])(task, verbose)
+    net, training = cached(memory, partial(_carry_out, verbose), task)
     net.verbose = verbose
     # A memory that maps files hands out what cannot be written to.
     return net, training._replace(role=np.array(training.role))
@@ -72,7 +73,7 @@ def recorder_rng(seed: int) -> np.random.Generator:
     return np.random.default_rng([seed, 0])
 
 
-def _carry_out(task: TrainingTask, verbose: int) -> tuple[NeuralNet, Training]:
+def _carry_out(verbose: int, task: TrainingTask) -> tuple[NeuralNet, Training]:
     net = task.net
     net.verbose = verbose
     with seeded_torch(task.seed):
