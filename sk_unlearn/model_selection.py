@@ -131,7 +131,8 @@ class ForgetSearchCV(MetaEstimatorMixin, BaseEstimator):
         decides; with False there is no winner and no report then.
 
     n_jobs : int, default=None
-        Number of jobs of joblib: folds are fitted, and then candidates tried, at once.
+        Number of jobs of joblib: folds are fitted, and then candidates tried, at once. Threads share torch's random
+        generator, so that with joblib's backend "threading" seeds do not repeat a result; processes do.
 
     memory : str or joblib.Memory, default=None
         Where to keep fits and references, so that a further search over other candidates starts at once. It needs an
