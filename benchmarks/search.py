@@ -25,6 +25,8 @@ from sk_unlearn.unlearners import FineTune, StoCuReNU
 
 
 class WithBatchNorm(nn.Sequential):
+    """A network that has to be trained by itself."""
+
     def __init__(self, n_features_in: int, n_outputs: int) -> None:
         super().__init__(
             nn.Linear(n_features_in, 64), nn.BatchNorm1d(64), nn.SiLU(), nn.Linear(64, 32), nn.SiLU(),
@@ -69,9 +71,10 @@ def main() -> None:
         unlearning = search.times_["candidates"] + search.times_["report"]
         spent = total - unlearning
         print(
-            f"{n_references} references: search {total:.1f}, of which unlearning and measuring {unlearning:.1f}, the rest "
-            f"{spent:.1f}\n  {spent / (fit + single):.2f} times fits and single retrainings ({fit:.1f} + {single:.1f})\n"
-            f"  {spent / (fit + several):.2f} times fits and all references of one request ({fit:.1f} + {several:.1f})"
+            f"{n_references} references: search {total:.1f}, of which unlearning and measuring {unlearning:.1f}, the "
+            f"rest {spent:.1f}\n"
+            f"  {spent / (fit + single):.2f} x fits and single retrainings ({fit:.1f} + {single:.1f})\n"
+            f"  {spent / (fit + several):.2f} x fits and all references of one request ({fit:.1f} + {several:.1f})"
         )
 
 

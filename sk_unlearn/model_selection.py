@@ -494,7 +494,13 @@ class ForgetSearchCV(MetaEstimatorMixin, BaseEstimator):
         import pandas as pd
 
         check_is_fitted(self, "cv_results_")
-        frame = pd.DataFrame({name: list(column) for name, column in self.cv_results_.items() if name != "params"})
+        # As objects, or pandas would make a number of a None that was tried.
+        columns = {
+            name: pd.Series(column.filled(np.nan), dtype=object) if np.ma.isMaskedArray(column) else column
+            for name, column in self.cv_results_.items()
+            if name != "params"
+        }
+        frame = pd.DataFrame(columns)
         measure = self.refit if isinstance(self.refit, str) else self._measures[0]
         return frame.sort_values(f"rank_selection_{self._label(measure)}", kind="stable")
 

@@ -17,9 +17,17 @@ PACKAGES = [
     "sk_unlearn.metrics",
     "sk_unlearn.metrics.membership",
     "sk_unlearn.privacy",
+    "sk_unlearn.model_selection",
     "sk_unlearn.shadow",
 ]
-PAGES = ["README.md", "docs/index.rst", "docs/getting_started.rst", "docs/user_guide.rst", "docs/metrics.rst"]
+PAGES = [
+    "README.md",
+    "docs/index.rst",
+    "docs/getting_started.rst",
+    "docs/user_guide.rst",
+    "docs/metrics.rst",
+    "docs/tuning.rst",
+]
 PAGES += sorted(
     f"docs/methods/{page.name}" for page in (ROOT / "docs" / "methods").glob("*.rst") if page.stem != "index"
 )
