@@ -1,10 +1,11 @@
 """What a search over unlearners costs beyond the unlearning itself, beside the trainings that nothing can save.
 
-Usage: ``python -m benchmarks.search [--references 1 3] [--folds 3] [--batch-norm]``. Twelve candidates on digits. The
-search fits once a fold and trains references for two requests, one to select by and one to report on. It is compared
-with as many fits and single retrainings as there are folds, and with as many fits and trainings of all references of
-one request, timed before and after. The default network is trained together with others of its kind; one with
-BatchNorm (``--batch-norm``) cannot be. Set OMP_NUM_THREADS for the number of threads.
+Usage: ``python -m benchmarks.search [--references 1 3] [--folds 3] [--batch-norm]``. Twelve candidates on digits, with an
+unlearner that does nothing, so that all of the cost is the search's own: it fits once a fold, trains references for two
+requests, one to select by and one to report on, copies, and measures. Beside it stand as many fits and retrainings of a
+single reference as there are folds, and fits and trainings of the references of one request, timed before and after.
+Wall clock and processor time. The default network is trained together with others of its kind; one with BatchNorm
+cannot be. Set OMP_NUM_THREADS for the number of threads.
 """
 
 from __future__ import annotations
@@ -15,29 +16,32 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 from torch import nn
 
 from sk_unlearn import UnlearnableClassifier
 from sk_unlearn.model_selection import ForgetSearchCV
 from sk_unlearn.shadow import fit_many
-from sk_unlearn.unlearners import FineTune, StoCuReNU
+from sk_unlearn.unlearners import Unlearner, UnlearningProblem, UnlearningResult
 
 
 class WithBatchNorm(nn.Sequential):
     """A network that has to be trained by itself."""
 
     def __init__(self, n_features_in: int, n_outputs: int) -> None:
-        super().__init__(
-            nn.Linear(n_features_in, 64), nn.BatchNorm1d(64), nn.SiLU(), nn.Linear(64, 32), nn.SiLU(),
-            nn.Linear(32, n_outputs),
-        )  # fmt: skip
+        hidden = nn.Linear(n_features_in, 64), nn.BatchNorm1d(64), nn.SiLU(), nn.Linear(64, 32), nn.SiLU()
+        super().__init__(*hidden, nn.Linear(32, n_outputs))
 
 
-GRID = [
-    {"unlearner": [StoCuReNU()], "unlearner__L": ["auto", 0.1, 1.0, 10.0, 100.0, 1000.0]},
-    {"unlearner": [FineTune(n, learning_rate=lr) for n in (1, 3, 10) for lr in (None, 1e-3)]},
-]
+class Nothing(Unlearner):
+    """Leave the parameters as they are."""
+
+    def __init__(self, number: int = 0) -> None:
+        self.number = number
+
+    def unlearn(self, problem: UnlearningProblem) -> UnlearningResult:
+        return UnlearningResult(problem.parameters, [], True, "nothing to do")
 
 
 def main() -> None:
@@ -48,40 +52,47 @@ def main() -> None:
     options = parser.parse_args()
     X, y = load_digits(return_X_y=True)
     X = X.astype(np.float32)
-    estimator = UnlearnableClassifier(WithBatchNorm if options.batch_norm else None, random_state=0)
+    estimator = UnlearnableClassifier(WithBatchNorm if options.batch_norm else None, Nothing(), random_state=0)
     fit_many(estimator, X[:200], y[:200], seeds=[0, 1])  # warm up
-    kept = np.arange(len(y) - len(y) // options.folds)
-    print(f"{torch.get_num_threads()} threads, {options.folds} folds, 12 candidates, seconds")
+    train = np.arange(len(y) - len(y) // options.folds)
+    retained = train[len(train) // 10 :]
+    print(f"{torch.get_num_threads()} threads, {options.folds} folds, 12 candidates")
+
+    def train_all(n_references: int) -> NDArray[np.float64]:
+        """Return the seconds of a fit, of one reference, and of all references of one request."""
+        fit = spent(lambda: fit_many(estimator, X[train], y[train], seeds=[0]))
+        single = spent(lambda: fit_many(estimator, X[retained], y[retained], seeds=[0]))
+        several = spent(lambda: fit_many(estimator, X[retained], y[retained], seeds=range(n_references)))
+        return np.array([fit, single, several])
+
     for n_references in options.references:
-        retained, seeds = kept[len(kept) // 10 :], list(range(n_references))
         search = ForgetSearchCV(
-            estimator, GRID, cv=options.folds, n_references=n_references, refit=False, random_state=0
+            estimator,
+            {"unlearner__number": range(12)},
+            cv=options.folds,
+            n_references=n_references,
+            refit=False,
+            random_state=0,
         )
-
-        def reference_times(retained: np.ndarray = retained, seeds: list[int] = seeds) -> list[float]:
-            return [
-                seconds(lambda: fit_many(estimator, X[kept], y[kept], seeds=[0])),
-                seconds(lambda: fit_many(estimator, X[retained], y[retained], seeds=[0])),
-                seconds(lambda: fit_many(estimator, X[retained], y[retained], seeds=seeds)),
-            ]
-
-        before = reference_times()
-        total = seconds(lambda search=search: search.fit(X, y))
-        fit, single, several = options.folds * np.mean([before, reference_times()], axis=0)
-        unlearning = search.times_["candidates"] + search.times_["report"]
-        spent = total - unlearning
-        print(
-            f"{n_references} references: search {total:.1f}, of which unlearning and measuring {unlearning:.1f}, the "
-            f"rest {spent:.1f}\n"
-            f"  {spent / (fit + single):.2f} x fits and single retrainings ({fit:.1f} + {single:.1f})\n"
-            f"  {spent / (fit + several):.2f} x fits and all references of one request ({fit:.1f} + {several:.1f})"
-        )
+        trainings = [train_all(n_references)]
+        total = spent(lambda search=search: search.fit(X, y))
+        trainings.append(train_all(n_references))
+        of_fits, of_single, of_several = options.folds * np.mean(trainings, axis=0)
+        for clock, cost, fits, single, several in zip(
+            ("wall clock", "processor"), total, of_fits, of_single, of_several, strict=True
+        ):
+            print(
+                f"{n_references} references, {clock}: {cost:.1f} s, {cost / (fits + single):.2f} x fits and single "
+                f"retrainings ({fits:.1f} + {single:.1f}), {cost / (fits + several):.2f} x fits and all references of one "
+                f"request ({fits:.1f} + {several:.1f})"
+            )
 
 
-def seconds(call: Callable[[], object]) -> float:
-    started = time.perf_counter()
+def spent(call: Callable[[], object]) -> tuple[float, float]:
+    """Return the seconds of wall clock and processor that a call takes."""
+    wall, processor = time.perf_counter(), time.process_time()
     call()
-    return time.perf_counter() - started
+    return time.perf_counter() - wall, time.process_time() - processor
 
 
 if __name__ == "__main__":

@@ -254,7 +254,7 @@ class ForgetSearchCV(MetaEstimatorMixin, BaseEstimator):
         groups : array-like of shape (n_samples,), default=None
             For the splitter.
 
-        **fit_params : dict
+        fit_params : dict
             Handed on to the estimator's ``fit``; arrays with one entry a row are cut to the fold.
 
         Returns

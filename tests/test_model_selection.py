@@ -327,6 +327,11 @@ def test_results():
     frame = found.to_frame()
     assert frame["rank_selection_score"].is_monotonic_increasing
     assert len(frame) == 3
+    assert frame["param_unlearner__by"].isna().sum() == 1
+    tried = (
+        search({"unlearner": [FineTune()], "unlearner__learning_rate": [None, 0.1]}, refit=False).fit(X, y).to_frame()
+    )
+    assert tried["param_unlearner__learning_rate"][0] is None
     assert {"fit", "references", "candidates", "report"} == set(found.times_)
 
 
