@@ -1,8 +1,8 @@
 """What a search over unlearners costs beyond the unlearning itself, beside the trainings that nothing can save.
 
-Usage: ``python -m benchmarks.search [--references 1 3] [--folds 3] [--batch-norm]``. Twelve candidates on digits, with an
-unlearner that does nothing, so that all of the cost is the search's own: it fits once a fold, trains references for two
-requests, one to select by and one to report on, copies, and measures. Beside it stand as many fits and retrainings of a
+Usage: ``python -m benchmarks.search [--references 1 3] [--folds 3] [--batch-norm]``. Twelve candidates on digits, with
+an unlearner that does nothing, so that all of the cost is the search's own: it fits once a fold, trains references for
+two requests, one to select by and one to report on, copies, and measures. Beside it stand as many fits and retrainings of a
 single reference as there are folds, and fits and trainings of the references of one request, timed before and after.
 Wall clock and processor time. The default network is trained together with others of its kind; one with BatchNorm
 cannot be. Set OMP_NUM_THREADS for the number of threads.
@@ -82,9 +82,9 @@ def main() -> None:
             ("wall clock", "processor"), total, of_fits, of_single, of_several, strict=True
         ):
             print(
-                f"{n_references} references, {clock}: {cost:.1f} s, {cost / (fits + single):.2f} x fits and single "
-                f"retrainings ({fits:.1f} + {single:.1f}), {cost / (fits + several):.2f} x fits and all references of one "
-                f"request ({fits:.1f} + {several:.1f})"
+                f"{n_references} references, {clock}: {cost:.1f} s\n"
+                f"  {cost / (fits + single):.2f} x fits and single retrainings ({fits:.1f} + {single:.1f})\n"
+                f"  {cost / (fits + several):.2f} x fits and all references of one request ({fits:.1f} + {several:.1f})"
             )
 
 

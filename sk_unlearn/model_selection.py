@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
@@ -56,13 +57,30 @@ class _Request:
 
 @dataclass(frozen=True)
 class _Fold:
-    """A fitted estimator with a deletion to select by and another to report on."""
+    """A fitted estimator and the deletions that it will be judged by: one to select, one to report."""
+
+    fitted: Any
+    targets: NDArray[Any]
+    erased: list[NDArray[np.intp]]
+    retained: list[NDArray[np.intp]]
+    unseen: list[tuple[Any, Any]]
+    seconds: float
+
+    def requests(self, references: list[list[Any]]) -> list[_Request]:
+        rows = self.fitted.training_set_
+        return [
+            _Request(rows.X[gone], self.targets[gone], models, X, y)
+            for gone, models, (X, y) in zip(self.erased, references, self.unseen, strict=True)
+        ]
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """A fold with its references."""
 
     fitted: Any
     select: _Request
     report: _Request
-    fit_seconds: float
-    reference_seconds: float
 
 
 @dataclass(frozen=True)
@@ -174,7 +192,7 @@ class ForgetSearchCV(MetaEstimatorMixin, BaseEstimator):
         For each fold the indices of the rows for training, selection and report.
 
     times_ : dict of str to float
-        Seconds spent, summed over jobs: "fit", "references", "candidates", "report", and "refit".
+        Seconds spent: "fit", "candidates" and "report", summed over jobs, "references", and "refit".
 
     interrupted_ : bool
         Whether Ctrl-C ended the search before all candidates were tried. Those that had met every fold are in
@@ -375,12 +393,12 @@ class ForgetSearchCV(MetaEstimatorMixin, BaseEstimator):
         fit_params: dict[str, Any],
         scorers: tuple[RetrainScorer, RetrainScorer],
         candidates: list[_Candidate],
-    ) -> dict[tuple[int, str], _Fold]:
+    ) -> dict[tuple[int, str], _Prepared]:
         """Fit and retrain, once a fold for all candidates that can share it."""
         first = {candidate.training: candidate for candidate in reversed(candidates)}
         keys = [(fold, training) for fold in range(self.n_splits_) for training in first]
         tasks = (
-            delayed(_prepare_fold)(
+            delayed(_fit_fold)(
                 clone(self.estimator).set_params(**_cloned(first[training].params)),
                 X,
                 y,
@@ -394,17 +412,52 @@ class ForgetSearchCV(MetaEstimatorMixin, BaseEstimator):
         folds = {}
         for number, (key, fold) in enumerate(zip(keys, _as_they_come(self.n_jobs, tasks), strict=True), 1):
             folds[key] = fold
-            n_references = len(fold.select.references) + len(fold.report.references)
-            self._print(
-                f"fold {number}/{len(keys)}: fitted in {fold.fit_seconds:.2f} s, {n_references} references retrained "
-                f"in {fold.reference_seconds:.2f} s"
-            )
-        self.times_["fit"] = sum(fold.fit_seconds for fold in folds.values())
-        self.times_["references"] = sum(fold.reference_seconds for fold in folds.values())
-        return folds
+            self._print(f"fold {number}/{len(keys)}: fitted in {fold.seconds:.2f} s")
+        self.times_["fit"] = sum(fold.seconds for fold in folds.values())
+        started = time.perf_counter()
+        # All folds at once, since many networks train together for little more than one.
+        alike: dict[Any, list[tuple[int, str]]] = {}
+        for key, fold in folds.items():
+            rows = fold.fitted.training_set_.X
+            alike.setdefault((key[1], rows.shape[1:], rows.dtype), []).append(key)
+        prepared = {}
+        for of_kind in alike.values():
+            references = self._references([folds[key] for key in of_kind], scorers)
+            for key, of_fold in zip(of_kind, references, strict=True):
+                prepared[key] = _Prepared(folds[key].fitted, *folds[key].requests(of_fold))
+        self.times_["references"] = time.perf_counter() - started
+        n_models = 2 * self.n_references * len(keys)
+        self._print(f"references: {n_models} retrained in {self.times_['references']:.2f} s")
+        return prepared
+
+    def _references(self, folds: list[_Fold], scorers: tuple[RetrainScorer, RetrainScorer]) -> list[list[list[Any]]]:
+        """Retrain for every fold and request, on the rows of all folds in one array."""
+        stored = [fold.fitted.training_set_ for fold in folds]
+        starts = np.cumsum([0] + [len(rows) for rows in stored])
+        weights = [np.ones(len(rows)) if rows.sample_weight is None else rows.sample_weight for rows in stored]
+        subsets, seeds = [], []
+        for fold, start in zip(folds, starts, strict=False):
+            for scorer, retained in zip(scorers, fold.retained, strict=True):
+                own = scorer.seeds(fold.fitted)
+                seeds += own
+                subsets += [start + retained] * len(own)
+        models = cached(
+            self.memory,
+            partial(fit_references, n_jobs=self.n_jobs),
+            scorers[0].blank(folds[0].fitted),
+            seeds,
+            np.concatenate([rows.X for rows in stored]),
+            np.concatenate([fold.targets for fold in folds]),
+            None if all(rows.sample_weight is None for rows in stored) else np.concatenate(weights),
+            None,
+            subsets,
+        )
+        each = self.n_references
+        of_requests = [models[at : at + each] for at in range(0, len(models), each)]
+        return [of_requests[at : at + len(scorers)] for at in range(0, len(of_requests), len(scorers))]
 
     def _try(
-        self, folds: dict[tuple[int, str], _Fold], candidates: list[_Candidate], scorer: RetrainScorer
+        self, folds: dict[tuple[int, str], _Prepared], candidates: list[_Candidate], scorer: RetrainScorer
     ) -> list[list[_Outcome]]:
         """Return the outcomes in every fold of each candidate, of those that Ctrl-C let finish."""
         tasks = (
@@ -435,7 +488,7 @@ class ForgetSearchCV(MetaEstimatorMixin, BaseEstimator):
         _warn_of_failures(outcome for row in outcomes for outcome in row)
         return outcomes
 
-    def _of(self, candidate: _Candidate, folds: dict[tuple[int, str], _Fold]) -> list[_Fold]:
+    def _of(self, candidate: _Candidate, folds: dict[tuple[int, str], _Prepared]) -> list[_Prepared]:
         return [folds[fold, candidate.training] for fold in range(self.n_splits_)]
 
     def _choose(self, chosen_by: str, candidates: list[_Candidate], outcomes: list[list[_Outcome]]) -> None:
@@ -445,7 +498,7 @@ class ForgetSearchCV(MetaEstimatorMixin, BaseEstimator):
         self.best_params_ = candidates[self.best_index_].params
 
     def _report(
-        self, chosen_by: str, folds: dict[tuple[int, str], _Fold], winner: _Candidate, scorer: RetrainScorer
+        self, chosen_by: str, folds: dict[tuple[int, str], _Prepared], winner: _Candidate, scorer: RetrainScorer
     ) -> None:
         """Let the winner forget what no candidate has been judged by."""
         tasks = (
@@ -600,7 +653,7 @@ class ForgetSearchCV(MetaEstimatorMixin, BaseEstimator):
 # ---------------------------------------------------------------------------------------------------- one unit of work
 
 
-def _prepare_fold(
+def _fit_fold(
     estimator: Any,
     X: Any,
     y: Any,
@@ -609,7 +662,7 @@ def _prepare_fold(
     scorers: tuple[RetrainScorer, RetrainScorer],
     memory: Any,
 ) -> _Fold:
-    """Fit on one fold, draw the two requests, and train the references of both together."""
+    """Fit on one fold and draw the two requests."""
     train, *unseen = split
     started = time.perf_counter()
     model = last_step(estimator)
@@ -620,10 +673,8 @@ def _prepare_fold(
     estimator.fit(_safe_indexing(X, train), _safe_indexing(y, train), **given)
     if memory is not None:
         model.set_params(memory=own)
-    fit_seconds = time.perf_counter() - started
+    seconds = time.perf_counter() - started
     check_can_forget(model)
-
-    started = time.perf_counter()
     rows, targets = model.training_set_, stored_targets(model)
     present = np.ones(len(rows), dtype=bool)
     erased, retained = [], []
@@ -634,29 +685,13 @@ def _prepare_fold(
         present[gone] = False
         erased.append(wanted)
         retained.append(np.setdiff1d(np.arange(len(rows)), gone))
-    seeds = [scorer.seeds(model) for scorer in scorers]
-    references = cached(
-        memory,
-        fit_references,
-        scorers[0].blank(model),
-        [seed for of_one in seeds for seed in of_one],
-        rows.X,
-        targets,
-        rows.sample_weight,
-        rows.sample_id,
-        [kept for kept, of_one in zip(retained, seeds, strict=True) for _ in of_one],
-    )
-    parts = references[: len(seeds[0])], references[len(seeds[0]) :]
-    requests = []
-    for gone, part, at in zip(erased, parts, unseen, strict=True):
-        X_unseen = _safe_indexing(X, at)
-        if isinstance(estimator, Pipeline) and len(estimator) > 1:
-            X_unseen = estimator[:-1].transform(X_unseen)
-        requests.append(_Request(rows.X[gone], targets[gone], part, X_unseen, _safe_indexing(y, at)))
-    reference_seconds = time.perf_counter() - started
+    transform = estimator[:-1].transform if isinstance(estimator, Pipeline) and len(estimator) > 1 else None
+    seen = [(_safe_indexing(X, at), _safe_indexing(y, at)) for at in unseen]
     for name in scorers[0].names:
-        check_measurable(name, model, requests[0].y)
-    return _Fold(model, requests[0], requests[1], fit_seconds, reference_seconds)
+        check_measurable(name, model, seen[0][1])
+    if transform is not None:
+        seen = [(transform(X_at), y_at) for X_at, y_at in seen]
+    return _Fold(model, targets, erased, retained, seen, seconds)
 
 
 def _try_candidate(

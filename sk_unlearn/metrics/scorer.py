@@ -335,9 +335,10 @@ def fit_references(
     sample_weight: NDArray[Any] | None,
     sample_id: NDArray[Any] | None,
     subsets: Sequence[NDArray[np.intp]] | None = None,
+    n_jobs: int | None = None,
 ) -> list[Any]:
     """Train references; a function of the module, to be cached by its arguments."""
-    return fit_many(blank, X, y, subsets, seeds=seeds, sample_weight=sample_weight, sample_id=sample_id)
+    return fit_many(blank, X, y, subsets, seeds=seeds, sample_weight=sample_weight, sample_id=sample_id, n_jobs=n_jobs)
 
 
 def stored_targets(model: Any) -> NDArray[Any]:
