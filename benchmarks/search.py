@@ -2,8 +2,9 @@
 
 Usage: ``python -m benchmarks.search [--references 1 3] [--folds 3] [--batch-norm]``. Twelve candidates on digits, with
 an unlearner that does nothing, so that all of the cost is the search's own: it fits once a fold, trains references for
-two requests, one to select by and one to report on, copies, and measures. Beside it stand as many fits and retrainings of a
-single reference as there are folds, and fits and trainings of the references of one request, timed before and after.
+two requests, one to select by and one to report on, copies, and measures. Beside it stand as many fits and retrainings
+of a single reference as there are folds, and fits and trainings of the references of one request, timed before and
+after.
 Wall clock and processor time. The default network is trained together with others of its kind; one with BatchNorm
 cannot be. Set OMP_NUM_THREADS for the number of threads.
 """
