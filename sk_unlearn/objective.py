@@ -36,6 +36,9 @@ _GRAPH_FACTOR = 4
 # A mass below the rounding of any sum of masses, for a row that PyTorch gives a loss but no weight.
 _NO_MASS = 1e-20
 
+# Rows whose single gradients are taken in one backward pass: each pays for all of them, but not for another pass.
+_SINGLE_ROWS = 16
+
 # The kernels of scaled_dot_product_attention: how to ask and to say whether one may be used. The last is the plain one.
 _ATTENTION = (
     (torch.backends.cuda.flash_sdp_enabled, torch.backends.cuda.enable_flash_sdp),
@@ -369,6 +372,114 @@ class EmpiricalRisk:
                     break  # found out on the first chunk
         return torch.cat(losses) if self._row_loss.is_scalar == was_scalar else self.losses(w, rows)
 
+    def penalty_gradient(self, w: Tensor) -> Tensor:
+        """Return the gradient of the penalty alone, of shape (d,): what to take off where only the loss is meant."""
+        return self._penalty_product(self._vector(w, "w"))
+
+    def without_penalty(self, w: Tensor, value: float) -> float:
+        """Return the mean loss in a value of F at w."""
+        return value - self._penalty(w)
+
+    def targets(self, rows: Rows | None = None) -> NDArray[Any]:
+        """Return a copy of the targets of rows (int64 indices into X), or of all of S in order."""
+        return self._y[self._selected(rows)].copy()
+
+    def with_targets(self, y: NDArray[Any]) -> EmpiricalRisk:
+        """Return the risk over the rows of S, in order, with other targets."""
+        selected = self._selected(None)
+        weight = None if self._sample_weight is None else self._sample_weight[selected]
+        return EmpiricalRisk(self.net, self._X[selected], y, weight, chunk_size=self._given_chunk_size)
+
+    def outputs(self, w: Tensor, rows: Rows | None = None) -> Tensor:
+        """Return what the module gives at w for rows (int64 indices into X), or for all of S in order.
+
+        Raises
+        ------
+        TypeError
+            If the module's output is not a single tensor.
+        """
+        with self._at(w, needs_grad=False):
+            outputs = [self.net.infer(chunk.x) for part in self._parts(rows) for chunk in self._read(part)]
+        for output in outputs:
+            _check_single(output)
+        return torch.cat(outputs) if outputs else torch.zeros(0, dtype=self.dtype, device=self.device)
+
+    def value_at_output(self, output: Tensor, rows: Rows | None = None) -> float:
+        """Return the data term of F if the module gave every row the same output, of the shape of one row's."""
+        total = torch.zeros((), dtype=self._sum_dtype, device=self.device)
+        with self._at(self.parameters(), needs_grad=False):
+            for part in self._parts(rows):
+                for chunk in self._read(part):
+                    total += self._weighted_loss(output.expand(len(chunk.shares), *output.shape), chunk)
+        return float(total)
+
+    def other_loss(
+        self, w: Tensor, loss: Callable[[Tensor, Any, slice], Tensor], rows: Rows | None = None
+    ) -> tuple[float, Tensor]:
+        """Return the mean by mass over rows of another row loss than the net's, and its gradient; without penalty.
+
+        Parameters
+        ----------
+        w : Tensor of shape (d,)
+        loss : callable
+            Takes the module's output for some rows, their targets, and which of the given rows they are (a slice);
+            returns their losses, of shape (n,).
+        rows : int64 ndarray, optional
+            Indices into X; None for all of S in order.
+
+        Returns
+        -------
+        value : float
+        gradient : Tensor of shape (d,)
+        """
+        start = 0
+        with self._at(w) as at:
+            value = torch.zeros((), dtype=self._sum_dtype, device=self.device)
+            gradient = torch.zeros_like(at.point)
+            for part in self._parts(rows):
+                for chunk in self._read(part):
+                    stop = start + len(chunk.shares)
+                    y = torch.as_tensor(chunk.y, device=self.device)
+                    losses = loss(self.net.infer(chunk.x), y, slice(start, stop)).to(self._sum_dtype)
+                    mean = losses @ chunk.shares
+                    value += mean.detach()
+                    self._add(gradient, grad(mean, at.leaves, allow_unused=True))
+                    start = stop
+        return float(value), gradient
+
+    def row_gradients(self, w: Tensor, rows: Rows | None = None) -> Tensor:
+        """Return what each row adds to the gradient of F over the given rows at w; the penalty is left out.
+
+        Parameters
+        ----------
+        w : Tensor of shape (d,)
+        rows : int64 ndarray, optional
+            Indices into X; None for all of S in order. The result is as large as so many copies of the parameters.
+
+        Returns
+        -------
+        gradients : Tensor of shape (len(rows), d)
+            The gradients of the row losses times each row's share of the mass: their sum is the gradient of F.
+
+        Raises
+        ------
+        ValueError
+            If ``get_loss`` returns one number for a batch.
+        """
+        gradients = [torch.zeros(0, self.n_parameters, dtype=self.dtype, device=self.device)]
+        with self._at(w) as at:
+            for part in self._parts(rows, size=min(self.chunk_size, _SINGLE_ROWS)):
+                for chunk in self._read(part):
+                    losses = self._row_losses(self.net.infer(chunk.x), chunk)
+                    if losses.ndim == 0:
+                        raise ValueError(
+                            "Gradients of single rows need a criterion that can be taken apart; get_loss of the net "
+                            'gives one number for a batch. Use a criterion that has reduction="none".'
+                        )
+                    each = torch.diag(chunk.shares.to(losses))
+                    gradients.append(self._joined(_vjp([losses], at.leaves, [each], batched=True), len(each)))
+        return torch.cat(gradients)
+
     def linearise(self, w: Tensor, rows: Rows | None = None) -> Linearisation:
         """Return F's value, gradient and curvature products at w, all over the same rows."""
         return Linearisation(self, w, rows)
@@ -425,6 +536,12 @@ class EmpiricalRisk:
         for into, part in zip(self._split(total), parts, strict=True):
             if part is not None:
                 into += part
+
+    def _joined(self, parts: _PerParameter, n: int) -> Tensor:
+        """Return n flat vectors, as rows, of n values given for each parameter; None where they are zero."""
+        zero = torch.zeros((), dtype=self.dtype, device=self.device)
+        pairs = zip(parts, self._sizes, strict=True)
+        return torch.cat([zero.expand(n, size) if part is None else part.reshape(n, size) for part, size in pairs], 1)
 
     @contextmanager
     def _substituted(self, views: Sequence[Tensor]) -> Iterator[None]:
@@ -702,6 +819,21 @@ class Linearisation:
                 self._risk._note_missing_derivative(error)
         return self._difference(v)
 
+    def hessian_rows(self, V: Tensor) -> Tensor:
+        """Return the Hessian's product with each row of V, both of shape (k, d), in one batched backward pass."""
+        if not self._risk._twice_differentiable:
+            return torch.stack([self.hessian(v) for v in V]) if len(V) else torch.zeros_like(V)
+        self.n_products += len(V)
+        n = len(V)
+        with torch.inference_mode(False), self._risk._substituted(self._at.leaves):
+            total = self._risk._penalty_product(V)
+            columns = zip(V.split_with_sizes(self._risk._sizes, 1), self._risk._shapes, strict=True)
+            vectors = [part.reshape(n, *shape) for part, shape in columns]
+            for part in self._parts:
+                for graph in self._build(part) if isinstance(part, _Part) else part:
+                    total += self._risk._joined(graph.hessian_rows(vectors), n)
+        return total
+
     def ggn(self, v: Tensor) -> Tensor:
         """Return the generalised Gauss-Newton matrix's product with v, both of shape (d,).
 
@@ -814,6 +946,9 @@ class _Graph:
     def hessian(self, v: list[Tensor]) -> _PerParameter:
         return _vjp(self._gradient, self._at.leaves, v)
 
+    def hessian_rows(self, V: list[Tensor]) -> _PerParameter:
+        return _vjp(self._gradient, self._at.leaves, V, batched=True)
+
     def ggn(self, v: list[Tensor]) -> _PerParameter:
         return self._pulled_back(v, self._loss_hessian)
 
@@ -908,6 +1043,11 @@ class _Graph:
         return coefficients.to(output.dtype).reshape(n, *[1] * (output.ndim - 1)) * square
 
 
+def _check_single(output: Any) -> None:
+    if not isinstance(output, Tensor):
+        raise TypeError(f"The module's output must be a single tensor, got {type(output).__name__}.")
+
+
 def _sum_of(losses: Tensor, shares: Tensor) -> Tensor:
     """Return the weighted sum of losses in the dtype of the weights, without its graph."""
     losses = losses.detach().to(shares.dtype)
@@ -923,9 +1063,16 @@ def _without_values(outputs: Sequence[Tensor | GradientEdge | None]) -> list[Ten
 
 
 def _vjp(
-    outputs: Sequence[Tensor | GradientEdge | None], inputs: Sequence[Tensor], v: Sequence[Tensor]
+    outputs: Sequence[Tensor | GradientEdge | None],
+    inputs: Sequence[Tensor],
+    v: Sequence[Tensor],
+    *,
+    batched: bool = False,
 ) -> _PerParameter:
-    """Return the product with the transposed Jacobian, for each input; None where nothing depends on it."""
+    """Return the product with the transposed Jacobian, for each input; None where nothing depends on it.
+
+    If batched, the first axis of v, and of what is returned, counts vectors.
+    """
     pairs = [
         (output, u)
         for output, u in zip(outputs, v, strict=True)
@@ -934,7 +1081,7 @@ def _vjp(
     if not pairs:
         return [None] * len(inputs)
     ends, vectors = zip(*pairs, strict=True)
-    return grad(ends, inputs, vectors, retain_graph=True, allow_unused=True)
+    return grad(ends, inputs, vectors, retain_graph=True, allow_unused=True, is_grads_batched=batched)
 
 
 def _is_cut(gradient: _PerParameter) -> bool:

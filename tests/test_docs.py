@@ -18,6 +18,7 @@ PACKAGES = [
     "sk_unlearn.metrics.membership",
     "sk_unlearn.privacy",
     "sk_unlearn.model_selection",
+    "sk_unlearn.inspection",
     "sk_unlearn.shadow",
 ]
 PAGES = [
@@ -27,6 +28,7 @@ PAGES = [
     "docs/user_guide.rst",
     "docs/metrics.rst",
     "docs/tuning.rst",
+    "docs/audit.rst",
 ]
 PAGES += sorted(
     f"docs/methods/{page.name}" for page in (ROOT / "docs" / "methods").glob("*.rst") if page.stem != "index"

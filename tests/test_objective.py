@@ -1114,6 +1114,100 @@ def test_cuda_agrees_with_cpu(name):
     assert_same_state(before, state(on_gpu))
 
 
+class TestDoorsForBatches:
+    """What the first-order algorithms ask of a risk beyond value and gradient."""
+
+    def risk(self, name="mlp", **options):
+        net, X, y = problem(name, optimizer__weight_decay=0.3, **options)
+        weight = np.linspace(0.5, 2, N)
+        return EmpiricalRisk(net, X, y, weight, mask=np.arange(N) != 3, chunk_size=4)
+
+    def test_row_gradients_add_up(self):
+        risk = self.risk("cnn", criterion__weight=torch.tensor([1.0, 2.0, 0.5]).double())
+        w, rows = risk.parameters(), np.array([9, 1, 4])
+        parts = risk.row_gradients(w, rows)
+        torch.testing.assert_close(parts.sum(0) + risk.penalty_gradient(w), risk.gradient(w, rows))
+        alone = risk.gradient(w, rows[1:2]) - risk.penalty_gradient(w)
+        torch.testing.assert_close(parts[1], risk.mass_of(rows[1:2]) / risk.mass_of(rows) * alone)
+        assert risk.row_gradients(w).shape == (N - 1, len(w))
+
+    def test_row_gradients_refuse_a_loss_that_is_one_number(self):
+        class Total(nn.Module):
+            def forward(self, output, target):
+                return nn.functional.cross_entropy(output, target)
+
+        net, X, y = problem("mlp", criterion=Total)
+        risk = EmpiricalRisk(net, X, y)
+        with pytest.raises(ValueError, match="one number for a batch"):
+            risk.row_gradients(risk.parameters())
+
+    @pytest.mark.parametrize("name", ["mlp", "cnn", "attention"])
+    def test_hessian_rows_are_products_one_by_one(self, name):
+        risk = self.risk(name)
+        w = risk.parameters()
+        V = torch.randn(5, len(w), dtype=torch.float64)
+        local = risk.linearise(w)
+        torch.testing.assert_close(local.hessian_rows(V), torch.stack([local.hessian(v) for v in V]))
+
+    def test_hessian_rows_without_second_derivatives(self):
+        risk = self.risk()
+        w = risk.parameters()
+        V = torch.randn(2, len(w), dtype=torch.float64)
+        expected = risk.linearise(w).hessian_rows(V)
+        risk._twice_differentiable = False
+        torch.testing.assert_close(risk.linearise(w).hessian_rows(V), expected, rtol=1e-5, atol=1e-6)
+
+    def test_batches_of_a_module_with_an_unused_parameter(self):
+        class Partly(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.used, self.idle = nn.Linear(3, 2), nn.Linear(3, 2)
+
+            def forward(self, x):
+                return self.used(x)
+
+        net = NeuralNet(Partly().double(), nn.CrossEntropyLoss, optimizer__weight_decay=0.3).initialize()
+        risk = EmpiricalRisk(net, np.random.default_rng(0).normal(size=(5, 3)), np.array([0, 1, 0, 1, 1]))
+        w = risk.parameters()
+        torch.testing.assert_close(risk.row_gradients(w).sum(0) + risk.penalty_gradient(w), risk.gradient(w))
+        V, local = torch.randn(2, len(w), dtype=torch.float64), risk.linearise(w)
+        torch.testing.assert_close(local.hessian_rows(V), torch.stack([local.hessian(v) for v in V]))
+
+    def test_another_loss_that_is_the_same(self):
+        risk = self.risk()
+        w, rows = risk.parameters(), np.array([7, 0, 1, 10, 5])
+        seen = []
+
+        def loss(output, y, at):
+            seen.append(at)
+            assert (y.numpy() == risk.targets(rows[at])).all()
+            return nn.functional.cross_entropy(output, y, reduction="none")
+
+        value, gradient = risk.other_loss(w, loss, rows)
+        assert len(seen) == 2
+        torch.testing.assert_close(gradient + risk.penalty_gradient(w), risk.gradient(w, rows))
+        assert value == pytest.approx(risk.value(w, rows) - 0.15 * float(w @ w))
+
+    def test_outputs_and_a_constant_one(self):
+        risk = self.risk()
+        w = risk.parameters()
+        outputs = risk.outputs(w)
+        assert outputs.shape == (N - 1, N_CLASSES)
+        torch.testing.assert_close(risk.outputs(w, np.array([5])), outputs[4:5])
+        assert risk.value_at_output(torch.zeros(N_CLASSES).double()) == pytest.approx(np.log(N_CLASSES))
+        with pytest.raises(TypeError, match="single tensor"):
+            objective._check_single((outputs, outputs))
+
+    def test_other_targets(self):
+        risk = self.risk()
+        w, y = risk.parameters(), (risk.targets() + 1) % N_CLASSES
+        other = risk.with_targets(y)
+        logs = risk.outputs(w).log_softmax(1)[torch.arange(N - 1), torch.from_numpy(y)]
+        mass = torch.from_numpy(np.delete(np.linspace(0.5, 2, N), 3))
+        expected = -float(logs @ mass / mass.sum()) + 0.15 * float(w @ w)
+        assert other.value(w) == pytest.approx(expected)
+
+
 @pytest.mark.skipif(not objective._TAKES_EDGES, reason="this PyTorch needs the values")
 def test_kept_graphs_hold_no_gradient_each():
     def n_vectors():

@@ -27,6 +27,7 @@ __all__ = [
     "Commit",
     "added_risk",
     "foreign_risk",
+    "load_flat",
     "numbers_among_trained",
     "removed_risk",
     "retained_risk",
@@ -271,7 +272,7 @@ class Commit:
         if result.net is not None:
             module.load_state_dict(result.net.module_.state_dict())
             return anchor
-        _load_flat(self.net, result.parameters)
+        load_flat(self.net, result.parameters)
         if not batch_norm_layers(module):
             return anchor
         if self.rows is None:
@@ -321,7 +322,8 @@ class Commit:
 
 
 @torch.no_grad()
-def _load_flat(net: NeuralNet, w: Tensor) -> None:
+def load_flat(net: NeuralNet, w: Tensor) -> None:
+    """Set the trainable parameters of a net to those of a flat vector."""
     parameters = [p for p in net.module_.parameters() if p.requires_grad]
     for parameter, values in zip(parameters, w.split([p.numel() for p in parameters]), strict=True):
         parameter.copy_(values.view_as(parameter))

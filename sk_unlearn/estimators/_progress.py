@@ -17,6 +17,8 @@ _COLUMNS = {
     "step_norm": "{:.3e}",
     "n_products": "{:d}",
     "train_loss": "{:.4f}",
+    "erased_loss": "{:.4f}",
+    "retained_loss": "{:.4f}",
     "seconds": "{:.3f}",
 }
 

@@ -305,7 +305,8 @@ def train_rows(
     """
     seen = slice(None) if sample_weight is None else np.flatnonzero(sample_weight)
     role = np.full(len(X), RowRole.UNSEEN, dtype=np.int8)
-    ledger = train(net, X[seen], y[seen], None if sample_weight is None else sample_weight[seen], **options)
+    weight = None if sample_weight is None or (sample_weight[seen] == 1).all() else sample_weight[seen]
+    ledger = train(net, X[seen], y[seen], weight, **options)
     role[seen] = ledger.role
     check_trained(net)
     return Training(role, ledger.recording)

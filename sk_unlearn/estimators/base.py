@@ -27,6 +27,7 @@ from sk_unlearn.estimators._deletion import (
     Commit,
     added_risk,
     foreign_risk,
+    load_flat,
     numbers_among_trained,
     removed_risk,
     retained_risk,
@@ -530,7 +531,7 @@ class BaseUnlearnable(CallbackSupportMixin, BaseEstimator):
                 n_retained=n_retained,
                 parameters_moved=moved,
                 converged=True if result is None else result.converged,
-                stop_reason="no row in the request had entered a gradient" if result is None else result.stop_reason,
+                stop_reason=_stop_reason(result, details),
                 seconds=time.perf_counter() - started,
                 notes=notes + commit.notes + details.pop("notes", []),
                 **details,
@@ -583,7 +584,7 @@ class BaseUnlearnable(CallbackSupportMixin, BaseEstimator):
             raise ValueError("The request covers every row that the network was trained on; nothing would be left.")
         # The gradient over what stays follows from what is known over all rows and from the changed rows alone.
         present = anchor.gradient.to(w)
-        erased_gradient = removed.gradient(w)
+        erased_value, erased_gradient = removed.value_and_gradient(w)
         change_of_sum = -removed.mass * (erased_gradient - present)
         for part in added:
             change_of_sum += part.mass * (part.gradient(w) - present)
@@ -616,7 +617,11 @@ class BaseUnlearnable(CallbackSupportMixin, BaseEstimator):
                 f"{type(unlearner).__name__} arrived at parameters that are not finite; nothing was changed."
             )
         n_rows = anchor.n_rows - (0 if change.replaces else removed.n_rows)
+        # A net trained anew brings buffers of its own.
+        seen = removed if result.net is None else removed_risk(result.net, rows, change)
         details = self._details(result, w, erased_gradient)
+        details["erased_loss_before"] = removed.without_penalty(w, erased_value)
+        details["erased_loss_after"] = seen.without_penalty(result.parameters, seen.value(result.parameters))
         details.setdefault("certificate", certificate_if_convex(retained, result.parameters))
         role, recording = next((training for fresh, training in trainings if fresh is result.net), (None, None))
         recording = recording if result.recording is None else result.recording
@@ -656,7 +661,8 @@ class BaseUnlearnable(CallbackSupportMixin, BaseEstimator):
             gradient = retained.gradient(result.parameters)
         else:
             gradient = result.gradient
-        residual = anchor.residual.to(gradient) if result.holds_residual else gradient
+        target = anchor.residual if result.residual is None else result.residual
+        residual = target.to(gradient) if result.holds_residual else gradient
         foreign = foreign_risk(self.net_, change)
         if foreign and hasattr(self, "training_set_"):
             # The rows were not in the store. From now on the store alone is the risk, and the target moves along so
@@ -679,6 +685,7 @@ class BaseUnlearnable(CallbackSupportMixin, BaseEstimator):
         epochs: int | None = None,
         callbacks: Any = None,
         learning_rate: float | None = None,
+        start: Tensor | None = None,
     ) -> tuple[NeuralNet, Training | None]:
         """Train another net on the rows that count after the change; see :class:`UnlearningProblem`.
 
@@ -695,6 +702,8 @@ class BaseUnlearnable(CallbackSupportMixin, BaseEstimator):
             net = self._new_net(X, y, weight)
             if warm:
                 net.module_.load_state_dict(self.net_.module_.state_dict())
+                if start is not None:
+                    load_flat(net, start)
                 net.set_params(train_split=None, callbacks=callbacks)
                 if learning_rate is not None:
                     net.set_params(lr=learning_rate)
@@ -789,6 +798,14 @@ class _EpochMessenger(Callback):
     def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
         if self.epoch.call_on_fit_task_end(estimator=self.estimator):
             raise KeyboardInterrupt  # how skorch's own callbacks end a training
+
+
+def _stop_reason(result: UnlearningResult | None, details: dict[str, Any]) -> str:
+    """Say why the unlearner ended and, since its own criterion may be met by doing little, what became of the loss."""
+    if result is None:
+        return "no row in the request had entered a gradient"
+    before, after = details["erased_loss_before"], details["erased_loss_after"]
+    return f"{result.stop_reason}; the mean loss of the erased rows went from {before:.3g} to {after:.3g}"
 
 
 def _silent(record: Mapping[str, Any]) -> None:

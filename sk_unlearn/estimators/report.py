@@ -14,7 +14,7 @@ __all__ = ["UnlearningReport"]
 class UnlearningReport:
     """The outcome of one ``forget``, ``partial_forget`` or ``correct``.
 
-    It holds counts and norms only, nothing of any row.
+    It holds counts, norms and mean losses only, no content of any row.
 
     Attributes
     ----------
@@ -48,6 +48,10 @@ class UnlearningReport:
     erased_gradient_norm : float
         Norm of the mean loss gradient of the erased rows at the fitted point.
 
+    erased_loss_before, erased_loss_after : float
+        Mean loss of the erased rows, with their old content and without the penalty, at the fitted and at the new
+        parameters; BatchNorm statistics are those of ``fit`` unless a net was trained anew.
+
     residual_norm : float
         Norm of the gradient that training itself had left: how far from stationary ``fit`` ended.
 
@@ -70,10 +74,11 @@ class UnlearningReport:
         Wall-clock time of the whole request.
 
     converged : bool
-        Whether the algorithm met its own criterion.
+        Whether the algorithm met its own criterion. It does not say that enough was forgotten: what a retrained model
+        would make of the erased rows is not known, and no share of a gradient or of a loss stands for it.
 
     stop_reason : str
-        Why it ended.
+        Why it ended, and what that did to the mean loss of the erased rows.
 
     notes : list of str
         What the reader should know, such as held-out rows that early stopping had used.
@@ -101,6 +106,8 @@ class UnlearningReport:
     gradient_norm_before: float = float("nan")
     gradient_norm_after: float = float("nan")
     erased_gradient_norm: float = float("nan")
+    erased_loss_before: float = float("nan")
+    erased_loss_after: float = float("nan")
     residual_norm: float = float("nan")
     curvature_min: float = float("nan")
     curvature_max: float = float("nan")

@@ -1,5 +1,6 @@
 """Algorithms that forget; all answer the same call."""
 
+from sk_unlearn.unlearners.ascent import GradientAscent, NegGradPlus, RandomLabels
 from sk_unlearn.unlearners.base import TrainingRecorder, Unlearner, UnlearningProblem, UnlearningResult
 from sk_unlearn.unlearners.certified import (
     CertificateRefused,
@@ -10,12 +11,19 @@ from sk_unlearn.unlearners.certified import (
     VacuousBoundWarning,
 )
 from sk_unlearn.unlearners.cubic import CuReNU, StoCuReNU
-from sk_unlearn.unlearners.finetune import FineTune
+from sk_unlearn.unlearners.dampening import SSD, FisherForgetting
+from sk_unlearn.unlearners.distillation import DELETE, SCRUB
+from sk_unlearn.unlearners.finetune import FineTune, RewindToDelete
+from sk_unlearn.unlearners.lbfgs import LBFGSWarmStart
 from sk_unlearn.unlearners.natural_gradient import MinMaxNaturalGradient, NaturalGradient, natural_gradient_sigma
 from sk_unlearn.unlearners.newton import DampedNewton, GaussNewton, PseudoInverseNewton
+from sk_unlearn.unlearners.recording import HessianFreeRecording
 from sk_unlearn.unlearners.retrain import Retrain
 
 __all__ = [
+    "DELETE",
+    "SCRUB",
+    "SSD",
     "CertificateRefused",
     "CertifiedNewton",
     "CertifiedRemoval",
@@ -23,12 +31,19 @@ __all__ = [
     "DampedNewton",
     "DominatingNoiseWarning",
     "FineTune",
+    "FisherForgetting",
     "GaussNewton",
+    "GradientAscent",
+    "HessianFreeRecording",
+    "LBFGSWarmStart",
     "MinMaxNaturalGradient",
     "NaturalGradient",
+    "NegGradPlus",
     "PseudoInverseNewton",
+    "RandomLabels",
     "Retrain",
     "RetrainRequired",
+    "RewindToDelete",
     "StoCuReNU",
     "TrainingRecorder",
     "Unlearner",

@@ -54,7 +54,7 @@ class AdaptiveWeight:
     """
 
     L: float | None
-    shrink: float = 1 / 3
+    shrink: float
 
     def step(
         self,

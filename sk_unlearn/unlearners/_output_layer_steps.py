@@ -29,6 +29,8 @@ _ENOUGH = 0.05
 _WATCHED_ROWS, _SETTLED, _INVISIBLE = 1024, 0.03, 1e-2
 _MAX_STEPS, _N_PRODUCTS = 12, 20
 _SHRINK, _FRESH_TRIES = 0.1, 2
+# By how much a step may raise the risk over retained rows.
+_MAX_COST = 0.02
 # The model is solved to this share of its gradient and no further: the next step starts from a new one.
 _INEXACT = 0.05
 
@@ -170,20 +172,32 @@ class _GrowingSample:
         self.blocks.append(block)
         self.n_rows += n_rows
 
-    def value(self, v: Tensor, fresh: _Block | None) -> float:
-        """Evaluate on fresh rows if there are any, else on all."""
-        blocks = self.blocks if fresh is None else [fresh]
-        mass = sum(block.mass for block in blocks)
-        moved = v - self.start
-        change = sum(
-            block.mass / mass * (block.risk.value(v) - block.value - float(block.gradient @ moved)) for block in blocks
-        )
-        return change + float(self.gradient @ moved)
-
     def decrease_from(self, v: Tensor, fresh: _Block | None) -> Callable[[Tensor], float]:
-        """Return the function that measures how far a step from v lowers Φ."""
-        value = self.value(v, fresh)
-        return lambda step: value - self.value(v + step, fresh)
+        """Return the function that measures how far a step from v lowers Φ, on fresh rows if there are any.
+
+        A step that costs retained rows more than a little of their loss lowers nothing: what training had left undone
+        tilts Φ, and along directions that the data hardly bend it falls while the model gets worse.
+        """
+        blocks = self.blocks if fresh is None else [fresh]
+        allowed = (1 + _MAX_COST) * sum(block.mass * block.value for block in blocks)
+        value = self._objective(blocks, v)[0]
+
+        def decrease(step: Tensor) -> float:
+            after, loss = self._objective(blocks, v + step)
+            return value - after if loss <= allowed else -float("inf")
+
+        return decrease
+
+    def _objective(self, blocks: list[_Block], v: Tensor) -> tuple[float, float]:
+        """Return Φ less its value at the start, and the risk summed over rows."""
+        moved = v - self.start
+        change = loss = mass = 0.0
+        for block in blocks:
+            value = block.risk.value(v)
+            change += block.mass * (value - block.value - float(block.gradient @ moved))
+            loss += block.mass * value
+            mass += block.mass
+        return change / mass + float(self.gradient @ moved), loss
 
     def linearise(self, v: Tensor) -> _Point:
         mass = sum(block.mass for block in self.blocks)

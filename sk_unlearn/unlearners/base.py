@@ -15,6 +15,8 @@ from skorch import NeuralNet
 from skorch.callbacks import Callback
 from torch import Tensor
 
+from sk_unlearn.objective import EmpiricalRisk
+
 __all__ = ["Linearised", "Risk", "TrainingRecorder", "Unlearner", "UnlearningProblem", "UnlearningResult"]
 
 
@@ -92,7 +94,7 @@ class UnlearningProblem:
 
     retrain : callable
         Trains a fresh net on the rows that count after the change, as ``fit`` did, and returns it. With ``warm=True``
-        and a number of ``epochs`` it continues from w₀ instead. Works on copies.
+        and a number of ``epochs`` it continues from w₀ instead, or from the flat parameters ``start``. Works on copies.
 
     report_step : callable
         Takes one record a step, for progress display.
@@ -110,7 +112,7 @@ class UnlearningProblem:
 
     parameters: Tensor
     retained: Risk
-    erased: Risk
+    erased: EmpiricalRisk
     gradient: Tensor
     residual: Tensor
     rng: np.random.Generator
@@ -146,8 +148,11 @@ class UnlearningResult:
         An estimate of ∇F at the new parameters, when the algorithm has one.
 
     holds_residual : bool
-        True when the new point solves ∇F(w) = r for the residual r of training: r then stays the target of later
-        requests. Otherwise later requests start from the gradient at the new point.
+        True when the new point solves ∇F(w) = r for the residual r of training, or for ``residual``: that then stays
+        the target of later requests. Otherwise later requests start from the gradient at the new point.
+
+    residual : Tensor of shape (d,) or None
+        The target that was solved for, where it is not r itself.
 
     net : skorch.NeuralNet or None
         A net trained anew, from which buffers and frozen parameters are taken too.
@@ -164,6 +169,7 @@ class UnlearningResult:
     diagnostics: dict[str, Any] = field(default_factory=dict)
     gradient: Tensor | None = None
     holds_residual: bool = False
+    residual: Tensor | None = None
     net: NeuralNet | None = None
     recording: Any = None
 
@@ -237,6 +243,11 @@ class Unlearner(BaseEstimator):
     exact_on_quadratics = False
     #: Whether its recorder changes the parameters that training arrives at, so that retraining must have it too.
     changes_training = False
+    #: Whether it goes for the model that retraining would give. False where it only makes the model wrong on the erased
+    #: rows, or blurs it: how a sequence of requests compares with retraining is then no measure of it.
+    aims_at_retrained = True
+    #: Whether it compares class probabilities, and so is for classifiers whose criterion takes logits or probabilities.
+    needs_logits = False
     #: Whether it is for modules that are one linear layer only.
     #: :mod:`sk_unlearn.utils.estimator_checks` then checks it on such a module.
     requires_linear_module = False

@@ -37,13 +37,15 @@ _BLIND_DAMPING = 3e-2
 _MAX_RISE = 2.0
 _LAYER_REASON = "the output layer came to rest"
 _OVERSHOT_REASON = "a further step would leave a larger gradient"
+# What L is multiplied with after a step that kept its promise almost to the letter.
+_SHRINK = 1 / 3
 # How much more L after a first step that went too far.
 _OVERSHOT = 10.0
 # A fit counts as stationary when training left no more than this share of the gradient that the deletion brings. Its
 # target is an optimum, which is worth finding: in wider Krylov spaces, within this much memory, as far as tol².
 _STATIONARY = 1e-2
-_WIDE, _WIDE_BYTES = 200, 2**30
-_WIDE_INEXACT = 0.03
+_NARROW, _WIDE, _WIDE_BYTES = 10, 200, 2**30
+_WIDE_DAMPING, _WIDE_INEXACT, _WIDE_SHRINK = 1e-4, 0.1, 0.1
 
 
 @dataclass
@@ -138,11 +140,11 @@ class _CubicUnlearner(Unlearner):
     def unlearn(self, problem: UnlearningProblem) -> UnlearningResult:
         """Solve one problem; see :meth:`sk_unlearn.unlearners.Unlearner.unlearn`."""
         self._validate_params()
-        target = problem.residual if self.hold_residual else torch.zeros_like(problem.residual)
+        sampling = self._sampling(problem)
+        target = self._target(problem, sampling)
         gradient = problem.gradient - target
         first_norm, residual_norm = float(gradient.norm()), float(problem.residual.norm())
         stationary = self.L == "auto" and not _is_blind(problem) and residual_norm <= _STATIONARY * first_norm
-        sampling = self._sampling(problem)
         n_products = self._n_products(problem, stationary, sampling)
         memory = _Memory.forecast(problem.parameters, n_products)
         solver = self._chosen_solver(memory, problem.parameters.numel())
@@ -157,10 +159,26 @@ class _CubicUnlearner(Unlearner):
         if first_norm <= torch.finfo(gradient.dtype).eps * residual_norm:
             return UnlearningResult(
                 problem.parameters.clone(), [], True, "nothing to undo: the gradient is zero", diagnostics,
-                gradient=problem.gradient, holds_residual=self.hold_residual,
+                gradient=problem.gradient, holds_residual=self.hold_residual, residual=target,
             )  # fmt: skip
         goal = _Goal(first_norm, (self.tol**2 if stationary else self.tol) * first_norm, stationary)
         return self._descend(problem, sampling, n_products, gradient, target, goal, diagnostics)
+
+    def _target(self, problem: UnlearningProblem, sampling: _Sampling) -> Tensor:
+        """Return the gradient that the new point is to have.
+
+        It is the residual r of training, less the more the deletion outweighs it, for without the rows that leave
+        training would not have left the same. The ratio is that of their energies, as in Wiener's filter, so that a
+        deletion of nothing asks for r itself. On a sample r stays as it is: what training has left undone in many rows
+        is not for a few to finish.
+        """
+        r = problem.residual
+        if not self.hold_residual:
+            return torch.zeros_like(r)
+        if self.L != "auto" or _is_blind(problem) or sampling.n_gradient_rows < problem.retained.n_rows:
+            return r
+        energy, change = float(r.square().sum()), float((problem.gradient - r).square().sum())
+        return r * (energy / (energy + change)) if change > 0 and energy > 0 else r
 
     def _n_products(self, problem: UnlearningProblem, stationary: bool, sampling: _Sampling) -> int:
         """Return the most products of a step."""
@@ -168,9 +186,9 @@ class _CubicUnlearner(Unlearner):
             return int(self.n_products)
         w = problem.parameters
         if stationary and self.solver in ("auto", "krylov"):
-            return max(10, min(_WIDE, _WIDE_BYTES // (w.numel() * w.element_size())))
+            return max(_NARROW, min(_WIDE, _WIDE_BYTES // (w.numel() * w.element_size())))
         # Curvature on a sample is not worth knowing as well.
-        return 10 if sampling.n_curvature_rows >= problem.retained.n_rows else 5
+        return _NARROW if sampling.n_curvature_rows >= problem.retained.n_rows else 5
 
     def _chosen_solver(self, memory: _Memory, d: int) -> str:
         """Return the solver to use, or raise MemoryError when the one asked for does not fit."""
@@ -196,7 +214,8 @@ class _CubicUnlearner(Unlearner):
         diagnostics: dict[str, Any],
     ) -> UnlearningResult:
         adaptive = self.L == "auto"
-        state = _Descent(problem.parameters.clone(), AdaptiveWeight(None if adaptive else float(self.L)))
+        weight = AdaptiveWeight(None if adaptive else float(self.L), _WIDE_SHRINK if goal.stationary else _SHRINK)
+        state = _Descent(problem.parameters.clone(), weight)
         in_layer = solve_output_layer(problem, gradient) if self._begins_with_layer(problem, goal) else None
         if in_layer is not None:
             state.w, state.n_products = in_layer.parameters, in_layer.n_products
@@ -272,7 +291,7 @@ class _CubicUnlearner(Unlearner):
         }
         return UnlearningResult(
             state.w, (in_layer.trace if in_layer else []) + state.trace, converged, reason, diagnostics,
-            gradient=gradient + target, holds_residual=self.hold_residual,
+            gradient=gradient + target, holds_residual=self.hold_residual, residual=target,
         )  # fmt: skip
 
     def _begins_with_layer(self, problem: UnlearningProblem, goal: _Goal) -> bool:
@@ -355,8 +374,10 @@ class _Model:
             if goal.stationary:
 
                 def stop(space: KrylovSpace) -> bool:
+                    if weight.L is None:  # nothing to solve for yet: a few products tell where to begin
+                        return space.n_products >= _NARROW
                     # Looking costs a small eigenproblem.
-                    if weight.L is None or space.n_products % 5:
+                    if space.n_products % 5:
                         return False
                     return KrylovCubicModel(space).residual(weight.L) <= _WIDE_INEXACT * space.start_norm
 
@@ -365,7 +386,8 @@ class _Model:
         values, _ = self.decomposed.spectrum
         self.curvature_min, self.curvature_max = float(values[0]), float(values[-1])
         if weight.L is None:
-            weight.L = first_weight(self.decomposed.spectrum, _BLIND_DAMPING if _is_blind(problem) else FIRST_DAMPING)
+            share = _BLIND_DAMPING if _is_blind(problem) else _WIDE_DAMPING if goal.stationary else FIRST_DAMPING
+            weight.L = first_weight(self.decomposed.spectrum, share)
 
     def solve(self, L: float) -> CubicStep:
         if self.decomposed is not None:
@@ -409,8 +431,10 @@ class CuReNU(_CubicUnlearner):
 
     .. math:: m(s) = g^\top s + \tfrac12 s^\top H s + \tfrac L6 \|s\|^3 .
 
-    The cubic term bounds the step where the Hessian is singular or indefinite, as it is for networks. Because r is
-    held fixed, forgetting nothing is exactly the identity and no training is resumed.
+    The cubic term bounds the step where the Hessian is singular or indefinite, as it is for networks. Because of r,
+    forgetting nothing is exactly the identity and no training is resumed. With ``L="auto"`` the steps begin in the
+    output layer, where they need features only; and r fades with what the deletion outweighs,
+    :math:`r \|r\|^2 / (\|r\|^2 + \|\nabla F(w_0) - r\|^2)`, as long as all rows are read.
 
     Parameters
     ----------
@@ -425,18 +449,23 @@ class CuReNU(_CubicUnlearner):
         descent from the Cauchy point (memory 4·d). ``"auto"`` is Krylov where its memory is free, else gradient
         descent; the report says which, and what each was forecast to need.
 
-    n_products : int, default=10
-        Hessian-vector products a step: dimension of the Krylov space, or gradient-descent steps.
+    n_products : "auto" or int, default="auto"
+        Hessian-vector products a step: dimension of the Krylov space, or gradient-descent steps. ``"auto"`` is 10, or
+        as many as the step needs (up to 200) where training had ended at an optimum.
 
-    max_steps : int, default=20
-        Most steps taken.
+    max_steps : int, default=50
+        Most steps in the whole network.
 
     tol : float, default=1e-2
-        With ``L="auto"``, stop when the gradient of Φ is this share of what it was. Smaller is closer to stationary,
-        which costs time and, beyond the spread of retraining itself, gains nothing.
+        With ``L="auto"``, stop when the gradient of Φ is this share of what it was; its square, where training had
+        ended at an optimum (a gradient of at most a hundredth of the one that the deletion brings).
 
     hold_residual : bool, default=True
         Hold the residual r. False descends F itself, as published.
+
+    output_layer_first : bool, default=True
+        With ``L="auto"``, solve for the output layer before the whole network. False for features that must not keep
+        what they learnt from the erased rows any longer than the rest.
 
     Notes
     -----
@@ -477,7 +506,7 @@ class CuReNU(_CubicUnlearner):
         *,
         solver: str = "auto",
         n_products: int | str = "auto",
-        max_steps: int = 20,
+        max_steps: int = 50,
         tol: float = 1e-2,
         hold_residual: bool = True,
         output_layer_first: bool = True,
@@ -501,7 +530,8 @@ class CuReNU(_CubicUnlearner):
 class StoCuReNU(_CubicUnlearner):
     r"""Stochastic cubic-regularised Newton unlearning: :class:`CuReNU` on samples of the retained rows.
 
-    Its cost does not grow with the training set. With ``variance_reduction`` the gradient on a fresh sample B is
+    Its cost does not grow with the training set. On a sample the steps are those in the output layer alone, if there is
+    one: there rows that a step was not computed from decide whether it is taken, and are then added to the sample. With ``variance_reduction`` the gradient on a fresh sample B is
     corrected by its value at the fitted point,
     :math:`\nabla F(w) \approx \nabla F_B(w) - \nabla F_B(w_0) + \nabla F(w_0)`, where the last term comes from the
     erased rows alone; the engine stops when the gradient has fallen to the noise of this estimate.
@@ -520,17 +550,22 @@ class StoCuReNU(_CubicUnlearner):
     solver : {"auto", "krylov", "gradient_descent"}, default="auto"
         How the model is minimised; see :class:`CuReNU`.
 
-    n_products : int, default=10
-        Hessian-vector products a step: dimension of the Krylov space, or gradient-descent steps (T in the paper).
+    n_products : "auto" or int, default="auto"
+        Hessian-vector products a step: dimension of the Krylov space, or gradient-descent steps (T in the paper);
+        ``"auto"`` is 5 where the curvature comes from a sample, else as for :class:`CuReNU`.
 
-    max_steps : int, default=20
-        Most steps taken.
+    max_steps : int, default=50
+        Most steps in the whole network.
 
     tol : float, default=1e-2
-        With ``L="auto"``, stop when the gradient is this share of what it was.
+        With ``L="auto"``, stop when the gradient is this share of what it was; see :class:`CuReNU`.
 
     hold_residual : bool, default=True
-        Hold the residual of training fixed; see :class:`CuReNU`.
+        Hold the residual of training; see :class:`CuReNU`.
+
+    output_layer_first : bool, default=True
+        With ``L="auto"``, solve for the output layer first; see :class:`CuReNU`. False takes steps in the whole network
+        on a sample, too.
 
     variance_reduction : bool, default=True
         Correct each sampled gradient by its value at the fitted point. False uses the plain sample, as published.
@@ -580,7 +615,7 @@ class StoCuReNU(_CubicUnlearner):
         n_curvature_rows: int | str = "auto",
         solver: str = "auto",
         n_products: int | str = "auto",
-        max_steps: int = 20,
+        max_steps: int = 50,
         tol: float = 1e-2,
         hold_residual: bool = True,
         output_layer_first: bool = True,

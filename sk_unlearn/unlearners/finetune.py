@@ -1,18 +1,22 @@
-"""Continue training on what is left."""
+"""Continue training on what is left, from the end or from an earlier point."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any
 
+import numpy as np
 import torch
 from sklearn.utils._param_validation import Interval
+from skorch import NeuralNet
 from skorch.callbacks import LRScheduler
+from torch import Tensor
 
 from sk_unlearn.objective import flat_parameters
-from sk_unlearn.unlearners.base import Unlearner, UnlearningProblem, UnlearningResult
+from sk_unlearn.unlearners.base import TrainingRecorder, Unlearner, UnlearningProblem, UnlearningResult
 
-__all__ = ["FineTune"]
+__all__ = ["FineTune", "RewindToDelete"]
 
 
 class FineTune(Unlearner):
@@ -62,9 +66,119 @@ class FineTune(Unlearner):
         net = problem.retrain(
             warm=True, epochs=self.n_epochs, callbacks=[("anneal", anneal)], learning_rate=self.learning_rate
         )
-        trace: list[dict[str, Any]] = []
-        for step, epoch in enumerate(net.history[-self.n_epochs :], 1):
-            trace.append({"step": step, "train_loss": epoch["train_loss"], "seconds": epoch["dur"]})
-            problem.report_step(trace[-1])
+        trace = _epochs_trace(problem, net, self.n_epochs)
         # Without the net: its BatchNorm statistics started from those of the erased rows and are better estimated anew.
         return UnlearningResult(flat_parameters(net), trace, True, f"trained for {self.n_epochs} more epochs")
+
+
+class RewindToDelete(Unlearner):
+    """Go back to an earlier point of training, and train from there on the retained rows alone.
+
+    The epochs after that point are repeated with the learning rates that they had, and with fresh optimiser state. The
+    estimator must be fitted with this unlearner, so that the point is kept.
+
+    Parameters
+    ----------
+    rewind : float, default=0.5
+        Share of the epochs of ``fit`` to go back, in (0, 1]. 1 is retraining, but for the order of the rows. It is
+        read at ``fit``.
+
+    Notes
+    -----
+    What the erased rows did before that point stays. The point is kept for further requests, which each start from it
+    too; so the fitted estimator goes on holding *one* set of parameters that the erased rows had a part in. Fit again
+    where that must not be.
+
+    The paper [1]_ proves (epsilon, delta) guarantees for gradient descent with noise added at the end. No noise is
+    added here, and none is claimed.
+
+    References
+    ----------
+    .. [1] Mu and Klabjan, "Rewind-to-Delete: certified machine unlearning for nonconvex functions", 2024.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sk_unlearn import UnlearnableClassifier
+    >>> from sk_unlearn.unlearners import RewindToDelete
+    >>> X, y = load_iris(return_X_y=True)
+    >>> est = UnlearnableClassifier(unlearner=RewindToDelete(rewind=0.1), random_state=0).fit(X, y)
+    >>> est.forget(X[:5]).unlearning_report_.n_steps
+    20
+    """
+
+    needs_rows = True
+    _parameter_constraints = {  # noqa: RUF012
+        "rewind": [Interval(Real, 0, 1, closed="right")],
+    }
+
+    def __init__(self, rewind: float = 0.5) -> None:
+        self.rewind = rewind
+
+    def recorder(self) -> TrainingRecorder:
+        """Return a recorder that keeps the point to go back to."""
+        self._validate_params()
+        return _CheckpointRecorder(self.rewind)
+
+    def unlearn(self, problem: UnlearningProblem) -> UnlearningResult:
+        """Solve one problem; see :meth:`sk_unlearn.unlearners.Unlearner.unlearn`."""
+        self._validate_params()
+        point = problem.recording
+        if not isinstance(point, _Checkpoint):
+            raise ValueError(
+                "RewindToDelete needs the point of training to go back to: fit with unlearner=RewindToDelete() so that "
+                "it is recorded (partial_fit keeps none)."
+            )
+        rates = point.learning_rates
+        anneal = LRScheduler(
+            policy=torch.optim.lr_scheduler.LambdaLR,
+            lr_lambda=lambda epoch: rates[min(epoch, len(rates) - 1)] / rates[0],
+        )
+        net = problem.retrain(
+            warm=True,
+            epochs=len(rates),
+            callbacks=[("anneal", anneal)],
+            learning_rate=rates[0],
+            start=point.parameters.to(problem.parameters),
+        )
+        trace = _epochs_trace(problem, net, len(rates))
+        reason = f"repeated the last {len(rates)} epochs from a point that the erased rows had a part in"
+        return UnlearningResult(flat_parameters(net), trace, True, reason, recording=point)
+
+
+@dataclass(frozen=True)
+class _Checkpoint:
+    """Parameters within training, of shape (d,), and the learning rate of every epoch after them."""
+
+    parameters: Tensor
+    learning_rates: list[float]
+
+
+class _CheckpointRecorder(TrainingRecorder):
+    """Keeps the parameters at the beginning of the epoch that leaves the given share of epochs to go."""
+
+    def __init__(self, rewind: float) -> None:
+        self.rewind = rewind
+
+    def begin(self, net: NeuralNet, n_rows: int, mass: float, rng: np.random.Generator) -> None:
+        self._first = net.max_epochs - max(1, round(self.rewind * net.max_epochs))
+        self._epoch = 0
+        self._rates: list[float] = []
+
+    def on_epoch_begin(self, net: NeuralNet, **kwargs: Any) -> None:
+        if self._epoch <= self._first:
+            self._parameters, self._rates = flat_parameters(net).cpu(), []
+        self._rates.append(float(net.optimizer_.param_groups[0]["lr"]))
+        self._epoch += 1
+
+    def recording(self, net: NeuralNet) -> _Checkpoint:
+        return _Checkpoint(self._parameters, self._rates)
+
+
+def _epochs_trace(problem: UnlearningProblem, net: NeuralNet, n_epochs: int) -> list[dict[str, Any]]:
+    """Return a record for each of the last epochs of a net, and report it."""
+    trace: list[dict[str, Any]] = []
+    for step, epoch in enumerate(net.history[-n_epochs:], 1):
+        trace.append({"step": step, "train_loss": epoch["train_loss"], "seconds": epoch["dur"]})
+        problem.report_step(trace[-1])
+    return trace

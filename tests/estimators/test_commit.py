@@ -95,7 +95,7 @@ STAGES = {
     "unlearner": (StoCuReNU, "unlearn"),
     "next anchor": (base.BaseUnlearnable, "_anchor_after"),
     "details": (base.BaseUnlearnable, "_details"),
-    "load of parameters": (_deletion, "_load_flat"),
+    "load of parameters": (_deletion, "load_flat"),
     "BatchNorm": (_deletion, "reestimate_batch_norm"),
     "load": (_deletion.Commit, "_load"),
     "report": (base, "UnlearningReport"),
@@ -166,13 +166,13 @@ def test_other_requests_are_as_safe(fitted, monkeypatch, other):
 
 def test_a_real_interrupt_during_the_commit_is_held_back(fitted, monkeypatch):
     est, X = fitted
-    load = _deletion._load_flat
+    load = _deletion.load_flat
 
     def interrupted(*args):
         os.kill(os.getpid(), signal.SIGINT)
         load(*args)
 
-    monkeypatch.setattr(_deletion, "_load_flat", interrupted)
+    monkeypatch.setattr(_deletion, "load_flat", interrupted)
     with pytest.raises(KeyboardInterrupt):
         est.forget(X[2:6])
     # It arrived when the request had been carried out, whole.

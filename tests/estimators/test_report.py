@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+from sklearn.metrics import log_loss
 from skorch import NeuralNetClassifier
 from skorch.callbacks import EarlyStopping
 from torch import nn
@@ -18,8 +19,9 @@ y = (X[:, 0] > 0).astype(int)
 
 
 def classifier(unlearner=None, **settings):
+    module = settings.pop("module", nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 2)))
     net = NeuralNetClassifier(
-        nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 2)), criterion=nn.CrossEntropyLoss,
+        module, criterion=nn.CrossEntropyLoss,
         **({"max_epochs": 3, "lr": 0.3, "batch_size": 16, "train_split": None, "verbose": 0} | settings),
     )  # fmt: skip
     return UnlearnableClassifier(net, unlearner, random_state=0)
@@ -44,6 +46,31 @@ def test_numbers_of_the_report():
     assert report.actual_decrease > 0
     assert report.memory_forecast["dense"] > report.memory_forecast["gradient_descent"]
     assert report.seconds > 0
+
+
+@pytest.mark.parametrize("unlearner", [StoCuReNU(), FineTune(), Retrain()])
+@pytest.mark.parametrize("normalised", [False, True])
+def test_what_became_of_the_loss_of_the_erased_rows(unlearner, normalised):
+    def loss():
+        return log_loss(y[:4], est.predict_proba(X[:4]), labels=[0, 1])
+
+    module = nn.Sequential(nn.Linear(3, 5), nn.BatchNorm1d(5) if normalised else nn.Tanh(), nn.Linear(5, 2))
+    est = classifier(unlearner, module=module, optimizer__weight_decay=0.1, max_epochs=30).fit(X, y)
+    before = loss()
+    report = est.forget(X[:4]).unlearning_report_
+    assert report.erased_loss_before == pytest.approx(before, rel=1e-4)
+    # Re-estimated statistics are no part of it; a net trained anew is seen with its own.
+    if not normalised or isinstance(unlearner, Retrain):
+        assert report.erased_loss_after == pytest.approx(loss(), rel=1e-4)
+    change = f"{report.erased_loss_before:.3g} to {report.erased_loss_after:.3g}"
+    assert report.stop_reason.endswith(f"; the mean loss of the erased rows went from {change}")
+
+
+def test_rows_that_were_not_trained_on_have_no_loss_to_tell():
+    est = classifier(FineTune()).fit(X, y, sample_weight=np.arange(40) > 3).forget(X[:4])
+    report = est.unlearning_report_
+    assert math.isnan(report.erased_loss_before)
+    assert report.stop_reason == "no row in the request had entered a gradient"
 
 
 def test_report_of_a_method_without_diagnostics():

@@ -221,3 +221,7 @@ def test_a_regressor_relearns():
     steps, reached = relearn_time(model, X[30:], y[30:], target=error / 2)
     assert reached
     assert steps > 0
+
+
+def test_ks_pvalue_where_the_exact_one_rounds_to_more_than_one():
+    assert ks_pvalue(np.arange(5.0), np.arange(5.0) + 1e-9) == pytest.approx(1, abs=1e-3)

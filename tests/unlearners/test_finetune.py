@@ -1,15 +1,16 @@
-"""FineTune trains on from where the fit ended."""
+"""FineTune trains on from where the fit ended, RewindToDelete from an earlier point."""
 
 import numpy as np
 import pytest
 import torch
+from sklearn.utils._param_validation import InvalidParameterError
 from skorch import NeuralNetRegressor
-from skorch.callbacks import EarlyStopping
+from skorch.callbacks import EarlyStopping, LRScheduler
 from torch import nn
 
 from sk_unlearn import UnlearnableRegressor
 from sk_unlearn.objective import flat_parameters
-from sk_unlearn.unlearners import FineTune
+from sk_unlearn.unlearners import FineTune, Retrain, RewindToDelete
 
 rng = np.random.default_rng(13)
 X = rng.normal(size=(40, 3))
@@ -90,3 +91,44 @@ def test_weights_count():
     A, w = np.column_stack([X[5:], np.ones(35)]), weight[5:]
     step = 2 * A.T @ (w * (A @ start - y[5:])) / w.sum()
     np.testing.assert_allclose(parameters(est), start - 0.3 * step, rtol=1e-10)
+
+
+class TestRewindToDelete:
+    def test_it_repeats_the_last_epochs_without_the_erased_rows(self):
+        policy = LRScheduler(policy=torch.optim.lr_scheduler.ExponentialLR, gamma=0.8)
+        settings = {"max_epochs": 6, "callbacks": [("rate", policy)]}
+        est = regressor(RewindToDelete(0.5), **settings).fit(X, y)
+        # A module instance starts from its present weights.
+        w = torch.cat([p.detach().reshape(-1) for p in est.estimator.module.parameters()]).numpy()
+        for k in range(6):
+            w = w - 0.3 * 0.8**k * (gradient(X, y, w) if k < 3 else gradient(X[5:], y[5:], w))
+        est.forget(X[:5])
+        np.testing.assert_allclose(parameters(est), w, rtol=1e-9)
+        assert est.unlearning_report_.n_steps == 3
+
+    def test_all_the_way_back_is_retraining(self):
+        est = regressor(RewindToDelete(1.0)).fit(X, y).forget(X[:5])
+        retrained = regressor(Retrain()).fit(X, y).forget(X[:5])
+        np.testing.assert_allclose(parameters(est), parameters(retrained), rtol=1e-10)
+
+    def test_requests_in_sequence_start_from_the_same_point(self):
+        one, two = regressor(RewindToDelete(0.3)).fit(X, y), regressor(RewindToDelete(0.3)).fit(X, y)
+        np.testing.assert_allclose(
+            parameters(one.forget(X[:3]).forget(X[3:5])), parameters(two.forget(X[:5])), rtol=1e-10
+        )
+
+    def test_without_a_point_it_is_refused(self):
+        est = regressor(None).fit(X, y).set_params(unlearner=RewindToDelete())
+        with pytest.raises(ValueError, match=r"fit with unlearner=RewindToDelete\(\)"):
+            est.forget(X[:5])
+
+    def test_a_training_that_ended_early_keeps_its_last_epoch(self):
+        stop = EarlyStopping(monitor="train_loss", patience=2, threshold=1e9)
+        est = regressor(RewindToDelete(0.1), callbacks=[("stop", stop)]).fit(X, y)
+        assert len(est.net_.history) < 10
+        assert est.forget(X[:5]).unlearning_report_.n_steps == 1
+
+    @pytest.mark.parametrize("rewind", [0.0, 1.5])
+    def test_constraints(self, rewind):
+        with pytest.raises(InvalidParameterError, match="rewind"):
+            regressor(RewindToDelete(rewind)).fit(X, y)

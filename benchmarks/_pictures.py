@@ -1,0 +1,72 @@
+"""The frontier of distance against time, and the drift over a sequence of requests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from benchmarks._rivals import CUT, FORCED, OURS
+from benchmarks._verdicts import medians
+
+
+def draw_frontier(records: Sequence[dict[str, Any]], path: Path) -> None:
+    """Draw a panel for each task and request: medians, log axes, a line for each family of methods."""
+    import matplotlib.pyplot as plt
+    from matplotlib.ticker import NullFormatter
+
+    table = medians(records)
+    names = list(dict.fromkeys(table.task))
+    n_columns = max(table[table.task == task].request.nunique() for task in names)
+    figure, axes = plt.subplots(
+        len(names), n_columns, figsize=(3.6 * n_columns, 3.2 * len(names)), squeeze=False, layout="constrained"
+    )
+    families = [f for f in dict.fromkeys(table.family) if f not in (OURS, CUT, FORCED)]
+    colours = {family: f"C{k % 10}" for k, family in enumerate(families)} | dict.fromkeys((OURS, CUT, FORCED), "black")
+    markers = {OURS: "*", CUT: ".", FORCED: "x"}
+    handles = {}
+    for task, line in zip(names, axes, strict=True):
+        parts = list(table[table.task == task].groupby("request", sort=False))
+        for axis in line[len(parts) :]:
+            axis.set_visible(False)
+        for (request, part), axis in zip(parts, line, strict=False):
+            left = part.share[part.share > 0].min() / 2
+            for family, points in part.groupby("family", sort=False):
+                handles[family] = axis.plot(
+                    points.share.clip(lower=left), points.distance, markers.get(family, "o"), label=family,
+                    ls="-" if len(points) > 1 else "", color=colours[family], ms=12 if family == OURS else 5,
+                    zorder=3 if family == OURS else 2,
+                )[0]  # fmt: skip
+            if not part.full_batch.any():
+                axis.axhline(1, color="grey", lw=0.8, ls=":")
+            axis.set(xscale="log", yscale="log", title=f"{task}, {request}", xlabel="time / retraining")
+            axis.xaxis.set_minor_formatter(NullFormatter())
+        line[0].set_ylabel("distance" + (", of the no-op's" if parts[0][1].full_batch.any() else " / floor"))
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=5)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def draw_sequences(records: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Draw the distance to the model retrained without all rows, round by round; a band from seed to seed."""
+    import matplotlib.pyplot as plt
+
+    table = pd.DataFrame(records)
+    names = list(dict.fromkeys(table.task))
+    figure, axes = plt.subplots(
+        2, len(names), figsize=(4 * len(names), 6), squeeze=False, layout="constrained", sharex=True
+    )
+    for task, column in zip(names, axes.T, strict=True):
+        for rows, axis in zip(("erased", "test"), column, strict=True):
+            for way, part in table[table.task == task].groupby("way", sort=False):
+                by = part.groupby("round")[f"same_{rows}"]
+                axis.plot(by.median(), "o-" if way == "one request" else ".-", label=way)
+                axis.fill_between(by.min().index, by.min(), by.max(), alpha=0.2)
+            axis.set(title=f"{task}, {rows} rows", ylabel="distance / floor", ylim=(0, None))
+        axis.set(xlabel="requests so far", xticks=np.unique(table["round"][table["round"] % 5 == 0]))
+    axes[0, 0].legend()
+    figure.savefig(path, dpi=110)
+    plt.close(figure)

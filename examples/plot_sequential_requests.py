@@ -1,0 +1,100 @@
+"""
+Many small requests
+===================
+
+Requests do not come all at once. Twenty customers, one after the other, ask to be forgotten, and after each the model
+must be close to one that was retrained without all of them so far. Do the small errors add up?
+
+Run as a script, it prints a table and saves a picture::
+
+    python examples/plot_sequential_requests.py --requests 20 --output drift.png
+"""
+
+import argparse
+import copy
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+
+from sk_unlearn import UnlearnableClassifier
+from sk_unlearn.inspection import SequenceDriftDisplay
+from sk_unlearn.metrics import retrain_distance
+from sk_unlearn.shadow import fit_many
+from sk_unlearn.unlearners import FineTune
+
+try:
+    import matplotlib.pyplot as plt
+except ImportError:
+    sys.exit("This example draws a picture and needs matplotlib: pip install matplotlib")
+
+parser = argparse.ArgumentParser(description="Forget handwritten digits in many small requests.")
+parser.add_argument("--requests", type=int, default=20, help="number of requests (default: 20)")
+picture = Path(globals().get("__file__", "plot_sequential_requests.py")).with_suffix(".png")
+parser.add_argument("--output", type=Path, default=picture, help="where to save the picture (default: next to this)")
+options, _ = parser.parse_known_args()  # a notebook has arguments of its own
+
+ROWS_A_REQUEST = 8
+N_LOOKS = 4  # how often the models are held against retrained ones, which is what takes the time
+N_RETRAINED = 3
+
+# %%
+# The requests
+# ------------
+# Rows carry the number of their customer, and are forgotten by it.
+
+X, y = load_digits(return_X_y=True)
+X_train, X_test, y_train, y_test = train_test_split(X, y, test_size=0.3, stratify=y, random_state=0)
+customer = np.random.default_rng(0).permutation(len(y_train)) // ROWS_A_REQUEST
+
+fitted = UnlearnableClassifier(random_state=0).fit(X_train, y_train, sample_id=customer)
+models = {
+    "default": copy.deepcopy(fitted),
+    "one epoch of training on": copy.deepcopy(fitted).set_params(unlearner=FineTune(1)),
+    "nothing": fitted,
+}
+
+# %%
+# After some of the requests, models are retrained without everyone who has asked so far. All are compared on the rows
+# that were erased: the retrained ones with each other, which is the yardstick.
+
+looks = np.unique(np.linspace(1, options.requests, N_LOOKS).round().astype(int))
+table = []
+for number in range(1, options.requests + 1):
+    for name, model in models.items():
+        if name != "nothing":
+            model.forget(sample_id=[number])
+    if number not in looks:
+        continue
+    erased = (customer >= 1) & (customer <= number)
+    retrained = fit_many(UnlearnableClassifier(), X_train[~erased], y_train[~erased], seeds=range(N_RETRAINED))
+    row = {"requests": number, "rows erased": int(erased.sum())}
+    for name, model in models.items():
+        row[name] = np.mean([retrain_distance(model, other, X_train[erased]) for other in retrained])
+    pairs = [(a, b) for a in retrained for b in retrained if a is not b]
+    row["retrained"] = np.mean([retrain_distance(a, b, X_train[erased]) for a, b in pairs])
+    row["accuracy of default"] = models["default"].score(X_test, y_test)
+    table.append(row)
+    print(f"after {number} requests: {row['default']:.5f} (retrained {row['retrained']:.5f})", flush=True)
+
+table = pd.DataFrame(table).set_index("requests")
+print("\nMean JS distance (nats) to retrained models on the rows erased so far\n")
+print(table.to_string(float_format="{:.5f}".format))
+
+# %%
+# The drift
+# ---------
+# On the left the distances, on the right what the estimator itself has recorded without any retrained model: how far
+# its parameters have gone, and the gradient that each request left.
+
+figure, axes = plt.subplots(1, 2, figsize=(10, 3.8), layout="constrained")
+drawn = {name: table[name] for name in (*models, "retrained")}
+SequenceDriftDisplay.from_distances(drawn, table["rows erased"], ax=axes[0])
+SequenceDriftDisplay.from_estimator(models["default"], ax=axes[1])
+figure.savefig(options.output, dpi=150)
+print(f"\nPicture saved as {options.output}")
+seconds = [report.seconds for report in models["default"].unlearning_history_]
+print(f"A request took the default {np.mean(seconds):.2f} s on average, {np.max(seconds):.2f} s at most")

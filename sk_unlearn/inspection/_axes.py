@@ -1,0 +1,30 @@
+"""The axes that a display draws on; matplotlib is imported only when something is drawn."""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = ["COLOURS", "axes_or_new"]
+
+# One colour a kind of model in every picture; the palette of Okabe and Ito, which colour-blind readers can tell apart.
+COLOURS = {"before": "#D55E00", "after": "#0072B2", "retrained": "#009E73", "unseen": "#7F7F7F"}
+
+
+def axes_or_new(ax: Any, display: object) -> Any:
+    """Return the axes given, or those of a new figure.
+
+    Raises
+    ------
+    ImportError
+        Without matplotlib.
+    """
+    if ax is not None:
+        return ax
+    try:
+        import matplotlib.pyplot as plt
+    except ImportError as error:
+        raise ImportError(
+            f"{type(display).__name__}.plot draws with matplotlib, which is not installed; "
+            "get it by: pip install 'sk-unlearn[plot]'"
+        ) from error
+    return plt.subplots()[1]

@@ -1,0 +1,170 @@
+"""From figures to words: what an audit found, for a reader who must answer for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, TypeAlias
+
+import numpy as np
+from scipy.special import stdtrit
+
+__all__ = ["ENOUGH_REFERENCES", "Closeness", "Findings", "Verdict", "expected_of_another", "judge"]
+
+Code: TypeAlias = Literal["closer", "within", "undecided", "not_yet", "over_forgotten"]
+
+ENOUGH_REFERENCES = 3
+"""Retrained models without which there is no interval, and no verdict."""
+
+# Where another retraining may be this many times as far away as they are on average, the yardstick is too coarse.
+_TOO_COARSE = 2.0
+# No attacker gains anything by a difference in area smaller than this, whatever the references' spread.
+_NEGLIGIBLE_AUC = 0.01
+
+
+class Verdict(NamedTuple):
+    """What an audit comes to."""
+
+    code: Code
+    headline: str
+    reasons: list[str]
+
+
+class Closeness(NamedTuple):
+    """A distance ratio, and the interval in which that of another retrained model is expected."""
+
+    ratio: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a verdict rests on.
+
+    Attributes
+    ----------
+    ratios : dict of str to Closeness
+        By "erased" and "test"; a set is missing where it could not be measured.
+
+    auc : float
+        Of the attack on the erased rows under the model that forgot.
+
+    auc_interval : tuple of float
+        Its bootstrap interval over rows.
+
+    reference_aucs : sequence of float
+        The same under each retrained model.
+
+    loss : float
+        Mean loss of the erased rows under the model that forgot.
+
+    reference_losses : sequence of float
+        The same under each retrained model.
+
+    n_still_stored : int or None
+        Erased rows that the estimator still holds; None where it holds none at all.
+    """
+
+    ratios: dict[str, Closeness]
+    auc: float
+    auc_interval: tuple[float, float]
+    reference_aucs: Sequence[float]
+    loss: float
+    reference_losses: Sequence[float]
+    n_still_stored: int | None
+
+
+def expected_of_another(values: Sequence[float], least: float = _NEGLIGIBLE_AUC) -> tuple[float, float]:
+    """Return the interval in which the value of one more retrained model is expected, with a confidence of 95 %.
+
+    Parameters
+    ----------
+    values : sequence of at least two floats
+        Of the retrained models there are.
+    least : float
+        It reaches at least this far to either side of the mean.
+    """
+    n = len(values)
+    reach = float(stdtrit(n - 1, 0.975) * np.std(values, ddof=1) * np.sqrt(1 + 1 / n))
+    centre = float(np.mean(values))
+    return centre - max(reach, least), centre + max(reach, least)
+
+
+def judge(found: Findings) -> Verdict:
+    """Return the verdict, the worst of what was found first."""
+    n = len(found.reference_aucs)
+    stored = _still_stored(found)
+    if stored is not None:
+        return stored
+    if n < ENOUGH_REFERENCES or "erased" not in found.ratios or "test" not in found.ratios:
+        return _without_yardstick(n)
+    low, high = expected_of_another(found.reference_aucs)
+    if np.ptp(found.reference_aucs) == 0:
+        # Models that lack the class, or fit it perfectly: they vary with nothing, and only the rows' own noise is left.
+        low, high = (
+            (low + min(0, found.auc - found.auc_interval[1])),
+            (high + max(0, found.auc - found.auc_interval[0])),
+        )
+    erased, test = found.ratios["erased"], found.ratios["test"]
+    reasons = [_in_words("the erased rows", erased), _in_words("rows never seen", test)]
+    attack = f"An attack on the erased rows reaches an AUC of {found.auc:.3f}; another retrained model is expected "
+    reasons.append(attack + f"between {max(low, 0):.3f} and {min(high, 1):.3f}.")
+    told = found.auc < low or found.auc > high
+    # Less familiar than any retrained model finds them: pushed away rather than forgotten.
+    pushed = found.auc < low or (found.auc <= high and found.loss > max(found.reference_losses))
+    if told or erased.ratio > erased.high:
+        return _over_forgotten(reasons) if pushed else _not_yet(reasons)
+    if test.ratio > test.high:
+        reasons.insert(0, "On the erased rows nothing is left to see, but elsewhere the model has changed too much.")
+        return _not_yet(reasons)
+    worst = max(erased, test)
+    if worst.ratio <= 1:
+        headline = "Forgotten: closer to retrained models than another retraining would be on average."
+        return Verdict("closer", headline, reasons)
+    if worst.high <= _TOO_COARSE:
+        headline = f"Forgotten, as far as {n} retrained models can tell: no farther than another retraining may be."
+        return Verdict("within", headline, reasons)
+    headline = (
+        f"Not decided: {worst.ratio:.2f} times as far as another retraining would be on average, and {n} retrained "
+        "models differ too much to say whether that is chance."
+    )
+    return Verdict("undecided", headline, [*reasons, "Audit again with more references (n_references)."])
+
+
+def _still_stored(found: Findings) -> Verdict | None:
+    if not found.n_still_stored:
+        return None
+    return Verdict(
+        "not_yet",
+        f"Not yet: the model still holds {found.n_still_stored} of the rows.",
+        ["They are in its training set. Call forget on it first."],
+    )
+
+
+def _without_yardstick(n: int) -> Verdict:
+    reason = (
+        f"There are {n} retrained models to compare with, and it takes {ENOUGH_REFERENCES}."
+        if n < ENOUGH_REFERENCES
+        else "The retrained models do not differ from each other by a finite amount, so that there is no yardstick."
+    )
+    return Verdict("undecided", "Not decided: there is no yardstick.", [reason])
+
+
+def _over_forgotten(reasons: list[str]) -> Verdict:
+    return Verdict(
+        "over_forgotten",
+        "Over-forgotten: the erased rows look stranger to the model than rows it has never seen, which betrays them.",
+        reasons,
+    )
+
+
+def _not_yet(reasons: list[str]) -> Verdict:
+    return Verdict("not_yet", "Not yet: the model can be told from one that was retrained without the rows.", reasons)
+
+
+def _in_words(rows: str, closeness: Closeness) -> str:
+    return (
+        f"On {rows} the model is {closeness.ratio:.2f} times as far from retrained models as these are from each "
+        f"other; another retrained model is expected between {closeness.low:.2f} and {closeness.high:.2f}."
+    )

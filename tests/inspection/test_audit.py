@@ -1,0 +1,431 @@
+import copy
+import json
+import os
+import re
+import signal
+import sys
+import xml.etree.ElementTree as ET
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from skorch import NeuralNetClassifier
+from skorch.callbacks import Callback
+from torch import nn
+
+from sk_unlearn import UnlearnableClassifier, UnlearnableRegressor
+from sk_unlearn.inspection import _measures, _references, audit
+from sk_unlearn.inspection._verdict import Closeness, Findings, expected_of_another, judge
+from sk_unlearn.metrics import distance_ratio, distance_ratio_interval, row_losses, tug_of_war_score
+from sk_unlearn.metrics.membership import membership_attack
+from sk_unlearn.shadow import fit_many
+from sk_unlearn.unlearners import Retrain
+
+
+class Tiny(nn.Sequential):
+    def __init__(self, n_outputs=2):
+        super().__init__(nn.Linear(3, 6), nn.Tanh(), nn.Linear(6, n_outputs))
+
+
+def tiny(n_outputs=2, **settings):
+    """Return an estimator that is quick to train."""
+    net = NeuralNetClassifier(
+        Tiny,
+        module__n_outputs=n_outputs,
+        criterion=nn.CrossEntropyLoss,
+        lr=0.3,
+        max_epochs=8,
+        batch_size=16,
+        train_split=None,
+        verbose=0,
+    )
+    return UnlearnableClassifier(net, **settings)
+
+
+ERASED, KEPT, TEST = slice(0, 12), slice(12, 60), slice(60, 120)
+
+
+@pytest.fixture(scope="module")
+def data():
+    rng = np.random.default_rng(1)
+    X = rng.normal(size=(120, 3))
+    return X, (X[:, 0] + 0.3 * rng.normal(size=120) > 0).astype(int)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_bootstrap():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_measures, "_N_BOOTSTRAP", 20)
+        yield
+
+
+@pytest.fixture(scope="module")
+def before(data):
+    X, y = data
+    return tiny(random_state=0).fit(X[:60], y[:60])
+
+
+@pytest.fixture(scope="module")
+def after(before, data):
+    return copy.deepcopy(before).forget(data[0][ERASED])
+
+
+@pytest.fixture(scope="module")
+def references(data):
+    X, y = data
+    return fit_many(tiny(), X[KEPT], y[KEPT], seeds=[1, 2, 3])
+
+
+def rows(data):
+    X, y = data
+    return X[ERASED], y[ERASED], X[TEST], y[TEST]
+
+
+@pytest.fixture(scope="module")
+def report(after, before, data, references):
+    X, y = data
+    return audit(after, *rows(data), before=before, X_retained=X[KEPT], y_retained=y[KEPT], references=references)
+
+
+def value(report, measure, on, model):
+    table = report.to_frame().set_index(["measure", "rows", "model"])
+    return table.loc[(measure, on, model)]
+
+
+# ------------------------------------------------------------------ figures
+
+
+def test_figures_are_those_of_the_metrics(report, after, before, data, references):
+    X, y = data
+    X_del, y_del, X_test, y_test = rows(data)
+    found = value(report, "distance ratio", "erased", "after")
+    assert (found["value"], found["low"], found["high"]) == distance_ratio_interval(after, references, X_del)
+    assert value(report, "distance ratio", "test", "before")["value"] == pytest.approx(
+        distance_ratio(before, references, X_test)
+    )
+    floor = value(report, "JS distance (nats)", "test", "retrained")["value"]
+    ratio = value(report, "JS distance (nats)", "test", "after")["value"] / floor
+    assert ratio == pytest.approx(distance_ratio(after, references, X_test))
+    assert value(report, "accuracy", "erased", "after")["value"] == after.score(X_del, y_del)
+    sets = (X_del, y_del, X[KEPT], y[KEPT], X_test, y_test)
+    expected = np.mean([tug_of_war_score(after, reference, *sets) for reference in references])
+    assert value(report, "Tug-of-War", "all", "after")["value"] == pytest.approx(expected)
+    attack = membership_attack(before, X_del, y_del, X_test, y_test)
+    assert value(report, "attack AUC", "erased", "before")["value"] == attack.auc
+    np.testing.assert_array_equal(report.losses["after"], row_losses(after, X_del, y_del))
+
+
+def test_columns(report):
+    assert list(report.to_frame()) == ["measure", "rows", "model", "value", "low", "high"]
+    assert not report.to_frame().duplicated(["measure", "rows", "model"]).any()
+    taken = report.to_frame()
+    taken["value"] = 0.0
+    assert value(report, "accuracy", "test", "after")["value"] > 0
+
+
+def test_references_are_retrained_on_what_the_estimator_keeps(after, data):
+    X, y = data
+    found = audit(after, *rows(data), random_state=3)
+    assert len(found.seeds["references"]) == 3
+    assert found.n_retained == 48
+    models = fit_many(tiny(), X[KEPT], y[KEPT], seeds=found.seeds["references"])
+    expected = distance_ratio(after, models, X[TEST])
+    assert value(found, "distance ratio", "test", "after")["value"] == pytest.approx(expected, rel=1e-3)
+    again = audit(after, *rows(data), random_state=3)
+    pd.testing.assert_frame_equal(found.to_frame(), again.to_frame())
+
+
+def test_the_estimator_stays_as_it_is(after, data):
+    X, _ = data
+    predictions, n_reports = after.predict_proba(X), len(after.unlearning_history_)
+    audit(after, *rows(data))
+    np.testing.assert_array_equal(after.predict_proba(X), predictions)
+    assert len(after.unlearning_history_) == n_reports
+    assert len(after.training_set_) == 48
+
+
+def test_rows_still_stored_are_found_and_not_retrained_on(before, data):
+    found = audit(before, *rows(data))
+    assert found.n_still_stored == 12
+    assert found.verdict == "not_yet"
+    assert "still holds 12" in found.headline
+    assert found.n_retained == 48
+    assert found.request is None
+    assert np.isnan(found.seconds["forgetting"])
+
+
+def test_retraining_is_taken_for_forgotten(data):
+    X, y = data
+    est = tiny(unlearner=Retrain(), random_state=0).fit(X[:60], y[:60]).forget(X[ERASED])
+    found = audit(est, *rows(data), n_references=6)
+    assert found.verdict not in ("not_yet", "over_forgotten")
+    assert "retrained on the retained rows" in found.to_json()
+
+
+def test_regression(data):
+    X, _ = data
+    y = X @ [1.0, 2.0, 3.0] + 1
+    est = UnlearnableRegressor(random_state=0).fit(X[:60], y[:60]).forget(X[ERASED])
+    found = audit(est, X[ERASED], y[ERASED], X[TEST], y[TEST])
+    assert set(found.to_frame()["measure"]) >= {"RMS distance", "RMS error", "attack AUC", "distance ratio"}
+    assert "Tug-of-War" not in set(found.to_frame()["measure"])
+    expected = np.sqrt(np.mean((est.predict(X[TEST]) - y[TEST]) ** 2))
+    assert value(found, "RMS error", "test", "after")["value"] == pytest.approx(expected, rel=1e-6)
+    assert found.n_still_stored == 0
+
+
+def test_strings_weights_and_a_whole_class(data):
+    X, y = data
+    names = np.where(np.abs(X[:, 1]) > 1, "far", np.where(y == 1, "yes", "no"))
+    gone = np.flatnonzero(names[:60] == "far")
+    weight = np.linspace(0.5, 1.5, 60)
+    est = UnlearnableClassifier(random_state=0).fit(X[:60], names[:60], sample_weight=weight).forget(X[gone])
+    found = audit(est, X[gone], names[gone], X[TEST], names[TEST])
+    assert found.n_still_stored == 0
+    assert found.n_retained == 60 - len(gone)
+    assert any("do not know every erased class" in note for note in found.assumptions)
+    assert "KS p-value of losses" not in set(found.to_frame()["measure"])
+    assert found.to_html()
+
+
+def test_a_whole_class_of_a_net_with_outputs_of_its_own(data):
+    X, y = data
+    names = np.where(np.abs(X[:, 1]) > 1, "far", np.where(y == 1, "yes", "no"))
+    gone = np.flatnonzero(names[:60] == "far")
+    est = tiny(3, random_state=0).fit(X[:60], names[:60])
+    kept = np.setdiff1d(np.arange(60), gone)
+    rows_kept = _references.Rows(X[kept], names[kept])
+    model = _references.train_references(est, rows_kept, [5]).models[0]
+    alone = tiny(3, random_state=5).fit(X[kept], names[kept])
+    assert model.classes_.tolist() == ["far", "no", "yes"]
+    np.testing.assert_allclose(model.predict_proba(X)[:, [1, 2, 0]], alone.predict_proba(X), rtol=1e-5)
+    assert model.score(X[kept], names[kept]) > 0.5
+    found = audit(est.forget(X[gone]), X[gone], names[gone], X[TEST], names[TEST])
+    assert "KS p-value of losses" in set(found.to_frame()["measure"])
+
+
+def test_pipeline(data):
+    X, y = data
+    pipeline = make_pipeline(StandardScaler(), tiny(random_state=0)).fit(X[:60], y[:60])
+    untouched = copy.deepcopy(pipeline)
+    pipeline[-1].forget(pipeline[:-1].transform(X[ERASED]))
+    found = audit(pipeline, *rows(data), before=untouched)
+    assert found.n_still_stored == 0
+    assert value(found, "accuracy", "test", "before")["value"] == untouched.score(X[TEST], y[TEST])
+
+
+def test_without_stored_rows(data):
+    X, y = data
+    est = tiny(random_state=0, keep_training_set=False).fit(X[:60], y[:60])
+    est.partial_forget(X[ERASED], y[ERASED])
+    with pytest.raises(ValueError, match="give X_retained"):
+        audit(est, *rows(data))
+    found = audit(est, *rows(data), X_retained=X[KEPT], y_retained=y[KEPT])
+    assert found.n_still_stored is None
+    assert "keeps no training rows" in found.to_json()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"n_references": 2}, "n_references must be an int of at least 3, got 2"),
+        ({"references": []}, "references must hold at least 3"),
+        ({"random_state": None}, "random_state must be an int"),
+        ({"y_del": [0]}, "X_del has 12 rows and y_del 1"),
+        ({"X_test": [[0.0, 0.0, 0.0]], "y_test": [0]}, "X_test must hold at least 2 rows"),
+    ],
+)
+def test_arguments(after, data, change, message):
+    given = dict(zip(("X_del", "y_del", "X_test", "y_test"), rows(data), strict=True)) | change
+    with pytest.raises(ValueError, match=message):
+        audit(after, **given)
+
+
+# ------------------------------------------------------------------ interrupted
+
+
+def test_interrupted_keeps_what_is_done(after, data, monkeypatch, capsys):
+    calls = []
+
+    def interrupted(*args, **kwargs):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return fit_many(*args, **kwargs)
+
+    monkeypatch.setattr(_references, "fit_many", interrupted)
+    found = audit(after, *rows(data), verbose=1)
+    assert not found.complete
+    assert len(found.seeds["references"]) == 1
+    assert found.verdict == "undecided"
+    assert "INCOMPLETE" in str(found)
+    assert "Incomplete" in found.to_html()
+    assert json.loads(found.to_json())["complete"] is False
+    printed = capsys.readouterr().out
+    assert "1 of 3 reference models retrained" in printed
+    assert "interrupted" in printed
+
+
+def test_interrupted_before_anything_is_done(after, data, monkeypatch):
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(_references, "fit_many", interrupted)
+    found = audit(after, *rows(data))
+    assert found.seeds["references"] == []
+    assert value(found, "attack AUC", "erased", "after")["value"] >= 0
+    assert found.to_html()
+
+
+class CtrlC(Callback):
+    """Press it in the second epoch."""
+
+    def on_epoch_end(self, net, **kwargs):
+        if len(net.history) == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+def test_a_model_whose_training_was_cut_short_is_no_reference(data):
+    X, y = data
+    X = X.astype(np.float32)
+    net = NeuralNetClassifier(
+        nn.Linear(3, 2), criterion=nn.CrossEntropyLoss, train_split=None, verbose=0, callbacks=[CtrlC()], max_epochs=4
+    )
+    handler = signal.getsignal(signal.SIGINT)
+    trained = _references.train_references(UnlearnableClassifier(net), _references.Rows(X, y), [1, 2, 3])
+    assert trained.models == []
+    assert not trained.complete
+    assert signal.getsignal(signal.SIGINT) is handler
+
+
+# ------------------------------------------------------------------ the verdict
+
+FORGOTTEN = {
+    "ratios": {"erased": Closeness(0.9, 0.6, 1.5), "test": Closeness(0.8, 0.6, 1.5)},
+    "auc": 0.52,
+    "auc_interval": (0.45, 0.6),
+    "reference_aucs": [0.5, 0.52, 0.54],
+    "loss": 1.0,
+    "reference_losses": [0.9, 1.1, 1.0],
+    "n_still_stored": 0,
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ({}, "closer"),
+        ({"n_still_stored": 1}, "not_yet"),
+        ({"ratios": {"erased": Closeness(1.2, 0.6, 1.5), "test": Closeness(0.8, 0.6, 1.5)}}, "within"),
+        ({"ratios": {"erased": Closeness(1.2, 0.3, 3.5), "test": Closeness(0.8, 0.6, 1.5)}}, "undecided"),
+        ({"ratios": {"erased": Closeness(2.0, 0.6, 1.5), "test": Closeness(0.8, 0.6, 1.5)}}, "not_yet"),
+        ({"ratios": {"erased": Closeness(0.8, 0.6, 1.5), "test": Closeness(1.6, 0.6, 1.5)}}, "not_yet"),
+        ({"auc": 0.8}, "not_yet"),
+        ({"auc": 0.2}, "over_forgotten"),
+        (
+            {"ratios": {"erased": Closeness(2.0, 0.6, 1.5), "test": Closeness(0.8, 0.6, 1.5)}, "loss": 3.0},
+            "over_forgotten",
+        ),
+        ({"ratios": {"erased": Closeness(0.9, 0.6, 1.5)}}, "undecided"),
+        ({"reference_aucs": [0.5, 0.5], "reference_losses": [1.0, 1.0]}, "undecided"),
+        # Models that do not vary leave the noise of the rows.
+        ({"reference_aucs": [0.5, 0.5, 0.5], "auc": 0.47, "auc_interval": (0.4, 0.56)}, "closer"),
+        ({"reference_aucs": [0.5, 0.5, 0.5], "auc": 0.3, "auc_interval": (0.2, 0.4)}, "over_forgotten"),
+    ],
+)
+def test_verdicts(change, code):
+    verdict = judge(Findings(**FORGOTTEN | change))
+    assert verdict.code == code
+    assert verdict.headline.endswith(".")
+    assert all(reason.endswith(".") for reason in verdict.reasons if "n_references" not in reason)
+
+
+def test_another_is_expected_where_it_turns_up():
+    rng = np.random.default_rng(0)
+    hits = 0
+    for drawn in rng.normal(size=(2000, 6)):
+        low, high = expected_of_another(drawn[:5], least=0.0)
+        hits += low <= drawn[5] <= high
+    assert 0.93 < hits / 2000 < 0.97
+    assert expected_of_another([0.5, 0.5, 0.5]) == (0.49, 0.51)
+
+
+def test_a_model_that_forgot_nothing_is_told(data, references):
+    X, y = data
+    noisy = np.where(np.arange(120) < 12, 1 - y, y)
+    est = tiny(random_state=0).fit(X[:60], noisy[:60])
+    before = copy.deepcopy(est)
+    est.forget(X[ERASED])
+    # The parameters of the model before, with the rows merely struck off the list.
+    est.net_.module_.load_state_dict(before.net_.module_.state_dict())
+    assert audit(est, X[ERASED], noisy[ERASED], X[TEST], y[TEST]).verdict == "not_yet"
+
+
+# ------------------------------------------------------------------ what is saved
+
+
+def test_json_holds_aggregates_only(report, tmp_path):
+    text = report.to_json(tmp_path / "audit.json")
+    assert (tmp_path / "audit.json").read_text(encoding="utf-8") == text
+    plain = json.loads(text)
+    assert plain["verdict"] == report.verdict
+    assert len(plain["measures"]) == len(report.to_frame())
+    assert plain["request"]["n_erased"] == 12
+    assert set(plain["versions"]) >= {"sk-unlearn", "torch", "Python"}
+    assert "NaN" not in text
+    for loss in report.losses["after"]:
+        assert repr(float(loss)) not in text
+
+
+def test_html_stands_by_itself(report, tmp_path):
+    pytest.importorskip("matplotlib")
+    page = report.to_html(tmp_path / "audit.html")
+    assert (tmp_path / "audit.html").read_text(encoding="utf-8") == page
+    assert page.count("<svg") == 3
+    assert not re.search(r"<(script|link|img|iframe)|url\((?!#)|@import|src=", page)
+    # What is left are names of XML vocabularies, which nothing loads.
+    links = set(re.findall(r"(?:https?:)?//[^\s\"'<>]+", page))
+    assert all(re.match(r"https?://(www\.w3\.org|purl\.org|creativecommons\.org|matplotlib\.org)/", x) for x in links)
+    assert report.headline in page
+    body = page[page.index("<body>") : page.index("</body>") + len("</body>")]
+    ET.fromstring(body.replace("class=number", 'class="number"'))
+
+
+def test_html_escapes(report):
+    assert "<b>no</b> markup" not in replace(report, headline="<b>no</b> markup").to_html()
+
+
+def test_notebooks_get_a_part_of_a_page(report):
+    part = report._repr_html_()
+    assert part.startswith("<div")
+    assert "<html" not in part
+
+
+def test_text(report):
+    text = str(report)
+    assert report.headline in text
+    for measure in report.to_frame()["measure"]:
+        assert measure in text
+
+
+def test_no_pictures_without_matplotlib(report, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert "matplotlib is not installed" in report.to_html()
+
+
+def test_pictures_leave_the_users_settings_alone(report):
+    mpl = pytest.importorskip("matplotlib")
+    settings = dict(mpl.rcParams)
+    report.to_html()
+    assert dict(mpl.rcParams) == settings
+
+
+def test_compliance_claims_no_certificate_that_there_is_not(report):
+    assert report.certificate is None
+    clauses = {clause.get("clause"): clause for clause in json.loads(report.to_json())["compliance"]}
+    assert clauses["OWASP AISVS 1.0 draft, 12.2.3"]["evidence"] == "No (ε, δ) guarantee is claimed for this request."
+    assert clauses["GDPR Article 16, rectification"]["evidence"].startswith("Not what")

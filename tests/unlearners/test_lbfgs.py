@@ -1,0 +1,80 @@
+"""The quasi-Newton warm start finds optima, and stops honestly."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.utils._param_validation import InvalidParameterError
+from skorch import NeuralNetRegressor
+from torch import nn
+
+from sk_unlearn import UnlearnableClassifier, UnlearnableRegressor
+from sk_unlearn.estimators._deletion import stored_risk
+from sk_unlearn.objective import flat_parameters
+from sk_unlearn.unlearners import LBFGSWarmStart
+
+rng = np.random.default_rng(13)
+X = rng.normal(size=(60, 4)) * [1, 3, 10, 0.5]
+y = X @ [1.0, -1.0, 0.5, 2.0] + rng.normal(size=60)
+y[:6] += 10
+
+
+def regressor(unlearner, **settings):
+    settings = {"max_epochs": 5, "batch_size": -1, "lr": 1e-3, "optimizer__weight_decay": 0.1} | settings
+    net = NeuralNetRegressor(nn.Linear(4, 1).double(), train_split=None, verbose=0, **settings)
+    return UnlearnableRegressor(net, unlearner, random_state=0)
+
+
+def ridge(A, b):
+    A = np.column_stack([A, np.ones(len(A))])
+    return np.linalg.solve(A.T @ A + 0.05 * len(A) * np.eye(5), A.T @ b)
+
+
+def test_it_finds_the_ridge_solution():
+    est = regressor(LBFGSWarmStart(50, tol=1e-9)).fit(X, y).forget(X[:6])
+    np.testing.assert_allclose(flat_parameters(est.net_).numpy(), ridge(X[6:], y[6:]), rtol=1e-7)
+    report = est.unlearning_report_
+    assert report.converged
+    assert report.gradient_norm_after <= 1e-9 * report.gradient_norm_before
+    assert report.n_steps < 50
+
+
+def test_a_correction_too():
+    est = regressor(LBFGSWarmStart(50, tol=1e-9)).fit(X, y).correct(X[:6], y_new=y[:6] - 10)
+    np.testing.assert_allclose(
+        flat_parameters(est.net_).numpy(), ridge(X, np.concatenate([y[:6] - 10, y[6:]])), rtol=1e-7
+    )
+
+
+def test_the_objective_falls_at_every_step_and_the_end_is_reported():
+    A = rng.normal(size=(50, 3))
+    est = UnlearnableClassifier(unlearner=LBFGSWarmStart(4, tol=0.0), random_state=0).fit(A, A[:, 0] > 0)
+    report = est.forget(A[:5]).unlearning_report_
+    assert report.n_steps == 4
+    assert not report.converged
+    assert all(record["objective_change"] < 0 for record in report.trace)
+    risk = stored_risk(est.net_, est.training_set_)
+    norm = float(risk.gradient(flat_parameters(est.net_)).norm())
+    assert report.gradient_norm_after == pytest.approx(norm, rel=1e-6)
+
+
+def test_at_the_optimum_there_is_nothing_to_find():
+    est = regressor(LBFGSWarmStart(50, tol=1e-9)).fit(X, y).forget(X[:6])
+    est.set_params(unlearner__tol=0.0).forget(X[6:7])
+    report = est.unlearning_report_
+    assert bool(torch.isfinite(flat_parameters(est.net_)).all())
+    assert not report.converged or report.n_steps == 0
+
+
+@pytest.mark.parametrize(
+    ("unlearner", "name"), [(LBFGSWarmStart(0), "n_iterations"), (LBFGSWarmStart(tol=-1.0), "tol")]
+)
+def test_constraints(unlearner, name):
+    with pytest.raises(InvalidParameterError, match=name):
+        unlearner.unlearn(None)
+
+
+@pytest.mark.gpu
+def test_on_a_gpu():
+    est = regressor(LBFGSWarmStart(30)).set_params(device="cuda").fit(X, y).forget(X[:6])
+    assert isinstance(est._anchor.residual, torch.Tensor)
+    assert est.unlearning_report_.parameters_moved
