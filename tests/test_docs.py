@@ -17,6 +17,7 @@ PACKAGES = [
     "sk_unlearn.metrics",
     "sk_unlearn.metrics.membership",
     "sk_unlearn.privacy",
+    "sk_unlearn.model_selection",
     "sk_unlearn.inspection",
     "sk_unlearn.shadow",
 ]
@@ -26,6 +27,7 @@ PAGES = [
     "docs/getting_started.rst",
     "docs/user_guide.rst",
     "docs/metrics.rst",
+    "docs/tuning.rst",
     "docs/audit.rst",
 ]
 PAGES += sorted(

@@ -12,12 +12,14 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, _fit_context, clone
 from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import HasMethods
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 from skorch import NeuralNet
 from skorch.callbacks import Callback
 from torch import Tensor, nn
 
 from sk_unlearn._sklearn_compat import CallbackSupportMixin
+from sk_unlearn.estimators._cached_training import TrainingTask, cached_training, recorder_rng
 from sk_unlearn.estimators._certificate import certificate_if_convex, latest_certificate
 from sk_unlearn.estimators._deletion import (
     Anchor,
@@ -62,6 +64,7 @@ class BaseUnlearnable(CallbackSupportMixin, BaseEstimator):
         "keep_training_set": ["boolean"],
         "device": [str, torch.device, None],
         "random_state": ["random_state"],
+        "memory": [str, HasMethods("cache"), None],
         "verbose": ["verbose"],
     }
 
@@ -73,6 +76,7 @@ class BaseUnlearnable(CallbackSupportMixin, BaseEstimator):
         keep_training_set: bool = True,
         device: str | torch.device | None = None,
         random_state: Any = None,
+        memory: Any = None,
         verbose: int = 0,
     ) -> None:
         self.estimator = estimator
@@ -80,6 +84,7 @@ class BaseUnlearnable(CallbackSupportMixin, BaseEstimator):
         self.keep_training_set = keep_training_set
         self.device = device
         self.random_state = random_state
+        self.memory = memory
         self.verbose = verbose
 
     # ------------------------------------------------------------------ what the subclasses know about targets
@@ -136,11 +141,20 @@ class BaseUnlearnable(CallbackSupportMixin, BaseEstimator):
             For invalid data, or when training diverged.
         """
         X, y, weight, seed = self._begin_fit(X, y, sample_weight)
-        with seeded_torch(seed):
-            net, X_net, y_net = self._net_and_rows(X, y, weight)
-            role, recording = self._train_with_callbacks(
-                net, X_net, y_net, weight, recorder=self._unlearner().recorder(), rng=_recorder_rng(seed)
-            )
+        recorder = self._unlearner().recorder()
+        # Callbacks of scikit-learn are there to see the training, so that there has to be one.
+        if self.memory is None or getattr(self, "_skl_callbacks", None):
+            with seeded_torch(seed):
+                net, X_net, y_net = self._net_and_rows(X, y, weight)
+                role, recording = self._train_with_callbacks(
+                    net, X_net, y_net, weight, recorder=recorder, rng=recorder_rng(seed)
+                )
+        else:
+            blank = self._blank_net(X, y, weight)
+            verbose, blank.verbose = blank.verbose, 0
+            task = TrainingTask(blank, X, y, weight, seed, self._classifier, recorder)
+            net, (role, recording) = cached_training(self.memory, task, verbose=verbose)
+            X_net, y_net = self._cast(net, X, y)
         rows = TrainingSet(X_net, y_net, sample_weight=weight, sample_id=sample_id, role=role)
         return self._end_fit(net, rows, seed, recording)
 
@@ -159,8 +173,11 @@ class BaseUnlearnable(CallbackSupportMixin, BaseEstimator):
     ) -> tuple[NeuralNet, NDArray[Any], NDArray[Any]]:
         """Return an initialised net, and rows and targets as it takes them."""
         net = self._new_net(X, y, weight)
+        return net, *self._cast(net, X, y)
+
+    def _cast(self, net: NeuralNet, X: NDArray[Any], y: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
         X_net = cast_features(X, feature_dtype(net, X))
-        return net, X_net, cast_targets(net, X_net, y, classifier=self._classifier)
+        return X_net, cast_targets(net, X_net, y, classifier=self._classifier)
 
     def _end_fit(self, net: NeuralNet, rows: TrainingSet, seed: int, recording: Any = None) -> BaseUnlearnable:
         """Take over a trained net and what a deletion needs of the rows it was trained on."""
@@ -254,12 +271,16 @@ class BaseUnlearnable(CallbackSupportMixin, BaseEstimator):
 
     def _new_net(self, X: NDArray[Any], y: NDArray[Any], weight: NDArray[np.float64] | None) -> NeuralNet:
         """Build and initialise a net, in torch's present random state."""
+        return self._blank_net(X, y, weight).initialize()
+
+    def _blank_net(self, X: NDArray[Any], y: NDArray[Any], weight: NDArray[np.float64] | None) -> NeuralNet:
+        """Build a net that knows the shapes of the data."""
         net = build_net(
             self.estimator, X, y, weight, classifier=self._classifier, n_outputs=self._n_outputs, device=self.device
         )
         if self.estimator is None or not isinstance(self.estimator, NeuralNet):
             net.set_params(verbose=int(self.verbose))
-        return net.initialize()
+        return net
 
     def _train_with_callbacks(
         self, net: NeuralNet, X: NDArray[Any], y: NDArray[Any], weight: NDArray[np.float64] | None, **options: Any
@@ -476,6 +497,8 @@ class BaseUnlearnable(CallbackSupportMixin, BaseEstimator):
         rng = np.random.default_rng([self._seed, 1 + len(self.unlearning_history_)])
         details: dict[str, Any] = {}
         notes: list[str] = []
+        if self.memory is not None and request != "correct":
+            notes.append("memory keeps networks that were trained on the erased rows until it is cleared.")
         result, role = None, None
         recording = self._recording
         anchor: Anchor | None = self._present_anchor()
@@ -687,7 +710,7 @@ class BaseUnlearnable(CallbackSupportMixin, BaseEstimator):
                 net._initialize_callbacks()
             recorder = None if warm else self._unlearner().recorder()
             training = train_rows(
-                net, X, y, weight, epochs=epochs, interruptible=False, recorder=recorder, rng=_recorder_rng(self._seed)
+                net, X, y, weight, epochs=epochs, interruptible=False, recorder=recorder, rng=recorder_rng(self._seed)
             )
         return net, None if warm else training
 
@@ -775,11 +798,6 @@ class _EpochMessenger(Callback):
     def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
         if self.epoch.call_on_fit_task_end(estimator=self.estimator):
             raise KeyboardInterrupt  # how skorch's own callbacks end a training
-
-
-def _recorder_rng(seed: int) -> np.random.Generator:
-    """Return the generator of a recorder; those of requests count from 1."""
-    return np.random.default_rng([seed, 0])
 
 
 def _stop_reason(result: UnlearningResult | None, details: dict[str, Any]) -> str:

@@ -45,6 +45,15 @@ class UnlearnableRegressor(RegressorMixin, BaseUnlearnable):
     random_state : int, RandomState instance or None, default=None
         Seeds initial weights, the order of the batches, and the sampling of rows in :meth:`forget`.
 
+    memory : str or joblib.Memory, default=None
+        Where ``fit`` keeps the networks it trains, and finds them when the same rows, settings and seed come again, as
+        they do for every candidate of a `GridSearchCV` over unlearners: parameters of the unlearner that have no part
+        in training are left out of the key. `random_state` must be an int for anything to be found. What is found
+        was not trained now: callbacks of the net were not called. What is kept was trained on rows that
+        :meth:`forget` may take out later, and no request reaches it: clear the cache (``joblib.Memory.clear``, or
+        delete the folder) when a search has ended, when rows must be erased, and when the code of a module has changed.
+        Ctrl-C raises, rather than keep a network that is half trained.
+
     verbose : int, default=0
         1 prints a table with a line per step while forgetting (and, for a network built here, per epoch of training).
 

@@ -25,7 +25,7 @@ from sk_unlearn.inspection._measures import Case, Measured, measure
 from sk_unlearn.inspection._references import References, Rows, train_references
 from sk_unlearn.inspection._verdict import ENOUGH_REFERENCES, judge
 from sk_unlearn.metrics.distance import last_step
-from sk_unlearn.metrics.scorer import _stored_targets
+from sk_unlearn.metrics.scorer import stored_targets
 
 __all__ = ["audit"]
 
@@ -215,7 +215,7 @@ def _rows_that_stay(model: Any, erased: Rows, given: Rows | None) -> tuple[Rows,
     if not stays.any():
         raise ValueError("X_del covers all rows that the estimator keeps; there is nothing to retrain on.")
     weight = stored.sample_weight
-    return Rows(stored.X[stays], _stored_targets(model)[stays], None if weight is None else weight[stays]), len(left)
+    return Rows(stored.X[stays], stored_targets(model)[stays], None if weight is None else weight[stays]), len(left)
 
 
 def _positions_of(model: Any, erased: Rows) -> NDArray[np.int64]:

@@ -14,6 +14,7 @@ from sklearn.base import BaseEstimator, clone, is_classifier, is_regressor
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted, check_memory
 
+from sk_unlearn._cache import cached
 from sk_unlearn.metrics.distance import (
     DISTANCES,
     check_distance,
@@ -160,23 +161,20 @@ class RetrainScorer(BaseEstimator):
             covers no training rows or all of them.
         """
         model = last_step(estimator)
-        _check_can_forget(model)
-        names = _names(self.distance)
-        for name in names:
-            _check_measurable(name, model, y)
+        check_can_forget(model)
+        for name in self.names:
+            check_measurable(name, model, y)
         if isinstance(estimator, Pipeline) and len(estimator) > 1:
             X = estimator[:-1].transform(X)
         unlearned, X_erased, y_erased = self._forget(model)
-        case = _Case(model, unlearned, self._references(model, unlearned), X_erased, y_erased, X, y)
-        scores = {name: _score(name, case) for name in names}
-        return scores[names[0]] if isinstance(self.distance, str) else scores
+        case = Case(model, unlearned, self._references(model, unlearned), X_erased, y_erased, X, y)
+        scores = {name: measure(name, case) for name in self.names}
+        return scores[self.names[0]] if isinstance(self.distance, str) else scores
 
     def _forget(self, model: Any) -> tuple[Any, Any, Any]:
         """Return a copy of the model that forgot, and the rows and targets it was asked to forget."""
-        if isinstance(self.forget, Mapping) and not is_classifier(model):
-            raise ValueError(f"forget={self.forget!r} names a class, and {type(model).__name__} is not a classifier.")
-        X, y = model.training_set_.X, _stored_targets(model)
-        erased = _rows_to_erase(self.forget, X, y, np.random.default_rng(self.random_state))
+        X, y = model.training_set_.X, stored_targets(model)
+        erased = self.draw(model)
         unlearned = copy.deepcopy(model)
         # With the labels, a row of another class that happens to have the same features stays.
         unlearned.forget(X[erased], y[erased])
@@ -188,30 +186,59 @@ class RetrainScorer(BaseEstimator):
 
     def _references(self, model: Any, unlearned: Any) -> list[Any]:
         """Train one model for each seed on what `unlearned` still holds."""
-        fit = check_memory(self.memory).cache(_fit_references)
         rows = unlearned.training_set_
+        references: list[Any] = cached(
+            self.memory,
+            fit_references,
+            self.blank(model),
+            self.seeds(model),
+            rows.X,
+            stored_targets(unlearned),
+            rows.sample_weight,
+            rows.sample_id,
+        )
+        return references
+
+    # What a search needs that draws several requests and trains all their references together.
+
+    def draw(self, model: Any, among: NDArray[np.intp] | None = None) -> NDArray[np.intp]:
+        """Return the numbers of the training rows to erase, chosen among all or some of them."""
+        if isinstance(self.forget, Mapping) and not is_classifier(model):
+            raise ValueError(f"forget={self.forget!r} names a class, and {type(model).__name__} is not a classifier.")
+        X, y = model.training_set_.X, stored_targets(model)
+        rng = np.random.default_rng(self.random_state)
+        if among is None:
+            return rows_to_erase(self.forget, X, y, rng)
+        return among[rows_to_erase(self.forget, X[among], y[among], rng, n_all=len(X))]
+
+    def blank(self, model: Any) -> Any:
+        """Return what references are clones of."""
         blank = clone(model)
         # Left out so that all candidates that differ in it share references; it has no part in training, but for those
         # that say so.
         if not getattr(model.unlearner, "changes_training", False):
             blank.set_params(unlearner=None)
+        if "memory" in blank.get_params(deep=False):
+            # Of other fits; and a cache at another place makes no other references.
+            blank.set_params(memory=None)
         # Whatever the seed of the candidate: each reference gets its own.
-        blank.set_params(random_state=None)
-        seeds = self._seeds(model.random_state)
-        references: list[Any] = fit(
-            blank, seeds, rows.X, _stored_targets(unlearned), rows.sample_weight, rows.sample_id
-        )
-        return references
+        return blank.set_params(random_state=None)
 
-    def _seeds(self, own: Any) -> list[int]:
+    def seeds(self, model: Any) -> list[int]:
+        """Return a seed for each reference; the model's own, if it has one, comes first."""
         # Below 2**31, which every seed argument of torch and NumPy takes.
         derived = np.random.SeedSequence(self.random_state).generate_state(self.n_references) >> 1
         seeds = [int(seed) for seed in derived]
-        return [int(own), *seeds[1:]] if _is_int(own) else seeds
+        return [int(model.random_state), *seeds[1:]] if _is_int(model.random_state) else seeds
+
+    @property
+    def names(self) -> list[str]:
+        """The measures, however many."""
+        return _names(self.distance)
 
 
 @dataclass(frozen=True)
-class _Case:
+class Case:
     """What is known about one deletion."""
 
     fitted: Any
@@ -224,7 +251,8 @@ class _Case:
 
     @property
     def retained(self) -> tuple[Any, Any]:
-        return self.unlearned.training_set_.X, _stored_targets(self.unlearned)
+        """Rows and targets that are left."""
+        return self.unlearned.training_set_.X, stored_targets(self.unlearned)
 
     @property
     def by(self) -> Any:
@@ -232,35 +260,35 @@ class _Case:
         return "rms" if is_regressor(self.fitted) else "js"
 
 
-def _negative_distance(case: _Case, distance: Any) -> float:
+def _negative_distance(case: Case, distance: Any) -> float:
     halves = (case.X_erased, case.X)
     return -float(
         np.mean([retrain_distance(case.unlearned, r, rows, distance) for r in case.references for rows in halves])
     )
 
 
-def _negative_ratio(case: _Case) -> float:
+def _negative_ratio(case: Case) -> float:
     halves = (case.X_erased, case.X)
     return -float(np.mean([distance_ratio(case.unlearned, case.references, rows, case.by) for rows in halves]))
 
 
-def _gap_closed(case: _Case) -> float:
+def _gap_closed(case: Case) -> float:
     return gap_closed(case.unlearned, case.fitted, case.references, case.X_erased, case.by)
 
 
-def _tug_of_war_of(score: Callable[..., float]) -> Callable[[_Case], float]:
-    def measured(case: _Case) -> float:
+def _tug_of_war_of(score: Callable[..., float]) -> Callable[[Case], float]:
+    def measured(case: Case) -> float:
         sets = (case.X_erased, case.y_erased, *case.retained, case.X, case.y)
         return float(np.mean([score(case.unlearned, reference, *sets) for reference in case.references]))
 
     return measured
 
 
-def _ks_pvalue(case: _Case) -> float:
+def _ks_pvalue(case: Case) -> float:
     return float(np.mean([loss_ks_pvalue(case.unlearned, r, case.X_erased, case.y_erased) for r in case.references]))
 
 
-_MEASURES: dict[str, Callable[[_Case], float]] = {
+_MEASURES: dict[str, Callable[[Case], float]] = {
     "distance_ratio": _negative_ratio,
     "gap_closed": _gap_closed,
     "tug_of_war": _tug_of_war_of(tug_of_war_score),
@@ -269,7 +297,8 @@ _MEASURES: dict[str, Callable[[_Case], float]] = {
 }
 
 
-def _score(name: str, case: _Case) -> float:
+def measure(name: str, case: Case) -> float:
+    """Measure one deletion; higher is better."""
     return _MEASURES[name](case) if name in _MEASURES else _negative_distance(case, name)
 
 
@@ -287,7 +316,8 @@ def _check_names(distance: Any) -> None:
         )
 
 
-def _check_measurable(name: str, model: Any, y: Any) -> None:
+def check_measurable(name: str, model: Any, y: Any) -> None:
+    """Raise a ValueError if the model, or rows without targets, cannot be measured by `name`."""
     if name in DISTANCES:
         check_distance(name, model)
     elif name.startswith("tug_of_war"):
@@ -297,19 +327,21 @@ def _check_measurable(name: str, model: Any, y: Any) -> None:
             raise ValueError(f"distance={name!r} needs the labels of the rows that are scored: pass y.")
 
 
-def _fit_references(
+def fit_references(
     blank: Any,
     seeds: Sequence[int],
     X: NDArray[Any],
     y: NDArray[Any],
     sample_weight: NDArray[Any] | None,
     sample_id: NDArray[Any] | None,
+    subsets: Sequence[NDArray[np.intp]] | None = None,
+    n_jobs: int | None = None,
 ) -> list[Any]:
-    """Train references; a function of the module so that joblib can cache them by its arguments."""
-    return fit_many(blank, X, y, seeds=seeds, sample_weight=sample_weight, sample_id=sample_id)
+    """Train references; a function of the module, to be cached by its arguments."""
+    return fit_many(blank, X, y, subsets, seeds=seeds, sample_weight=sample_weight, sample_id=sample_id, n_jobs=n_jobs)
 
 
-def _stored_targets(model: Any) -> NDArray[Any]:
+def stored_targets(model: Any) -> NDArray[Any]:
     """Return the training targets as the user gave them: classifiers store labels encoded, regressors columns."""
     rows = model.training_set_
     y = np.asarray(rows.y)
@@ -318,8 +350,13 @@ def _stored_targets(model: Any) -> NDArray[Any]:
     return y.ravel() if y.ndim == 2 and np.ndim(model.predict(rows.X[:1])) == 1 else y
 
 
-def _rows_to_erase(forget: Forget, X: NDArray[Any], y: NDArray[Any], rng: np.random.Generator) -> NDArray[np.intp]:
-    """Return the sorted indices of the training rows to erase: at least one, and not all."""
+def rows_to_erase(
+    forget: Forget, X: NDArray[Any], y: NDArray[Any], rng: np.random.Generator, *, n_all: int | None = None
+) -> NDArray[np.intp]:
+    """Return the sorted indices of the training rows to erase: at least one, and not all.
+
+    A share is one of `n_all` rows, if the rows given are not all.
+    """
     n_rows = len(X)
     if callable(forget):
         indices = _as_indices(forget(X, y, rng), n_rows)
@@ -330,7 +367,7 @@ def _rows_to_erase(forget: Forget, X: NDArray[Any], y: NDArray[Any], rng: np.ran
                 f"forget={forget!r} names a class without training rows; those with some are {np.unique(y).tolist()}."
             )
     else:
-        count = int(forget) if _is_int(forget) else max(1, round(float(forget) * n_rows))
+        count = int(forget) if _is_int(forget) else max(1, round(float(forget) * (n_all or n_rows)))
         indices = np.sort(rng.permutation(n_rows)[:count])
     if not 0 < len(indices) < n_rows:
         raise ValueError(
@@ -370,7 +407,8 @@ def _check_forget(forget: Any) -> None:
         )
 
 
-def _check_can_forget(model: Any) -> None:
+def check_can_forget(model: Any) -> None:
+    """Raise an error if the model is not fitted, cannot forget or keeps no rows."""
     name = type(model).__name__
     if not hasattr(model, "forget"):
         raise ValueError(

@@ -1,0 +1,87 @@
+"""Trained nets that joblib keeps, found by all that training depends on and by nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from skorch import NeuralNet
+
+from sk_unlearn._cache import cached
+from sk_unlearn.estimators._nets import cast_features, cast_targets, feature_dtype
+from sk_unlearn.estimators._training import Training, train_rows
+from sk_unlearn.unlearners.base import TrainingRecorder, seeded_torch
+
+__all__ = ["TrainingTask", "cached_training", "recorder_rng"]
+
+
+@dataclass(frozen=True)
+class TrainingTask:
+    """One training, entirely.
+
+    Attributes
+    ----------
+    net : skorch.NeuralNet
+        Not initialised; with the shapes of the data, and with verbose=0, which has no part in training.
+
+    X, y, weight : ndarray
+        Validated rows, encoded targets, and weights or None.
+
+    seed : int
+        Of initial weights, batches and the recorder.
+
+    classifier : bool
+        The kind of target.
+
+    recorder : TrainingRecorder or None
+        Takes part, and leaves a recording. All that the unlearner has to do with training is in it.
+    """
+
+    net: NeuralNet
+    X: NDArray[Any]
+    y: NDArray[Any]
+    weight: NDArray[np.float64] | None
+    seed: int
+    classifier: bool
+    recorder: TrainingRecorder | None
+
+
+def cached_training(memory: Any, task: TrainingTask, *, verbose: int) -> tuple[NeuralNet, Training]:
+    """Carry the task out, or load what came of it before; the net belongs to the caller alone.
+
+    Parameters
+    ----------
+    memory : str or joblib.Memory
+        Where to look and to keep.
+
+    task : TrainingTask
+
+    verbose : int
+        That of the net that is returned.
+    """
+    net, training = cached(memory, partial(_carry_out, verbose), task)
+    net.verbose = verbose
+    # A memory that maps files hands out what cannot be written to.
+    return net, training._replace(role=np.array(training.role))
+
+
+def recorder_rng(seed: int) -> np.random.Generator:
+    """Return the generator of a recorder; those of requests count from 1."""
+    return np.random.default_rng([seed, 0])
+
+
+def _carry_out(verbose: int, task: TrainingTask) -> tuple[NeuralNet, Training]:
+    net = task.net
+    net.verbose = verbose
+    with seeded_torch(task.seed):
+        net.initialize()
+        X = cast_features(task.X, feature_dtype(net, task.X))
+        y = cast_targets(net, X, task.y, classifier=task.classifier)
+        # Ctrl-C must not leave a half-trained net where a trained one will be looked for.
+        training = train_rows(
+            net, X, y, task.weight, interruptible=False, recorder=task.recorder, rng=recorder_rng(task.seed)
+        )
+    return net, training
