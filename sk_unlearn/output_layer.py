@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 import numpy as np
 import torch
@@ -470,7 +470,7 @@ class LayerRisk:
 
 
 class LayerPoint:
-    """A :class:`LayerRisk` around one point: value, gradient and Hessian products with kept graphs.
+    """A :class:`LayerRisk` around one point: value, gradient and Hessian products.
 
     Parameters
     ----------
@@ -487,16 +487,17 @@ class LayerPoint:
 
     def __init__(self, risk: LayerRisk, v: Tensor) -> None:
         self._risk, self.n_products = risk, 0
-        self._slopes: list[Tensor] = []
+        self._pieces: list[_Piece] = []
         value = risk._zero()
         with risk._at(v) as point:
             self._point = point
             self.gradient = risk._penalty_product(point.detach())
             for chunk in risk._chunks:
-                losses, shares = risk._losses(chunk, risk._logits(chunk))
-                value += objective._sum_of(losses, shares)
-                self._slopes.append(grad(losses, point, shares.to(losses.dtype), create_graph=True)[0])
-                self.gradient += self._slopes[-1].detach()
+                closed = risk._is_sum_over_rows and risk._is_cross_entropy(chunk)
+                piece = (_CrossEntropyPiece if closed else _DifferentiatedPiece)(risk, chunk, point)
+                value += piece.value
+                self.gradient += piece.gradient
+                self._pieces.append(piece)
         self.value = float(value) + risk._penalty(point.detach())
 
     def hessian(self, s: Tensor) -> Tensor:
@@ -505,10 +506,67 @@ class LayerPoint:
         s = s.detach().to(self._point)
         total = self._risk._penalty_product(s)
         with torch.inference_mode(False):
-            for slope in self._slopes:
-                part = objective._vjp([slope], [self._point], [s])[0]
-                total += 0 if part is None else part
+            for piece in self._pieces:
+                total += piece.hessian(s)
         return total
+
+
+class _Piece(Protocol):
+    """One chunk's part of a :class:`LayerPoint`."""
+
+    value: Tensor
+    gradient: Tensor
+
+    def hessian(self, s: Tensor) -> Tensor:
+        """Return the product with s."""
+
+
+class _DifferentiatedPiece:
+    """By differentiating a kept graph."""
+
+    def __init__(self, risk: LayerRisk, chunk: _Features, point: Tensor) -> None:
+        self._point = point
+        losses, shares = risk._losses(chunk, risk._logits(chunk))
+        self.value = objective._sum_of(losses, shares)
+        self._slope = grad(losses, point, shares.to(losses.dtype), create_graph=True)[0]
+        self.gradient = self._slope.detach()
+
+    def hessian(self, s: Tensor) -> Tensor:
+        part = objective._vjp([self._slope], [self._point], [s])[0]
+        return torch.zeros_like(s) if part is None else part
+
+
+class _CrossEntropyPiece:
+    """In closed form: two multiplications with the features a product and no graph."""
+
+    @torch.no_grad()
+    def __init__(self, risk: LayerRisk, chunk: _Features, point: Tensor) -> None:
+        self._risk, self._features = risk, chunk.features
+        logits = risk._logits(chunk)
+        losses, shares = risk._losses(chunk, logits)
+        self.value = objective._sum_of(losses, shares)
+        self._p = logits.softmax(1)
+        self._shares = chunk.shares.to(self._p)[:, None]
+        slope = self._p.clone()
+        # A target to be ignored is no class number; its share is zero.
+        labels = chunk.y.to(slope.device).clamp_min(0)[:, None]
+        slope.scatter_add_(1, labels, slope.new_full(labels.shape, -1.0))
+        self.gradient = self._pulled_back(slope.mul_(self._shares))
+
+    @torch.no_grad()
+    def hessian(self, s: Tensor) -> Tensor:
+        parts = self._risk._parts(s)
+        z = functional.linear(self._features, parts["weight"]) if "weight" in parts else torch.zeros_like(self._p)
+        if "bias" in parts:
+            z = z + parts["bias"]
+        weighted = self._p * z
+        weighted -= self._p * weighted.sum(1, keepdim=True)
+        return self._pulled_back(weighted.mul_(self._shares))
+
+    def _pulled_back(self, slope: Tensor) -> Tensor:
+        """Return the product of the logits' transposed Jacobian with a slope in the logits."""
+        parts = {"weight": lambda: (slope.T @ self._features).reshape(-1), "bias": lambda: slope.sum(0)}
+        return torch.cat([parts[name]() for name in self._risk.layer._numbers])
 
 
 class _Features(NamedTuple):
