@@ -7,6 +7,7 @@ import ctypes
 import gc
 import time
 from collections.abc import Mapping
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ N_ROWS = 5000
 class Yardstick:
     """Distances to the models retrained for one request, one a seed, in units of their distance from each other.
 
-    All of them must know the same classes: retrain by ``forget`` with ``unlearner=Retrain()``.
+    A model that was trained without a class gives it probability 0.
 
     Parameters
     ----------
@@ -38,6 +39,7 @@ class Yardstick:
 
     def __init__(self, task: Task, erased: NDArray[np.int64], references: Mapping[int, Any]) -> None:
         self.regression = task.regression
+        self.classes = np.unique(task.y)
         retained = np.random.default_rng(1).permutation(np.setdiff1d(np.arange(len(task.X)), erased))[:N_ROWS]
         self.rows = {
             "erased": (task.X[erased[:N_ROWS]], task.y[erased[:N_ROWS]]),
@@ -52,8 +54,19 @@ class Yardstick:
         }
 
     def outputs(self, model: Any) -> dict[str, NDArray[Any]]:
-        predict = model.predict if self.regression else model.predict_proba
+        predict = model.predict if self.regression else partial(self.probabilities, model)
         return {part: predict(X) for part, (X, _) in self.rows.items()}
+
+    def probabilities(self, model: Any, X: NDArray[Any]) -> NDArray[Any]:
+        known = model.predict_proba(X)
+        laid_out = np.zeros((len(X), len(self.classes)), known.dtype)
+        laid_out[:, np.searchsorted(self.classes, model.classes_)] = known
+        return laid_out
+
+    def log_likelihood(self, model: Any, X: NDArray[Any], y: NDArray[Any]) -> NDArray[Any]:
+        """Return minus the loss of each row, which is bounded by the smallest number that a probability can be."""
+        p = self.probabilities(model, X)[np.arange(len(y)), np.searchsorted(self.classes, y)]
+        return np.log(np.maximum(p, np.finfo(p.dtype).tiny))
 
     def between(self, a: NDArray[Any], b: NDArray[Any]) -> float:
         return rms_distance(a, b) if self.regression else jensen_shannon(a, b)
@@ -75,7 +88,7 @@ class Yardstick:
             measured[f"score_{part}"] = (
                 rms_distance(own[part], y)
                 if self.regression
-                else float(np.mean(model.classes_[own[part].argmax(1)] == y))
+                else float(np.mean(self.classes[own[part].argmax(1)] == y))
             )
         return measured
 

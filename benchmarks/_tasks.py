@@ -177,7 +177,8 @@ def _requests(n: int, group: NDArray[np.int64], name: str = "class") -> Requests
     return _drawn(n, rng) | {f"half a {name}": rng.permutation(group)[: len(group) // 2], f"whole {name}": group}
 
 
-def _without_copies(X: NDArray[Any]) -> NDArray[np.int64]:
+def without_copies(X: NDArray[Any]) -> NDArray[np.int64]:
+    """Return the numbers of the rows, ascending, of which none has another's content."""
     return np.sort(np.unique(X.reshape(len(X), -1), axis=0, return_index=True)[1])
 
 
@@ -218,7 +219,7 @@ def fashion_task(data: Path, n: int = 20_000, epochs: int = 8, n_test: int = 500
 
     pixels = images("train-images-idx3-ubyte.gz")
     rows = np.random.default_rng(1).permutation(len(pixels))[:n]
-    rows = rows[_without_copies(pixels[rows])]
+    rows = rows[without_copies(pixels[rows])]
     X = pixels[rows].astype(np.float32) / 255 - 0.5
     y = content("train-labels-idx1-ubyte.gz", 8).astype(np.int64)[rows]
     X_test = images("t10k-images-idx3-ubyte.gz")[:n_test].astype(np.float32) / 255 - 0.5
@@ -237,7 +238,7 @@ def adult_task(data: Path, n: int | None = None, epochs: int = 10) -> Task:
     occupation, y = table[6].to_numpy(), (table[14].to_numpy() == ">50K").astype(np.int64)
     features = table.drop(columns=[2, 3, 14])  # the survey's weight of the row; education, which column 4 numbers
     X = pd.get_dummies(features).to_numpy(np.float32)
-    rows = _without_copies(X)
+    rows = without_copies(X)
     X, y, occupation = X[rows], y[rows], occupation[rows]
     X = (X - X.mean(0)) / np.maximum(X.std(0), 1e-3)
     n_train = len(X) * 4 // 5
@@ -258,7 +259,7 @@ def housing_task(data: Path, n: int | None = None, epochs: int = 20) -> Task:
         X, y = load_diabetes(return_X_y=True)
         by = 2  # body mass index
     X = ((X - X.mean(0)) / np.maximum(X.std(0), 1e-3)).astype(np.float32)
-    rows = np.random.default_rng(0).permutation(_without_copies(X))
+    rows = np.random.default_rng(0).permutation(without_copies(X))
     X, y = X[rows], ((y - y.mean()) / y.std()).astype(np.float32)[rows]
     n_train = len(X) * 4 // 5
     top = np.flatnonzero(X[:n_train, by] > np.quantile(X[:n_train, by], 0.9))
