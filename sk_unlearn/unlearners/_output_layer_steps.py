@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -56,8 +56,14 @@ class OutputLayerSteps:
         """Hessian-vector products spent, each over features only."""
         return sum(record["n_products"] for record in self.trace)
 
+    def given_up(self) -> OutputLayerSteps:
+        """Return the same with no step taken."""
+        return replace(self, trace=[record | {"taken": False, "step_norm": 0.0} for record in self.trace])
 
-def solve_output_layer(problem: UnlearningProblem, gradient: Tensor) -> OutputLayerSteps | None:
+
+def solve_output_layer(
+    problem: UnlearningProblem, gradient: Tensor, *, max_steps: int = _MAX_STEPS
+) -> OutputLayerSteps | None:
     """Minimise Φ in the parameters of the output layer, by adaptive cubic steps.
 
     Parameters
@@ -66,6 +72,9 @@ def solve_output_layer(problem: UnlearningProblem, gradient: Tensor) -> OutputLa
 
     gradient : Tensor of shape (d,)
         The gradient of Φ at the fitted parameters, over all rows.
+
+    max_steps : int
+        Most steps, if fewer than usual.
 
     Returns
     -------
@@ -87,7 +96,7 @@ def solve_output_layer(problem: UnlearningProblem, gradient: Tensor) -> OutputLa
     watched = _WatchedPredictions(problem, layer)
     v, weight = sample.start, AdaptiveWeight(None, shrink=_SHRINK)
     trace: list[dict[str, Any]] = []
-    while len(trace) < _MAX_STEPS:
+    while len(trace) < min(max_steps, _MAX_STEPS):
         point = sample.linearise(v)
         space = lanczos(point.hessian, point.gradient, min(_N_PRODUCTS, len(v)), stop=_solved_for(weight.L))
         model = KrylovCubicModel(space)
@@ -117,8 +126,8 @@ def _solved_for(L: float | None) -> Callable[[KrylovSpace], bool] | None:
     if L is None:
         return None
     # Looking costs a small eigenproblem.
-    return lambda space: space.n_products % 4 == 0 and (
-        KrylovCubicModel(space).residual(L) <= _INEXACT * space.start_norm
+    return lambda space: (
+        space.n_products % 4 == 0 and (KrylovCubicModel(space).residual(L) <= _INEXACT * space.start_norm)
     )
 
 

@@ -175,7 +175,7 @@ class _CubicUnlearner(Unlearner):
         r = problem.residual
         if not self.hold_residual:
             return torch.zeros_like(r)
-        if self.L != "auto" or _is_blind(problem) or sampling.n_gradient_rows < problem.retained.n_rows:
+        if self.L != "auto" or sampling.n_gradient_rows < problem.retained.n_rows:
             return r
         energy, change = float(r.square().sum()), float((problem.gradient - r).square().sum())
         return r * (energy / (energy + change)) if change > 0 and energy > 0 else r
@@ -216,13 +216,16 @@ class _CubicUnlearner(Unlearner):
         adaptive = self.L == "auto"
         weight = AdaptiveWeight(None if adaptive else float(self.L), _WIDE_SHRINK if goal.stationary else _SHRINK)
         state = _Descent(problem.parameters.clone(), weight)
-        in_layer = solve_output_layer(problem, gradient) if self._begins_with_layer(problem, goal) else None
+        in_layer = None
+        if self._begins_with_layer(problem, goal):
+            in_layer = solve_output_layer(problem, gradient, max_steps=self.max_steps)
         if in_layer is not None:
             state.w, state.n_products = in_layer.parameters, in_layer.n_products
+        before = 0 if in_layer is None else len(in_layer.trace)
         sampled = sampling.n_gradient_rows < problem.retained.n_rows
         previous = (state.w, gradient)
         converged, reason = False, f"took max_steps={self.max_steps} steps"
-        max_steps = self.max_steps
+        max_steps = self.max_steps - before
         if adaptive and _is_blind(problem):
             max_steps, reason = 1, "took one damped step: without rows, how far the model of them holds is not known"
         if in_layer is not None and sampled:
@@ -239,14 +242,15 @@ class _CubicUnlearner(Unlearner):
                 gradient = local.gradient - target
             norm = float(gradient.norm())
             if stale and adaptive:
-                if not norm <= goal.bound(state.taken()):
-                    if not state.trace:
-                        converged, reason = True, _LAYER_REASON + ", and the rest of the network needs no step"
-                        stale = False
-                        break
+                if not norm <= goal.bound(state.taken()) and not state.trace:
+                    # Fitting the output layer undid less than it tilted for the layers before it.
+                    in_layer = in_layer.given_up() if in_layer is not None else None
+                    state.w, gradient = problem.parameters.clone(), problem.gradient - target
+                    local, norm = problem.retained.linearise(state.w, rows), goal.first_norm
+                elif not norm <= goal.bound(state.taken()):
                     state.take_back(previous[0])
                     gradient = previous[1]
-                    if state.taken() or in_layer is not None:
+                    if state.taken():
                         converged, reason = True, _OVERSHOT_REASON
                         stale = False
                         break
@@ -269,7 +273,7 @@ class _CubicUnlearner(Unlearner):
             previous = (state.w, gradient)
             model = _Model(self, diagnostics["solver"], n_products, problem, curvature.hessian, gradient, state, goal)
             record = self._step(problem, state, local, model, gradient, rows, diagnostics)
-            record |= {"step": step, "gradient_norm": norm, "n_rows": sampling.n_gradient_rows}
+            record |= {"step": before + step, "gradient_norm": norm, "n_rows": sampling.n_gradient_rows}
             state.trace.append(record)
             problem.report_step(record)
             if not record["taken"]:
@@ -454,7 +458,7 @@ class CuReNU(_CubicUnlearner):
         as many as the step needs (up to 200) where training had ended at an optimum.
 
     max_steps : int, default=50
-        Most steps in the whole network.
+        Most steps taken, in the output layer (there 12 at most) and in the whole network.
 
     tol : float, default=1e-2
         With ``L="auto"``, stop when the gradient of Φ is this share of what it was; its square, where training had
@@ -557,7 +561,7 @@ class StoCuReNU(_CubicUnlearner):
         ``"auto"`` is 5 where the curvature comes from a sample, else as for :class:`CuReNU`.
 
     max_steps : int, default=50
-        Most steps in the whole network.
+        Most steps taken, in the output layer (there 12 at most) and in the whole network.
 
     tol : float, default=1e-2
         With ``L="auto"``, stop when the gradient is this share of what it was; see :class:`CuReNU`.

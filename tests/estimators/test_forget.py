@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -233,7 +234,7 @@ def test_forgets_towards_the_retrained_model():
     before = est.predict_proba(X[81:])[:, 2].mean()
     est.forget(X[81:])
     after, wanted = est.predict_proba(X[81:])[:, 2].mean(), retrained.predict_proba(X[81:])[:, 2].mean()
-    assert abs(after - wanted) < 0.5 * abs(before - wanted) or abs(after - wanted) < 0.02
+    assert abs(after - wanted) < 0.6 * abs(before - wanted)
     assert est.score(X[:80], y[:80]) > 0.95
 
 
@@ -271,8 +272,11 @@ def test_target_is_held_over_a_sequence(data, hold):
     est = classifier(CuReNU(tol=0.3, hold_residual=hold)).fit(X, y)
     for first in range(0, 12, 4):
         est.forget(X[first : first + 4])
-    norms = {report.residual_norm for report in est.unlearning_history_}
-    assert len(norms) == (1 if hold else 3)
+    norms = [report.residual_norm for report in est.unlearning_history_]
+    assert len(set(norms)) == 3
+    # Each request takes from the target the share by which it outweighs it, and no more.
+    shrinks = all(0.85 * before < after < before for before, after in pairwise(norms))
+    assert shrinks == hold
 
 
 def test_unlearner_without_a_gradient_estimate_can_be_asked_again(data):

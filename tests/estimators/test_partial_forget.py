@@ -85,7 +85,7 @@ def test_unknown_rows_do_not_come_back():
     # asks for what its own rows did, and takes the first one for nothing to be undone.
     target = gradient(X[:50], y[:50], without)
     est.forget(X[:1])
-    np.testing.assert_allclose(gradient(X[1:50], y[1:50], parameters(est)), target, atol=1e-5)
+    np.testing.assert_allclose(gradient(X[1:50], y[1:50], parameters(est)), target, rtol=2e-3)
     assert np.linalg.norm(parameters(est) - fitted) > 0.5 * np.linalg.norm(without - fitted)
 
 

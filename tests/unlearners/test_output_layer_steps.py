@@ -14,7 +14,7 @@ from sk_unlearn import UnlearnableClassifier
 from sk_unlearn.objective import EmpiricalRisk, flat_parameters
 from sk_unlearn.output_layer import output_layer
 from sk_unlearn.surrogate import CombinedRisk
-from sk_unlearn.unlearners import StoCuReNU, UnlearningProblem
+from sk_unlearn.unlearners import CuReNU, StoCuReNU, UnlearningProblem, cubic
 from sk_unlearn.unlearners import _output_layer_steps as steps
 from sk_unlearn.unlearners._output_layer_steps import solve_output_layer
 
@@ -139,3 +139,21 @@ def test_trace_names_the_block():
     blocks = [record.get("block") for record in est.forget(X[y == 1]).unlearning_report_.trace]
     assert blocks
     assert not any(blocks)
+
+
+def test_given_up_where_the_layers_before_would_be_tilted(monkeypatch):
+    problem = problem_for()
+    far = solve(problem)
+    # Features and output layer no longer fit together: the gradient of the whole network is larger than before.
+    far = dataclasses.replace(far, parameters=problem.parameters + 5.0)
+    monkeypatch.setattr(cubic, "solve_output_layer", lambda *args, **options: far)
+    result = CuReNU().unlearn(problem)
+    assert [record["taken"] for record in result.trace if "block" in record] == [False] * len(far.trace)
+    monkeypatch.setattr(cubic, "solve_output_layer", lambda *args, **options: None)
+    torch.testing.assert_close(result.parameters, CuReNU().unlearn(problem).parameters)
+
+
+def test_max_steps_counts_them():
+    X, y = load_iris(return_X_y=True)
+    est = UnlearnableClassifier(unlearner=StoCuReNU(max_steps=2), random_state=0).fit(X, y).forget(X[y == 1])
+    assert len(est.unlearning_report_.trace) <= 2
