@@ -111,7 +111,8 @@ def full_batch(records: Sequence[dict[str, Any]], ratio: float = 0.02) -> list[V
 def no_harm(records: Sequence[dict[str, Any]], tolerance: float = 1.02) -> list[Verdict]:
     """Where doing nothing is within the floor, the distance must not grow: medians, on erased and on test rows."""
     verdicts = []
-    table = medians([r for r in records if not r["full_batch"]]) if records else pd.DataFrame()
+    sampled = [r for r in records if not r["full_batch"]]
+    table = medians(sampled) if sampled else pd.DataFrame()
     if table.empty or "same_test" not in table:
         return []
     for (task, request), part in table.groupby(["task", "request"], sort=False):
