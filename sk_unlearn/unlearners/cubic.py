@@ -168,8 +168,7 @@ class _CubicUnlearner(Unlearner):
         """Return the gradient that the new point is to have.
 
         It is the residual r of training, less the more the deletion outweighs it, for without the rows that leave
-        training would not have left the same. The ratio is that of their energies, as in Wiener's filter, so that a
-        deletion of nothing asks for r itself. On a sample r stays as it is: what training has left undone in many rows
+        training would not have left the same. A deletion of nothing asks for r itself. On a sample r stays as it is: what training has left undone in many rows
         is not for a few to finish.
         """
         r = problem.residual
@@ -178,7 +177,7 @@ class _CubicUnlearner(Unlearner):
         if self.L != "auto" or sampling.n_gradient_rows < problem.retained.n_rows:
             return r
         energy, change = float(r.square().sum()), float((problem.gradient - r).square().sum())
-        return r * (energy / (energy + change)) if change > 0 and energy > 0 else r
+        return r * (energy / (energy + change)) ** 0.5 if change > 0 and energy > 0 else r
 
     def _n_products(self, problem: UnlearningProblem, stationary: bool, sampling: _Sampling) -> int:
         """Return the most products of a step."""
@@ -438,7 +437,7 @@ class CuReNU(_CubicUnlearner):
     The cubic term bounds the step where the Hessian is singular or indefinite, as it is for networks. Because of r,
     forgetting nothing is exactly the identity and no training is resumed. With ``L="auto"`` the steps begin in the
     output layer, where they need features only; and r fades with what the deletion outweighs,
-    :math:`r \|r\|^2 / (\|r\|^2 + \|\nabla F(w_0) - r\|^2)`, as long as all rows are read.
+    :math:`r \|r\| / \sqrt{\|r\|^2 + \|\nabla F(w_0) - r\|^2}`, as long as all rows are read.
 
     Parameters
     ----------
