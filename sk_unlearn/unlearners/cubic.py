@@ -168,8 +168,8 @@ class _CubicUnlearner(Unlearner):
         """Return the gradient that the new point is to have.
 
         It is the residual r of training, less the more the deletion outweighs it, for without the rows that leave
-        training would not have left the same. A deletion of nothing asks for r itself. On a sample r stays as it is: what training has left undone in many rows
-        is not for a few to finish.
+        training would not have left the same. A deletion of nothing asks for r itself. On a sample r stays as it is:
+        what training has left undone in many rows is not for a few to finish.
         """
         r = problem.residual
         if not self.hold_residual:
