@@ -27,8 +27,8 @@ logger = logging.getLogger("sk_unlearn")
 
 # Bytes that the graphs kept by one linearisation may take; a single chunk takes at most a quarter of it.
 MEMORY_BUDGET = 2**30
-# On a processor activations that leave its cache cost more than the overhead of further chunks (a forward pass of a CNN
-# took half the time at 128 rows of what it took at 2,048), unless the chunks get very small.
+# On a processor activations that leave its cache cost more than the overhead of further chunks, unless the chunks get
+# very small.
 _CACHED_BYTES, _LEAST_ROWS = 2**25, 64
 # A kept gradient graph holds the tensors saved by the forward pass, those of the backward pass, and their products.
 _GRAPH_FACTOR = 4

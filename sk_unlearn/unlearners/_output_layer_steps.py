@@ -46,10 +46,14 @@ class OutputLayerSteps:
 
     trace : list of dict
         One record a step.
+
+    settled : bool
+        Whether they ended because a further one would change nothing to speak of.
     """
 
     parameters: Tensor
     trace: list[dict[str, Any]]
+    settled: bool
 
     @property
     def n_products(self) -> int:
@@ -96,7 +100,8 @@ def solve_output_layer(
     watched = _WatchedPredictions(problem, layer)
     v, weight = sample.start, AdaptiveWeight(None, shrink=_SHRINK)
     trace: list[dict[str, Any]] = []
-    while len(trace) < min(max_steps, _MAX_STEPS):
+    settled = False
+    while not settled and len(trace) < min(max_steps, _MAX_STEPS):
         point = sample.linearise(v)
         space = lanczos(point.hessian, point.gradient, min(_N_PRODUCTS, len(v)), stop=_solved_for(weight.L))
         model = KrylovCubicModel(space)
@@ -114,12 +119,11 @@ def solve_output_layer(
         problem.report_step(trace[-1])
         if tried.taken:
             v = v + tried.step
-        elif fresh is None:
-            break
+            settled = watched.settled(v)
+        else:
+            settled = fresh is None
         sample.add(fresh, v)
-        if tried.taken and watched.settled(v):
-            break
-    return OutputLayerSteps(layer.insert(problem.parameters, v), trace)
+    return OutputLayerSteps(layer.insert(problem.parameters, v), trace, settled)
 
 
 def _solved_for(L: float | None) -> Callable[[KrylovSpace], bool] | None:
@@ -226,7 +230,7 @@ class _WatchedPredictions:
     """What the layer predicts for erased rows, and whether it has come to rest."""
 
     def __init__(self, problem: UnlearningProblem, layer: OutputLayer) -> None:
-        self.risk = self.visible = None
+        self.risk = None
         erased = problem.erased
         if isinstance(erased, EmpiricalRisk):
             rows = erased.sample(min(erased.n_rows, _WATCHED_ROWS), problem.rng)

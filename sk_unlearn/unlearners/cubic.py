@@ -228,7 +228,8 @@ class _CubicUnlearner(Unlearner):
         if adaptive and _is_blind(problem):
             max_steps, reason = 1, "took one damped step: without rows, how far the model of them holds is not known"
         if in_layer is not None and sampled:
-            max_steps, converged, reason = 0, True, _LAYER_REASON
+            max_steps, converged = 0, in_layer.settled
+            reason = _LAYER_REASON if converged else f"took {before} steps and the output layer had not come to rest"
         stale = in_layer is not None  # whether `gradient` is still that of another point
         for step in range(1, max_steps + 1):
             rows = problem.retained.sample(sampling.n_gradient_rows, problem.rng) if sampled else None
@@ -243,7 +244,8 @@ class _CubicUnlearner(Unlearner):
             if stale and adaptive:
                 if not norm <= goal.bound(state.taken()) and not state.trace:
                     # Fitting the output layer undid less than it tilted for the layers before it.
-                    in_layer = in_layer.given_up() if in_layer is not None else None
+                    assert in_layer is not None
+                    in_layer = in_layer.given_up()
                     state.w, gradient = problem.parameters.clone(), problem.gradient - target
                     local, norm = problem.retained.linearise(state.w, rows), goal.first_norm
                 elif not norm <= goal.bound(state.taken()):

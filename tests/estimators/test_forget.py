@@ -234,7 +234,7 @@ def test_forgets_towards_the_retrained_model():
     before = est.predict_proba(X[81:])[:, 2].mean()
     est.forget(X[81:])
     after, wanted = est.predict_proba(X[81:])[:, 2].mean(), retrained.predict_proba(X[81:])[:, 2].mean()
-    assert abs(after - wanted) < 0.6 * abs(before - wanted)
+    assert abs(after - wanted) < 0.5 * abs(before - wanted) or abs(after - wanted) < 0.02
     assert est.score(X[:80], y[:80]) > 0.95
 
 

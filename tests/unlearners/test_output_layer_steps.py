@@ -157,3 +157,13 @@ def test_max_steps_counts_them():
     X, y = load_iris(return_X_y=True)
     est = UnlearnableClassifier(unlearner=StoCuReNU(max_steps=2), random_state=0).fit(X, y).forget(X[y == 1])
     assert len(est.unlearning_report_.trace) <= 2
+
+
+def test_converged_only_where_the_layer_came_to_rest():
+    problem = problem_for(n=3000, erased=lambda X, y: y == 2)
+    cut = StoCuReNU(max_steps=1).unlearn(problem)
+    assert not cut.converged
+    assert "had not come to rest" in cut.stop_reason
+    whole = StoCuReNU().unlearn(dataclasses.replace(problem, rng=np.random.default_rng(0)))
+    assert whole.converged
+    assert whole.stop_reason == "the output layer came to rest"
