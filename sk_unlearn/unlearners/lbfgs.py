@@ -83,7 +83,7 @@ class LBFGSWarmStart(Unlearner):
             optimiser.step(closure)
             value, gradient = at(parameter.detach())
             norm = float(gradient.norm())
-            if not value <= value_before:
+            if not value <= value_before or torch.equal(before, parameter.detach()):
                 with torch.no_grad():
                     parameter.copy_(before)
                 value, gradient = at(before)
@@ -101,9 +101,6 @@ class LBFGSWarmStart(Unlearner):
             problem.report_step(trace[-1])
             if norm <= self.tol * first:
                 converged, reason = True, f"the gradient fell below {self.tol:g} of its norm at the fitted parameters"
-                break
-            if torch.equal(before, parameter.detach()):
-                reason = "the line search found nothing lower"
                 break
         diagnostics = {"gradient_norm_before": first, "gradient_norm_after": float(gradient.norm())}
         return UnlearningResult(parameter.detach().clone(), trace, converged, reason, diagnostics, gradient.clone())
