@@ -18,16 +18,19 @@ from sk_unlearn.unlearners.base import UnlearningProblem
 
 __all__ = ["OutputLayerSteps", "solve_output_layer"]
 
-# Rows read first. Each step then checks itself on as many again, which are added to them.
+# Rows read first: as many as are erased, within reason. Each step then checks itself on as many again, which are added
+# to them.
 _FIRST_ROWS = 1024
 # Where the sample stops growing: features cost a forward pass.
-_MAX_ROWS = 16384
+_MAX_ROWS = 8192
+# Curvature is taken from the first of them: more rows make a step dearer and not much better.
+_CURVATURE_ROWS = 4096
 # Fresh rows whose gradient is this share of the first one tell nothing more.
 _ENOUGH = 0.1
 # Erased rows whose predictions are watched. The steps end when the last one changed these by no more than this share of
 # all change, or, if they are probabilities, by no more than what a model trained again would change them by anyway.
-_WATCHED_ROWS, _SETTLED, _INVISIBLE = 1024, 0.03, 1e-2
-_MAX_STEPS, _N_PRODUCTS = 12, 20
+_WATCHED_ROWS, _SETTLED, _INVISIBLE = 1024, 0.1, 1e-2
+_MAX_STEPS, _N_PRODUCTS = 12, 12
 _SHRINK, _FRESH_TRIES = 0.1, 2
 # By how much a step may raise the risk over retained rows.
 _MAX_COST = 0.02
@@ -164,12 +167,16 @@ class _GrowingSample:
         self.blocks: list[_Block] = []
         self.n_rows = 0
         self.grows = True
-        # Few rows are not worth splitting.
-        self.add(self.read(2 * _FIRST_ROWS if len(self.unread) <= 2 * _FIRST_ROWS else _FIRST_ROWS), self.start)
+        n_erased = problem.erased.n_rows if isinstance(problem.erased, EmpiricalRisk) else 0
+        first = min(max(_FIRST_ROWS, n_erased), _MAX_ROWS // 2)
+        self.add(self.read(first), self.start)
+        if len(self.unread) <= first:  # too few to keep any for judging steps
+            self.add(self.read(first), self.start)
 
     def read(self, size: int | None = None) -> _Block | None:
         """Read as many rows again as there are; None when the sample grows no more."""
-        size = self.n_rows if size is None else size
+        if size is None:  # and do not leave so few that they would be a poor judge of a step
+            size = self.n_rows if len(self.unread) > 1.5 * self.n_rows else len(self.unread)
         rows, self.unread = self.unread[:size], self.unread[size:]
         if not self.grows or not len(rows):
             return None
@@ -216,13 +223,19 @@ class _GrowingSample:
         return change / mass + float(self.gradient @ moved), loss
 
     def linearise(self, v: Tensor) -> _Point:
+        """Return the gradient of all rows read, and the curvature of no more than are needed for it."""
         mass = sum(block.mass for block in self.blocks)
-        points = [(block.mass / mass, block.risk.linearise(v)) for block in self.blocks]
-        gradient = self.gradient.clone()
-        for (share, point), block in zip(points, self.blocks, strict=True):
-            gradient += share * (point.gradient - block.gradient)
+        gradient, points, n_rows = self.gradient.clone(), [], 0
+        for block in self.blocks:
+            bent = n_rows < _CURVATURE_ROWS
+            point = block.risk.linearise(v) if bent else None
+            gradient += block.mass / mass * ((point.gradient if point else block.risk.gradient(v)) - block.gradient)
+            if point:
+                points.append((block.mass, point))
+                n_rows += len(block.risk)
+        total = sum(mass for mass, _ in points)
         return _Point(
-            gradient, lambda s: sum((share * point.hessian(s) for share, point in points), torch.zeros_like(s))
+            gradient, lambda s: sum((mass / total * point.hessian(s) for mass, point in points), torch.zeros_like(s))
         )
 
 

@@ -417,7 +417,7 @@ def test_a_result_cannot_be_changed():
         result.damping = 0.0
 
 
-EYE, ONES = torch.eye(2), torch.ones(2)
+EYE, ONES, UNEQUAL = torch.eye(2), torch.ones(2), torch.tensor([1.0, 3.0])
 DESCENT = {"n_steps": 1, "learning_rate": 0.1}
 
 
@@ -481,7 +481,7 @@ def test_a_bad_argument_is_named(call, message):
         lambda: cauchy_point(lambda v: v * torch.nan, ONES, 1.0),
         lambda: cauchy_point(lambda v: v * -1e30, ONES, 1e-30),
         lambda: solve_gradient_descent(lambda v: v * torch.nan, ONES, 1.0, **DESCENT),
-        lambda: solve_gradient_descent(lambda v: v, ONES, 1.0, n_steps=50, learning_rate=1e3),
+        lambda: solve_gradient_descent(lambda v: v * UNEQUAL, ONES, 1.0, n_steps=50, learning_rate=1e3),
     ],
 )
 def test_what_is_not_finite_is_raised(call):
