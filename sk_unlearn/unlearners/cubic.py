@@ -43,7 +43,7 @@ _SHRINK = 1 / 3
 _OVERSHOT = 10.0
 # A fit counts as stationary when training left no more than this share of the gradient that the deletion brings. Its
 # target is an optimum, which is worth finding: in wider Krylov spaces, within this much memory, as far as tol².
-_STATIONARY = 1e-2
+_STATIONARY = 3e-2
 _NARROW, _WIDE, _WIDE_BYTES = 10, 200, 2**30
 _WIDE_DAMPING, _WIDE_INEXACT, _WIDE_SHRINK = 1e-4, 0.1, 0.1
 
@@ -463,7 +463,7 @@ class CuReNU(_CubicUnlearner):
 
     tol : float, default=1e-2
         With ``L="auto"``, stop when the gradient of Φ is this share of what it was; its square, where training had
-        ended at an optimum (a gradient of at most a hundredth of the one that the deletion brings).
+        ended at an optimum (a gradient of at most three hundredths of the one that the deletion brings).
 
     hold_residual : bool, default=True
         Hold the residual r. False descends F itself, as published.

@@ -73,18 +73,51 @@ def test_sampled_rows_agree_with_all_of_them(monkeypatch):
     monkeypatch.setattr(steps, "_MAX_ROWS", 2000)
     sampled = solve(problem)
     n_rows = [record["n_rows"] for record in sampled.trace]
-    assert n_rows[0] == 250
+    assert n_rows[0] == 400  # as many as leave
     assert all(later in (now, 2 * now) for now, later in pairwise(n_rows))
     assert n_rows[-1] <= 2000
     moved = (everything.parameters - problem.parameters).norm()
     assert (sampled.parameters - everything.parameters).norm() < 0.5 * moved
 
 
+@pytest.mark.parametrize(("n_first", "n_most"), [(100, 2000), (5000, 700), (300, 1000)])
+def test_how_many_rows_are_read_first(monkeypatch, n_first, n_most):
+    monkeypatch.setattr(steps, "_FIRST_ROWS", n_first)
+    monkeypatch.setattr(steps, "_MAX_ROWS", n_most)
+    n_rows = [record["n_rows"] for record in solve(problem_for(n=4000)).trace]
+    first = min(max(n_first, 400), n_most // 2)
+    # All at once where no more than as many again are to be had.
+    assert n_rows[0] == (n_most if n_most <= 2 * first else first)
+
+
+def test_no_step_is_judged_by_a_handful(monkeypatch):
+    # 400, 800, and then not 1,600 and 50.
+    monkeypatch.setattr(steps, "_MAX_ROWS", 1650)
+    monkeypatch.setattr(steps, "_FIRST_ROWS", 100)
+    monkeypatch.setattr(steps, "_ENOUGH", 0.0)
+    monkeypatch.setattr(steps, "_SETTLED", 0.0)
+    monkeypatch.setattr(steps, "_INVISIBLE", 0.0)
+    n_rows = [record["n_rows"] for record in solve(problem_for(n=4000)).trace]
+    assert n_rows[:3] == [400, 800, 1650]
+
+
+def test_curvature_of_the_first_rows_is_enough(monkeypatch):
+    problem = problem_for(n=8000, erased=lambda X, y: y == 2)
+    everything = solve(dataclasses.replace(problem, rng=np.random.default_rng(0)))
+    assert everything.trace[-1]["n_rows"] > 2000
+    monkeypatch.setattr(steps, "_CURVATURE_ROWS", 1000)
+    fewer = solve(dataclasses.replace(problem, rng=np.random.default_rng(0)))
+    moved = (everything.parameters - problem.parameters).norm()
+    assert not torch.equal(fewer.parameters, everything.parameters)
+    assert (fewer.parameters - everything.parameters).norm() < 0.1 * moved
+
+
 def test_few_rows_and_a_whole_class_stay_bounded(monkeypatch):
     # Without the class its column is pushed down for ever by the exact gradient, and few rows do not hold it.
     monkeypatch.setattr(steps, "_FIRST_ROWS", 20)
-    problem = problem_for(n=2000, erased=lambda X, y: y == 2)
+    problem = problem_for(n=200, erased=lambda X, y: y == 2)
     result = solve(problem)
+    assert result.trace[0]["n_rows"] < 40
     before, after = problem.retained.value(problem.parameters), problem.retained.value(result.parameters)
     assert after <= 1.1 * before
     assert (result.parameters - problem.parameters).norm() < 50
