@@ -29,7 +29,7 @@ logger = logging.getLogger("sk_unlearn")
 MEMORY_BUDGET = 2**30
 # On a processor activations that leave its cache cost more than the overhead of further chunks, unless the chunks get
 # very small.
-_CACHED_BYTES, _LEAST_ROWS = 2**25, 64
+_CACHED_BYTES, _LEAST_ROWS = 2**24, 64
 # A kept gradient graph holds the tensors saved by the forward pass, those of the backward pass, and their products.
 _GRAPH_FACTOR = 4
 

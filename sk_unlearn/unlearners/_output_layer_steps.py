@@ -18,8 +18,8 @@ from sk_unlearn.unlearners.base import UnlearningProblem
 
 __all__ = ["OutputLayerSteps", "solve_output_layer"]
 
-# Rows read first: as many as are erased, within reason. Each step then checks itself on as many again, which are added
-# to them.
+# Rows read first: half as many as are erased, within reason. Each step then checks itself on as many again, which are
+# added to them.
 _FIRST_ROWS = 1024
 # Where the sample stops growing: features cost a forward pass.
 _MAX_ROWS = 8192
@@ -168,7 +168,7 @@ class _GrowingSample:
         self.n_rows = 0
         self.grows = True
         n_erased = problem.erased.n_rows if isinstance(problem.erased, EmpiricalRisk) else 0
-        first = min(max(_FIRST_ROWS, n_erased), _MAX_ROWS // 2)
+        first = min(max(_FIRST_ROWS, n_erased // 2), _MAX_ROWS // 2)
         self.add(self.read(first), self.start)
         if len(self.unread) <= first:  # too few to keep any for judging steps
             self.add(self.read(first), self.start)

@@ -307,7 +307,8 @@ class _CubicUnlearner(Unlearner):
         risk = problem.retained
         if sampling.n_gradient_rows >= risk.n_rows:
             return risk.gradient(w)
-        rows = risk.sample(sampling.n_gradient_rows, problem.rng)
+        # Two gradients, for what one would cost.
+        rows = risk.sample(sampling.n_gradient_rows // 2, problem.rng)
         return risk.gradient(w, rows) - risk.gradient(problem.parameters, rows) + problem.gradient
 
     def _step(
