@@ -152,10 +152,22 @@ class UnlearnableClassifier(ClassifierMixin, BaseUnlearnable):
         Returns
         -------
         proba : ndarray of shape (n_samples, n_classes)
-            Probabilities in the order of ``classes_``.
+            Probabilities in the order of ``classes_``. Outputs that a module has beyond them, such as one built for ten
+            classes and fitted on nine, stand for no class and are left out; the others then sum to one.
         """
         check_is_fitted(self)
+        return self._of_known_classes(self._all_outputs(X))
+
+    def _all_outputs(self, X: ArrayLike) -> NDArray[Any]:
         return np.asarray(self.net_.predict_proba(self._validate_features(X)))
+
+    def _of_known_classes(self, proba: NDArray[Any]) -> NDArray[Any]:
+        n_classes = len(self.classes_)
+        if proba.ndim != 2 or proba.shape[1] <= n_classes:
+            return proba
+        known = proba[:, :n_classes]
+        total = known.sum(axis=1, keepdims=True)
+        return np.divide(known, total, out=np.full_like(known, 1 / n_classes), where=total > 0)
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """Predict labels.
@@ -171,4 +183,7 @@ class UnlearnableClassifier(ClassifierMixin, BaseUnlearnable):
             Labels.
         """
         check_is_fitted(self)
-        return self.classes_[np.asarray(self.net_.predict(self._validate_features(X))).astype(np.int64)]
+        codes = np.asarray(self.net_.predict(self._validate_features(X))).astype(np.int64)
+        if codes.size and codes.max() >= len(self.classes_):  # an output that stands for no class
+            codes = self.predict_proba(X).argmax(axis=1)
+        return self.classes_[codes]

@@ -84,7 +84,7 @@ def _with_all_outputs(model: Any, estimator: Any) -> Any:
     """Name the outputs that a retrained net has beyond the classes it was shown after the classes that were erased."""
     if not is_classifier(estimator) or len(model.classes_) == len(estimator.classes_):
         return model
-    n_outputs = np.shape(model.predict_proba(model.training_set_.X[:1]))[1]
+    n_outputs = np.shape(model._all_outputs(model.training_set_.X[:1]))[1]
     return _WithErasedClasses(model, estimator.classes_) if n_outputs == len(estimator.classes_) else model
 
 
@@ -102,7 +102,7 @@ class _WithErasedClasses(ClassifierMixin, BaseEstimator):
     def predict_proba(self, X: Any) -> NDArray[Any]:
         shown = self.model.classes_
         order = np.concatenate([shown, np.setdiff1d(self.classes_, shown)])
-        return np.asarray(self.model.predict_proba(X))[:, np.argsort(order)]
+        return np.asarray(self.model._all_outputs(X)[:, np.argsort(order)])
 
     def predict(self, X: Any) -> NDArray[Any]:
         return np.asarray(self.classes_[self.predict_proba(X).argmax(axis=1)])

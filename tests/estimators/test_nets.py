@@ -12,6 +12,7 @@ from torch import nn
 
 from sk_unlearn import UnlearnableClassifier, UnlearnableRegressor
 from sk_unlearn.estimators._batch_norm import batch_norm_layers, reestimate_batch_norm
+from sk_unlearn.metrics import retrain_distance
 from sk_unlearn.objective import EmpiricalRisk, flat_parameters
 from sk_unlearn.unlearners import CuReNU, FineTune, Retrain, Unlearner, UnlearningResult
 
@@ -228,6 +229,33 @@ def test_binary_net(labels):
     est.forget(table[:3], y[:3])
     assert est.score(table, y) > 0.7
     assert est.unlearning_report_.parameters_moved
+
+
+def test_outputs_that_stand_for_no_class_are_left_out():
+    X = np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32)
+    y = np.array(["a", "b", "c"])[np.arange(60) % 3]
+    module = nn.Linear(4, 5)
+    with torch.no_grad():
+        module.bias[4] = 50.0  # what argmax over all outputs would give
+    est = classifier(module, max_epochs=1).fit(X, y)
+    raw = est.net_.predict_proba(X)
+    assert raw.shape == (60, 5)
+    proba = est.predict_proba(X)
+    assert proba.shape == (60, 3)
+    np.testing.assert_allclose(proba.sum(axis=1), 1, rtol=1e-5)
+    known = raw[:, :3]
+    assert (known.sum(axis=1) > 0).all()
+    np.testing.assert_allclose(proba, known / known.sum(axis=1, keepdims=True), rtol=1e-5)
+    np.testing.assert_array_equal(est.predict(X), est.classes_[known.argmax(axis=1)])
+
+
+def test_a_net_of_as_many_outputs_refitted_without_a_class_can_be_compared():
+    X = np.random.default_rng(1).normal(size=(90, 4)).astype(np.float32)
+    y = np.arange(90) % 3
+    est = classifier(nn.Linear(4, 3)).fit(X, y).forget(X[y == 1])
+    reference = classifier(nn.Linear(4, 3)).fit(X[y != 1], y[y != 1])
+    assert reference.predict_proba(X).shape == (90, 2)
+    assert 0 <= retrain_distance(est, reference, X) < np.log(2)
 
 
 def test_binary_net_needs_two_classes():
