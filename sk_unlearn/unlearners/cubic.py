@@ -24,7 +24,7 @@ from sk_unlearn.solvers import (
 )
 from sk_unlearn.surrogate import QuadraticRisk
 from sk_unlearn.unlearners._adaptive import FIRST_DAMPING, AdaptiveWeight, TriedStep, first_weight, step_record
-from sk_unlearn.unlearners._output_layer_steps import solve_output_layer
+from sk_unlearn.unlearners._output_layer_steps import OutputLayerSteps, solve_output_layer
 from sk_unlearn.unlearners.base import Linearised, Unlearner, UnlearningProblem, UnlearningResult, torch_generator
 
 __all__ = ["CuReNU", "StoCuReNU"]
@@ -83,24 +83,6 @@ class _Sampling:
     variance_reduction: bool = True
 
 
-@dataclass
-class _Descent:
-    """Where the engine stands: the point, the L it has learnt, what it has spent."""
-
-    w: Tensor
-    weight: AdaptiveWeight
-    n_products: int = 0
-    trace: list[dict[str, Any]] = field(default_factory=list)
-    started: float = field(default_factory=time.perf_counter)
-
-    def taken(self) -> list[dict[str, Any]]:
-        return [record for record in self.trace if record["taken"]]
-
-    def take_back(self, w: Tensor) -> None:
-        self.w = w
-        self.trace[-1]["taken"] = False
-
-
 @dataclass(frozen=True)
 class _Goal:
     """What the gradient of Φ must come to, and what it must never exceed."""
@@ -114,6 +96,52 @@ class _Goal:
         if self.stationary:  # a minimum is near, and a way to it may lead over steeper ground
             return float("inf")
         return min([self.first_norm, *(_MAX_RISE * record["gradient_norm"] for record in taken)])
+
+
+@dataclass
+class _Descent:
+    """Where the engine stands: the point and its gradient, the L it has learnt, what it has spent and done.
+
+    Attributes
+    ----------
+    gradient : Tensor
+        Of Φ; it may lag behind w, until :meth:`_CubicUnlearner._look` renews it.
+    in_layer : OutputLayerSteps or None
+        The steps in the output layer that led to the first point.
+    """
+
+    problem: UnlearningProblem
+    target: Tensor
+    goal: _Goal
+    w: Tensor
+    gradient: Tensor
+    weight: AdaptiveWeight
+    in_layer: OutputLayerSteps | None = None
+    n_products: int = 0
+    trace: list[dict[str, Any]] = field(default_factory=list)
+    started: float = field(default_factory=time.perf_counter)
+
+    @property
+    def layer_trace(self) -> list[dict[str, Any]]:
+        return self.in_layer.trace if self.in_layer else []
+
+    def taken(self) -> list[dict[str, Any]]:
+        return [record for record in self.trace if record["taken"]]
+
+    def too_far(self) -> bool:
+        """Tell whether the last step left a larger gradient than any may."""
+        return not float(self.gradient.norm()) <= self.goal.bound(self.taken())
+
+    def take_back(self, previous: tuple[Tensor, Tensor]) -> None:
+        """Return to the point and gradient before the last step."""
+        self.w, self.gradient = previous
+        self.trace[-1]["taken"] = False
+
+    def give_up_layer(self) -> None:
+        """Return to the fitted parameters: fitting the layer undid less than it tilted for the layers before it."""
+        assert self.in_layer is not None
+        self.in_layer = self.in_layer.given_up()
+        self.w, self.gradient = self.problem.parameters.clone(), self.problem.gradient - self.target
 
 
 class _CubicUnlearner(Unlearner):
@@ -212,112 +240,128 @@ class _CubicUnlearner(Unlearner):
         goal: _Goal,
         diagnostics: dict[str, Any],
     ) -> UnlearningResult:
-        adaptive = self.L == "auto"
-        weight = AdaptiveWeight(None if adaptive else float(self.L), _WIDE_SHRINK if goal.stationary else _SHRINK)
-        state = _Descent(problem.parameters.clone(), weight)
-        in_layer = None
+        L = None if self.L == "auto" else float(self.L)
+        weight = AdaptiveWeight(L, _WIDE_SHRINK if goal.stationary else _SHRINK)
+        state = _Descent(problem, target, goal, problem.parameters.clone(), gradient, weight)
         if self._begins_with_layer(problem, goal):
-            in_layer = solve_output_layer(problem, gradient, max_steps=self.max_steps)
-        if in_layer is not None:
-            state.w, state.n_products = in_layer.parameters, in_layer.n_products
-        before = 0 if in_layer is None else len(in_layer.trace)
+            state.in_layer = solve_output_layer(problem, gradient, max_steps=self.max_steps)
+        if state.in_layer is not None:
+            state.w, state.n_products = state.in_layer.parameters, state.in_layer.n_products
+        if state.in_layer is not None and sampling.n_gradient_rows < problem.retained.n_rows:
+            state.gradient = self._gradient_at_end(state, sampling)
+            converged = state.in_layer.settled
+            n_steps = len(state.in_layer.trace)
+            reason = _LAYER_REASON if converged else f"took {n_steps} steps and the output layer had not come to rest"
+        else:
+            converged, reason = self._steps(state, sampling, n_products, diagnostics)
+        taken = [record for record in state.layer_trace + state.trace if record["taken"]]
+        diagnostics |= {
+            "gradient_norm_after": float(state.gradient.norm()),
+            "predicted_decrease": float(sum(record["predicted"] for record in taken)),
+            "actual_decrease": float(sum(record["actual"] for record in taken)),
+            "n_products": state.n_products,
+        }
+        return UnlearningResult(
+            state.w, state.layer_trace + state.trace, converged, reason, diagnostics,
+            gradient=state.gradient + target, holds_residual=self.hold_residual, residual=target,
+        )  # fmt: skip
+
+    def _steps(
+        self, state: _Descent, sampling: _Sampling, n_products: int, diagnostics: dict[str, Any]
+    ) -> tuple[bool, str]:
+        """Take steps in the whole network, and say whether they came to an end of their own, and which."""
+        problem, adaptive = state.problem, self.L == "auto"
         sampled = sampling.n_gradient_rows < problem.retained.n_rows
-        previous = (state.w, gradient)
-        converged, reason = False, f"took max_steps={self.max_steps} steps"
-        max_steps = self.max_steps - before
+        before = len(state.layer_trace)
+        max_steps, reason = self.max_steps - before, f"took max_steps={self.max_steps} steps"
         if adaptive and _is_blind(problem):
             max_steps, reason = 1, "took one damped step: without rows, how far the model of them holds is not known"
-        if in_layer is not None and sampled:
-            max_steps, converged = 0, in_layer.settled
-            reason = _LAYER_REASON if converged else f"took {before} steps and the output layer had not come to rest"
-        stale = in_layer is not None  # whether `gradient` is still that of another point
+        previous = (state.w, state.gradient)
+        moved = state.in_layer is not None
         for step in range(1, max_steps + 1):
             rows = problem.retained.sample(sampling.n_gradient_rows, problem.rng) if sampled else None
             local = problem.retained.linearise(state.w, rows)
-            noise = 0.0
-            if stale and rows is not None and sampling.variance_reduction:
-                gradient, noise = _variance_reduced(problem, state.w, local, rows)
-                gradient = gradient - target
-            elif stale or (sampled and not sampling.variance_reduction):
-                gradient = local.gradient - target
-            norm = float(gradient.norm())
-            if stale and adaptive:
-                if not norm <= goal.bound(state.taken()) and not state.trace:
-                    # Fitting the output layer undid less than it tilted for the layers before it.
-                    assert in_layer is not None
-                    in_layer = in_layer.given_up()
-                    state.w, gradient = problem.parameters.clone(), problem.gradient - target
-                    local, norm = problem.retained.linearise(state.w, rows), goal.first_norm
-                elif not norm <= goal.bound(state.taken()):
-                    state.take_back(previous[0])
-                    gradient = previous[1]
-                    if state.taken():
-                        converged, reason = True, _OVERSHOT_REASON
-                        stale = False
-                        break
-                    # Not even the first step: the model was trusted too far.
-                    state.weight.L = _OVERSHOT * state.trace[-1]["L"]
-                    local, norm = problem.retained.linearise(state.w, rows), float(gradient.norm())
-                elif norm <= goal.enough:
-                    converged, reason = True, f"gradient fell to {norm / goal.first_norm:.2g} of its first norm"
-                    stale = False
-                    break
-                elif norm**2 <= 2 * noise**2:
-                    converged, reason = True, "gradient fell to the noise of sampling rows"
-                    stale = False
-                    break
-            stale = False
+            renew = moved or (sampled and not sampling.variance_reduction)
+            noise = self._look(state, sampling, local, rows) if renew else 0.0
+            if moved and adaptive:
+                if state.too_far():
+                    if not self._retreat(state, previous):
+                        return True, _OVERSHOT_REASON
+                    local = problem.retained.linearise(state.w, rows)
+                else:
+                    ending = self._ending(state, noise)
+                    if ending:
+                        return True, ending
             curvature = local
             if sampling.n_curvature_rows < sampling.n_gradient_rows:
                 curvature_rows = problem.retained.sample(sampling.n_curvature_rows, problem.rng)
                 curvature = problem.retained.linearise(state.w, curvature_rows)
-            previous = (state.w, gradient)
-            model = _Model(self, diagnostics["solver"], n_products, problem, curvature.hessian, gradient, state, goal)
-            record = self._step(problem, state, local, model, gradient, rows, diagnostics)
-            record |= {"step": before + step, "gradient_norm": norm, "n_rows": sampling.n_gradient_rows}
+            previous = (state.w, state.gradient)
+            model = _Model(self, diagnostics["solver"], n_products, curvature.hessian, state)
+            record = self._step(state, local, model, rows, diagnostics)
+            record |= {
+                "step": before + step, "gradient_norm": float(state.gradient.norm()),
+                "n_rows": sampling.n_gradient_rows,
+            }  # fmt: skip
             state.trace.append(record)
             problem.report_step(record)
             if not record["taken"]:
-                converged, reason = True, "no step lowers the objective any further at this precision"
-                break
-            stale = True
-        if stale:
-            gradient = self._gradient_at_end(problem, state.w, sampling) - target
-            if adaptive and state.trace and not float(gradient.norm()) <= goal.bound(state.taken()):
-                state.take_back(previous[0])
-                gradient = previous[1]
+                return True, "no step lowers the objective any further at this precision"
+            moved = True
+        if moved:
+            state.gradient = self._gradient_at_end(state, sampling)
+        if moved and adaptive and state.too_far():
+            if state.trace:
+                state.take_back(previous)
                 reason += ", the last of which left a larger gradient and was taken back"
-        taken = state.taken() + (in_layer.trace if in_layer else [])
-        diagnostics |= {
-            "gradient_norm_after": float(gradient.norm()),
-            "predicted_decrease": float(sum(record["predicted"] for record in taken if record["taken"])),
-            "actual_decrease": float(sum(record["actual"] for record in taken if record["taken"])),
-            "n_products": state.n_products,
-        }
-        return UnlearningResult(
-            state.w, (in_layer.trace if in_layer else []) + state.trace, converged, reason, diagnostics,
-            gradient=gradient + target, holds_residual=self.hold_residual, residual=target,
-        )  # fmt: skip
+            else:
+                state.give_up_layer()
+                reason += ", all in the output layer, which left a larger gradient and were taken back"
+        return False, reason
+
+    def _look(self, state: _Descent, sampling: _Sampling, local: Linearised, rows: NDArray[np.int64] | None) -> float:
+        """Renew the gradient, and return the norm of its sampling error."""
+        gradient, noise = local.gradient, 0.0
+        if rows is not None and sampling.variance_reduction:
+            gradient, noise = _variance_reduced(state.problem, state.w, local, rows)
+        state.gradient = gradient - state.target
+        return noise
+
+    def _retreat(self, state: _Descent, previous: tuple[Tensor, Tensor]) -> bool:
+        """Undo what went too far, and tell whether there is another way to go on."""
+        if not state.trace:
+            state.give_up_layer()
+            return True
+        state.take_back(previous)
+        # Not even the first step: the model was trusted too far.
+        state.weight.L = _OVERSHOT * state.trace[-1]["L"]
+        return not state.taken()
+
+    def _ending(self, state: _Descent, noise: float) -> str:
+        """Say why no further step is needed; nothing where one is."""
+        norm = float(state.gradient.norm())
+        if norm <= state.goal.enough:
+            return f"gradient fell to {norm / state.goal.first_norm:.2g} of its first norm"
+        return "gradient fell to the noise of sampling rows" if norm**2 <= 2 * noise**2 else ""
 
     def _begins_with_layer(self, problem: UnlearningProblem, goal: _Goal) -> bool:
         return self.L == "auto" and self.output_layer_first and self.hold_residual and not goal.stationary
 
-    def _gradient_at_end(self, problem: UnlearningProblem, w: Tensor, sampling: _Sampling) -> Tensor:
+    def _gradient_at_end(self, state: _Descent, sampling: _Sampling) -> Tensor:
         """Estimate the gradient at the last point, for the report and as the anchor of the next request."""
-        risk = problem.retained
+        risk, fitted = state.problem.retained, state.problem.parameters
         if sampling.n_gradient_rows >= risk.n_rows:
-            return risk.gradient(w)
+            return risk.gradient(state.w) - state.target
         # Two gradients, for what one would cost.
-        rows = risk.sample(sampling.n_gradient_rows // 2, problem.rng)
-        return risk.gradient(w, rows) - risk.gradient(problem.parameters, rows) + problem.gradient
+        rows = risk.sample(sampling.n_gradient_rows // 2, state.problem.rng)
+        change = risk.gradient(state.w, rows) - risk.gradient(fitted, rows)
+        return change + state.problem.gradient - state.target
 
     def _step(
         self,
-        problem: UnlearningProblem,
         state: _Descent,
         local: Linearised,
         model: _Model,
-        gradient: Tensor,
         rows: NDArray[np.int64] | None,
         diagnostics: dict[str, Any],
     ) -> dict[str, Any]:
@@ -325,13 +369,13 @@ class _CubicUnlearner(Unlearner):
         diagnostics.setdefault("curvature_min", model.curvature_min)
         diagnostics.setdefault("curvature_max", model.curvature_max)
         # The sampled objective, with the linear term that turns its gradient into the variance-reduced one.
-        linear = gradient - local.gradient
+        linear = state.gradient - local.gradient
 
         def decrease(step: Tensor) -> float:
-            return local.value - problem.retained.value(state.w + step, rows) - float(linear @ step)
+            return local.value - state.problem.retained.value(state.w + step, rows) - float(linear @ step)
 
         if self.L == "auto":
-            tiny = torch.finfo(gradient.dtype)
+            tiny = torch.finfo(linear.dtype)
             tried = state.weight.step(model, decrease, resolution=4 * tiny.eps * max(abs(local.value), tiny.tiny))
         else:
             step = model.solve(float(self.L))
@@ -353,12 +397,10 @@ class _Model:
         owner: _CubicUnlearner,
         solver: str,
         n_products: int,
-        problem: UnlearningProblem,
         product: Any,
-        gradient: Tensor,
         state: _Descent,
-        goal: _Goal,
     ) -> None:
+        problem, gradient, goal = state.problem, state.gradient, state.goal
         self.owner, self.product, self.gradient = owner, product, gradient
         self.n_products, self.n_steps = 0, n_products
         self.curvature_min = self.curvature_max = float("nan")

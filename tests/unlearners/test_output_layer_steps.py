@@ -186,6 +186,19 @@ def test_given_up_where_the_layers_before_would_be_tilted(monkeypatch):
     torch.testing.assert_close(result.parameters, CuReNU().unlearn(problem).parameters)
 
 
+def test_given_up_even_where_no_step_is_left(monkeypatch):
+    problem = problem_for()
+    far = solve(problem)
+    far = dataclasses.replace(far, parameters=problem.parameters + 5.0)
+    monkeypatch.setattr(cubic, "solve_output_layer", lambda *args, **options: far)
+    result = CuReNU(max_steps=len(far.trace)).unlearn(problem)
+    assert torch.equal(result.parameters, problem.parameters)
+    assert not result.converged
+    assert "taken back" in result.stop_reason
+    assert not any(record["taken"] for record in result.trace)
+    torch.testing.assert_close(result.gradient, problem.gradient)
+
+
 def test_max_steps_counts_them():
     X, y = load_iris(return_X_y=True)
     est = UnlearnableClassifier(unlearner=StoCuReNU(max_steps=2), random_state=0).fit(X, y).forget(X[y == 1])
