@@ -27,6 +27,10 @@ def parse(doc: str | None, default_tasks: str, quick_tasks: str) -> argparse.Nam
         "--max-share", type=float, default=0.5,
         help="leave out a longer run of a rival that would take more than this share of retraining's time",
     )  # fmt: skip
+    parser.add_argument(
+        "--only", nargs="*", metavar="FAMILY",
+        help="rivals to run, such as L-BFGS 'warm start', beside the default and doing nothing; by default all",
+    )  # fmt: skip
     options = parser.parse_args()
     if options.seeds < 2:
         parser.error(f"--seeds must be at least 2, got {options.seeds}: the floor is the distance between them.")

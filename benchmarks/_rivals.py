@@ -156,7 +156,7 @@ def rivals(task: Task, n_parameters: int) -> Iterator[Method]:
     if not task.full_batch:  # whose training is L-BFGS
         for epochs in (0.25, 0.5, 1.0, 2.0, 5.0):
             yield Method(f"warm start, {epochs:g} epochs", "warm start", WarmStart(epochs), epochs)
-    for iterations in (5, 10, 20, 50, 100, 200)[: 6 if task.full_batch else 4]:
+    for iterations in (5, 10, 20, 50, 100, 200, 500, 1000)[: 8 if task.full_batch else 4]:
         yield Method(f"L-BFGS, {iterations}", "L-BFGS", ContinueLBFGS(iterations), iterations)
     published = StoCuReNU(
         L=5.0, solver="gradient_descent", n_gradient_rows=128, n_curvature_rows=64, n_products=5, max_steps=10,

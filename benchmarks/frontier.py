@@ -1,7 +1,7 @@
 """How close each way to forget comes to retraining, against its time: our default, its rivals, and what we claim.
 
-Usage: ``python -m benchmarks.frontier [--quick] [--tasks a,b,c,d] [--seeds 3] [--data ../shared/data] [--out DIR]``,
-on an idle machine (else with ``--clock cpu``).
+Usage: ``python -m benchmarks.frontier [--quick] [--tasks a,b,c,d] [--seeds 3] [--data ../shared/data] [--out DIR]
+[--only L-BFGS ...]``, on an idle machine (else with ``--clock cpu``).
 
 Tasks: (a) augmented digits, MLP; (b) Fashion-MNIST, CNN, and Adult, MLP; (c) California housing, regression, MLP;
 (d) digits in float64, an MLP and a CNN trained by L-BFGS on all rows to a gradient of 1e-8. Requests: one row, 1 % and
@@ -38,6 +38,7 @@ from benchmarks._options import environment, parse, write
 from benchmarks._pictures import draw_frontier, draw_sequences
 from benchmarks._rivals import (
     CUT,
+    NO_OP,
     OURS,
     ContinueLBFGS,
     Method,
@@ -73,12 +74,21 @@ class Run:
     clock : {"wall", "cpu"}
     max_share : float
         Longer members of a family are left out when the shorter ones foretell more than this share of `retraining`.
+    only : list of str, optional
+        Families of rivals to run; by default all.
     """
 
     def __init__(
-        self, task: Task, fitted: Any, erased: NDArray[np.int64], retraining: float, clock: str, max_share: float
+        self,
+        task: Task,
+        fitted: Any,
+        erased: NDArray[np.int64],
+        retraining: float,
+        clock: str,
+        max_share: float,
+        only: list[str] | None = None,
     ) -> None:
-        self.task, self.fitted, self.erased = task, fitted, erased
+        self.task, self.fitted, self.erased, self.only = task, fitted, erased, only
         self.retraining, self.clock, self.max_share = retraining, clock, max_share
         self.left_out: list[str] = []
 
@@ -88,7 +98,7 @@ class Run:
         n_steps = 0
         rate: dict[str, float] = {}
         n_parameters = len(flat_parameters(self.fitted.net_))
-        for method in [default_method(), *rivals(self.task, n_parameters)]:
+        for method in [default_method(), *filter(self.is_wanted, rivals(self.task, n_parameters))]:
             if rate.get(method.family, 0.0) * method.units > self.max_share * self.retraining:
                 self.left_out.append(method.name)
                 continue
@@ -100,12 +110,15 @@ class Run:
                 rate[method.family] = done[1]["seconds"] / method.units
             if method.family == OURS:
                 ours, n_steps = done, done[1]["steps"]
-        for method in [*shorter(), *longer(n_steps)]:
+        for method in filter(self.is_wanted, [*shorter(), *longer(n_steps)]):
             # Cut off later than it stopped by itself it is itself: medians must be over the same seeds in every line.
             same = ours is not None and method.family == CUT and method.units >= n_steps
             done = self.renamed(ours, method) if same else self.run(method)
             if done is not None:
                 yield done
+
+    def is_wanted(self, method: Method) -> bool:
+        return self.only is None or method.family in [NO_OP.family, *self.only]
 
     @staticmethod
     def renamed(done: tuple[Any, Record], method: Method) -> tuple[Any, Record]:
@@ -122,7 +135,9 @@ class Run:
         return model, {"method": method.name, "family": method.family, **cost}
 
 
-def measure(task: Task, seeds: int, clock: str, max_share: float, device: str | None) -> dict[str, Any]:
+def measure(
+    task: Task, seeds: int, clock: str, max_share: float, device: str | None, only: list[str] | None = None
+) -> dict[str, Any]:
     """Measure every method on every request of a task with retrained models to compare with.
 
     Returns
@@ -142,7 +157,7 @@ def measure(task: Task, seeds: int, clock: str, max_share: float, device: str | 
         yardstick = Yardstick(task, erased, {seed: model for seed, (model, _) in again.items()})
         for seed, model in fitted.items():
             common = {"task": task.key, "request": request, "seed": seed, "full_batch": False}
-            run = Run(task, model, erased, retraining, clock, max_share)
+            run = Run(task, model, erased, retraining, clock, max_share, only)
             retrained, cost = again[seed]
             cost |= {
                 "method": "retrain",
@@ -173,7 +188,9 @@ def nothing_forgotten(task: Task, fitted: Any) -> float:
     return parameter_distance(model.net_, fitted.net_)
 
 
-def measure_full_batch(task: Task, seeds: int, clock: str, device: str | None) -> dict[str, Any]:
+def measure_full_batch(
+    task: Task, seeds: int, clock: str, device: str | None, only: list[str] | None = None
+) -> dict[str, Any]:
     """Measure every method by the distance of its parameters from the optimum over the retained rows.
 
     One more seed, the next, is fitted only to a gradient at which the Hessian has a negative eigenvalue; its records
@@ -200,7 +217,7 @@ def measure_full_batch(task: Task, seeds: int, clock: str, device: str | None) -
             optima.setdefault(True, optima[False])  # training left next to nothing to hold
             yardstick = Yardstick(task, erased, {seed: optima[False]})
             common = {"task": key, "request": request, "seed": seed, "full_batch": True}
-            run = Run(task, fitted, erased, fit[clock], clock, float("inf"))
+            run = Run(task, fitted, erased, fit[clock], clock, float("inf"), only)
             for forgot, record in run:
                 distances = {
                     name: parameter_distance(forgot.net_, optimum.net_) / parameter_distance(fitted.net_, optimum.net_)
@@ -259,9 +276,9 @@ def main() -> None:
         print(f"\n== {task.key}: {len(task.X)} rows of shape {task.X.shape[1:]}", flush=True)
         with Clock() as clock:
             if task.full_batch:
-                measured = measure_full_batch(task, options.seeds, options.clock, options.device)
+                measured = measure_full_batch(task, options.seeds, options.clock, options.device, options.only)
             else:
-                measured = measure(task, options.seeds, options.clock, options.max_share, options.device)
+                measured = measure(task, options.seeds, options.clock, options.max_share, options.device, options.only)
         print_table(measured["records"])
         for name, part in measured.items():
             content[name] = content[name] | part if isinstance(part, dict) else content[name] + part

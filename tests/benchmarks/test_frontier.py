@@ -192,6 +192,13 @@ def test_longer_runs_that_cost_too_much_are_left_out(task, measured, cheap, monk
     assert run.left_out == ["9"]
 
 
+def test_only_the_rivals_asked_for(task, measured, monkeypatch):
+    methods = [Method("no-op", "no-op", None), Method("1", "f", None), Method("2", "g", None)]
+    monkeypatch.setattr(frontier, "rivals", lambda task, d: iter(methods))
+    run = frontier.Run(task, measured[0][0], task.requests["one row"], 1.0, "wall", 0.5, only=["g"])
+    assert [record["method"] for _, record in run] == ["ours", "no-op", "2"]
+
+
 def test_cut_off_later_than_it_stops_the_default_is_itself(task, measured, monkeypatch):
     monkeypatch.setattr(frontier, "rivals", lambda task, d: iter([]))
     records = [record for _, record in frontier.Run(task, measured[0][0], task.requests["10 %"], 1.0, "wall", 0.5)]
