@@ -73,6 +73,7 @@ class HessianFreeRecording(Unlearner):
     >>> from sk_unlearn import UnlearnableClassifier
     >>> from sk_unlearn.unlearners import HessianFreeRecording
     >>> X, y = load_iris(return_X_y=True)
+    >>> generator = torch.manual_seed(0)
     >>> net = NeuralNetClassifier(
     ...     torch.nn.Linear(4, 3), criterion=torch.nn.CrossEntropyLoss, max_epochs=5, train_split=None, verbose=0
     ... )

@@ -110,7 +110,7 @@ def test_grid_search_over_the_unlearner_with_the_retrain_scorer():
     scores = search.cv_results_["mean_test_score"]
     assert (scores <= 0).all()
     assert len(set(scores)) > 1
-    assert search.best_estimator_.forget(X[:2] / [1, 10, 100]).unlearning_report_.parameters_moved
+    assert search.best_estimator_.forget(X[:2] / [1, 10, 100]).unlearning_report_.n_erased == 2
 
 
 def test_grid_search_over_unlearners_and_the_net():
