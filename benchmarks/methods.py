@@ -1,7 +1,7 @@
 """Every method, as published and at its defaults, on a whole class and on ten per cent of the rows at random.
 
-Usage: ``python -m benchmarks.methods [--seeds 5] [--quick] [--data ../shared/data] [--only digits,fashion] [--out
-DIR]``, on one thread.
+Usage: ``python -m benchmarks.methods [--seeds 5] [--quick] [--data ../shared/data] [--only digits,fashion]
+[--methods NAME ...] [--out DIR]``, on one thread.
 
 Data: digits (1,347 training rows, 64 columns) and 4,000 images of Fashion-MNIST pooled to 7 x 7 (3,000 training rows),
 left out where the files are absent. Network: the built-in one with 16 hidden units (1,210 and 970 parameters), so that
@@ -188,8 +188,8 @@ def load(key: str, data: Path, n: int | None = None) -> tuple[NDArray[Any], NDAr
     return X[rows], y[rows]
 
 
-def measure(task: Task, seed: int, *, recording: bool) -> tuple[list[Record], list[str]]:
-    """Measure every method on every request of one seed.
+def measure(task: Task, seed: int, *, recording: bool, only: Sequence[str] = ()) -> tuple[list[Record], list[str]]:
+    """Measure every method, or those named in `only`, on every request of one seed.
 
     Returns
     -------
@@ -201,6 +201,9 @@ def measure(task: Task, seed: int, *, recording: bool) -> tuple[list[Record], li
     records: list[Record] = []
     lines: list[str] = []
     for training in trainings(task, recording=recording):
+        methods = [method for method in training.methods if not only or method.name in only]
+        if not methods:
+            continue
         estimator = training.task.estimator(seed).set_params(unlearner=training.unlearner)
         with Clock() as fitting:
             fitted = clone(estimator).fit(training.task.X, training.task.y)
@@ -211,7 +214,7 @@ def measure(task: Task, seed: int, *, recording: bool) -> tuple[list[Record], li
                     f"{training.methods[0].name}: training with its recorder took {fitting.cpu / ruler.seconds:.3g} "
                     "times as long as training again without the class"
                 )
-            for method in training.methods:
+            for method in methods:
                 try:
                     model, cost = forgetful(fitted, training.task, erased, method.unlearner)
                 except (CertificateRefused, FloatingPointError, torch.linalg.LinAlgError) as error:  # type: ignore[attr-defined]
@@ -362,6 +365,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--quick", action="store_true", help="few rows, two seeds: to see that it runs")
     parser.add_argument("--only", default="digits,fashion", help="data sets, with commas between")
+    parser.add_argument("--methods", nargs="*", default=(), help="names as in the table; by default all")
     parser.add_argument("--data", type=Path, default=Path(__file__).parents[2] / "shared" / "data")
     parser.add_argument("--out", type=Path, help="folder for the records, as JSON")
     options = parser.parse_args()
@@ -378,7 +382,7 @@ def main() -> None:
         lines: list[str] = []
         for seed in range(seeds):
             task = split(key, X, y, seed, *((6, 20) if options.quick else ()))
-            measured, more = measure(task, seed, recording=key == "digits")
+            measured, more = measure(task, seed, recording=key == "digits", only=options.methods)
             records += measured
             lines += [f"seed {seed}: {line}" for line in more]
             print(f"{key}: seed {seed} done", flush=True)
@@ -387,7 +391,8 @@ def main() -> None:
             print(markdown(table([r for r in records if (r["data"], r["request"]) == (key, request)])), flush=True)
         print("\n" + "\n".join(lines))
     print("CertifiedRemoval: needs a module that is one linear layer, left out\n")
-    print("\n".join(map(str, judge(records))))
+    if not options.methods:  # what should show is about all of them
+        print("\n".join(map(str, judge(records))))
     write(options, "methods", {"records": records})
 
 

@@ -38,6 +38,12 @@ def test_every_unlearner_is_compared_but_the_one_for_linear_layers(task):
     assert concrete - compared == {unlearners.CertifiedRemoval}
 
 
+def test_only_the_methods_asked_for(task):
+    records, lines = methods.measure(task, 0, recording=True, only=["FineTune", "no-op"])
+    assert {r["method"] for r in records} == {"FineTune", "no-op"}
+    assert not lines  # nothing was trained with a recorder
+
+
 def test_what_watches_training_finds_itself_in_the_fit(task):
     for training in methods.trainings(task, recording=True):
         for method in training.methods:
