@@ -72,9 +72,21 @@ class Watch:
         return self._stored.outputs(self._fitted, self._rows).mean(0)
 
     @cached_property
+    def _fitted_loss(self) -> float:
+        return self._stored.without_penalty(self._fitted, self._stored.value(self._fitted, self._rows))
+
+    @cached_property
+    def _constant_loss(self) -> float:
+        return self._stored.value_at_output(self._mean_output, self._rows)
+
+    @property
     def _gained(self) -> float:
-        fitted = self._stored.without_penalty(self._fitted, self._stored.value(self._fitted, self._rows))
-        return self._stored.value_at_output(self._mean_output, self._rows) - fitted
+        return self._constant_loss - self._fitted_loss
+
+    @property
+    def share_left(self) -> float:
+        """Loss on the watched rows at the fitted parameters, over that if each got the mean output."""
+        return self._fitted_loss / self._constant_loss if self._constant_loss > 0 else float("inf")
 
     @cached_property
     def chance(self) -> float:

@@ -24,6 +24,7 @@ from sk_unlearn.solvers import (
 )
 from sk_unlearn.surrogate import QuadraticRisk
 from sk_unlearn.unlearners._adaptive import FIRST_DAMPING, AdaptiveWeight, TriedStep, first_weight, step_record
+from sk_unlearn.unlearners._minibatch import Watch
 from sk_unlearn.unlearners._output_layer_steps import OutputLayerSteps, solve_output_layer
 from sk_unlearn.unlearners.base import Linearised, Unlearner, UnlearningProblem, UnlearningResult, torch_generator
 
@@ -41,6 +42,8 @@ _OVERSHOT_REASON = "a further step would leave a larger gradient"
 _SHRINK = 1 / 3
 # How much more L after a first step that went too far.
 _OVERSHOT = 10.0
+# A net fits its rows when their loss is at most this share of that of a constant prediction.
+_FITTED = 0.02
 # A fit counts as stationary when training left no more than this share of the gradient that the deletion brings. Its
 # target is an optimum, which is worth finding: in wider Krylov spaces, within this much memory, as far as tol².
 _STATIONARY = 3e-2
@@ -195,9 +198,10 @@ class _CubicUnlearner(Unlearner):
     def _target(self, problem: UnlearningProblem, sampling: _Sampling) -> Tensor:
         """Return the gradient that the new point is to have.
 
-        It is the residual r of training, less the more the deletion outweighs it, for without the rows that leave
-        training would not have left the same. A deletion of nothing asks for r itself. On a sample r stays as it is:
-        what training has left undone in many rows is not for a few to finish.
+        It is the residual r of training. Where the net fits its rows all but perfectly it is less, the more the
+        deletion outweighs it: what is left there fades with each row's loss, and would have left another trace without
+        the rows that leave. A deletion of nothing asks for r itself. Elsewhere r stays as it is, for it is training
+        that was not finished; on a sample too, since that is not for a few rows to judge.
         """
         r = problem.residual
         if not self.hold_residual:
@@ -205,7 +209,9 @@ class _CubicUnlearner(Unlearner):
         if self.L != "auto" or sampling.n_gradient_rows < problem.retained.n_rows:
             return r
         energy, change = float(r.square().sum()), float((problem.gradient - r).square().sum())
-        return r * (energy / (energy + change)) ** 0.5 if change > 0 and energy > 0 else r
+        if not (change > 0 and energy > 0 and _fits_its_rows(problem)):
+            return r
+        return r * (energy / (energy + change)) ** 0.5
 
     def _n_products(self, problem: UnlearningProblem, stationary: bool, sampling: _Sampling) -> int:
         """Return the most products of a step."""
@@ -453,6 +459,14 @@ def _is_blind(problem: UnlearningProblem) -> bool:
     return isinstance(problem.retained, QuadraticRisk) and not problem.retained.sketch.quadratic
 
 
+def _fits_its_rows(problem: UnlearningProblem) -> bool:
+    """Tell whether training left next to nothing of the loss; no where that cannot be seen."""
+    try:
+        return Watch(problem).share_left <= _FITTED
+    except TypeError:  # no stored rows, or a module with several outputs
+        return False
+
+
 def _variance_reduced(
     problem: UnlearningProblem, w: Tensor, local: Linearised, rows: NDArray[np.int64]
 ) -> tuple[Tensor, float]:
@@ -481,8 +495,8 @@ class CuReNU(_CubicUnlearner):
 
     The cubic term bounds the step where the Hessian is singular or indefinite, as it is for networks. Because of r,
     forgetting nothing is exactly the identity and no training is resumed. With ``L="auto"`` the steps begin in the
-    output layer, where they need features only; and r fades with what the deletion outweighs,
-    :math:`r \|r\| / \sqrt{\|r\|^2 + \|\nabla F(w_0) - r\|^2}`, as long as all rows are read.
+    output layer, where they need features only. Where the net fits its rows all but perfectly and all rows are read, r
+    fades with what the deletion outweighs, :math:`r \|r\| / \sqrt{\|r\|^2 + \|\nabla F(w_0) - r\|^2}`.
 
     Parameters
     ----------

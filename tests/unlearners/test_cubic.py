@@ -102,14 +102,28 @@ class TestEngine:
         step = solve_dense(H, problem.gradient - problem.residual, 2.0)
         torch.testing.assert_close(result.parameters - problem.parameters, step.step, rtol=1e-6, atol=1e-9)
 
-    def test_target_fades_with_what_the_deletion_outweighs(self):
+    def test_target_fades_with_what_the_deletion_outweighs(self, monkeypatch):
         problem = problem_for()
+        # Rows that the net does not fit: what training left is training that was not finished.
+        assert torch.equal(CuReNU().unlearn(problem).residual, problem.residual)
+        monkeypatch.setattr(engine, "_FITTED", 1.0)
         result = CuReNU().unlearn(problem)
         change, r = (problem.gradient - problem.residual).norm() ** 2, problem.residual.norm() ** 2
         torch.testing.assert_close(result.residual, problem.residual * (r / (r + change)).sqrt())
         sampled = StoCuReNU(n_gradient_rows=20).unlearn(problem)
         assert torch.equal(sampled.residual, problem.residual)
         assert torch.equal(CuReNU(1.0, max_steps=1).unlearn(problem).residual, problem.residual)
+
+    @pytest.mark.parametrize("epochs", [5, 1500])
+    def test_a_net_fits_its_rows_after_long_training_only(self, epochs):
+        problem = problem_for(epochs=epochs, d=120, erased=4)
+        w, rows = problem.parameters, problem.retained
+        outputs = rows.outputs(w)
+        constant = nn.functional.cross_entropy(outputs.mean(0).expand_as(outputs), torch.from_numpy(rows.targets()))
+        share = rows.without_penalty(w, rows.value(w)) / float(constant)
+        assert (share < 0.02) == (epochs == 1500)
+        assert engine._fits_its_rows(problem) == (epochs == 1500)
+        assert not engine._fits_its_rows(dataclasses.replace(problem, retained=object()))
 
     def test_nothing_to_undo_is_the_identity(self):
         problem = problem_for()
