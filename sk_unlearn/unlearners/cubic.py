@@ -42,6 +42,10 @@ _OVERSHOT_REASON = "a further step would leave a larger gradient"
 _SHRINK = 1 / 3
 # How much more L after a first step that went too far.
 _OVERSHOT = 10.0
+# Rows of which a step takes them all, or twice as many after a training that was not short.
+_FEW_ROWS = 1024
+# Epochs: a step in the whole network, its products and its trials cost about as much.
+_SHORT_TRAINING = 20
 # A net fits its rows when their loss is at most this share of that of a constant prediction.
 _FITTED = 0.02
 # A fit counts as stationary when training left no more than this share of the gradient that the deletion brings. Its
@@ -459,6 +463,13 @@ def _is_blind(problem: UnlearningProblem) -> bool:
     return isinstance(problem.retained, QuadraticRisk) and not problem.retained.sketch.quadratic
 
 
+def _was_short(net: Any) -> bool:
+    """Tell whether training took no longer than a step or two in the whole network would."""
+    epochs = len(getattr(net, "history", None) or [])
+    # One epoch of L-BFGS is as many evaluations as it was allowed.
+    return 0 < epochs < _SHORT_TRAINING and not isinstance(net.optimizer_, torch.optim.LBFGS)
+
+
 def _fits_its_rows(problem: UnlearningProblem) -> bool:
     """Tell whether training left next to nothing of the loss; no where that cannot be seen."""
     try:
@@ -606,7 +617,8 @@ class StoCuReNU(_CubicUnlearner):
         Weight of the cubic term; see :class:`CuReNU`.
 
     n_gradient_rows : "auto" or int, default="auto"
-        Retained rows drawn a step for gradient and value. ``"auto"`` takes all rows up to 2,048, else 1,024 of them.
+        Retained rows drawn a step for gradient and value. ``"auto"`` takes all rows up to 2,048 (after fewer than 20
+        epochs, which a step in the whole network would cost again, up to 1,024), else 1,024 of them.
 
     n_curvature_rows : "auto" or int, default="auto"
         Retained rows drawn a step for the Hessian; ``"auto"`` uses the gradient's.
@@ -702,6 +714,7 @@ class StoCuReNU(_CubicUnlearner):
 
     def _sampling(self, problem: UnlearningProblem) -> _Sampling:
         n = problem.retained.n_rows
-        gradient = (n if n <= 2048 else 1024) if self.n_gradient_rows == "auto" else min(n, int(self.n_gradient_rows))
+        few = n <= (_FEW_ROWS if _was_short(problem.net) else 2 * _FEW_ROWS)
+        gradient = (n if few else _FEW_ROWS) if self.n_gradient_rows == "auto" else min(n, int(self.n_gradient_rows))
         curvature = gradient if self.n_curvature_rows == "auto" else min(n, int(self.n_curvature_rows))
         return _Sampling(gradient, curvature, self.variance_reduction)

@@ -125,6 +125,26 @@ class TestEngine:
         assert engine._fits_its_rows(problem) == (epochs == 1500)
         assert not engine._fits_its_rows(dataclasses.replace(problem, retained=object()))
 
+    @pytest.mark.parametrize(
+        ("n", "epochs", "n_read"), [(2100, 25, 1024), (1500, 25, 1490), (1500, 5, 1024), (900, 5, 890), (900, 25, 890)]
+    )
+    def test_how_many_rows_a_step_takes(self, n, epochs, n_read):
+        problem = problem_for(n=n, erased=10, epochs=epochs)
+        sampling = StoCuReNU()._sampling(problem)
+        assert sampling.n_gradient_rows == sampling.n_curvature_rows == n_read
+        in_layer = ["block" in record for record in StoCuReNU().unlearn(problem).trace]
+        assert all(in_layer) == (n_read == 1024)
+        assert StoCuReNU(n_gradient_rows=700)._sampling(problem).n_gradient_rows == 700
+
+    @pytest.mark.parametrize(("optimiser", "short"), [(torch.optim.SGD, True), (torch.optim.LBFGS, False)])
+    def test_one_epoch_of_lbfgs_is_no_short_training(self, optimiser, short):
+        X, y = load_iris(return_X_y=True)
+        settings = {"max_epochs": 1, "batch_size": -1, "train_split": None, "verbose": 0}
+        net = NeuralNetClassifier(
+            nn.Linear(4, 3).double(), criterion=nn.CrossEntropyLoss, optimizer=optimiser, **settings
+        ).fit(X, y)
+        assert engine._was_short(net) == short
+
     def test_nothing_to_undo_is_the_identity(self):
         problem = problem_for()
         same = dataclasses.replace(problem, gradient=problem.residual.clone())
