@@ -1,4 +1,4 @@
-"""What the first-order algorithms share: a loop over batches, and an eye on what it does to the retained rows."""
+"""A loop over batches, which the first-order algorithms share, and an eye on the loss of retained and erased rows."""
 
 from __future__ import annotations
 

@@ -474,7 +474,8 @@ def _fits_its_rows(problem: UnlearningProblem) -> bool:
     """Tell whether training left next to nothing of the loss; no where that cannot be seen."""
     try:
         return Watch(problem).share_left <= _FITTED
-    except TypeError:  # no stored rows, or a module with several outputs
+    except (TypeError, ValueError, RuntimeError, IndexError):
+        # No stored rows, several outputs, or a loss that does not take the mean output for that of a row.
         return False
 
 

@@ -125,6 +125,15 @@ class TestEngine:
         assert engine._fits_its_rows(problem) == (epochs == 1500)
         assert not engine._fits_its_rows(dataclasses.replace(problem, retained=object()))
 
+    def test_a_loss_that_no_constant_can_be_given_is_no_hindrance(self, monkeypatch):
+        def refuse(self, output, rows=None):
+            raise ValueError("one output a row, please")
+
+        monkeypatch.setattr(EmpiricalRisk, "value_at_output", refuse)
+        problem = problem_for()
+        assert not engine._fits_its_rows(problem)
+        assert torch.equal(CuReNU().unlearn(problem).residual, problem.residual)
+
     @pytest.mark.parametrize(
         ("n", "epochs", "n_read"), [(2100, 25, 1024), (1500, 25, 1490), (1500, 5, 1024), (900, 5, 890), (900, 25, 890)]
     )
