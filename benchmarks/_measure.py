@@ -18,7 +18,7 @@ from skorch import NeuralNet
 
 from benchmarks._tasks import Task
 from sk_unlearn.metrics import jensen_shannon, rms_distance
-from sk_unlearn.objective import flat_parameters
+from sk_unlearn.risks.empirical import flat_parameters
 
 PARTS = ("erased", "retained", "test")
 N_ROWS = 5000

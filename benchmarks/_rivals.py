@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from benchmarks._tasks import Anneal, Task
-from sk_unlearn.objective import flat_parameters
+from sk_unlearn.risks.empirical import flat_parameters
 from sk_unlearn.unlearners import CuReNU, StoCuReNU
 from sk_unlearn.unlearners.base import Unlearner, UnlearningProblem, UnlearningResult
 

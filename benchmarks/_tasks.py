@@ -96,7 +96,7 @@ class Anneal(Callback):
 class PenalisedLBFGS(torch.optim.LBFGS):
     """L-BFGS with coupled weight decay: it minimises ``loss + weight_decay / 2 * ||w||^2``.
 
-    The decay stands in the parameter groups, where `sk_unlearn.objective.EmpiricalRisk` looks for it.
+    The decay stands in the parameter groups, where `sk_unlearn.risks.empirical.EmpiricalRisk` looks for it.
     """
 
     def __init__(self, params: Any, *, weight_decay: float = 0.0, **options: Any) -> None:

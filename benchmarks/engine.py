@@ -17,7 +17,7 @@ from skorch import NeuralNetClassifier
 from torch import nn
 
 from sk_unlearn import UnlearnableClassifier
-from sk_unlearn.objective import flat_parameters
+from sk_unlearn.risks.empirical import flat_parameters
 from sk_unlearn.unlearners import CuReNU
 
 

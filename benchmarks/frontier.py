@@ -50,7 +50,7 @@ from benchmarks._rivals import (
 )
 from benchmarks._tasks import Task, tasks
 from benchmarks.sequence import REQUEST, measure_sequence, print_sequences
-from sk_unlearn.objective import EmpiricalRisk, flat_parameters
+from sk_unlearn.risks.empirical import EmpiricalRisk, flat_parameters
 from sk_unlearn.unlearners import Retrain
 
 COLUMNS = [

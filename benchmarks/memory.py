@@ -20,7 +20,7 @@ import torch
 from skorch import NeuralNetClassifier
 from torch import nn
 
-from sk_unlearn.objective import EmpiricalRisk
+from sk_unlearn.risks.empirical import EmpiricalRisk
 from sk_unlearn.solvers import KrylovCubicModel, lanczos, solve_gradient_descent
 
 

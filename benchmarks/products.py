@@ -21,7 +21,7 @@ from skorch import NeuralNetClassifier
 from torch import Tensor, nn
 
 from sk_unlearn import objective
-from sk_unlearn.objective import EmpiricalRisk, Linearisation
+from sk_unlearn.risks.empirical import EmpiricalRisk, Linearisation
 
 
 def mlp(n_in: int, width: int, depth: int) -> nn.Module:

@@ -23,7 +23,7 @@ from sklearn.model_selection import train_test_split
 from sk_unlearn import UnlearnableClassifier
 from sk_unlearn.inspection import SequenceDriftDisplay
 from sk_unlearn.metrics import retrain_distance
-from sk_unlearn.shadow import fit_many
+from sk_unlearn.references import fit_many
 from sk_unlearn.unlearners import FineTune
 
 try:

@@ -19,7 +19,7 @@ PACKAGES = [
     "sk_unlearn.privacy",
     "sk_unlearn.model_selection",
     "sk_unlearn.inspection",
-    "sk_unlearn.shadow",
+    "sk_unlearn.references",
 ]
 PAGES = [
     "README.md",

@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from skorch import NeuralNet
 
-from sk_unlearn._cache import cached
 from sk_unlearn.estimators._nets import cast_features, cast_targets, feature_dtype
-from sk_unlearn.estimators._training import Training, train_rows
-from sk_unlearn.unlearners.base import TrainingRecorder, seeded_torch
+from sk_unlearn.training.ledger import Training, train_rows
+from sk_unlearn.training.recorder import TrainingRecorder
+from sk_unlearn.utils._cache import cached
+from sk_unlearn.utils._random import seeded_torch
 
 __all__ = ["TrainingTask", "cached_training", "recorder_rng"]
 

@@ -7,9 +7,10 @@ from typing import Any
 
 from torch import Tensor
 
-from sk_unlearn.convexity import NotConvexError, convex_model, distance_certificate
 from sk_unlearn.estimators.report import UnlearningReport
+from sk_unlearn.exceptions import NotConvexError
 from sk_unlearn.privacy import Certificate, compose_certificates
+from sk_unlearn.risks.convexity import convex_model, distance_certificate
 
 __all__ = ["certificate_if_convex", "latest_certificate"]
 

@@ -16,9 +16,10 @@ from skorch import NeuralNet
 from torch import Tensor
 
 from sk_unlearn.estimators._batch_norm import batch_norm_layers, reestimate_batch_norm
-from sk_unlearn.objective import EmpiricalRisk
-from sk_unlearn.surrogate import CombinedRisk, CurvatureSketch, QuadraticRisk
-from sk_unlearn.training_set import TrainingSet, sample_mask
+from sk_unlearn.risks.combined import CombinedRisk
+from sk_unlearn.risks.empirical import EmpiricalRisk
+from sk_unlearn.risks.quadratic import CurvatureSketch, QuadraticRisk
+from sk_unlearn.rows import TrainingSet, sample_mask
 from sk_unlearn.unlearners.base import UnlearningResult
 
 __all__ = [

@@ -18,7 +18,6 @@ from skorch import NeuralNet
 from skorch.callbacks import Callback
 from torch import Tensor, nn
 
-from sk_unlearn._sklearn_compat import CallbackSupportMixin
 from sk_unlearn.estimators._cached_training import TrainingTask, cached_training, recorder_rng
 from sk_unlearn.estimators._certificate import certificate_if_convex, latest_certificate
 from sk_unlearn.estimators._deletion import (
@@ -37,14 +36,16 @@ from sk_unlearn.estimators._deletion import (
 )
 from sk_unlearn.estimators._nets import build_net, cast_features, cast_targets, feature_dtype
 from sk_unlearn.estimators._progress import print_step
-from sk_unlearn.estimators._training import Training, train_rows, uses_validation_rows
 from sk_unlearn.estimators.report import UnlearningReport
-from sk_unlearn.objective import flat_parameters
 from sk_unlearn.privacy import Certificate
-from sk_unlearn.surrogate import CurvatureSketch
-from sk_unlearn.training_set import RowRole, TrainingSet
-from sk_unlearn.unlearners.base import Unlearner, UnlearningProblem, UnlearningResult, seeded_torch
-from sk_unlearn.unlearners.cubic import StoCuReNU
+from sk_unlearn.risks.empirical import flat_parameters
+from sk_unlearn.risks.quadratic import CurvatureSketch
+from sk_unlearn.rows import RowRole, TrainingSet
+from sk_unlearn.training.ledger import Training, train_rows, uses_validation_rows
+from sk_unlearn.unlearners.base import Unlearner, UnlearningProblem, UnlearningResult
+from sk_unlearn.unlearners.cubic.curenu import StoCuReNU
+from sk_unlearn.utils._random import seeded_torch
+from sk_unlearn.utils._sklearn_compat import CallbackSupportMixin
 
 __all__ = ["BaseUnlearnable"]
 

@@ -156,12 +156,7 @@ class UnlearnableClassifier(ClassifierMixin, BaseUnlearnable):
             classes and fitted on nine, stand for no class and are left out; the others then sum to one.
         """
         check_is_fitted(self)
-        return self._of_known_classes(self._all_outputs(X))
-
-    def _all_outputs(self, X: ArrayLike) -> NDArray[Any]:
-        return np.asarray(self.net_.predict_proba(self._validate_features(X)))
-
-    def _of_known_classes(self, proba: NDArray[Any]) -> NDArray[Any]:
+        proba = np.asarray(self.net_.predict_proba(self._validate_features(X)))
         n_classes = len(self.classes_)
         if proba.ndim != 2 or proba.shape[1] <= n_classes:
             return proba

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from sk_unlearn.inspection._axes import COLOURS, axes_or_new
 from sk_unlearn.metrics import row_losses
-from sk_unlearn.metrics.distance import _finite
+from sk_unlearn.metrics.distances import _finite
 
 __all__ = ["ErasedLossDisplay"]
 

@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from sk_unlearn.inspection._axes import COLOURS, axes_or_new
-from sk_unlearn.metrics.distance import last_step
+from sk_unlearn.metrics.distances import last_step
 
 __all__ = ["ForgetCurveDisplay"]
 

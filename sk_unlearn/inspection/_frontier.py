@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from sk_unlearn.inspection._axes import axes_or_new
 from sk_unlearn.metrics import distance_ratio
-from sk_unlearn.metrics.distance import Distance, _check_same_shape, _finite, last_step
+from sk_unlearn.metrics.distances import Distance, _check_same_shape, _finite, last_step
 
 __all__ = ["FrontierDisplay"]
 

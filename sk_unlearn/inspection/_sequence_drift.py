@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 
 from sk_unlearn.inspection._axes import axes_or_new
-from sk_unlearn.metrics.distance import _finite, last_step
+from sk_unlearn.metrics.distances import _finite, last_step
 
 __all__ = ["SequenceDriftDisplay"]
 

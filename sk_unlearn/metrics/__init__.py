@@ -1,6 +1,6 @@
 """Measures of forgetting: distances to a retrained model, membership attacks, and a scorer for searches."""
 
-from sk_unlearn.metrics.distance import (
+from sk_unlearn.metrics.distances import (
     distance_ratio,
     jensen_shannon,
     kl_divergence,

@@ -1,6 +1,6 @@
 """What a deletion left undone: gap closed, parameters, per-row losses, the challenge's score, relearning.
 
-As in :mod:`sk_unlearn.metrics.distance`, the measures that take arrays come first and those of fitted estimators after.
+As in :mod:`sk_unlearn.metrics.distances`, the measures that take arrays come first, those of fitted estimators after.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from scipy.special import stdtrit
 from sklearn.base import is_classifier
 from sklearn.metrics import accuracy_score
 
-from sk_unlearn.metrics.distance import (
+from sk_unlearn.metrics.distances import (
     Distance,
     _between,
     _finite,

@@ -14,8 +14,7 @@ from sklearn.base import BaseEstimator, clone, is_classifier, is_regressor
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted, check_memory
 
-from sk_unlearn._cache import cached
-from sk_unlearn.metrics.distance import (
+from sk_unlearn.metrics.distances import (
     DISTANCES,
     check_distance,
     distance_ratio,
@@ -25,7 +24,8 @@ from sk_unlearn.metrics.distance import (
 )
 from sk_unlearn.metrics.forgetting import gap_closed, loss_ks_pvalue
 from sk_unlearn.metrics.membership import tug_of_war_mia_score
-from sk_unlearn.shadow import fit_many
+from sk_unlearn.references._fit_many import fit_many
+from sk_unlearn.utils._cache import cached
 
 Forget: TypeAlias = float | Mapping[str, Any] | Callable[[Any, Any, np.random.Generator], Any]
 

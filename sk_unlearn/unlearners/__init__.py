@@ -1,16 +1,12 @@
 """Algorithms that forget; all answer the same call."""
 
+from sk_unlearn.exceptions import CertificateRefused, DominatingNoiseWarning, RetrainRequired, VacuousBoundWarning
+from sk_unlearn.training.recorder import TrainingRecorder
 from sk_unlearn.unlearners.ascent import GradientAscent, NegGradPlus, RandomLabels
-from sk_unlearn.unlearners.base import TrainingRecorder, Unlearner, UnlearningProblem, UnlearningResult
-from sk_unlearn.unlearners.certified import (
-    CertificateRefused,
-    CertifiedNewton,
-    CertifiedRemoval,
-    DominatingNoiseWarning,
-    RetrainRequired,
-    VacuousBoundWarning,
-)
-from sk_unlearn.unlearners.cubic import CuReNU, StoCuReNU
+from sk_unlearn.unlearners.base import Unlearner, UnlearningProblem, UnlearningResult
+from sk_unlearn.unlearners.certified_newton import CertifiedNewton
+from sk_unlearn.unlearners.certified_removal import CertifiedRemoval
+from sk_unlearn.unlearners.cubic.curenu import CuReNU, StoCuReNU
 from sk_unlearn.unlearners.dampening import SSD, FisherForgetting
 from sk_unlearn.unlearners.distillation import DELETE, SCRUB
 from sk_unlearn.unlearners.finetune import FineTune, RewindToDelete

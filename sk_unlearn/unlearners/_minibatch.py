@@ -12,11 +12,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sk_unlearn.objective import EmpiricalRisk
-from sk_unlearn.surrogate import CombinedRisk
-from sk_unlearn.unlearners.base import Risk, UnlearningProblem, UnlearningResult
+from sk_unlearn.risks.combined import CombinedRisk
+from sk_unlearn.risks.empirical import EmpiricalRisk
+from sk_unlearn.risks.protocol import Risk
+from sk_unlearn.unlearners.base import UnlearningProblem, UnlearningResult
 
-__all__ = ["MinibatchLoop", "Watch", "batches", "stored_part", "training_batch_size"]
+__all__ = ["AT_CHANCE", "TOO_DEAR", "MinibatchLoop", "Watch", "batches", "stored_part", "training_batch_size"]
 
 Rows = NDArray[np.int64]
 
@@ -26,6 +27,10 @@ _WATCHED_ROWS = 1024
 _MARKED_RISE = 0.1
 # An algorithm that can stop in time stops before this share.
 _TOLERATED_RISE = 0.01
+
+# Why a method that pushes the erased rows' loss up to chance ends.
+AT_CHANCE = "the erased rows' loss reached chance"
+TOO_DEAR = "a further step would have raised the loss on retained rows markedly"
 
 
 def stored_part(risk: Risk) -> EmpiricalRisk:
@@ -65,7 +70,10 @@ class Watch:
         self._retained, self._erased, self._fitted = problem.retained, problem.erased, problem.parameters
         self._stored = stored_part(problem.retained)
         self._rows = self._stored.sample(_WATCHED_ROWS, problem.rng)
-        self._before = self.retained_loss(problem.parameters)
+
+    @cached_property
+    def _before(self) -> float:
+        return self.retained_loss(self._fitted)
 
     @cached_property
     def _mean_output(self) -> Tensor:
@@ -100,6 +108,10 @@ class Watch:
     def erased_loss(self, w: Tensor) -> float:
         """Return the mean loss of the erased rows, without penalty."""
         return self._erased.without_penalty(w, self._erased.value(w))
+
+    def losses(self, w: Tensor) -> dict[str, Any]:
+        """Return both losses, as a trace names them."""
+        return {"erased_loss": self.erased_loss(w), "retained_loss": self.retained_loss(w)}
 
     def harms(self, w: Tensor, share: float = _TOLERATED_RISE) -> bool:
         """Tell whether the retained loss has risen by more than a share of what training has gained."""
@@ -165,18 +177,23 @@ class MinibatchLoop:
         self._parameter.grad = gradient
         self._optimiser.step()
 
-    def step_back(self, w: Tensor) -> None:
-        """Return to earlier parameters."""
-        with torch.no_grad():
-            self._parameter.copy_(w)
+    def try_step(self, gradient: Tensor) -> bool:
+        """Take one step and record it, or stay where it would harm the retained rows; tell which."""
+        before = self.w.clone()
+        self.step(gradient)
+        if self.watch.harms(self.w):
+            with torch.no_grad():
+                self._parameter.copy_(before)
+            return False
+        self.record()
+        return True
 
     def record(self) -> None:
         """Append the present losses to the trace, as one more pass or step, and report them."""
         self.trace.append(
             {
                 "step": len(self.trace) + 1,
-                "erased_loss": self.watch.erased_loss(self.w),
-                "retained_loss": self.watch.retained_loss(self.w),
+                **self.watch.losses(self.w),
                 "step_norm": float((self.w - self.problem.parameters).norm()),
                 "seconds": time.perf_counter() - self._started,
             }

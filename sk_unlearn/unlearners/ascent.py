@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from sklearn.base import is_classifier
 from sklearn.utils._param_validation import Interval
 
-from sk_unlearn.objective import EmpiricalRisk
-from sk_unlearn.unlearners._minibatch import MinibatchLoop, stored_part
+from sk_unlearn.risks.empirical import EmpiricalRisk
+from sk_unlearn.unlearners._minibatch import AT_CHANCE, TOO_DEAR, MinibatchLoop, stored_part
 from sk_unlearn.unlearners.base import Unlearner, UnlearningProblem, UnlearningResult
 
 __all__ = ["GradientAscent", "NegGradPlus", "RandomLabels"]
@@ -74,17 +74,12 @@ class GradientAscent(Unlearner):
         for _ in range(self.n_epochs):
             for rows in loop.erased_batches():
                 if loop.watch.erased_loss(loop.w) >= loop.watch.chance:
-                    return loop.result("the erased rows' loss reached chance")
-                before = loop.w.clone()
+                    return loop.result(AT_CHANCE)
                 # The loss alone: climbing the weight decay too would push the parameters outwards.
-                loop.step(erased.penalty_gradient(before) - erased.gradient(before, rows))
-                if loop.watch.harms(loop.w):
-                    loop.step_back(before)
-                    reason = "a further step would have raised the loss on retained rows markedly"
-                    return loop.result(reason, converged=False)
-                loop.record()
+                if not loop.try_step(erased.penalty_gradient(loop.w) - erased.gradient(loop.w, rows)):
+                    return loop.result(TOO_DEAR, converged=False)
         if loop.watch.erased_loss(loop.w) >= loop.watch.chance:
-            return loop.result("the erased rows' loss reached chance")
+            return loop.result(AT_CHANCE)
         return loop.result(f"{self.n_epochs} passes did not bring the erased rows' loss to chance", converged=False)
 
 

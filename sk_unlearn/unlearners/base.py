@@ -2,66 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from skorch import NeuralNet
-from skorch.callbacks import Callback
 from torch import Tensor
 
-from sk_unlearn.objective import EmpiricalRisk
+from sk_unlearn.risks.empirical import EmpiricalRisk
+from sk_unlearn.risks.protocol import Risk
+from sk_unlearn.training.recorder import TrainingRecorder
 
-__all__ = ["Linearised", "Risk", "TrainingRecorder", "Unlearner", "UnlearningProblem", "UnlearningResult"]
-
-
-class Linearised(Protocol):
-    """A risk around one point: value, gradient and curvature products."""
-
-    value: float
-    gradient: Tensor
-
-    def hessian(self, v: Tensor) -> Tensor:
-        """Multiply the Hessian with v, both of shape (d,)."""
-
-    def ggn(self, v: Tensor) -> Tensor:
-        """Multiply the generalised Gauss-Newton matrix with v."""
-
-    def fisher(self, v: Tensor) -> Tensor:
-        """Multiply the Fisher matrix with v."""
-
-
-class Risk(Protocol):
-    """A mean loss over rows plus the weight-decay penalty, as a function of the flat parameters.
-
-    :class:`~sk_unlearn.objective.EmpiricalRisk` is one over stored rows;
-    :class:`~sk_unlearn.surrogate.CombinedRisk` one where rows are missing.
-    """
-
-    @property
-    def n_rows(self) -> int:
-        """Number of rows in the mean."""
-
-    @property
-    def mass(self) -> float:
-        """Sum of the weights of those rows."""
-
-    def sample(self, size: int, rng: np.random.Generator) -> NDArray[np.int64]:
-        """Draw row numbers uniformly without replacement."""
-
-    def value(self, w: Tensor, rows: NDArray[np.int64] | None = None) -> float:
-        """Evaluate at w over the given rows, all by default."""
-
-    def gradient(self, w: Tensor, rows: NDArray[np.int64] | None = None) -> Tensor:
-        """Differentiate at w over the given rows, all by default."""
-
-    def linearise(self, w: Tensor, rows: NDArray[np.int64] | None = None) -> Linearised:
-        """Differentiate at w and keep what further products need."""
+__all__ = ["Unlearner", "UnlearningProblem", "UnlearningResult"]
 
 
 @dataclass(frozen=True)
@@ -174,60 +129,6 @@ class UnlearningResult:
     recording: Any = None
 
 
-class TrainingRecorder(Callback):
-    """Base class of what an unlearner watches, or does, while the net trains.
-
-    It is a skorch callback: the estimator installs it for ``fit`` (and wherever a net is trained afresh), behind all
-    other callbacks, and takes it away afterwards. A subclass implements some of skorch's hooks, such as
-    ``on_grad_computed`` or ``on_batch_end``, and :meth:`recording`.
-
-    Attributes
-    ----------
-    rows : ndarray of int64 or None
-        Numbers, among the rows given to training, of those in the present training batch; None while validating.
-
-    trained : ndarray of int64 or None
-        Once training has ended, the numbers of the rows that have entered a gradient, ascending. A recording with one
-        entry a row must hold these, in this order.
-    """
-
-    rows: NDArray[np.int64] | None = None
-    trained: NDArray[np.int64] | None = None
-
-    def begin(self, net: NeuralNet, n_rows: int, mass: float, rng: np.random.Generator) -> None:
-        """Get ready; called once, before training.
-
-        Parameters
-        ----------
-        net : skorch.NeuralNet
-            Initialised, not trained.
-
-        n_rows : int
-            Number of rows given to training. The net may hold some of them out.
-
-        mass : float
-            Sum of their weights.
-
-        rng : numpy.random.Generator
-            The source of all randomness.
-        """
-
-    def recording(self, net: NeuralNet) -> Any:
-        """Return what is to be kept; called once, after training.
-
-        Parameters
-        ----------
-        net : skorch.NeuralNet
-            Trained.
-
-        Returns
-        -------
-        recording : object
-            Picklable; handed to the unlearner as ``problem.recording``.
-        """
-        raise NotImplementedError(f"{type(self).__name__} must implement recording(net).")
-
-
 class Unlearner(BaseEstimator):
     """Base class of all unlearning algorithms.
 
@@ -270,23 +171,3 @@ class Unlearner(BaseEstimator):
             The new parameters and how they came about.
         """
         raise NotImplementedError(f"{type(self).__name__} must implement unlearn(problem).")
-
-
-def numpy_seed(rng: np.random.Generator) -> int:
-    """Draw a seed that torch takes."""
-    return int(rng.integers(2**31 - 1))
-
-
-def torch_generator(rng: np.random.Generator, device: torch.device) -> torch.Generator:
-    """Derive a generator on the given device."""
-    return torch.Generator(device=device).manual_seed(numpy_seed(rng))
-
-
-@contextmanager
-def seeded_torch(rng: np.random.Generator | int) -> Iterator[None]:
-    """Seed torch's global generators inside the context and put them back as they were."""
-    seed = rng if isinstance(rng, int) else numpy_seed(rng)
-    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
-        yield

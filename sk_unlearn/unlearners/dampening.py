@@ -10,9 +10,10 @@ import torch
 from sklearn.utils._param_validation import Interval, StrOptions
 from torch import Tensor
 
-from sk_unlearn.objective import EmpiricalRisk
+from sk_unlearn.risks.empirical import EmpiricalRisk
 from sk_unlearn.unlearners._minibatch import Watch, batches, stored_part, training_batch_size
-from sk_unlearn.unlearners.base import Unlearner, UnlearningProblem, UnlearningResult, torch_generator
+from sk_unlearn.unlearners.base import Unlearner, UnlearningProblem, UnlearningResult
+from sk_unlearn.utils._random import torch_generator
 
 __all__ = ["SSD", "FisherForgetting"]
 
@@ -171,8 +172,7 @@ def _bearable_scale(watch: Watch, w: Tensor, noise: Tensor) -> float:
 def _one_step(problem: UnlearningProblem, watch: Watch, w: Tensor, reason: str, started: float) -> UnlearningResult:
     record: dict[str, Any] = {
         "step": 1,
-        "erased_loss": watch.erased_loss(w),
-        "retained_loss": watch.retained_loss(w),
+        **watch.losses(w),
         "step_norm": float((w - problem.parameters).norm()),
         "seconds": time.perf_counter() - started,
     }

@@ -10,8 +10,8 @@ from sklearn.utils._param_validation import Interval
 from skorch import NeuralNet, NeuralNetClassifier
 from torch import Tensor, nn
 
-from sk_unlearn.objective import EmpiricalRisk, Rows
-from sk_unlearn.unlearners._minibatch import MinibatchLoop, stored_part
+from sk_unlearn.risks.empirical import EmpiricalRisk, Rows
+from sk_unlearn.unlearners._minibatch import AT_CHANCE, TOO_DEAR, MinibatchLoop, stored_part
 from sk_unlearn.unlearners.base import Unlearner, UnlearningProblem, UnlearningResult
 
 __all__ = ["DELETE", "SCRUB"]
@@ -198,15 +198,10 @@ class DELETE(Unlearner):
 
         for _ in range(self.n_epochs):
             for rows in loop.erased_batches():
-                before = loop.w.clone()
-                loop.step(gradient(before, rows))
-                if loop.watch.harms(loop.w):
-                    loop.step_back(before)
-                    reason = "a further step would have raised the loss on retained rows markedly"
-                    return loop.result(reason, converged=False)
-                loop.record()
+                if not loop.try_step(gradient(loop.w, rows)):
+                    return loop.result(TOO_DEAR, converged=False)
                 if loop.watch.erased_loss(loop.w) >= loop.watch.chance:
-                    return loop.result("the erased rows' loss reached chance")
+                    return loop.result(AT_CHANCE)
         return loop.result(f"{self.n_epochs} passes did not bring the erased rows' loss to chance", converged=False)
 
 

@@ -13,8 +13,9 @@ from skorch import NeuralNet
 from skorch.callbacks import LRScheduler
 from torch import Tensor
 
-from sk_unlearn.objective import flat_parameters
-from sk_unlearn.unlearners.base import TrainingRecorder, Unlearner, UnlearningProblem, UnlearningResult
+from sk_unlearn.risks.empirical import flat_parameters
+from sk_unlearn.training.recorder import TrainingRecorder
+from sk_unlearn.unlearners.base import Unlearner, UnlearningProblem, UnlearningResult
 
 __all__ = ["FineTune", "RewindToDelete"]
 

@@ -10,8 +10,9 @@ import torch
 from sklearn.utils._param_validation import Interval
 from torch import Tensor, nn
 
-from sk_unlearn.objective import EmpiricalRisk
-from sk_unlearn.unlearners.base import Risk, Unlearner, UnlearningProblem, UnlearningResult
+from sk_unlearn.risks.empirical import EmpiricalRisk
+from sk_unlearn.risks.protocol import Risk
+from sk_unlearn.unlearners.base import Unlearner, UnlearningProblem, UnlearningResult
 
 __all__ = ["LBFGSWarmStart"]
 

@@ -12,17 +12,12 @@ import torch
 from sklearn.utils._param_validation import Interval, StrOptions
 from torch import Tensor
 
-from sk_unlearn.objective import EmpiricalRisk
+from sk_unlearn.risks.block_fisher import BlockFisher
+from sk_unlearn.risks.combined import CombinedRisk
+from sk_unlearn.risks.empirical import EmpiricalRisk
+from sk_unlearn.risks.protocol import Linearised
 from sk_unlearn.solvers import LinearSolution, conjugate_gradient, solve_damped
-from sk_unlearn.surrogate import CombinedRisk
-from sk_unlearn.unlearners._kronecker import BlockFisher
-from sk_unlearn.unlearners.base import (
-    Linearised,
-    Unlearner,
-    UnlearningProblem,
-    UnlearningResult,
-    torch_generator,
-)
+from sk_unlearn.unlearners.base import Unlearner, UnlearningProblem, UnlearningResult
 from sk_unlearn.unlearners.newton import (
     _DENSE_UP_TO,
     RISE,
@@ -33,6 +28,7 @@ from sk_unlearn.unlearners.newton import (
     is_nothing,
     largest_curvature,
 )
+from sk_unlearn.utils._random import torch_generator
 
 __all__ = ["MinMaxNaturalGradient", "NaturalGradient", "natural_gradient_sigma"]
 

@@ -13,6 +13,8 @@ import torch
 from sklearn.utils._param_validation import Interval, StrOptions
 from torch import Tensor
 
+from sk_unlearn.risks.protocol import Linearised
+from sk_unlearn.risks.quadratic import QuadraticRisk
 from sk_unlearn.solvers import (
     KrylovCubicModel,
     LinearSolution,
@@ -22,9 +24,8 @@ from sk_unlearn.solvers import (
     solve_damped,
     solve_pseudo_inverse,
 )
-from sk_unlearn.surrogate import QuadraticRisk
-from sk_unlearn.unlearners.base import Linearised, Unlearner, UnlearningProblem, UnlearningResult
-from sk_unlearn.unlearners.cubic import _is_blind, _Memory
+from sk_unlearn.unlearners.base import Unlearner, UnlearningProblem, UnlearningResult
+from sk_unlearn.unlearners.cubic.curenu import _is_blind, _Memory
 
 __all__ = ["DampedNewton", "GaussNewton", "PseudoInverseNewton"]
 

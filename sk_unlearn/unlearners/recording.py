@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Integral
 from typing import Any
@@ -12,10 +13,11 @@ from sklearn.utils._param_validation import Interval
 from skorch import NeuralNet
 from torch import Tensor
 
-from sk_unlearn.objective import EmpiricalRisk
-from sk_unlearn.surrogate import CombinedRisk
+from sk_unlearn.risks.combined import CombinedRisk
+from sk_unlearn.risks.empirical import EmpiricalRisk
+from sk_unlearn.training.recorder import TrainingRecorder
 from sk_unlearn.unlearners._minibatch import Watch
-from sk_unlearn.unlearners.base import TrainingRecorder, Unlearner, UnlearningProblem, UnlearningResult
+from sk_unlearn.unlearners.base import Unlearner, UnlearningProblem, UnlearningResult
 
 __all__ = ["HessianFreeRecording"]
 
@@ -113,12 +115,7 @@ class HessianFreeRecording(Unlearner):
         step = known.vectors[torch.from_numpy(rows)].sum(0).to(problem.parameters)
         w = problem.parameters + step
         watch = Watch(problem)
-        record = {
-            "step": 1,
-            "erased_loss": watch.erased_loss(w),
-            "retained_loss": watch.retained_loss(w),
-            "step_norm": float(step.norm()),
-        }
+        record = {"step": 1, **watch.losses(w), "step_norm": float(step.norm())}
         problem.report_step(record)
         converged, reason = watch.verdict(w, True, "added the recorded vectors of the erased rows")
         left = np.delete(np.arange(len(known.vectors)), rows)
@@ -199,24 +196,12 @@ def _check_plain_sgd(net: NeuralNet) -> None:
 def _learning_rates(net: NeuralNet) -> Tensor:
     """Return the present learning rate of each entry of the flat vector."""
     rates = {id(p): float(group["lr"]) for group in net.optimizer_.param_groups for p in group["params"]}
-    return torch.cat(
-        [
-            torch.full_like(p.detach(), rates.get(id(p), 0.0)).reshape(-1)
-            for p in net.module_.parameters()
-            if p.requires_grad
-        ]
-    )
+    return _flat(net, lambda p: torch.full_like(p.detach(), rates.get(id(p), 0.0)))
 
 
 def _check_gradient(net: NeuralNet, parts: Tensor) -> None:
     """Refuse a training whose gradient is not that of the mean loss over its batch."""
-    own = torch.cat(
-        [
-            (torch.zeros_like(p) if p.grad is None else p.grad).reshape(-1)
-            for p in net.module_.parameters()
-            if p.requires_grad
-        ]
-    )
+    own = _flat(net, lambda p: torch.zeros_like(p) if p.grad is None else p.grad)
     error = float((own - parts.sum(0)).norm())
     if not error <= _GRADIENT_TOLERANCE * float(own.norm()) + _ROUNDING * float(parts.norm(dim=1).sum()):
         raise ValueError(
@@ -224,3 +209,8 @@ def _check_gradient(net: NeuralNet, parts: Tensor) -> None:
             "another one. Take dropout, BatchNorm, gradient clipping and sample weights out of it, or use another "
             "unlearner, such as StoCuReNU."
         )
+
+
+def _flat(net: NeuralNet, value: Callable[[Tensor], Tensor]) -> Tensor:
+    """Return what there is of each trainable parameter as a flat vector."""
+    return torch.cat([value(p).reshape(-1) for p in net.module_.parameters() if p.requires_grad])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sk_unlearn.objective import flat_parameters
+from sk_unlearn.risks.empirical import flat_parameters
 from sk_unlearn.unlearners.base import Unlearner, UnlearningProblem, UnlearningResult
 
 __all__ = ["Retrain"]

@@ -33,8 +33,8 @@ from torch import nn
 
 from sk_unlearn.estimators import UnlearnableClassifier, UnlearnableRegressor, UnlearningReport
 from sk_unlearn.estimators.base import BaseUnlearnable
-from sk_unlearn.objective import flat_parameters
-from sk_unlearn.training_set import RowRole
+from sk_unlearn.risks.empirical import flat_parameters
+from sk_unlearn.rows import RowRole
 from sk_unlearn.unlearners import StoCuReNU, TrainingRecorder, Unlearner, UnlearningProblem, UnlearningResult
 
 __all__ = [

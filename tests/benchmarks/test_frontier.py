@@ -12,7 +12,7 @@ from benchmarks._rivals import ContinueLBFGS, DenseNewton, Method, WarmStart, de
 from benchmarks._tasks import Anneal, PenalisedLBFGS, adult_task, digits_task, full_batch_task, housing_task, tasks
 from sk_unlearn import UnlearnableClassifier
 from sk_unlearn.metrics import distance_ratio, retrain_distance
-from sk_unlearn.objective import EmpiricalRisk, flat_parameters
+from sk_unlearn.risks.empirical import EmpiricalRisk, flat_parameters
 from sk_unlearn.unlearners import FineTune, Retrain
 
 

@@ -9,7 +9,7 @@ from skorch import NeuralNetClassifier
 from torch import nn
 
 from sk_unlearn import UnlearnableClassifier
-from sk_unlearn.objective import flat_parameters
+from sk_unlearn.risks.empirical import flat_parameters
 
 N, N_CLASSES = 90, 3
 LABELS = np.arange(N) % N_CLASSES

@@ -14,7 +14,7 @@ from torch import nn
 from sk_unlearn import UnlearnableClassifier
 from sk_unlearn.estimators import _deletion, base
 from sk_unlearn.estimators._deletion import uninterrupted
-from sk_unlearn.training_set import TrainingSet
+from sk_unlearn.rows import TrainingSet
 from sk_unlearn.unlearners import StoCuReNU
 
 

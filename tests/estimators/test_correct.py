@@ -10,8 +10,8 @@ from skorch.dataset import ValidSplit
 from torch import nn
 
 from sk_unlearn import UnlearnableClassifier, UnlearnableRegressor
-from sk_unlearn.objective import flat_parameters
-from sk_unlearn.training_set import RowRole
+from sk_unlearn.risks.empirical import flat_parameters
+from sk_unlearn.rows import RowRole
 from sk_unlearn.unlearners import CuReNU, Retrain
 
 rng = np.random.default_rng(6)

@@ -12,8 +12,9 @@ from skorch.callbacks import Checkpoint, EpochScoring
 from torch import nn
 
 from sk_unlearn import UnlearnableClassifier, UnlearnableRegressor
-from sk_unlearn.objective import flat_parameters
-from sk_unlearn.unlearners import CuReNU, StoCuReNU, Unlearner, UnlearningResult, cubic
+from sk_unlearn.risks.empirical import flat_parameters
+from sk_unlearn.unlearners import CuReNU, StoCuReNU, Unlearner, UnlearningResult
+from sk_unlearn.unlearners.cubic import curenu as cubic
 
 
 class Net(nn.Module):

@@ -13,7 +13,7 @@ from torch import nn
 from sk_unlearn import UnlearnableClassifier, UnlearnableRegressor
 from sk_unlearn.estimators._batch_norm import batch_norm_layers, reestimate_batch_norm
 from sk_unlearn.metrics import retrain_distance
-from sk_unlearn.objective import EmpiricalRisk, flat_parameters
+from sk_unlearn.risks.empirical import EmpiricalRisk, flat_parameters
 from sk_unlearn.unlearners import CuReNU, FineTune, Retrain, Unlearner, UnlearningResult
 
 SETTINGS = {"max_epochs": 4, "batch_size": 16, "lr": 0.1, "train_split": None, "verbose": 0}

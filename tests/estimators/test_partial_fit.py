@@ -7,8 +7,8 @@ from skorch import NeuralNetClassifier, NeuralNetRegressor
 from torch import nn
 
 from sk_unlearn import UnlearnableClassifier, UnlearnableRegressor
-from sk_unlearn.objective import EmpiricalRisk, flat_parameters
-from sk_unlearn.training_set import RowRole
+from sk_unlearn.risks.empirical import EmpiricalRisk, flat_parameters
+from sk_unlearn.rows import RowRole
 
 rng = np.random.default_rng(9)
 X = rng.normal(size=(60, 3))

@@ -9,7 +9,7 @@ from skorch import NeuralNetClassifier, NeuralNetRegressor
 from torch import nn
 
 from sk_unlearn import UnlearnableClassifier, UnlearnableRegressor
-from sk_unlearn.objective import flat_parameters
+from sk_unlearn.risks.empirical import flat_parameters
 from sk_unlearn.unlearners import CuReNU, FineTune, Retrain, StoCuReNU
 
 rng = np.random.default_rng(8)

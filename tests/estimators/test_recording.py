@@ -14,8 +14,8 @@ from torch import nn
 
 from sk_unlearn import UnlearnableClassifier
 from sk_unlearn.metrics import make_retrain_scorer
-from sk_unlearn.objective import flat_parameters
-from sk_unlearn.training_set import RowRole, TrainingSet
+from sk_unlearn.risks.empirical import flat_parameters
+from sk_unlearn.rows import RowRole, TrainingSet
 from sk_unlearn.unlearners import FineTune, Retrain, TrainingRecorder, Unlearner, UnlearningResult
 
 

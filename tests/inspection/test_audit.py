@@ -17,11 +17,13 @@ from skorch.callbacks import Callback
 from torch import nn
 
 from sk_unlearn import UnlearnableClassifier, UnlearnableRegressor
-from sk_unlearn.inspection import _measures, _references, audit
-from sk_unlearn.inspection._verdict import Closeness, Findings, expected_of_another, judge
+from sk_unlearn.inspection import audit
+from sk_unlearn.inspection._audit import _measures
+from sk_unlearn.inspection._audit._verdict import Closeness, Findings, expected_of_another, judge
 from sk_unlearn.metrics import distance_ratio, distance_ratio_interval, row_losses, tug_of_war_score
 from sk_unlearn.metrics.membership import membership_attack
-from sk_unlearn.shadow import fit_many
+from sk_unlearn.references import _references
+from sk_unlearn.references._fit_many import fit_many
 from sk_unlearn.unlearners import Retrain
 
 
@@ -201,7 +203,9 @@ def test_a_whole_class_of_a_net_with_outputs_of_its_own(data):
     model = _references.train_references(est, rows_kept, [5]).models[0]
     alone = tiny(3, random_state=5).fit(X[kept], names[kept])
     assert model.classes_.tolist() == ["far", "no", "yes"]
-    np.testing.assert_allclose(model.predict_proba(X)[:, [1, 2, 0]], alone._all_outputs(X), rtol=1e-5)
+    np.testing.assert_allclose(
+        model.predict_proba(X)[:, [1, 2, 0]], alone.net_.predict_proba(X.astype(np.float32)), rtol=1e-5
+    )
     assert model.score(X[kept], names[kept]) > 0.5
     found = audit(est.forget(X[gone]), X[gone], names[gone], X[TEST], names[TEST])
     assert "KS p-value of losses" in set(found.to_frame()["measure"])

@@ -11,7 +11,7 @@ from skorch import NeuralNetClassifier, NeuralNetRegressor
 from torch import nn
 
 from sk_unlearn import UnlearnableClassifier, UnlearnableRegressor
-from sk_unlearn.objective import flat_parameters
+from sk_unlearn.risks.empirical import flat_parameters
 from sk_unlearn.unlearners import GradientAscent, NegGradPlus, RandomLabels
 from sk_unlearn.unlearners.ascent import _other_labels, _with_random_targets
 
@@ -121,7 +121,7 @@ class TestRandomLabels:
         b = A.sum(1) + 5
         net = NeuralNetRegressor(nn.Linear(2, 1), max_epochs=30, train_split=None, verbose=0)
         est = UnlearnableRegressor(net, random_state=0).fit(A, b)
-        from sk_unlearn.objective import EmpiricalRisk
+        from sk_unlearn.risks.empirical import EmpiricalRisk
 
         erased = EmpiricalRisk(est.net_, A[:5], b[:5, None].astype(np.float32))
         drawn = _with_random_targets(erased, np.array([[1.5], [2.5]], dtype=np.float32), None, rng).targets()

@@ -8,7 +8,7 @@ from sklearn.utils._param_validation import InvalidParameterError
 
 from sk_unlearn import UnlearnableClassifier
 from sk_unlearn.unlearners import CuReNU, FineTune, Retrain, StoCuReNU, Unlearner, UnlearningResult
-from sk_unlearn.unlearners.base import numpy_seed, seeded_torch, torch_generator
+from sk_unlearn.utils._random import numpy_seed, seeded_torch, torch_generator
 
 
 class Bare(Unlearner):

@@ -16,9 +16,9 @@ from torch import nn
 
 from sk_unlearn import UnlearnableClassifier, UnlearnableRegressor
 from sk_unlearn.metrics import make_retrain_scorer
-from sk_unlearn.objective import EmpiricalRisk, flat_parameters
 from sk_unlearn.privacy import gaussian_epsilon, gaussian_sigma
-from sk_unlearn.training_set import RowRole
+from sk_unlearn.risks.empirical import EmpiricalRisk, flat_parameters
+from sk_unlearn.rows import RowRole
 from sk_unlearn.unlearners import (
     CertificateRefused,
     CertifiedNewton,
@@ -29,7 +29,7 @@ from sk_unlearn.unlearners import (
     Unlearner,
     VacuousBoundWarning,
 )
-from sk_unlearn.unlearners.certified import _Constants
+from sk_unlearn.unlearners.certified_newton import _Constants
 
 rng = np.random.default_rng(0)
 X = rng.normal(size=(60, 3))

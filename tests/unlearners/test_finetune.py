@@ -9,7 +9,7 @@ from skorch.callbacks import EarlyStopping, LRScheduler
 from torch import nn
 
 from sk_unlearn import UnlearnableRegressor
-from sk_unlearn.objective import flat_parameters
+from sk_unlearn.risks.empirical import flat_parameters
 from sk_unlearn.unlearners import FineTune, Retrain, RewindToDelete
 
 rng = np.random.default_rng(13)

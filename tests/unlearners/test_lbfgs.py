@@ -9,7 +9,7 @@ from torch import nn
 
 from sk_unlearn import UnlearnableClassifier, UnlearnableRegressor
 from sk_unlearn.estimators._deletion import stored_risk
-from sk_unlearn.objective import flat_parameters
+from sk_unlearn.risks.empirical import flat_parameters
 from sk_unlearn.unlearners import LBFGSWarmStart
 
 rng = np.random.default_rng(13)
@@ -31,11 +31,11 @@ def ridge(A, b):
 
 def test_it_finds_the_ridge_solution():
     est = regressor(LBFGSWarmStart(50, tol=1e-9)).fit(X, y).forget(X[:6])
-    np.testing.assert_allclose(flat_parameters(est.net_).numpy(), ridge(X[6:], y[6:]), rtol=1e-5)
+    np.testing.assert_allclose(flat_parameters(est.net_).numpy(), ridge(X[6:], y[6:]), rtol=1e-6)
     report = est.unlearning_report_
     # Near the minimum the values agree to rounding long before the gradient is zero: either may end it.
     assert report.converged or "the line search found nothing lower" in report.stop_reason
-    assert report.gradient_norm_after <= 1e-6 * report.gradient_norm_before
+    assert report.gradient_norm_after <= 2e-8 * report.gradient_norm_before
     assert report.n_steps < 50
 
 
@@ -48,7 +48,7 @@ def test_it_stops_at_the_tolerance():
 def test_a_correction_too():
     est = regressor(LBFGSWarmStart(50, tol=1e-9)).fit(X, y).correct(X[:6], y_new=y[:6] - 10)
     np.testing.assert_allclose(
-        flat_parameters(est.net_).numpy(), ridge(X, np.concatenate([y[:6] - 10, y[6:]])), rtol=1e-5
+        flat_parameters(est.net_).numpy(), ridge(X, np.concatenate([y[:6] - 10, y[6:]])), rtol=1e-6
     )
 
 

@@ -8,8 +8,8 @@ import torch
 from skorch import NeuralNetClassifier
 from torch import nn
 
-from sk_unlearn.objective import EmpiricalRisk
-from sk_unlearn.surrogate import CombinedRisk
+from sk_unlearn.risks.combined import CombinedRisk
+from sk_unlearn.risks.empirical import EmpiricalRisk
 from sk_unlearn.unlearners import _minibatch
 from sk_unlearn.unlearners._minibatch import MinibatchLoop, Watch, batches, stored_part
 
@@ -65,8 +65,9 @@ def test_harm_is_measured_on_the_scale_of_what_training_gained(monkeypatch):
     penalty = 0.15 * float(w @ w)
     gained = case.retained.value_at_output(outputs.mean(0)) - (case.retained.value(w) - penalty)
     assert gained > 0
+    before = watch._before
     for share, harms in ((0.9, True), (1.1, False)):
-        monkeypatch.setattr(watch, "retained_loss", lambda _, share=share: watch._before + 0.5 * gained)
+        monkeypatch.setattr(watch, "retained_loss", lambda _, share=share: before + 0.5 * gained)
         assert watch.harms(w, 0.5 * share) == harms
     assert watch.verdict(w, True, "done")[0] is False
     monkeypatch.setattr(watch, "retained_loss", lambda _: float("nan"))
@@ -81,15 +82,22 @@ def test_a_net_that_has_learnt_nothing_may_not_get_worse():
     assert watch.harms(case.parameters + 1000 * case.retained.gradient(case.parameters))
 
 
-def test_steps_are_adams_and_can_be_taken_back():
+def test_steps_are_adams_and_a_harmful_one_is_not_taken(monkeypatch):
     case = problem()
     loop, gradient = MinibatchLoop(case, 0.1), case.retained.gradient(case.parameters)
     loop.step(gradient)
     torch.testing.assert_close(loop.w, case.parameters - 0.1 * gradient.sign(), rtol=0, atol=1e-5)
-    loop.step_back(case.parameters)
-    assert torch.equal(loop.w, case.parameters)
-    loop.record()
-    assert loop.trace[0]["step_norm"] == 0
+    before = loop.w.clone()
+    monkeypatch.setattr(loop.watch, "harms", lambda w: not torch.equal(w, before))
+    assert not loop.try_step(gradient)
+    assert torch.equal(loop.w, before)
+    assert loop.trace == []
+    monkeypatch.setattr(loop.watch, "harms", lambda w: False)
+    assert loop.try_step(gradient)
+    assert not torch.equal(loop.w, before)
+    assert len(loop.trace) == 1
+    assert loop.trace[0]["step_norm"] == float((loop.w - case.parameters).norm())
+    monkeypatch.undo()
     assert loop.result("done").parameters.data_ptr() != loop.w.data_ptr()
 
 

@@ -11,7 +11,8 @@ from skorch import NeuralNetClassifier, NeuralNetRegressor
 from torch import nn
 
 from sk_unlearn import UnlearnableClassifier, UnlearnableRegressor
-from sk_unlearn.objective import EmpiricalRisk, flat_parameters
+from sk_unlearn.risks.block_fisher import BlockFisher
+from sk_unlearn.risks.empirical import EmpiricalRisk, flat_parameters
 from sk_unlearn.unlearners import (
     DampedNewton,
     GaussNewton,
@@ -20,7 +21,6 @@ from sk_unlearn.unlearners import (
     UnlearningProblem,
     natural_gradient_sigma,
 )
-from sk_unlearn.unlearners._kronecker import BlockFisher
 
 DECAY = 1e-2
 

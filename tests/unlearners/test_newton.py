@@ -12,7 +12,7 @@ from skorch import NeuralNetClassifier, NeuralNetRegressor
 from torch import nn
 
 from sk_unlearn import UnlearnableClassifier, UnlearnableRegressor
-from sk_unlearn.objective import EmpiricalRisk, flat_parameters
+from sk_unlearn.risks.empirical import EmpiricalRisk, flat_parameters
 from sk_unlearn.unlearners import (
     DampedNewton,
     GaussNewton,

@@ -9,7 +9,7 @@ from skorch.callbacks import GradientNormClipping, LRScheduler
 from torch import nn
 
 from sk_unlearn import UnlearnableClassifier, UnlearnableRegressor
-from sk_unlearn.objective import EmpiricalRisk, flat_parameters
+from sk_unlearn.risks.empirical import EmpiricalRisk, flat_parameters
 from sk_unlearn.unlearners import HessianFreeRecording, StoCuReNU
 
 N = 24

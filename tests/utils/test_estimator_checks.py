@@ -11,7 +11,7 @@ from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 
 from sk_unlearn import UnlearnableClassifier, UnlearnableRegressor
-from sk_unlearn.objective import flat_parameters
+from sk_unlearn.risks.empirical import flat_parameters
 from sk_unlearn.unlearners import CuReNU, FineTune, Retrain, StoCuReNU, Unlearner, UnlearningResult
 from sk_unlearn.utils import estimator_checks as checks
 from sk_unlearn.utils.estimator_checks import check_estimator, estimator_checks, parametrize_with_checks

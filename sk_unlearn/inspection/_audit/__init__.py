@@ -1,0 +1,1 @@
+"""The audit of one deletion: measures, a verdict in words, a report."""

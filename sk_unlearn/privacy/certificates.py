@@ -1,0 +1,152 @@
+"""Certificates: what is guaranteed, and what that rests on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, NamedTuple
+
+from sk_unlearn.privacy.mechanisms import compose_gaussians, gaussian_epsilon
+
+__all__ = ["Assumption", "Certificate", "compose_certificates"]
+
+
+class Assumption(NamedTuple):
+    """Something that a certificate rests on.
+
+    Attributes
+    ----------
+    statement : str
+        What must hold.
+
+    checked : bool or None
+        True where it was verified, False where it was found not to hold, None where nobody can know, or where it was
+        estimated and not proven.
+
+    detail : str
+        How it was checked, or what is known.
+    """
+
+    statement: str
+    checked: bool | None
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What is guaranteed after a request, and what that rests on.
+
+    Attributes
+    ----------
+    method : str
+        Where the guarantee comes from.
+
+    bound : float
+        Upper bound of the Euclidean distance between the parameters (before noise) and those of retraining; for
+        noise in the objective, of the gradient that is left of the perturbed sum of losses.
+
+    epsilon, delta : float or None
+        The guarantee, None where nothing random hides the distance: then only the bound is claimed.
+
+    sigma : float
+        Standard deviation of the noise; 0 for none.
+
+    noise : {"none", "output", "objective"}
+        Whether noise was added to the parameters after each request, or to the objective in training.
+
+    vacuous : bool
+        Whether the bound says no more than what holds for any two models; an ε that follows from it is then true and
+        useless unless the noise is as large as the models themselves.
+
+    assumptions : list of Assumption
+        What it rests on, and which of that was checked.
+
+    n_requests : int
+        Requests that it covers together.
+
+    Examples
+    --------
+    >>> from sk_unlearn.privacy import Certificate
+    >>> print(Certificate("by hand", bound=0.5, assumptions=[Assumption("the sun rises", True)]))
+    by hand: within 0.5 of retraining; no noise, so no (epsilon, delta) claim
+      [checked] the sun rises
+    """
+
+    method: str
+    bound: float
+    epsilon: float | None = None
+    delta: float | None = None
+    sigma: float = 0.0
+    noise: Literal["none", "output", "objective"] = "none"
+    vacuous: bool = False
+    assumptions: list[Assumption] = field(default_factory=list)
+    n_requests: int = 1
+
+    @property
+    def proven(self) -> bool:
+        """Whether every assumption was checked and holds."""
+        return all(assumption.checked for assumption in self.assumptions)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the certificate as a plain dictionary that JSON can hold."""
+        plain = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return plain | {"assumptions": [assumption._asdict() for assumption in self.assumptions]}
+
+    def __str__(self) -> str:
+        if self.noise == "objective":
+            head = f"gradient of the perturbed objective left: at most {self.bound:.4g}"
+        else:
+            head = f"within {self.bound:.4g} of retraining"
+        if self.epsilon is None:
+            head += "; no noise, so no (epsilon, delta) claim"
+        else:
+            over = f" over {self.n_requests} requests" if self.n_requests > 1 else ""
+            head += f"; epsilon = {self.epsilon:.4g} at delta = {self.delta:.4g}{over}, noise sigma = {self.sigma:.4g}"
+        lines = [f"{self.method}: {head}"]
+        if self.vacuous:
+            lines.append("  VACUOUS: the bound says no more than what holds for any two models")
+        marks = {True: "checked", False: "FAILS", None: "not proven"}
+        for statement, checked, detail in self.assumptions:
+            lines.append(f"  [{marks[checked]}] {statement}" + (f" ({detail})" if detail else ""))
+        return "\n".join(lines)
+
+
+def compose_certificates(certificates: Sequence[Certificate]) -> Certificate:
+    """Return what a sequence of certificates, one a request, guarantees to someone who saw every model in between.
+
+    Noise that was added to the parameters after each request is composed exactly. Otherwise the last one stands by
+    itself: a distance is that of the last model, and noise in the objective has one budget for all requests.
+
+    Parameters
+    ----------
+    certificates : sequence of Certificate
+        In the order of the requests, at least one.
+
+    Returns
+    -------
+    certificate : Certificate
+        The last one, with the ε of all that reach back from it without interruption by another kind.
+
+    Examples
+    --------
+    >>> from sk_unlearn.privacy import Certificate, compose_certificates
+    >>> one = Certificate("by hand", bound=1.0, epsilon=4.38, delta=1e-5, sigma=1.0, noise="output")
+    >>> round(compose_certificates([one, one]).epsilon, 2)
+    6.57
+    """
+    last = certificates[-1]
+    if last.noise != "output" or last.delta is None:
+        return last
+    ratios: list[float] = []
+    for certificate in reversed(certificates):
+        if certificate.noise != "output":
+            break
+        ratios.append(certificate.bound / certificate.sigma)
+    epsilon = gaussian_epsilon(compose_gaussians(ratios), 1.0, last.delta)
+    return replace(last, epsilon=epsilon, n_requests=len(ratios))
+
+
+# Of every mechanism whose noise comes from the estimator's seed.
+SECRET_SEED = Assumption(
+    "whoever looks at the models knows neither random_state nor this object", None, "the noise can be repeated from it"
+)

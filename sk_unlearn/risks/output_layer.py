@@ -1,0 +1,585 @@
+"""The last linear layer of a net as a problem of its own: the same risk over fixed features, with a dense Hessian."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Any, NamedTuple, Protocol, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from skorch import NeuralNetClassifier
+from torch import Tensor, nn
+from torch.autograd import grad
+from torch.nn import functional
+
+from sk_unlearn.risks import empirical as objective
+from sk_unlearn.risks.empirical import EmpiricalRisk
+
+__all__ = ["LayerPoint", "LayerRisk", "OutputLayer", "output_layer"]
+
+# Rows on which the layer is looked for.
+_N_PROBES = 4
+# What a processor's cache holds: the dense Hessian takes half the time when its temporaries stay there.
+_CACHE_BYTES = 2**22
+
+
+def _softmax(logits: Tensor) -> Tensor:
+    return logits.softmax(-1)
+
+
+def _log_softmax(logits: Tensor) -> Tensor:
+    return logits.log_softmax(-1)
+
+
+def _identity(logits: Tensor) -> Tensor:
+    return logits
+
+
+# What may follow the layer in a module.
+_ENDINGS: tuple[Callable[[Tensor], Tensor], ...] = (_identity, _log_softmax, _softmax, torch.sigmoid)
+
+
+def output_layer(risk: EmpiricalRisk) -> tuple[OutputLayer | None, str]:
+    """Find the linear layer whose output is the module's output, at the net's present parameters.
+
+    A softmax, log-softmax or sigmoid may follow it, and reshaping that keeps the rows. The net is run on up to four of
+    the risk's rows; what is found is checked by putting random numbers in place of the layer's output.
+
+    Parameters
+    ----------
+    risk : EmpiricalRisk
+        Over rows of the net in question.
+
+    Returns
+    -------
+    layer : OutputLayer or None
+    reason : str
+        Why there is none; empty where there is one.
+
+    Examples
+    --------
+    >>> import numpy as np, torch
+    >>> from skorch import NeuralNetClassifier
+    >>> from sk_unlearn.risks.empirical import EmpiricalRisk
+    >>> from sk_unlearn.risks.output_layer import output_layer
+    >>> module = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Tanh(), torch.nn.Linear(8, 3))
+    >>> net = NeuralNetClassifier(module, criterion=torch.nn.CrossEntropyLoss).initialize()
+    >>> risk = EmpiricalRisk(net, np.ones((6, 4), np.float32), np.arange(6) % 3)
+    >>> layer, reason = output_layer(risk)
+    >>> layer.n_parameters
+    27
+    """
+    parts = risk._parts(risk._row_indices(None)[:_N_PROBES], size=_N_PROBES)
+    if not parts:
+        return None, "the risk has no rows to look at the module with"
+    with risk._at(risk.parameters(), needs_grad=False):
+        for chunk in risk._read(parts[0]):
+            n, probe = len(chunk.shares), chunk.x
+            break
+        calls, output = _linear_calls(risk, probe)
+        if not isinstance(output, Tensor):
+            return None, f"the module's output is a {type(output).__name__}, not a single tensor"
+        same_size = [call for call in calls if call.output.shape == (n, output[:1].numel()) and call.features.ndim == 2]
+        for call in reversed(same_size):
+            ending = _ending(risk, call, probe)
+            if ending is not None:
+                break
+        else:
+            return None, "the module's output is not that of a linear layer, nor a softmax or sigmoid of it"
+    return _checked_layer(risk, [other.module for other in calls], call.module, ending, output.shape[1:])
+
+
+class _Call(NamedTuple):
+    """One call of a linear layer, seen by a hook."""
+
+    module: nn.Linear
+    features: Tensor
+    output: Tensor
+
+
+def _linear_calls(risk: EmpiricalRisk, x: Any) -> tuple[list[_Call], Any]:
+    """Return the calls of linear layers in one forward pass, in order, and what the module gave."""
+    calls: list[_Call] = []
+
+    def see(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
+        if args and isinstance(module, nn.Linear):
+            calls.append(_Call(module, args[0], output))
+
+    handles = [m.register_forward_hook(see) for m in risk._modules if isinstance(m, nn.Linear)]
+    try:
+        return calls, risk.net.infer(x)
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _ending(risk: EmpiricalRisk, call: _Call, x: Any) -> Callable[[Tensor], Tensor] | None:
+    """Return what the module makes of the layer's output and nothing else, where it is one of the known endings."""
+    # Of both signs and far apart, so that a clipping or a sum with something small cannot be taken for the identity.
+    noise = np.random.default_rng(0).normal(scale=3.0, size=tuple(call.output.shape))
+    logits = torch.as_tensor(noise, dtype=call.output.dtype, device=call.output.device)
+    handle = call.module.register_forward_hook(lambda module, args, output: logits.clone())
+    try:
+        output = risk.net.infer(x)
+    finally:
+        handle.remove()
+    for ending in _ENDINGS:
+        expected = ending(logits)
+        # Endings other than the identity may be written in several ways, which round differently.
+        tol = 0.0 if ending is _identity else 100 * torch.finfo(logits.dtype).eps
+        if torch.allclose(output.reshape(expected.shape), expected, rtol=tol, atol=tol):
+            return ending
+    return None
+
+
+def _checked_layer(
+    risk: EmpiricalRisk,
+    called: list[nn.Linear],
+    module: nn.Linear,
+    ending: Callable[[Tensor], Tensor],
+    row_shape: torch.Size,
+) -> tuple[OutputLayer | None, str]:
+    """Return the layer unless its parameters are frozen, shared or not its own."""
+    index = {id(p): k for k, p in enumerate(risk._parameters)}
+    own = [index.get(id(module._parameters.get(name))) for name in ("weight", "bias")]
+    if type(module).forward is not nn.Linear.forward or module._parameters.get("weight") is None:
+        return None, "the last linear layer computes its weight from other parameters"
+    if own == [None, None]:
+        return None, "the last linear layer is frozen"
+    if sum(other is module for other in called) > 1:
+        return None, "the last linear layer is used more than once"
+    uses = [k for _, _, k in risk._slots]
+    if any(uses.count(k) > 1 for k in own if k is not None):
+        return None, "the last linear layer shares a parameter with another layer"
+    return OutputLayer(risk, module, own[0], own[1], ending, row_shape), ""
+
+
+class OutputLayer:
+    """The linear layer whose output is the module's output, and where its parameters lie in the flat vector.
+
+    Made by :func:`output_layer`.
+
+    Parameters
+    ----------
+    risk : EmpiricalRisk
+        The risk it was found with.
+    module : torch.nn.Linear
+        The layer.
+    weight, bias : int or None
+        Their numbers among the trainable parameters; None for one that is frozen or absent.
+    ending : callable
+        What the module makes of the layer's output.
+    row_shape : torch.Size
+        Shape of one row of the module's output.
+
+    Attributes
+    ----------
+    indices : int64 Tensor of shape (n_parameters,)
+        Where the layer's trainable parameters lie in the flat vector: the weight row by row, then the bias.
+    n_parameters : int
+        Their number.
+    """
+
+    def __init__(
+        self,
+        risk: EmpiricalRisk,
+        module: nn.Linear,
+        weight: int | None,
+        bias: int | None,
+        ending: Callable[[Tensor], Tensor],
+        row_shape: torch.Size,
+    ) -> None:
+        self.module, self._ending, self._row_shape = module, ending, row_shape
+        self._numbers = {name: k for name, k in (("weight", weight), ("bias", bias)) if k is not None}
+        ends = np.cumsum([0, *risk._sizes])
+        spans = [torch.arange(int(ends[k]), int(ends[k + 1]), device=risk.device) for k in self._numbers.values()]
+        self.indices = torch.cat(spans)
+        self.n_parameters = len(self.indices)
+
+    def extract(self, w: Tensor) -> Tensor:
+        """Return the layer's entries of a flat vector, of shape (n_parameters,)."""
+        return w[self.indices]
+
+    def insert(self, w: Tensor, v: Tensor) -> Tensor:
+        """Return the flat vector w, of shape (d,), with v in the layer's entries."""
+        return w.index_copy(0, self.indices, v.to(w))
+
+    def risk(self, risk: EmpiricalRisk, w: Tensor | None = None, rows: NDArray[np.int64] | None = None) -> LayerRisk:
+        """Return a risk as a function of the layer's parameters alone.
+
+        Parameters
+        ----------
+        risk : EmpiricalRisk
+            Over rows of the same net.
+        w : Tensor of shape (d,), optional
+            All other parameters, which stay fixed; None: as they are in the net.
+        rows : int64 ndarray, optional
+            Indices as :class:`~sk_unlearn.risks.empirical.EmpiricalRisk` takes them; None for all.
+        """
+        return LayerRisk(self, risk, risk.parameters() if w is None else risk._vector(w, "w"), rows)
+
+
+class LayerRisk:
+    r"""An empirical risk as a function of the parameters v of the output layer, all others fixed.
+
+    With features h and logits :math:`o_i = W h_i + b` its Hessian is the layer's block of the whole Hessian,
+    :math:`\sum_i A_i \otimes h_i h_i^\top` plus the weight decay, :math:`A_i` being the Hessian of row i's loss in its
+    logits: :math:`m_i(\mathrm{diag}(p_i) - p_i p_i^\top)` for cross-entropy. That is convex where the loss is.
+
+    Parameters
+    ----------
+    layer : OutputLayer
+    risk : EmpiricalRisk
+    w : Tensor of shape (d,)
+        All parameters of the net.
+    rows : int64 ndarray or None
+        As for :class:`~sk_unlearn.risks.empirical.EmpiricalRisk`.
+
+    Attributes
+    ----------
+    start : Tensor of shape (n_parameters,)
+        The layer's part of w.
+    indices : int64 Tensor of shape (n_parameters,)
+        Where v lies in the flat vector.
+    n_parameters : int
+        Length of v.
+
+    Notes
+    -----
+    The features of all rows are kept on the net's device: n numbers for each input of the layer.
+    """
+
+    def __init__(self, layer: OutputLayer, risk: EmpiricalRisk, w: Tensor, rows: NDArray[np.int64] | None) -> None:
+        self.layer, self._risk, self._w = layer, risk, w
+        self.indices, self.n_parameters = layer.indices, layer.n_parameters
+        self.start = layer.extract(w)
+        self._rest = risk._penalty(layer.insert(w, torch.zeros_like(self.start)))
+        self._decay = None if risk._decay is None else risk._decay[self.indices]
+        # Another get_loss may look at the rows, or at the parameters: it is given both, and not taken apart.
+        self._plain_loss = getattr(risk._row_loss.get_loss, "__module__", "").split(".")[0] == "skorch"
+        self._chunks = self._merged(list(self._capture(rows)))
+
+    def value(self, v: Tensor) -> float:
+        """Return the risk at v, the penalty of all parameters included."""
+        with self._at(v, needs_grad=False) as point:
+            losses = (self._losses(chunk, self._logits(chunk)) for chunk in self._chunks)
+            total = sum((objective._sum_of(*each) for each in losses), self._zero())
+        return float(total) + self._penalty(point)
+
+    def gradient(self, v: Tensor) -> Tensor:
+        """Return the gradient at v, of shape (n_parameters,)."""
+        return self.value_and_gradient(v)[1]
+
+    def value_and_gradient(self, v: Tensor) -> tuple[float, Tensor]:
+        """Return the risk at v and its gradient."""
+        value = self._zero()
+        with self._at(v) as point:
+            gradient = self._penalty_product(point.detach())
+            for chunk in self._chunks:
+                losses, shares = self._losses(chunk, self._logits(chunk))
+                value += objective._sum_of(losses, shares)
+                gradient += grad(losses, point, shares.to(losses.dtype))[0]
+        return float(value) + self._penalty(point.detach()), gradient
+
+    def linearise(self, v: Tensor) -> LayerPoint:
+        """Return value, gradient and Hessian products at v."""
+        return LayerPoint(self, v)
+
+    def hessian_product(self, v: Tensor, s: Tensor) -> Tensor:
+        """Return the product of the Hessian at v with s, of shape (n_parameters,); for several, use `linearise`."""
+        return self.linearise(v).hessian(s)
+
+    def hessian(self, v: Tensor) -> Tensor:
+        """Return the Hessian at v, of shape (n_parameters, n_parameters).
+
+        In closed form for the cross-entropy of class numbers; otherwise from each row's loss, differentiated in the
+        logits, or, for a loss that is no sum over rows, from ``n_parameters`` products.
+        """
+        if not self._is_sum_over_rows:
+            at = self.linearise(v)
+            H = torch.stack([at.hessian(e) for e in torch.eye(self.n_parameters, dtype=v.dtype, device=v.device)])
+            return (H + H.T) / 2
+        H = torch.zeros(self.n_parameters, self.n_parameters, dtype=self._risk.dtype, device=self._risk.device)
+        with self._at(v):
+            for chunk in self._chunks:
+                A = self._curvature(chunk, self._logits(chunk).detach())
+                # For each row, the products of one logit's curvatures with the features are written out.
+                row_bytes = A.shape[1] * chunk.features.shape[1] * A.element_size()
+                size = max(1, (_CACHE_BYTES if A.device.type == "cpu" else objective.MEMORY_BUDGET // 4) // row_bytes)
+                for h, block in zip(chunk.features.split(size), A.split(size), strict=True):
+                    self._add_block(H, h, block)
+        H = H.triu_() + H.triu(1).T
+        if self._decay is not None:
+            H.diagonal().add_(self._decay)
+        return H
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return sum(len(chunk.shares) for chunk in self._chunks)
+
+    @cached_property
+    def predicts_probabilities(self) -> bool:
+        """Whether :meth:`predictions` gives class probabilities."""
+        if self.layer._ending in (_softmax, torch.sigmoid):
+            return True
+        criterion = self._risk._row_loss.criterion
+        return objective._is(criterion, nn.CrossEntropyLoss) or objective._is(criterion, nn.NLLLoss)
+
+    @torch.no_grad()
+    def predictions(self, v: Tensor) -> Tensor:
+        """Return what is predicted at v, of shape (n, ...): probabilities where the loss is the cross-entropy."""
+        with self._at(v, needs_grad=False):
+            logits = torch.cat([self._logits(chunk) for chunk in self._chunks])
+        if self.predicts_probabilities and self.layer._ending in (_identity, _log_softmax):
+            return logits.softmax(1)
+        return self.layer._ending(logits)
+
+    # -------------------------------------------------------------------------------------------------- the features
+
+    def _capture(self, rows: NDArray[np.int64] | None) -> Iterator[_Features]:
+        """Run the net up to its end, chunk by chunk, and keep what enters the layer."""
+        risk, seen = self._risk, list[Tensor]()
+        handle = self.layer.module.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+        try:
+            with risk._at(self._w, needs_grad=False):
+                for part in risk._parts(rows):
+                    for chunk in risk._read(part):
+                        risk.net.infer(chunk.x)
+                        x = None if self._plain_loss else chunk.x
+                        yield _Features(seen.pop(), x, chunk.y, chunk.shares)
+        finally:
+            handle.remove()
+
+    def _merged(self, chunks: list[_Features]) -> list[_Features]:
+        """Cut the rows anew: what the layer needs of a row is less than what the whole net does."""
+        if not self._is_sum_over_rows or not all(isinstance(chunk.y, Tensor) for chunk in chunks):
+            return chunks
+        # The largest temporary is A, beside the features themselves.
+        module = self.layer.module
+        width = module.in_features + 4 * module.out_features**2
+        size = max(1, objective.MEMORY_BUDGET // (4 * width * self._w.element_size()))
+        merged, batch, n = list[_Features](), list[_Features](), 0
+        for chunk in chunks:
+            if batch and n + len(chunk.shares) > size:
+                merged.append(_joined(batch))
+                batch, n = [], 0
+            batch.append(chunk)
+            n += len(chunk.shares)
+        return [*merged, _joined(batch)] if batch else merged
+
+    @cached_property
+    def _is_sum_over_rows(self) -> bool:
+        """Whether each row's loss is known to depend on its own logits only."""
+        criterion = self._risk._row_loss.criterion
+        known = getattr(type(criterion).forward, "__module__", "") == "torch.nn.modules.loss"
+        return self._plain_loss and known and self._risk._row_loss.reduction is not None
+
+    # ------------------------------------------------------------------------------------------------ the loss in v
+
+    @contextmanager
+    def _at(self, v: Tensor, needs_grad: bool = True) -> Iterator[Tensor]:
+        """Put the net at w with v in the layer, and yield the leaf that the layer's parameters are views of."""
+        if v.shape != (self.n_parameters,):
+            raise ValueError(f"v must be a vector of {self.n_parameters} entries, got shape {tuple(v.shape)}.")
+        with torch.inference_mode(False), torch.set_grad_enabled(needs_grad):
+            point = v.detach().to(self._w).clone().requires_grad_(needs_grad)
+            with self._put(point):
+                yield point
+
+    @contextmanager
+    def _put(self, point: Tensor) -> Iterator[None]:
+        views = self._risk._split(self._w)
+        for name, part in self._parts(point).items():
+            views[self.layer._numbers[name]] = part
+        with self._risk._substituted(views):
+            yield
+
+    def _parts(self, point: Tensor) -> dict[str, Tensor]:
+        """Return the layer's trainable weight and bias as views of v."""
+        numbers = self.layer._numbers
+        sizes = [self._risk._sizes[k] for k in numbers.values()]
+        parts = zip(numbers.items(), point.split_with_sizes(sizes), strict=True)
+        return {name: part.view(self._risk._shapes[k]) for (name, k), part in parts}
+
+    def _logits(self, chunk: _Features) -> Tensor:
+        # The layer holds the views that `_put` gave it.
+        module = self.layer.module
+        return functional.linear(chunk.features, module.weight, module.bias)
+
+    def _losses(self, chunk: _Features, logits: Tensor) -> tuple[Tensor, Tensor]:
+        output = self.layer._ending(logits).reshape(len(logits), *self.layer._row_shape)
+        return self._risk._losses_and_shares(output, cast(Any, chunk))
+
+    def _zero(self) -> Tensor:
+        return torch.zeros((), dtype=self._risk._sum_dtype, device=self._risk.device)
+
+    def _penalty(self, v: Tensor) -> float:
+        if self._decay is None:
+            return 0.0
+        dtype = self._risk._sum_dtype
+        return self._rest + 0.5 * float(self._decay.to(dtype) @ v.to(dtype).square())
+
+    def _penalty_product(self, v: Tensor) -> Tensor:
+        return torch.zeros_like(v) if self._decay is None else self._decay * v
+
+    # ------------------------------------------------------------------------------------------------- the Hessian
+
+    def _curvature(self, chunk: _Features, logits: Tensor) -> Tensor:
+        """Return A_i, the Hessian of each row's share of the risk in its logits, of shape (n, c, c)."""
+        if self._is_cross_entropy(chunk):
+            p = logits.softmax(1)
+            weighted = chunk.shares.to(p)[:, None] * p
+            return torch.diag_embed(weighted) - weighted[:, :, None] * p[:, None, :]
+        leaf = logits.detach().requires_grad_()
+        losses, shares = self._losses(chunk, leaf)
+        slope = grad(losses, leaf, shares.to(losses.dtype), create_graph=True)[0]
+        if not slope.requires_grad:
+            return leaf.new_zeros(*leaf.shape, leaf.shape[1])
+        columns = [
+            grad(slope[:, k].sum(), leaf, retain_graph=True, allow_unused=True, materialize_grads=True)[0]
+            for k in range(leaf.shape[1])
+        ]
+        return torch.stack(columns, 1)
+
+    def _is_cross_entropy(self, chunk: _Features) -> bool:
+        """Whether the loss is -log softmax(logits)[y] times the row's share, which has a closed form."""
+        row_loss, ending = self._risk._row_loss, self.layer._ending
+        criterion = row_loss.criterion
+        if row_loss.reduction != "mean" or not isinstance(chunk.y, Tensor) or chunk.y.is_floating_point():
+            return False
+        if objective._is(criterion, nn.CrossEntropyLoss):
+            return ending in (_identity, _log_softmax) and criterion.label_smoothing == 0.0
+        is_log = not isinstance(self._risk.net, NeuralNetClassifier)  # which takes probabilities, and logs of p + eps
+        return objective._is(criterion, nn.NLLLoss) and ending is _log_softmax and is_log
+
+    def _add_block(self, H: Tensor, h: Tensor, A: Tensor) -> None:
+        """Add the sum over rows of A_i (x) [h_i, 1] [h_i, 1]^T to the upper triangle of H."""
+        (n, p), c = h.shape, A.shape[1]
+        n_weights = c * p if "weight" in self.layer._numbers else 0
+        if n_weights:
+            for a in range(c):
+                right = (A[:, a, a:, None] * h[:, None, :]).reshape(n, -1)
+                H[a * p : (a + 1) * p, a * p : n_weights].addmm_(h.T, right)
+        if "bias" in self.layer._numbers:
+            H[n_weights:, n_weights:] += A.sum(0)
+            if n_weights:
+                H[:n_weights, n_weights:] += (A.reshape(n, -1).T @ h).view(c, c, p).transpose(1, 2).reshape(-1, c)
+
+
+class LayerPoint:
+    """A :class:`LayerRisk` around one point: value, gradient and Hessian products.
+
+    Parameters
+    ----------
+    risk : LayerRisk
+    v : Tensor of shape (n_parameters,)
+
+    Attributes
+    ----------
+    value : float
+    gradient : Tensor of shape (n_parameters,)
+    n_products : int
+        Products taken so far.
+    """
+
+    def __init__(self, risk: LayerRisk, v: Tensor) -> None:
+        self._risk, self.n_products = risk, 0
+        self._pieces: list[_Piece] = []
+        value = risk._zero()
+        with risk._at(v) as point:
+            self._point = point
+            self.gradient = risk._penalty_product(point.detach())
+            for chunk in risk._chunks:
+                closed = risk._is_sum_over_rows and risk._is_cross_entropy(chunk)
+                piece = (_CrossEntropyPiece if closed else _DifferentiatedPiece)(risk, chunk, point)
+                value += piece.value
+                self.gradient += piece.gradient
+                self._pieces.append(piece)
+        self.value = float(value) + risk._penalty(point.detach())
+
+    def hessian(self, s: Tensor) -> Tensor:
+        """Return the Hessian's product with s, both of shape (n_parameters,); it passes over the features twice."""
+        self.n_products += 1
+        s = s.detach().to(self._point)
+        total = self._risk._penalty_product(s)
+        with torch.inference_mode(False):
+            for piece in self._pieces:
+                total += piece.hessian(s)
+        return total
+
+
+class _Piece(Protocol):
+    """One chunk's part of a :class:`LayerPoint`."""
+
+    value: Tensor
+    gradient: Tensor
+
+    def hessian(self, s: Tensor) -> Tensor:
+        """Return the product with s."""
+
+
+class _DifferentiatedPiece:
+    """By differentiating a kept graph."""
+
+    def __init__(self, risk: LayerRisk, chunk: _Features, point: Tensor) -> None:
+        self._point = point
+        losses, shares = risk._losses(chunk, risk._logits(chunk))
+        self.value = objective._sum_of(losses, shares)
+        self._slope = grad(losses, point, shares.to(losses.dtype), create_graph=True)[0]
+        self.gradient = self._slope.detach()
+
+    def hessian(self, s: Tensor) -> Tensor:
+        part = objective._vjp([self._slope], [self._point], [s])[0]
+        return torch.zeros_like(s) if part is None else part
+
+
+class _CrossEntropyPiece:
+    """In closed form: two multiplications with the features a product and no graph."""
+
+    @torch.no_grad()
+    def __init__(self, risk: LayerRisk, chunk: _Features, point: Tensor) -> None:
+        self._risk, self._features = risk, chunk.features
+        logits = risk._logits(chunk)
+        losses, shares = risk._losses(chunk, logits)
+        self.value = objective._sum_of(losses, shares)
+        self._p = logits.softmax(1)
+        self._shares = chunk.shares.to(self._p)[:, None]
+        slope = self._p.clone()
+        # A target to be ignored is no class number; its share is zero.
+        labels = chunk.y.to(slope.device).clamp_min(0)[:, None]
+        slope.scatter_add_(1, labels, slope.new_full(labels.shape, -1.0))
+        self.gradient = self._pulled_back(slope.mul_(self._shares))
+
+    @torch.no_grad()
+    def hessian(self, s: Tensor) -> Tensor:
+        parts = self._risk._parts(s)
+        z = functional.linear(self._features, parts["weight"]) if "weight" in parts else torch.zeros_like(self._p)
+        if "bias" in parts:
+            z = z + parts["bias"]
+        weighted = self._p * z
+        weighted -= self._p * weighted.sum(1, keepdim=True)
+        return self._pulled_back(weighted.mul_(self._shares))
+
+    def _pulled_back(self, slope: Tensor) -> Tensor:
+        """Return the product of the logits' transposed Jacobian with a slope in the logits."""
+        parts = {"weight": lambda: (slope.T @ self._features).reshape(-1), "bias": lambda: slope.sum(0)}
+        return torch.cat([parts[name]() for name in self._risk.layer._numbers])
+
+
+class _Features(NamedTuple):
+    """Some rows as the layer sees them, with what the loss needs; fields as in the chunks of the risk."""
+
+    features: Tensor
+    x: Any
+    y: Any
+    shares: Tensor
+
+
+def _joined(chunks: list[_Features]) -> _Features:
+    y = torch.cat([chunk.y.to(chunk.features.device) for chunk in chunks])
+    return _Features(
+        torch.cat([chunk.features for chunk in chunks]), None, y, torch.cat([chunk.shares for chunk in chunks])
+    )

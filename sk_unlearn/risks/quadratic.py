@@ -1,0 +1,205 @@
+"""A quadratic in place of rows that are not kept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sk_unlearn.risks.empirical import EmpiricalRisk
+
+__all__ = ["CurvatureSketch", "Expansion", "QuadraticRisk"]
+
+_SKETCH_ROWS = 4096
+
+
+@dataclass(frozen=True)
+class CurvatureSketch:
+    r"""A low-rank picture of the curvature of a risk, :math:`H \approx U^\top \Lambda U + \mu (I - U^\top U)`.
+
+    Attributes
+    ----------
+    vectors : Tensor of shape (rank, d)
+        Orthonormal rows U.
+
+    values : Tensor of shape (rank,)
+        Curvatures Λ along them.
+
+    rest : float
+        Mean curvature μ in all other directions.
+
+    quadratic : bool
+        Whether the risk was seen to be quadratic, so that the picture holds however far one goes from the fitted point.
+    """
+
+    vectors: Tensor
+    values: Tensor
+    rest: float
+    quadratic: bool = False
+
+    @classmethod
+    def fit(cls, risk: EmpiricalRisk, w: Tensor, rank: int, rng: np.random.Generator) -> CurvatureSketch:
+        """Sketch the Gauss-Newton matrix of a risk by the Nyström method on at most 4,096 of its rows.
+
+        Parameters
+        ----------
+        risk : EmpiricalRisk
+            The risk whose rows will not be kept.
+
+        w : Tensor of shape (d,)
+            Where.
+
+        rank : int
+            Number of products, and of vectors kept.
+
+        rng : numpy.random.Generator
+            Draws the rows and the test vectors.
+
+        References
+        ----------
+        .. [1] Halko, Martinsson and Tropp, "Finding structure with randomness", SIAM Review 53, 2011, section 5.5.
+        """
+        d = w.numel()
+        rank = min(rank, d)
+        rows = risk.sample(_SKETCH_ROWS, rng) if risk.n_rows > _SKETCH_ROWS else None
+        local = risk.linearise(w, rows)
+        generator = torch.Generator().manual_seed(int(rng.integers(2**31 - 1)))
+        test = torch.randn(d, rank, generator=generator, dtype=torch.float64)
+        # Test vectors are orthonormal: the square-rooted core below is then well conditioned.
+        test = torch.linalg.qr(test).Q.to(w)
+        image = torch.stack([local.ggn(v) for v in test.T], 1).double()
+        true_image = image[:, 0].clone()
+        core = test.double().T @ image
+        core = (core + core.T) / 2
+        # Uniformly random orthonormal vectors: E tr(core) = (rank / d) tr(H).
+        trace = float(core.trace()) * d / rank
+        # Of no curvature at all, any shift will do that cannot be seen.
+        shift = torch.finfo(w.dtype).eps * float(image.norm()) or 1e-100
+        image += shift * test.double()
+        factor, defect = torch.linalg.cholesky_ex(core + shift * torch.eye(rank, dtype=core.dtype, device=core.device))
+        if int(defect):
+            raise FloatingPointError("The curvature at the fitted point is not finite or not positive.")
+        left, singular, _ = torch.linalg.svd(
+            torch.linalg.solve_triangular(factor, image.T, upper=False).T, full_matrices=False
+        )
+        values = (singular**2 - shift).clamp_min(0)
+        rest = max(0.0, trace - float(values.sum())) / max(1, d - rank)
+        # One step as long as the parameters: where the risk is quadratic its gradient changes as the products say.
+        length = float(w.norm()) or 1.0
+        change = (risk.gradient(w + length * test[:, 0], rows) - local.gradient).double() / length
+        quadratic = float((change - true_image).norm()) <= 1e-3 * float(true_image.norm())
+        return cls(left.T.to(w).contiguous(), values.to(w), rest, quadratic)
+
+    def product(self, v: Tensor) -> Tensor:
+        """Multiply the sketched curvature with a vector of shape (d,)."""
+        part = self.vectors @ v
+        return self.rest * v + self.vectors.T @ ((self.values - self.rest) * part)
+
+    def updated(
+        self, mass: float, w: Tensor, *, added: Sequence[EmpiricalRisk] = (), removed: Sequence[EmpiricalRisk] = ()
+    ) -> CurvatureSketch:
+        """Return the sketch after rows have come or gone: exact in the directions it knows, blind to others as before.
+
+        Parameters
+        ----------
+        mass : float
+            Sum of the weights of the rows that the sketch is of.
+
+        w : Tensor of shape (d,)
+            Where the curvature of the changed rows is taken.
+
+        added, removed : sequence of EmpiricalRisk
+            The rows, which cost ``rank`` products.
+        """
+        parts = [(part.mass, part) for part in added] + [(-part.mass, part) for part in removed]
+        after = mass + sum(change for change, _ in parts)
+        vectors = self.vectors.to(w)
+        core = (mass / after) * torch.diag(self.values.to(w)).double()
+        for change, part in parts:
+            local = part.linearise(w)
+            images = torch.stack([local.ggn(u) for u in vectors], 1)
+            core += (change / after) * (vectors @ images).double()
+        values, rotation = torch.linalg.eigh((core + core.T) / 2)
+        # What is left of a positive matrix is positive; the sketch of it may err by more than is left.
+        return CurvatureSketch((rotation.T.to(w) @ vectors), values.clamp_min(0).to(w), self.rest, self.quadratic)
+
+    def to(self, device: torch.device) -> CurvatureSketch:
+        """Return the sketch on another device."""
+        return CurvatureSketch(self.vectors.to(device), self.values.to(device), self.rest, self.quadratic)
+
+
+@dataclass
+class Expansion:
+    """A risk around one point."""
+
+    value: float
+    gradient: Tensor
+    parts: Sequence[tuple[float, object]]
+
+    def hessian(self, v: Tensor) -> Tensor:
+        """Multiply the Hessian with v."""
+        return self._product("hessian", v)
+
+    def ggn(self, v: Tensor) -> Tensor:
+        """Multiply the Gauss-Newton matrix with v."""
+        return self._product("ggn", v)
+
+    def fisher(self, v: Tensor) -> Tensor:
+        """Multiply the Fisher matrix with v."""
+        return self._product("fisher", v)
+
+    def _product(self, kind: str, v: Tensor) -> Tensor:
+        """Sum the products of the parts; a sketch knows one curvature and stands for all three."""
+        total = torch.zeros_like(v)
+        for share, part in self.parts:
+            total += share * (part.product(v) if isinstance(part, CurvatureSketch) else getattr(part, kind)(v))
+        return total
+
+
+class QuadraticRisk:
+    """The risk over rows that were not kept: a quadratic around the point where its gradient is known.
+
+    Parameters
+    ----------
+    center : Tensor of shape (d,)
+        The point.
+
+    gradient : Tensor of shape (d,)
+        Gradient of the risk there. The value there is taken as zero: only differences are ever used.
+
+    sketch : CurvatureSketch
+        Its curvature.
+
+    mass : float
+        Sum of the weights of the rows it stands for.
+    """
+
+    #: Evaluating it visits no rows.
+    n_rows = 0
+
+    def __init__(self, center: Tensor, gradient: Tensor, sketch: CurvatureSketch, mass: float) -> None:
+        self.center = center
+        self.center_gradient = gradient
+        self.sketch = sketch
+        self.mass = mass
+
+    def sample(self, size: int, rng: np.random.Generator) -> NDArray[np.int64]:
+        """There are no rows to draw."""
+        return np.empty(0, dtype=np.int64)
+
+    def value(self, w: Tensor, rows: NDArray[np.int64] | None = None) -> float:
+        """Evaluate at w."""
+        s = w - self.center
+        return float(self.center_gradient @ s + 0.5 * (s @ self.sketch.product(s)))
+
+    def gradient(self, w: Tensor, rows: NDArray[np.int64] | None = None) -> Tensor:
+        """Differentiate at w."""
+        return self.center_gradient + self.sketch.product(w - self.center)
+
+    def linearise(self, w: Tensor, rows: NDArray[np.int64] | None = None) -> Expansion:
+        """Expand around w."""
+        return Expansion(self.value(w), self.gradient(w), [(1.0, self.sketch)])

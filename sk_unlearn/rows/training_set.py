@@ -1,0 +1,716 @@
+"""The rows of a fitted estimator that may still matter: find them by content or id, drop them for good.
+
+Rows live in *slots* and are never moved when others are dropped, so a position handed out stays valid until
+`TrainingSet.compact` is called. A dropped row leaves a tombstone: its slot is overwritten with zeros in every
+array and taken out of the index. After the index is built, finding and dropping a few rows costs nothing that
+grows with the number of rows held.
+"""
+
+from __future__ import annotations
+
+import copy as copy_module
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from sk_unlearn.rows._columns import (
+    cast_exactly,
+    cast_like,
+    check_ids,
+    check_length,
+    check_numeric,
+    check_role,
+    few,
+    indices,
+    owned,
+)
+from sk_unlearn.rows._index import (
+    Array,
+    Mask,
+    Positions,
+    Segment,
+    Segments,
+    Words,
+    as_words,
+    chunks,
+    group_rows,
+    id_hash,
+    row_hash,
+    row_size,
+)
+from sk_unlearn.rows.roles import RowRole
+from sk_unlearn.rows.sampling import sample_mask
+
+__all__ = ["RowMatch", "TrainingSet"]
+
+# Each append or replacement adds an index segment and every look-up visits all: past this many, one rebuild is better.
+_MAX_SEGMENTS = 16
+
+
+class RowMatch(NamedTuple):
+    """Which stored rows equal which query rows; what `TrainingSet.match` returns."""
+
+    positions: Positions
+    """Slots of the stored copies, ascending, each once, int64."""
+    query_index: Positions
+    """For each of them the first query row that it equals, int64."""
+    found: Mask
+    """(n_query,) whether a query row equals any stored row, its label included where labels were given."""
+    row_found: Mask
+    """(n_query,) the same with labels left aside."""
+
+
+_Write = tuple[Array, Any, Any]
+
+
+# ------------------------------------------------------------------------------------------------------------------
+
+
+class TrainingSet:
+    """The rows of a fitted estimator that may still matter.
+
+    Parameters
+    ----------
+    X : (n, ...) array
+        Rows along the first axis, boolean, integer, float or complex, in the dtype the net sees.
+    y : (n,) or (n, k) array
+        Targets as the net sees them (encoded).
+    sample_weight : (n,) array, optional
+        Default: all one. Held as float64; as None while all are one.
+    sample_id : (n,) array, optional
+        Numbers, strings or hashable objects that say whose row it is; may repeat.
+    role : RowRole or (n,) array of it, optional
+        Default: all `RowRole.TRAINED`. Held as int8.
+    copy : bool, default=True
+        False hands ownership of the arrays over: they will be overwritten. By default they are never touched.
+
+    Raises
+    ------
+    ValueError
+        If lengths disagree, `X` or `y` is not numeric, rows have no values, or an id is not hashable.
+
+    Notes
+    -----
+    **Positions** are slots in the raw arrays (`raw_X` and the rest), int64. `drop`, `replace` and `append` leave those
+    of other rows as they are; only `compact` renumbers. It is therefore never called from in here: whoever handed
+    positions out knows when none is in use any more (an estimator: at the end of a commit).
+
+    **Erasure**: `drop` overwrites the slot in every array with zeros and removes it from the index, which
+    holds no hashes. A pickle or copy holds live rows only and no index.
+
+    **Equality** is that of content as the net sees it: a query is cast to the stored dtype first, the sign of a zero
+    and the payload of a NaN do not count.
+
+    **The index** is built at the first look-up, not here: a model that is never asked to forget does not pay for it.
+
+    **Interruption**: every change is planned first, as a list of assignments of constants, and recorded before the
+    first is made. Doing the list again from the start changes nothing, so an interrupt (Ctrl-C) within it is raised
+    once the change is complete; one before it leaves everything as it was. Should a second one hit the completion,
+    the next call finishes it. Arrays that change size are built aside and put in place in one step.
+    """
+
+    _X: Array
+    _y: Array
+    _weight: NDArray[np.float64] | None
+    _id: Array | None
+    _role: NDArray[np.int8]
+    _live: Mask
+    _trained: Mask
+    _n_live: int
+    _n_trained: int
+    _row_segments: Segments | None
+    _id_segments: Segments | None
+    _journal: tuple[list[_Write], dict[str, Any]] | None
+
+    def __init__(
+        self,
+        X: Array,
+        y: Array,
+        *,
+        sample_weight: ArrayLike | None = None,
+        sample_id: ArrayLike | None = None,
+        role: ArrayLike | None = None,
+        copy: bool = True,
+    ) -> None:
+        X, y = np.asarray(X), np.asarray(y)
+        if X.ndim == 0 or row_size(X) == 0:
+            raise ValueError(
+                f"X must have rows along its first axis, each with at least one value, got shape {X.shape}"
+            )
+        if y.ndim not in (1, 2) or len(y) != len(X) or row_size(y) == 0:
+            raise ValueError(f"y must have shape ({len(X)},) or ({len(X)}, k) with k >= 1, as X has, got {y.shape}")
+        check_numeric(X, "X")
+        check_numeric(y, "y")
+        weight = None if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
+        if weight is not None:
+            check_length(weight, len(X), "sample_weight", "X")
+            weight = None if (weight == 1.0).all() else owned(weight, copy)
+        ids = None if sample_id is None else owned(check_ids(sample_id, len(X)), copy)
+        roles = check_role(RowRole.TRAINED if role is None else role, len(X)).copy()
+        self.__dict__.update(self._new_state(owned(X, copy), owned(y, copy), weight, ids, roles))
+
+    @staticmethod
+    def _new_state(
+        X: Array, y: Array, weight: Array | None, ids: Array | None, role: NDArray[np.int8], live: Mask | None = None
+    ) -> dict[str, Any]:
+        live = np.ones(len(X), dtype=bool) if live is None else live
+        trained = live & (role == RowRole.TRAINED)
+        return {
+            "_X": X,
+            "_y": y,
+            "_weight": weight,
+            "_id": ids,
+            "_role": role,
+            "_live": live,
+            "_trained": trained,
+            "_n_live": int(np.count_nonzero(live)),
+            "_n_trained": int(np.count_nonzero(trained)),
+            "_row_segments": None,
+            "_id_segments": None,
+            "_journal": None,
+        }
+
+    # -------------------------------------------------------------------------------------------------- live rows
+
+    def __len__(self) -> int:
+        self._settle()
+        return self._n_live
+
+    @property
+    def n_trained(self) -> int:
+        """Number of live rows whose role is `RowRole.TRAINED`."""
+        self._settle()
+        return self._n_trained
+
+    @property
+    def X(self) -> Array:  # noqa: N802 - scikit-learn's name for the data
+        """Copy of the live rows, in original order."""
+        return self._live_part(self._X)
+
+    @property
+    def y(self) -> Array:
+        """Copy of the live rows' targets, in original order."""
+        return self._live_part(self._y)
+
+    @property
+    def sample_weight(self) -> NDArray[np.float64] | None:
+        """Copy of the live rows' weights, in original order; None if all are one."""
+        return None if self._weight is None else self._live_part(self._weight)
+
+    @property
+    def sample_id(self) -> Array | None:
+        """Copy of the live rows' ids, in original order; None if none were given."""
+        return None if self._id is None else self._live_part(self._id)
+
+    @property
+    def role(self) -> NDArray[np.int8]:
+        """Copy of the live rows' roles (`RowRole`), in original order."""
+        return self._live_part(self._role)
+
+    def _live_part(self, array: Array) -> Array:
+        self._settle()
+        return array[self._live]
+
+    # -------------------------------------------------------------------------------------------------- raw access
+
+    @property
+    def n_slots(self) -> int:
+        """Length of the raw arrays: live rows and tombstones."""
+        return len(self._X)
+
+    @property
+    def raw_X(self) -> Array:  # noqa: N802
+        """The rows, (n_slots, ...), tombstones included as zeros. Not a copy; not to be written to."""
+        return self._raw("_X")
+
+    @property
+    def raw_y(self) -> Array:
+        """The targets, (n_slots, ...), tombstones included as zeros. Not a copy; not to be written to."""
+        return self._raw("_y")
+
+    @property
+    def raw_weight(self) -> NDArray[np.float64] | None:
+        """The weights, (n_slots,), tombstones included as zeros; None if all are one. Not a copy."""
+        return self._raw("_weight")
+
+    @property
+    def live_mask(self) -> Mask:
+        """Which slots hold a live row, whatever its role, (n_slots,) bool. Not a copy; not to be written to."""
+        return self._raw("_live")
+
+    @property
+    def trained_mask(self) -> Mask:
+        """Which slots hold a live row with role `RowRole.TRAINED`, (n_slots,) bool. Not a copy."""
+        return self._raw("_trained")
+
+    def _raw(self, attribute: str) -> Any:
+        self._settle()
+        return getattr(self, attribute)
+
+    def trained_mask_without(self, positions: ArrayLike) -> Mask:
+        """Return a copy of `trained_mask` that is false at `positions`: the retained rows before a drop.
+
+        Parameters
+        ----------
+        positions : (m,) int array
+            Unique live slots.
+
+        Returns
+        -------
+        mask : (n_slots,) bool
+
+        Raises
+        ------
+        ValueError
+            If a position is not a live slot or appears twice.
+        """
+        slots = self._check_positions(positions)
+        mask = self._trained.copy()
+        mask[slots] = False
+        return mask
+
+    # -------------------------------------------------------------------------------------------------- finding rows
+
+    def match(self, X_query: ArrayLike, y_query: ArrayLike | None = None, *, name: str = "X_del") -> RowMatch:
+        """Find every live copy of each query row; unknown ones raise nothing.
+
+        Parameters
+        ----------
+        X_query : (n_query, ...) array
+        y_query : (n_query,) or (n_query, k) array, optional
+            Only stored rows with this label match.
+        name : str, default="X_del"
+            What messages call `X_query`; `y_query` is called the same with y for X.
+
+        Returns
+        -------
+        match : RowMatch
+
+        Raises
+        ------
+        ValueError
+            If a shape or dtype is not that of the stored rows.
+        """
+        y_name = name.replace("X", "y", 1)
+        query, exact = cast_like(X_query, self._X, name)
+        if y_query is not None:
+            labels, exact_label = cast_like(y_query, self._y, y_name)
+            if len(labels) != len(query):
+                raise ValueError(f"{y_name} must have {len(query)} rows, as {name} has, got {len(labels)}")
+
+        kept = np.flatnonzero(exact)
+        words = as_words(query[kept])
+        first, group = group_rows(words)
+        slots, owner = self._copies(words[first])
+        row_found = np.zeros(len(query), dtype=bool)
+        row_found[kept] = _marked(owner, len(first))[group]
+        if y_query is None:
+            return self._sorted_match(slots, kept[first[owner]], row_found, row_found)
+
+        # A join on (content, label) rather than a comparison of all pairs, of which many copies would make too many.
+        group_of = np.full(len(query), -1)
+        group_of[kept] = group
+        asked = np.flatnonzero(row_found & exact_label)
+        asked_keys = np.column_stack([group_of[asked].astype(np.uint64), as_words(labels[asked])])
+        stored_keys = np.column_stack([owner.astype(np.uint64), as_words(self._y[slots])])
+        first, key = group_rows(np.concatenate([asked_keys, stored_keys]))
+        asked_key, stored_key = key[: len(asked)], key[len(asked) :]
+        found = np.zeros(len(query), dtype=bool)
+        found[asked] = _marked(stored_key, len(first))[asked_key]
+        source = first[stored_key]
+        hit = source < len(asked)
+        return self._sorted_match(slots[hit], asked[source[hit]], found, row_found)
+
+    @staticmethod
+    def _sorted_match(slots: Positions, query_index: Positions, found: Mask, row_found: Mask) -> RowMatch:
+        order = np.argsort(slots)
+        return RowMatch(slots[order], query_index[order], found, row_found)
+
+    def locate(self, X_query: ArrayLike, y_query: ArrayLike | None = None, *, name: str = "X_del") -> Positions:
+        """Find every live copy of each query row; all of them must be known.
+
+        Parameters
+        ----------
+        X_query, y_query, name
+            As in `match`.
+
+        Returns
+        -------
+        positions : (m,) int64
+            Sorted and unique; more than query rows where a row is stored several times.
+
+        Raises
+        ------
+        ValueError
+            If a query row is not stored, or stored with another label only (the message tells which); or if a
+            shape or dtype is not that of the stored rows.
+        """
+        match = self.match(X_query, y_query, name=name)
+        if match.found.all():
+            return match.positions
+        absent = ~match.row_found
+        relabelled = match.row_found & ~match.found
+        reasons = []
+        if absent.any():
+            reasons.append(f"{absent.sum()} not among the stored rows ({indices(absent)})")
+        if relabelled.any():
+            y_name = name.replace("X", "y", 1)
+            reasons.append(
+                f"{relabelled.sum()} stored, but with another label than in {y_name} ({indices(relabelled)})"
+            )
+        raise ValueError(
+            f"{name}: {(~match.found).sum()} of {len(match.found)} rows cannot be found: {'; '.join(reasons)}. "
+            f"Every row of {name} must be one the estimator was fitted on, and not erased since."
+        )
+
+    def locate_ids(self, sample_id: Iterable[Any]) -> Positions:
+        """Find every live row with one of the given ids.
+
+        Parameters
+        ----------
+        sample_id : one-dimensional array or iterable of ids
+
+        Returns
+        -------
+        positions : (m,) int64
+            Sorted and unique.
+
+        Raises
+        ------
+        ValueError
+            If no ids were given at fit, or an id is not stored.
+        """
+        if self._id is None:
+            raise ValueError("sample_id cannot be looked up: none was given at fit; give the rows themselves")
+        shape = getattr(sample_id, "shape", None)
+        if isinstance(sample_id, str | bytes) or (shape is not None and len(shape) != 1):
+            raise ValueError(f"sample_id must be a one-dimensional array of ids, got {sample_id!r}")
+        try:
+            wanted = list(dict.fromkeys(sample_id))
+        except TypeError as error:
+            raise ValueError(f"sample_id must be a one-dimensional array of hashable ids: {error}") from error
+        slots, owner = self._candidates(self._id_index(self._id), id_hash(wanted, len(wanted)))
+        pairs = zip(self._id[slots].tolist(), owner.tolist(), strict=True)
+        same = np.fromiter((stored == wanted[i] for stored, i in pairs), dtype=bool, count=len(slots))
+        known = _marked(owner[same], len(wanted))
+        if not known.all():
+            unknown = [wanted[i] for i in np.flatnonzero(~known)]
+            raise ValueError(f"sample_id: {len(unknown)} of {len(wanted)} ids are not stored: {few(unknown)}")
+        return np.sort(slots[same])
+
+    def _copies(self, unique_words: Words) -> tuple[Positions, Positions]:
+        """Slots of the live rows that equal one of the given, distinct contents, and the index of that content."""
+        slots, owner = self._candidates(self._row_index(), row_hash(unique_words))
+        same = np.empty(len(slots), dtype=bool)
+        for chunk in chunks(len(slots), self._row_bytes):
+            same[chunk] = (as_words(self._X[slots[chunk]]) == unique_words[owner[chunk]]).all(axis=1)
+        return slots[same], owner[same]
+
+    @staticmethod
+    def _candidates(segments: Segments, hashes: Words) -> tuple[Positions, Positions]:
+        parts = [segment.candidates(hashes) for segment in segments]
+        return np.concatenate([slots for slots, _ in parts]), np.concatenate([owner for _, owner in parts])
+
+    @property
+    def _row_bytes(self) -> int:
+        return row_size(self._X) * self._X.itemsize
+
+    def _hash_slots(self, slots: Positions) -> Words:
+        hashes = np.empty(len(slots), dtype=np.uint64)
+        for chunk in chunks(len(slots), self._row_bytes):
+            hashes[chunk] = row_hash(as_words(self._X[slots[chunk]]))
+        return hashes
+
+    def _row_index(self) -> Segments:
+        self._settle()
+        if self._row_segments is None:
+            slots = np.flatnonzero(self._live)
+            self._row_segments = (Segment(slots, self._hash_slots(slots)),)
+        return self._row_segments
+
+    def _id_index(self, ids: Array) -> Segments:
+        self._settle()
+        if self._id_segments is None:
+            slots = np.flatnonzero(self._live)
+            self._id_segments = (Segment(slots, id_hash(ids[slots].tolist(), len(slots))),)
+        return self._id_segments
+
+    # -------------------------------------------------------------------------------------------------- changing rows
+
+    def drop(self, positions: ArrayLike) -> None:
+        """Erase rows for good: their slots become tombstones full of zeros.
+
+        Everything is checked before anything is written. An interrupt during the writes is raised after them (see the
+        class notes): rows are never half erased.
+
+        Parameters
+        ----------
+        positions : (m,) int array
+            Unique live slots.
+
+        Raises
+        ------
+        ValueError
+            If a position is not a live slot or appears twice; nothing has been changed then.
+        """
+        slots = self._check_positions(positions)
+        columns = [self._X, self._y, self._weight, self._id, self._role, self._live, self._trained]
+        writes = [(column, slots, np.zeros((), column.dtype)[()]) for column in columns if column is not None]
+        if self._row_segments is not None:
+            writes += self._unindex(self._row_segments, slots, self._hash_slots(slots))
+        if self._id_segments is not None and self._id is not None:
+            hashes = id_hash(self._id[slots].tolist(), len(slots))
+            writes += self._unindex(self._id_segments, slots, hashes)
+        n_trained = self._n_trained - int(np.count_nonzero(self._trained[slots]))
+        self._commit(writes, _n_live=self._n_live - len(slots), _n_trained=n_trained)
+
+    def replace(self, positions: ArrayLike, X_new: ArrayLike | None = None, y_new: ArrayLike | None = None) -> None:
+        """Overwrite the content of rows in place (rectification).
+
+        Parameters
+        ----------
+        positions : (m,) int array
+            Unique live slots.
+        X_new : (m, ...) array, optional
+            Row by row for `positions`; None leaves the rows as they are.
+        y_new : (m,) or (m, k) array, optional
+            The same for the targets.
+
+        Raises
+        ------
+        ValueError
+            If a position is not a live slot or appears twice, or a shape or dtype is not that of the stored rows;
+            nothing has been changed then.
+        """
+        slots = self._check_positions(positions)
+        writes: list[_Write] = []
+        attributes: dict[str, Any] = {}
+        for name, new, stored in (("X_new", X_new, self._X), ("y_new", y_new, self._y)):
+            if new is not None:
+                values = cast_exactly(new, stored, name)
+                if len(values) != len(slots):
+                    raise ValueError(f"{name} must have {len(slots)} rows, one for each position, got {len(values)}")
+                writes.append((stored, slots, values))
+        if X_new is not None and self._row_segments is not None:
+            writes += self._unindex(self._row_segments, slots, self._hash_slots(slots))
+            new_hashes = row_hash(as_words(writes[0][2]))
+            attributes["_row_segments"] = self._with_segment(self._row_segments, slots, new_hashes)
+        self._commit(writes, **attributes)
+
+    def append(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        *,
+        sample_weight: ArrayLike | None = None,
+        sample_id: ArrayLike | None = None,
+        role: ArrayLike | None = None,
+    ) -> Positions:
+        """Add rows after the last slot. Copies all arrays; positions handed out before stay valid.
+
+        Parameters
+        ----------
+        X, y, sample_weight, sample_id, role
+            As for the class; cast to the stored dtypes.
+
+        Returns
+        -------
+        positions : (m,) int64
+            Slots of the new rows.
+
+        Raises
+        ------
+        ValueError
+            If a shape or dtype is not that of the stored rows, or ids are given here but were not at fit or the other
+            way round; nothing has been changed then.
+        """
+        self._settle()
+        X_new, y_new = cast_exactly(X, self._X, "X"), cast_exactly(y, self._y, "y")
+        n_old, n_new = self.n_slots, len(X_new)
+        if len(y_new) != n_new:
+            raise ValueError(f"y must have {n_new} rows, as X has, got {len(y_new)}")
+        if (sample_id is None) != (self._id is None):
+            given, wanted = ("not given", "given") if sample_id is None else ("given", "not given")
+            raise ValueError(f"sample_id was {given} here but {wanted} at fit; it must be given both times or never")
+        state = self._new_state(
+            np.concatenate([self._X, X_new]),
+            np.concatenate([self._y, y_new]),
+            self._joined_weight(sample_weight, n_new),
+            None if self._id is None or sample_id is None else _joined_ids(self._id, check_ids(sample_id, n_new)),
+            np.concatenate([self._role, check_role(RowRole.TRAINED if role is None else role, n_new)]),
+            np.concatenate([self._live, np.ones(n_new, dtype=bool)]),
+        )
+        slots = np.arange(n_old, n_old + n_new)
+        if self._row_segments is not None:
+            hashes = row_hash(as_words(X_new))
+            state["_row_segments"] = self._with_segment(self._row_segments, slots, hashes)
+        if self._id_segments is not None:
+            hashes = id_hash(state["_id"][slots].tolist(), n_new)
+            state["_id_segments"] = self._with_segment(self._id_segments, slots, hashes)
+        self.__dict__.update(state)
+        return slots
+
+    def _joined_weight(self, sample_weight: ArrayLike | None, n_new: int) -> NDArray[np.float64] | None:
+        new = np.ones(n_new) if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
+        check_length(new, n_new, "sample_weight", "X")
+        if self._weight is None and (new == 1.0).all():
+            return None
+        old = self._live.astype(np.float64) if self._weight is None else self._weight
+        return np.concatenate([old, new])
+
+    def set_role(self, positions: ArrayLike | None, role: ArrayLike) -> None:
+        """Record what rows were used for.
+
+        Parameters
+        ----------
+        positions : (m,) int array or None
+            Unique live slots; None: all live rows, in order.
+        role : RowRole or (m,) array of it
+
+        Raises
+        ------
+        ValueError
+            If a position is not a live slot or appears twice, or a role is none of `RowRole`.
+        """
+        self._settle()
+        slots = np.flatnonzero(self._live) if positions is None else self._check_positions(positions)
+        roles = check_role(role, len(slots))
+        trained = roles == RowRole.TRAINED
+        gained = int(np.count_nonzero(trained)) - int(np.count_nonzero(self._trained[slots]))
+        writes = [(self._role, slots, roles), (self._trained, slots, trained)]
+        self._commit(writes, _n_trained=self._n_trained + gained)
+
+    def compact(self, *, force: bool = False) -> bool:
+        """Remove tombstones if more than half of the slots are. Every position handed out before becomes invalid.
+
+        Parameters
+        ----------
+        force : bool, default=False
+            Remove them however few they are.
+
+        Returns
+        -------
+        compacted : bool
+            Whether slots have been renumbered.
+        """
+        self._settle()
+        n_dead = self.n_slots - self._n_live
+        if n_dead == 0 or (2 * n_dead <= self.n_slots and not force):
+            return False
+        self.__setstate__(self.__getstate__())
+        return True
+
+    def sample(self, size: int, rng: np.random.Generator, *, among: str = "trained") -> Positions:
+        """Draw live rows uniformly and without replacement, at a cost that does not grow with the rows held.
+
+        Parameters
+        ----------
+        size : int
+            How many; where there are no more than this, all.
+        rng : numpy.random.Generator
+        among : {"trained", "live"}, default="trained"
+            Rows with role `RowRole.TRAINED`, or any live rows.
+
+        Returns
+        -------
+        positions : (min(size, available),) int64
+            In random order; all of them in ascending order. See `sample_mask`.
+
+        Raises
+        ------
+        ValueError
+            If `size` is negative or `among` unknown.
+        """
+        self._settle()
+        if among == "trained":
+            return sample_mask(self._trained, self._n_trained, size, rng)
+        if among == "live":
+            return sample_mask(self._live, self._n_live, size, rng)
+        raise ValueError(f'among must be "trained" or "live", got {among!r}')
+
+    # ------------------------------------------------------------------------------------------------ how rows change
+
+    def _check_positions(self, positions: ArrayLike) -> Positions:
+        self._settle()
+        given = np.asarray(positions)
+        if given.ndim != 1 or (given.size and given.dtype.kind not in "iu"):
+            raise ValueError(
+                f"positions must be a one-dimensional integer array, got {given.dtype} of shape {given.shape}"
+            )
+        outside = (given < 0) | (given >= self.n_slots)
+        if outside.any():
+            raise ValueError(f"positions must lie in 0..{self.n_slots - 1}, got {few(given[outside].tolist())}")
+        slots = given.astype(np.int64)
+        if len(np.unique(slots)) != len(slots):
+            raise ValueError(f"positions must be unique, got {len(slots) - len(np.unique(slots))} repeated")
+        dead = ~self._live[slots]
+        if dead.any():
+            raise ValueError(f"positions must be of live rows, but erased already are {few(slots[dead].tolist())}")
+        return slots
+
+    @staticmethod
+    def _unindex(segments: Segments, slots: Positions, hashes: Words) -> list[_Write]:
+        return [(segment.slots, segment.entries_of(slots, hashes), -1) for segment in segments]
+
+    @staticmethod
+    def _with_segment(segments: Segments, slots: Positions, hashes: Words) -> Segments | None:
+        # None: forgotten, and built anew at the next look-up.
+        return None if len(segments) >= _MAX_SEGMENTS else (*segments, Segment(slots, hashes))
+
+    def _commit(self, writes: list[_Write], **attributes: Any) -> None:
+        try:
+            self._journal = (writes, attributes)
+            self._settle()
+        finally:
+            self._settle()  # nothing to do, unless an interrupt cut the first one short
+
+    def _settle(self) -> None:
+        """Do, or finish, the change that is recorded, if there is one."""
+        if self._journal is None:
+            return
+        writes, attributes = self._journal
+        for array, where, value in writes:
+            array[where] = value
+        # One call into C, which no interrupt can split.
+        self.__dict__.update(attributes, _journal=None)
+
+    # ------------------------------------------------------------------------------------------------ copies, pickles
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Only what is pickled is compacted, not the object: pickling one must not invalidate its positions.
+        self._settle()
+        columns = {"X": self._X, "y": self._y, "sample_weight": self._weight, "sample_id": self._id, "role": self._role}
+        if self._n_live < self.n_slots:
+            columns = {name: None if column is None else column[self._live] for name, column in columns.items()}
+        return columns
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # Loaded arrays may be read-only (memory-mapped, out-of-band buffers); erasing has to write.
+        X, y, role = (owned(state[name], copy=False) for name in ("X", "y", "role"))
+        weight, ids = (
+            None if state[name] is None else owned(state[name], copy=False) for name in ("sample_weight", "sample_id")
+        )
+        self.__dict__.update(self._new_state(X, y, weight, ids, role))
+
+    def __copy__(self) -> TrainingSet:
+        # A shallow copy would share arrays, and a drop in one would corrupt the other.
+        return copy_module.deepcopy(self)
+
+    def __repr__(self) -> str:
+        rows = "x".join(map(str, self._X.shape[1:])) or "scalar"
+        return f"TrainingSet({len(self)} rows of {rows} {self._X.dtype}, {self._n_trained} trained)"
+
+
+def _marked(indices: Positions, n: int) -> Mask:
+    mask = np.zeros(n, dtype=bool)
+    mask[indices] = True
+    return mask
+
+
+def _joined_ids(old: Array, new: Array) -> Array:
+    # Joined by numpy, numbers would become strings, or large integers floats, and would not be found again.
+    if old.dtype.kind != new.dtype.kind:
+        old, new = old.astype(object), new.astype(object)
+    return np.concatenate([old, new])

@@ -1,0 +1,5 @@
+"""Cubic-regularised Newton unlearning."""
+
+from sk_unlearn.unlearners.cubic.curenu import CuReNU, StoCuReNU
+
+__all__ = ["CuReNU", "StoCuReNU"]

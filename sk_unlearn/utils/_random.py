@@ -1,0 +1,38 @@
+"""Seeds and generators for torch from numpy's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor
+
+__all__ = ["numpy_seed", "seeded_torch", "standard_normal", "torch_generator"]
+
+
+def numpy_seed(rng: np.random.Generator) -> int:
+    """Draw a seed that torch takes."""
+    return int(rng.integers(2**31 - 1))
+
+
+def torch_generator(rng: np.random.Generator, device: torch.device) -> torch.Generator:
+    """Derive a generator on the given device."""
+    return torch.Generator(device=device).manual_seed(numpy_seed(rng))
+
+
+@contextmanager
+def seeded_torch(rng: np.random.Generator | int) -> Iterator[None]:
+    """Seed torch's global generators inside the context and put them back as they were."""
+    seed = rng if isinstance(rng, int) else numpy_seed(rng)
+    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        yield
+
+
+def standard_normal(like: Tensor, rng: np.random.Generator) -> Tensor:
+    """Draw a tensor like another from the standard normal distribution."""
+    generator = torch_generator(rng, like.device)
+    return torch.randn(like.shape, generator=generator, dtype=like.dtype, device=like.device)

@@ -1,0 +1,323 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits, load_iris, make_classification
+from skorch import NeuralNetClassifier, NeuralNetRegressor
+from torch import nn
+
+from sk_unlearn import UnlearnableClassifier, UnlearnableRegressor
+from sk_unlearn.risks.empirical import EmpiricalRisk, flat_parameters
+from sk_unlearn.solvers import cauchy_point, solve_dense
+from sk_unlearn.unlearners import CuReNU, StoCuReNU, UnlearningProblem
+from sk_unlearn.unlearners.cubic import curenu as engine
+
+
+def problem_for(n=80, d=5, n_classes=3, seed=0, erased=8, epochs=60, module=None):
+    """A small fitted net in float64 and the problem of forgetting its first rows, posed by hand."""
+    X, y = make_classification(n, d, n_informative=d, n_redundant=0, n_classes=n_classes, random_state=seed)
+    torch.manual_seed(seed)
+    module = module or nn.Sequential(nn.Linear(d, 6), nn.Tanh(), nn.Linear(6, n_classes))
+    net = NeuralNetClassifier(
+        module.double(),
+        criterion=nn.CrossEntropyLoss,
+        optimizer=torch.optim.Adam,
+        optimizer__weight_decay=1e-2,
+        lr=0.02,
+        max_epochs=epochs,
+        batch_size=-1,
+        train_split=None,
+        verbose=0,
+    ).fit(X, y)
+    w = flat_parameters(net)
+    retained = EmpiricalRisk(net, X[erased:], y[erased:])
+    gone = EmpiricalRisk(net, X[:erased], y[:erased]) if erased else EmpiricalRisk(net, X, y)
+    return UnlearningProblem(
+        parameters=w,
+        retained=retained,
+        erased=gone,
+        gradient=retained.gradient(w),
+        residual=EmpiricalRisk(net, X, y).gradient(w),
+        rng=np.random.default_rng(seed),
+        net=net,
+        retrain=lambda **options: net,
+    )
+
+
+def hessian(risk, w):
+    local = risk.linearise(w)
+    return torch.stack([local.hessian(e) for e in torch.eye(len(w), dtype=w.dtype)])
+
+
+class TestAsPublished:
+    @pytest.mark.parametrize("L", [0.5, 5.0])
+    def test_curenu_is_one_exact_cubic_step(self, L):
+        problem = problem_for()
+        result = CuReNU(L, solver="dense", max_steps=1, hold_residual=False).unlearn(problem)
+        gradient = problem.retained.gradient(problem.parameters)
+        H = hessian(problem.retained, problem.parameters)
+        s = result.parameters - problem.parameters
+        alpha = L / 2 * s.norm()
+        assert torch.linalg.norm(H @ s + alpha * s + gradient) <= 1e-8 * gradient.norm()
+        assert torch.linalg.eigvalsh(H).min() + alpha >= -1e-10
+
+    def test_stocurenu_is_cauchy_plus_gradient_steps_on_fresh_samples(self):
+        problem = problem_for()
+        settings_ = {"n_gradient_rows": 20, "n_curvature_rows": 10, "n_products": 4, "learning_rate": 0.05}
+        unlearner = StoCuReNU(
+            5.0, solver="gradient_descent", max_steps=3, hold_residual=False, variance_reduction=False, **settings_
+        )
+        result = unlearner.unlearn(dataclasses.replace(problem, rng=np.random.default_rng(3)))
+        # The same by hand, from the formulas, with the same draws.
+        rng, w = np.random.default_rng(3), problem.parameters.clone()
+        for _ in range(3):
+            rows = problem.retained.sample(20, rng)
+            g = problem.retained.gradient(w, rows)
+            product = problem.retained.linearise(w, problem.retained.sample(10, rng)).hessian
+            rng.integers(2**31 - 1)  # the seed of the perturbation
+            s = cauchy_point(product, g, 5.0)
+            for _ in range(4):
+                s = s - 0.05 * (g + product(s) + 2.5 * s.norm() * s)
+            w = w + s
+        torch.testing.assert_close(result.parameters, w, rtol=1e-9, atol=1e-12)
+
+    def test_perturbation_changes_the_path_reproducibly(self):
+        problem = problem_for()
+
+        def run(sigma, seed):
+            unlearner = StoCuReNU(5.0, solver="gradient_descent", max_steps=2, sigma=sigma)
+            return unlearner.unlearn(dataclasses.replace(problem, rng=np.random.default_rng(seed))).parameters
+
+        assert not torch.equal(run(0.1, 0), run(0.0, 0))
+        assert torch.equal(run(0.1, 0), run(0.1, 0))
+
+
+class TestEngine:
+    def test_first_step_solves_the_cubic_model_of_the_anchored_objective(self):
+        problem = problem_for()
+        d = len(problem.parameters)
+        result = CuReNU(2.0, solver="krylov", n_products=d, max_steps=1).unlearn(problem)
+        H = hessian(problem.retained, problem.parameters)
+        step = solve_dense(H, problem.gradient - problem.residual, 2.0)
+        torch.testing.assert_close(result.parameters - problem.parameters, step.step, rtol=1e-6, atol=1e-9)
+
+    def test_target_fades_with_what_the_deletion_outweighs(self, monkeypatch):
+        problem = problem_for()
+        # Rows that the net does not fit: what training left is training that was not finished.
+        assert torch.equal(CuReNU().unlearn(problem).residual, problem.residual)
+        monkeypatch.setattr(engine, "_FITTED", 1.0)
+        result = CuReNU().unlearn(problem)
+        change, r = (problem.gradient - problem.residual).norm() ** 2, problem.residual.norm() ** 2
+        torch.testing.assert_close(result.residual, problem.residual * (r / (r + change)).sqrt())
+        sampled = StoCuReNU(n_gradient_rows=20).unlearn(problem)
+        assert torch.equal(sampled.residual, problem.residual)
+        assert torch.equal(CuReNU(1.0, max_steps=1).unlearn(problem).residual, problem.residual)
+
+    @pytest.mark.parametrize("epochs", [5, 1500])
+    def test_a_net_fits_its_rows_after_long_training_only(self, epochs):
+        problem = problem_for(epochs=epochs, d=120, erased=4)
+        w, rows = problem.parameters, problem.retained
+        outputs = rows.outputs(w)
+        constant = nn.functional.cross_entropy(outputs.mean(0).expand_as(outputs), torch.from_numpy(rows.targets()))
+        share = rows.without_penalty(w, rows.value(w)) / float(constant)
+        assert (share < 0.02) == (epochs == 1500)
+        assert engine._fits_its_rows(problem) == (epochs == 1500)
+        assert not engine._fits_its_rows(dataclasses.replace(problem, retained=object()))
+
+    def test_a_loss_that_no_constant_can_be_given_is_no_hindrance(self, monkeypatch):
+        def refuse(self, output, rows=None):
+            raise ValueError("one output a row, please")
+
+        monkeypatch.setattr(EmpiricalRisk, "value_at_output", refuse)
+        problem = problem_for()
+        assert not engine._fits_its_rows(problem)
+        assert torch.equal(CuReNU().unlearn(problem).residual, problem.residual)
+
+    @pytest.mark.parametrize(
+        ("n", "epochs", "n_read"), [(2100, 25, 1024), (1500, 25, 1490), (1500, 5, 1024), (900, 5, 890), (900, 25, 890)]
+    )
+    def test_how_many_rows_a_step_takes(self, n, epochs, n_read):
+        problem = problem_for(n=n, erased=10, epochs=epochs)
+        sampling = StoCuReNU()._sampling(problem)
+        assert sampling.n_gradient_rows == sampling.n_curvature_rows == n_read
+        in_layer = ["block" in record for record in StoCuReNU().unlearn(problem).trace]
+        assert all(in_layer) == (n_read == 1024)
+        assert StoCuReNU(n_gradient_rows=700)._sampling(problem).n_gradient_rows == 700
+
+    @pytest.mark.parametrize(("optimiser", "short"), [(torch.optim.SGD, True), (torch.optim.LBFGS, False)])
+    def test_one_epoch_of_lbfgs_is_no_short_training(self, optimiser, short):
+        X, y = load_iris(return_X_y=True)
+        settings = {"max_epochs": 1, "batch_size": -1, "train_split": None, "verbose": 0}
+        net = NeuralNetClassifier(
+            nn.Linear(4, 3).double(), criterion=nn.CrossEntropyLoss, optimizer=optimiser, **settings
+        ).fit(X, y)
+        assert engine._was_short(net) == short
+
+    def test_nothing_to_undo_is_the_identity(self):
+        problem = problem_for()
+        same = dataclasses.replace(problem, gradient=problem.residual.clone())
+        for unlearner in (CuReNU(), StoCuReNU(), CuReNU(5.0)):
+            result = unlearner.unlearn(same)
+            assert torch.equal(result.parameters, problem.parameters)
+            assert result.converged
+
+    @pytest.mark.parametrize("unlearner", [CuReNU(), CuReNU(solver="dense"), StoCuReNU(n_gradient_rows=40)])
+    def test_gradient_and_objective_fall(self, unlearner):
+        problem = problem_for(n=400, erased=40, epochs=200)
+        result = unlearner.unlearn(problem)
+        goal = problem.gradient - result.residual
+        left = problem.retained.gradient(result.parameters) - result.residual
+        assert left.norm() < goal.norm()
+
+        def objective(w):
+            return problem.retained.value(w) - float(result.residual @ w)
+
+        assert objective(result.parameters) < objective(problem.parameters)
+
+    def test_estimated_gradient_at_the_end(self):
+        problem = problem_for(n=400, erased=40)
+        exact = CuReNU().unlearn(problem)
+        torch.testing.assert_close(exact.gradient, problem.retained.gradient(exact.parameters))
+        sampled = StoCuReNU(n_gradient_rows=100).unlearn(problem)
+        moved = problem.gradient - problem.residual
+        error = sampled.gradient - problem.retained.gradient(sampled.parameters)
+        assert error.norm() < moved.norm()
+
+    def test_steps_that_break_their_promise_are_not_taken(self, monkeypatch):
+        problem = problem_for()
+        monkeypatch.setattr(engine, "FIRST_DAMPING", 1e-9)  # far too bold a first step
+        result = CuReNU().unlearn(problem)
+        goal = problem.gradient - result.residual
+        left = problem.retained.gradient(result.parameters) - result.residual
+        assert left.norm() <= goal.norm()
+        for record in result.trace:
+            assert not (record["taken"] and record["ratio"] <= 0.1)
+
+    def test_accepted_steps_leave_no_larger_gradient(self):
+        X, y = load_iris(return_X_y=True)
+        est = UnlearnableClassifier(random_state=0, unlearner=CuReNU(tol=0.0)).fit(X, y)
+        report = est.forget(X[::10]).unlearning_report_
+        norms = [record["gradient_norm"] for record in report.trace if record["taken"] and "block" not in record]
+        assert len(norms) > 1
+        assert all(later <= 2 * min(norms[: i + 1]) * (1 + 1e-9) for i, later in enumerate(norms))
+        assert all(norm <= report.gradient_norm_before * (1 + 1e-9) for norm in norms)
+        assert report.gradient_norm_after <= report.gradient_norm_before
+
+    def test_whatever_the_unit_of_the_loss(self):
+        rng = np.random.default_rng(0)
+        X = rng.normal(size=(120, 4))
+        y = X @ rng.normal(size=4) + np.sin(X[:, 0])
+        moved = []
+        for unit in (1.0, 1e4):
+            torch.manual_seed(0)
+            net = NeuralNetRegressor(
+                nn.Linear(4, 1).double(), optimizer=torch.optim.LBFGS, lr=1.0, max_epochs=30, batch_size=-1,
+                train_split=None, verbose=0,
+            )  # fmt: skip
+            est = UnlearnableRegressor(net, random_state=0).fit(X, unit * y).forget(X[:30])
+            keep = np.column_stack([X[30:], np.ones(90)])
+            best, *_ = np.linalg.lstsq(keep, unit * y[30:], rcond=None)
+            moved.append(np.abs(est.predict(X) - np.column_stack([X, np.ones(120)]) @ best).max() / unit)
+        assert max(moved) < 1e-3
+
+    def test_dense_refuses_what_does_not_fit(self, monkeypatch):
+        problem = problem_for()
+        small = engine._Memory(dense=10**15, krylov=1, gradient_descent=1, available=10**9)
+        monkeypatch.setattr(engine._Memory, "forecast", lambda *args: small)
+        with pytest.raises(MemoryError, match="use solver='auto'"):
+            CuReNU(solver="dense").unlearn(problem)
+        assert CuReNU(max_steps=1).unlearn(problem).diagnostics["solver"] == "krylov"
+
+    def test_auto_takes_the_solver_that_fits(self, monkeypatch):
+        problem = problem_for()
+        tight = engine._Memory(dense=10**15, krylov=10**12, gradient_descent=1, available=10**9)
+        monkeypatch.setattr(engine._Memory, "forecast", lambda *args: tight)
+        result = CuReNU(n_products=20).unlearn(problem)
+        assert result.diagnostics["solver"] == "gradient_descent"
+        assert result.diagnostics["gradient_norm_after"] < result.diagnostics["gradient_norm_before"]
+        with pytest.raises(MemoryError, match="solver='krylov' needs"):
+            CuReNU(solver="krylov").unlearn(problem)
+
+    def test_diagnostics(self):
+        result = CuReNU().unlearn(problem_for())
+        for name in ("gradient_norm_before", "gradient_norm_after", "residual_norm", "curvature_min", "curvature_max"):
+            assert np.isfinite(result.diagnostics[name])
+        assert result.diagnostics["curvature_min"] <= result.diagnostics["curvature_max"]
+        assert result.diagnostics["memory_forecast"]["krylov"] > 0
+        assert result.diagnostics["actual_decrease"] > 0
+
+    @pytest.mark.parametrize(
+        ("unlearner", "name"),
+        [
+            (CuReNU(L=-1.0), "L"),
+            (CuReNU(solver="magic"), "solver"),
+            (StoCuReNU(n_gradient_rows=1), "n_gradient_rows"),
+            (StoCuReNU(sigma=-1.0), "sigma"),
+            (CuReNU(max_steps=0), "max_steps"),
+        ],
+    )
+    def test_bad_parameters_are_named(self, unlearner, name):
+        with pytest.raises(ValueError, match=f"'{name}' parameter"):
+            unlearner.unlearn(problem_for(epochs=1))
+
+
+def test_dense_and_krylov_give_the_same_step_on_digits():
+    X, y = load_digits(return_X_y=True)
+    est = UnlearnableClassifier(
+        NeuralNetClassifier(
+            nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10)).double(), criterion=nn.CrossEntropyLoss,
+            optimizer=torch.optim.Adam, optimizer__weight_decay=1e-4, lr=3e-3, max_epochs=15, train_split=None,
+            iterator_train__shuffle=True, verbose=0,
+        ),
+        random_state=0,
+    ).fit(X / 16, y)  # fmt: skip
+    w, steps = flat_parameters(est.net_), []
+    for solver in ("dense", "krylov"):
+        other = est.__class__(**est.get_params(deep=False)).fit(X / 16, y)
+        torch.testing.assert_close(flat_parameters(other.net_), w, rtol=0, atol=0)
+        # 30 products are enough for three digits where the matrix has 2,410 rows.
+        other.unlearner = CuReNU(L=1.0, solver=solver, max_steps=1, n_products=30)
+        other.forget((X / 16)[y == 3])
+        steps.append(flat_parameters(other.net_) - w)
+    assert torch.linalg.norm(steps[0] - steps[1]) <= 1e-3 * torch.linalg.norm(steps[0])
+
+
+@pytest.mark.parametrize("seed", range(50))
+def test_default_forget_never_wrecks_the_model(seed):
+    """No default ``forget`` lowers the accuracy on the retained rows by more than two points."""
+    rng = np.random.default_rng(seed)
+    torch.manual_seed(seed)
+    n, d, k = int(rng.integers(150, 400)), int(rng.integers(4, 10)), int(rng.integers(2, 5))
+    X, y = make_classification(
+        n, d, n_informative=d, n_redundant=0, n_classes=k, n_clusters_per_class=1, flip_y=float(rng.uniform(0, 0.2)),
+        random_state=seed,
+    )  # fmt: skip
+    X = X.astype(np.float32)
+    unit = [nn.ReLU, nn.Tanh, nn.SiLU][rng.integers(3)]
+    width = int(rng.integers(3, 24))
+    net = NeuralNetClassifier(
+        nn.Sequential(nn.Linear(d, width), unit(), nn.Linear(width, width), unit(), nn.Linear(width, k)),
+        criterion=nn.CrossEntropyLoss, optimizer=torch.optim.Adam, train_split=None, verbose=0,
+        optimizer__weight_decay=float(rng.choice([0.0, 1e-4, 1e-2])), lr=0.01, max_epochs=int(rng.integers(15, 50)),
+        batch_size=int(rng.choice([16, 64])), iterator_train__shuffle=True,
+    )  # fmt: skip
+    est = UnlearnableClassifier(net, random_state=seed).fit(X, y)
+    some, one, a_class = rng.permutation(n)[: n // 10], rng.permutation(n)[:1], np.flatnonzero(y == y[0])
+    request = [some, one, a_class][seed % 3]
+    kept = np.setdiff1d(np.arange(n), request)
+    before = est.score(X[kept], y[kept])
+    est.forget(X[request])
+    assert est.score(X[kept], y[kept]) >= before - 0.02
+
+
+@pytest.mark.gpu
+def test_whole_step_stays_on_the_device():
+    X, y = load_digits(return_X_y=True)
+    X = (X / 16).astype(np.float32)
+    on_cpu = UnlearnableClassifier(random_state=0, device="cpu").fit(X, y)
+    on_gpu = UnlearnableClassifier(random_state=0, device="cuda").fit(X, y)
+    for est in (on_cpu, on_gpu):
+        est.forget(X[y == 3])
+        assert est.unlearning_report_.gradient_norm_after < est.unlearning_report_.gradient_norm_before
+    assert flat_parameters(on_gpu.net_).device.type == "cuda"

@@ -1,0 +1,217 @@
+"""Cubic steps in the output layer alone."""
+
+import dataclasses
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_iris
+from skorch import NeuralNetClassifier, NeuralNetRegressor
+from torch import nn
+
+from sk_unlearn import UnlearnableClassifier
+from sk_unlearn.risks.combined import CombinedRisk
+from sk_unlearn.risks.empirical import EmpiricalRisk, flat_parameters
+from sk_unlearn.risks.output_layer import output_layer
+from sk_unlearn.unlearners import CuReNU, StoCuReNU, UnlearningProblem
+from sk_unlearn.unlearners.cubic import _output_layer as steps
+from sk_unlearn.unlearners.cubic import curenu as cubic
+from sk_unlearn.unlearners.cubic._output_layer import solve_output_layer
+
+
+def problem_for(n=300, n_classes=3, erased=None, regression=False, module=None, seed=0):
+    rng = np.random.default_rng(seed)
+    torch.manual_seed(seed)
+    X = rng.normal(size=(n, 4))
+    if regression:
+        y = (X[:, :1] + 0.1 * rng.normal(size=(n, 1))).astype(np.float64)
+    else:
+        y = (X[:, 0] + 0.3 * rng.normal(size=n) > 0).astype(np.int64) + (X[:, 1] > 0.5)
+    n_out = 1 if regression else n_classes
+    if module is None:
+        module = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, n_out)).double()
+    kind, criterion = (NeuralNetRegressor, nn.MSELoss) if regression else (NeuralNetClassifier, nn.CrossEntropyLoss)
+    net = kind(
+        module, criterion=criterion, optimizer=torch.optim.Adam, lr=0.01, optimizer__weight_decay=1e-3, max_epochs=20,
+        batch_size=256, train_split=None, verbose=0,
+    ).initialize()  # fmt: skip
+    net.fit(X, y)
+    w = flat_parameters(net)
+    gone = np.zeros(n, dtype=bool)
+    gone[: n // 10] = True
+    if erased is not None:
+        gone = erased(X, y)
+    whole, retained = EmpiricalRisk(net, X, y), EmpiricalRisk(net, X, y, mask=~gone)
+    return UnlearningProblem(
+        parameters=w, retained=retained, erased=EmpiricalRisk(net, X[gone], y[gone]), gradient=retained.gradient(w),
+        residual=whole.gradient(w), rng=np.random.default_rng(0), net=net, retrain=lambda **options: net,
+    )  # fmt: skip
+
+
+def solve(problem):
+    return solve_output_layer(problem, problem.gradient - problem.residual)
+
+
+@pytest.mark.parametrize("regression", [False, True])
+def test_gradient_in_the_layer_falls_and_nothing_else_moves(regression):
+    problem = problem_for(regression=regression)
+    result = solve(problem)
+    layer, _ = output_layer(problem.retained)
+    before = layer.extract(problem.gradient - problem.residual)
+    after = layer.extract(problem.retained.gradient(result.parameters) - problem.residual)
+    assert after.norm() < 0.2 * before.norm()
+    rest = torch.ones(len(problem.parameters), dtype=torch.bool)
+    rest[layer.indices] = False
+    assert torch.equal(result.parameters[rest], problem.parameters[rest])
+    assert not torch.equal(result.parameters, problem.parameters)
+
+
+def test_sampled_rows_agree_with_all_of_them(monkeypatch):
+    problem = problem_for(n=4000)
+    everything = solve(problem)
+    monkeypatch.setattr(steps, "_FIRST_ROWS", 250)
+    monkeypatch.setattr(steps, "_MAX_ROWS", 2000)
+    sampled = solve(problem)
+    n_rows = [record["n_rows"] for record in sampled.trace]
+    assert n_rows[0] == 250  # more than half as many as leave
+    assert all(later in (now, 2 * now) for now, later in pairwise(n_rows))
+    assert n_rows[-1] <= 2000
+    moved = (everything.parameters - problem.parameters).norm()
+    assert (sampled.parameters - everything.parameters).norm() < 0.5 * moved
+
+
+@pytest.mark.parametrize(("n_first", "n_most"), [(100, 2000), (5000, 700), (300, 1000)])
+def test_how_many_rows_are_read_first(monkeypatch, n_first, n_most):
+    monkeypatch.setattr(steps, "_FIRST_ROWS", n_first)
+    monkeypatch.setattr(steps, "_MAX_ROWS", n_most)
+    n_rows = [record["n_rows"] for record in solve(problem_for(n=4000)).trace]
+    first = min(max(n_first, 200), n_most // 2)
+    # All at once where no more than as many again are to be had.
+    assert n_rows[0] == (n_most if n_most <= 2 * first else first)
+
+
+def test_no_step_is_judged_by_a_handful(monkeypatch):
+    # Not 1,600 in the end and then 50.
+    monkeypatch.setattr(steps, "_MAX_ROWS", 1650)
+    monkeypatch.setattr(steps, "_FIRST_ROWS", 400)
+    monkeypatch.setattr(steps, "_ENOUGH", 0.0)
+    monkeypatch.setattr(steps, "_SETTLED", 0.0)
+    monkeypatch.setattr(steps, "_INVISIBLE", 0.0)
+    n_rows = [record["n_rows"] for record in solve(problem_for(n=4000)).trace]
+    assert n_rows[:3] == [400, 800, 1650]
+
+
+def test_curvature_of_the_first_rows_is_enough(monkeypatch):
+    problem = problem_for(n=8000, erased=lambda X, y: y == 2)
+    everything = solve(dataclasses.replace(problem, rng=np.random.default_rng(0)))
+    assert everything.trace[-1]["n_rows"] > 2000
+    monkeypatch.setattr(steps, "_CURVATURE_ROWS", 1000)
+    fewer = solve(dataclasses.replace(problem, rng=np.random.default_rng(0)))
+    moved = (everything.parameters - problem.parameters).norm()
+    assert not torch.equal(fewer.parameters, everything.parameters)
+    assert (fewer.parameters - everything.parameters).norm() < 0.1 * moved
+
+
+def test_few_rows_and_a_whole_class_stay_bounded(monkeypatch):
+    # Without the class its column is pushed down for ever by the exact gradient, and few rows do not hold it.
+    monkeypatch.setattr(steps, "_FIRST_ROWS", 20)
+    problem = problem_for(n=200, erased=lambda X, y: y == 2)
+    result = solve(problem)
+    assert result.trace[0]["n_rows"] < 40
+    before, after = problem.retained.value(problem.parameters), problem.retained.value(result.parameters)
+    assert after <= 1.1 * before
+    assert (result.parameters - problem.parameters).norm() < 50
+
+
+def test_no_step_costs_retained_rows_more_than_a_little():
+    # A residual as large as this tilts the objective along everything.
+    problem = problem_for()
+    tilted = dataclasses.replace(problem, residual=problem.residual + 0.5)
+    result = solve(tilted)
+    assert problem.retained.value(result.parameters) <= 1.02 * problem.retained.value(problem.parameters) * (1 + 1e-9)
+
+
+def test_the_erased_class_is_no_longer_predicted():
+    problem = problem_for(n=500, erased=lambda X, y: y == 2)
+    result = solve(problem)
+    layer, _ = output_layer(problem.erased)
+    risk = layer.risk(problem.erased, result.parameters)
+    probabilities = risk.predictions(risk.start)
+    assert risk.predicts_probabilities
+    torch.testing.assert_close(probabilities.sum(1), torch.ones(len(probabilities), dtype=torch.float64))
+    assert probabilities[:, 2].mean() < 0.1
+
+
+def test_same_rng_same_result():
+    problem = problem_for(n=3000)
+    again = [
+        solve(dataclasses.replace(problem, rng=np.random.default_rng(7))).parameters for _ in range(2)
+    ]  # fmt: skip
+    assert torch.equal(*again)
+
+
+def test_none_where_there_is_no_such_layer():
+    module = nn.Sequential(nn.Linear(4, 3), nn.Tanh()).double()
+    assert solve(problem_for(module=module)) is None
+    problem = problem_for()
+    combined = CombinedRisk(problem.retained, removed=[problem.erased])
+    assert solve(dataclasses.replace(problem, retained=combined)) is None
+
+
+def test_nothing_to_undo_in_the_layer():
+    problem = problem_for()
+    assert solve_output_layer(problem, torch.zeros_like(problem.parameters)) is None
+
+
+def test_trace_names_the_block():
+    X, y = load_iris(return_X_y=True)
+    est = UnlearnableClassifier(random_state=0).fit(X, y).forget(X[y == 1][::2])
+    blocks = [record.get("block") for record in est.unlearning_report_.trace]
+    assert blocks[0] == "output layer"
+    est = UnlearnableClassifier(unlearner=StoCuReNU(output_layer_first=False), random_state=0).fit(X, y)
+    blocks = [record.get("block") for record in est.forget(X[y == 1][::2]).unlearning_report_.trace]
+    assert blocks
+    assert not any(blocks)
+
+
+def test_given_up_where_the_layers_before_would_be_tilted(monkeypatch):
+    problem = problem_for()
+    far = solve(problem)
+    # Features and output layer no longer fit together: the gradient of the whole network is larger than before.
+    far = dataclasses.replace(far, parameters=problem.parameters + 5.0)
+    monkeypatch.setattr(cubic, "solve_output_layer", lambda *args, **options: far)
+    result = CuReNU().unlearn(problem)
+    assert [record["taken"] for record in result.trace if "block" in record] == [False] * len(far.trace)
+    monkeypatch.setattr(cubic, "solve_output_layer", lambda *args, **options: None)
+    torch.testing.assert_close(result.parameters, CuReNU().unlearn(problem).parameters)
+
+
+def test_given_up_even_where_no_step_is_left(monkeypatch):
+    problem = problem_for()
+    far = solve(problem)
+    far = dataclasses.replace(far, parameters=problem.parameters + 5.0)
+    monkeypatch.setattr(cubic, "solve_output_layer", lambda *args, **options: far)
+    result = CuReNU(max_steps=len(far.trace)).unlearn(problem)
+    assert torch.equal(result.parameters, problem.parameters)
+    assert not result.converged
+    assert "taken back" in result.stop_reason
+    assert not any(record["taken"] for record in result.trace)
+    torch.testing.assert_close(result.gradient, problem.gradient)
+
+
+def test_max_steps_counts_them():
+    X, y = load_iris(return_X_y=True)
+    est = UnlearnableClassifier(unlearner=StoCuReNU(max_steps=2), random_state=0).fit(X, y).forget(X[y == 1][::2])
+    trace = est.unlearning_report_.trace
+    assert [record.get("block") for record in trace] == ["output layer"] * 2
+
+
+def test_converged_only_where_the_layer_came_to_rest():
+    problem = problem_for(n=3000, erased=lambda X, y: y == 2)
+    cut = StoCuReNU(max_steps=1).unlearn(problem)
+    assert not cut.converged
+    assert "had not come to rest" in cut.stop_reason
+    whole = StoCuReNU().unlearn(dataclasses.replace(problem, rng=np.random.default_rng(0)))
+    assert whole.converged
+    assert whole.stop_reason == "the output layer came to rest"
