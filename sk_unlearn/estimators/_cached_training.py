@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from skorch import NeuralNet
 
 from sk_unlearn.estimators._nets import cast_features, cast_targets, feature_dtype
-from sk_unlearn.training.ledger import Training, train_rows
+from sk_unlearn.training.ledger import Trained, train_rows
 from sk_unlearn.training.recorder import TrainingRecorder
 from sk_unlearn.utils._cache import cached
 from sk_unlearn.utils._random import seeded_torch
@@ -50,7 +50,7 @@ class TrainingTask:
     recorder: TrainingRecorder | None
 
 
-def cached_training(memory: Any, task: TrainingTask, *, verbose: int) -> tuple[NeuralNet, Training]:
+def cached_training(memory: Any, task: TrainingTask, *, verbose: int) -> Trained:
     """Carry the task out, or load what came of it before; the net belongs to the caller alone.
 
     Parameters
@@ -63,10 +63,10 @@ def cached_training(memory: Any, task: TrainingTask, *, verbose: int) -> tuple[N
     verbose : int
         That of the net that is returned.
     """
-    net, training = cached(memory, partial(_carry_out, verbose), task)
-    net.verbose = verbose
+    trained = cached(memory, partial(_carry_out, verbose), task)
+    trained.net.verbose = verbose
     # A memory that maps files hands out what cannot be written to.
-    return net, training._replace(role=np.array(training.role))
+    return trained._replace(role=np.array(trained.role))
 
 
 def recorder_rng(seed: int) -> np.random.Generator:
@@ -74,7 +74,7 @@ def recorder_rng(seed: int) -> np.random.Generator:
     return np.random.default_rng([seed, 0])
 
 
-def _carry_out(verbose: int, task: TrainingTask) -> tuple[NeuralNet, Training]:
+def _carry_out(verbose: int, task: TrainingTask) -> Trained:
     net = task.net
     net.verbose = verbose
     with seeded_torch(task.seed):
@@ -82,7 +82,6 @@ def _carry_out(verbose: int, task: TrainingTask) -> tuple[NeuralNet, Training]:
         X = cast_features(task.X, feature_dtype(net, task.X))
         y = cast_targets(net, X, task.y, classifier=task.classifier)
         # Ctrl-C must not leave a half-trained net where a trained one will be looked for.
-        training = train_rows(
+        return train_rows(
             net, X, y, task.weight, interruptible=False, recorder=task.recorder, rng=recorder_rng(task.seed)
         )
-    return net, training

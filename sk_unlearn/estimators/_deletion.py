@@ -270,8 +270,8 @@ class Commit:
 
     def _load(self, result: UnlearningResult, anchor: Anchor | None, rng: np.random.Generator) -> Anchor | None:
         module = self.net.module_
-        if result.net is not None:
-            module.load_state_dict(result.net.module_.state_dict())
+        if result.trained is not None:
+            module.load_state_dict(result.trained.net.module_.state_dict())
             return anchor
         load_flat(self.net, result.parameters)
         if not batch_norm_layers(module):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import fields
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -41,9 +41,10 @@ from sk_unlearn.privacy import Certificate
 from sk_unlearn.risks.empirical import flat_parameters
 from sk_unlearn.risks.quadratic import CurvatureSketch
 from sk_unlearn.rows import RowRole, TrainingSet
-from sk_unlearn.training.ledger import Training, train_rows, uses_validation_rows
+from sk_unlearn.training.ledger import Trained, train_rows, uses_validation_rows
 from sk_unlearn.unlearners.base import Unlearner, UnlearningProblem, UnlearningResult
 from sk_unlearn.unlearners.cubic.curenu import StoCuReNU
+from sk_unlearn.unlearners.status import Status
 from sk_unlearn.utils._random import seeded_torch
 from sk_unlearn.utils._sklearn_compat import CallbackSupportMixin
 
@@ -51,7 +52,10 @@ __all__ = ["BaseUnlearnable"]
 
 _SKETCH_RANK = 32
 _LITTLE = 1e-6
-_REPORT_FIELDS = frozenset(field.name for field in fields(UnlearningReport))
+# What a report takes over from a result as it stands.
+_TOLD = (
+    "n_products", "curvature_min", "curvature_max", "predicted_decrease", "actual_decrease", "solver", "notes", "extra",
+)  # fmt: skip
 
 
 class BaseUnlearnable(CallbackSupportMixin, BaseEstimator):
@@ -147,17 +151,17 @@ class BaseUnlearnable(CallbackSupportMixin, BaseEstimator):
         if self.memory is None or getattr(self, "_skl_callbacks", None):
             with seeded_torch(seed):
                 net, X_net, y_net = self._net_and_rows(X, y, weight)
-                role, recording = self._train_with_callbacks(
+                trained = self._train_with_callbacks(
                     net, X_net, y_net, weight, recorder=recorder, rng=recorder_rng(seed)
                 )
         else:
             blank = self._blank_net(X, y, weight)
             verbose, blank.verbose = blank.verbose, 0
             task = TrainingTask(blank, X, y, weight, seed, self._classifier, recorder)
-            net, (role, recording) = cached_training(self.memory, task, verbose=verbose)
-            X_net, y_net = self._cast(net, X, y)
-        rows = TrainingSet(X_net, y_net, sample_weight=weight, sample_id=sample_id, role=role)
-        return self._end_fit(net, rows, seed, recording)
+            trained = cached_training(self.memory, task, verbose=verbose)
+            X_net, y_net = self._cast(trained.net, X, y)
+        rows = TrainingSet(X_net, y_net, sample_weight=weight, sample_id=sample_id, role=trained.role)
+        return self._end_fit(trained.net, rows, seed, trained.recording)
 
     # The parts of fit around the training itself, so that many nets can be trained together: see shadow.py.
 
@@ -285,7 +289,7 @@ class BaseUnlearnable(CallbackSupportMixin, BaseEstimator):
 
     def _train_with_callbacks(
         self, net: NeuralNet, X: NDArray[Any], y: NDArray[Any], weight: NDArray[np.float64] | None, **options: Any
-    ) -> Training:
+    ) -> Trained:
         """Train, telling scikit-learn's callbacks about every epoch."""
         if not getattr(self, "_skl_callbacks", None):
             return train_rows(net, X, y, weight, **options)
@@ -531,7 +535,7 @@ class BaseUnlearnable(CallbackSupportMixin, BaseEstimator):
                 n_trained_erased=n_trained,
                 n_retained=n_retained,
                 parameters_moved=moved,
-                converged=True if result is None else result.converged,
+                status=Status.NOTHING_TO_UNDO if result is None else result.status,
                 stop_reason=_stop_reason(result, details),
                 seconds=time.perf_counter() - started,
                 notes=notes + commit.notes + details.pop("notes", []),
@@ -569,7 +573,7 @@ class BaseUnlearnable(CallbackSupportMixin, BaseEstimator):
         """
         net, rows = self.net_, getattr(self, "training_set_", None)
         unlearner = self._unlearner()
-        if rows is None and unlearner.needs_rows:
+        if rows is None and unlearner.__unlearner_tags__().needs_rows:
             raise ValueError(
                 f"unlearner={type(unlearner).__name__} reads retained rows, which keep_training_set=False does not "
                 "keep; use StoCuReNU, or fit with keep_training_set=True."
@@ -589,14 +593,6 @@ class BaseUnlearnable(CallbackSupportMixin, BaseEstimator):
         change_of_sum = -removed.mass * (erased_gradient - present)
         for part in added:
             change_of_sum += part.mass * (part.gradient(w) - present)
-        trainings: list[tuple[NeuralNet, Training]] = []
-
-        def retrain(**options: Any) -> NeuralNet:
-            fresh, training = self._retrain(change, rng, **options)
-            if training is not None:
-                trainings.append((fresh, training))
-            return fresh
-
         # Written as a change, so that rows that change nothing leave exactly the gradient there was.
         gradient = present + change_of_sum / mass
         problem = UnlearningProblem(
@@ -607,7 +603,7 @@ class BaseUnlearnable(CallbackSupportMixin, BaseEstimator):
             residual=anchor.residual.to(w),
             rng=rng,
             net=net,
-            retrain=retrain,
+            retrain=partial(self._retrain, change, rng),
             report_step=print_step if self.verbose else _silent,
             recording=self._recording,
             erased_rows=None if rows is None else numbers_among_trained(rows, change),
@@ -619,32 +615,16 @@ class BaseUnlearnable(CallbackSupportMixin, BaseEstimator):
             )
         n_rows = anchor.n_rows - (0 if change.replaces else removed.n_rows)
         # A net trained anew brings buffers of its own.
-        seen = removed if result.net is None else removed_risk(result.net, rows, change)
-        details = self._details(result, w, erased_gradient)
+        seen = removed if result.trained is None else removed_risk(result.trained.net, rows, change)
+        details = _details(result, problem)
+        details["erased_gradient_norm"] = float(erased_gradient.norm())
         details["erased_loss_before"] = removed.without_penalty(w, erased_value)
         details["erased_loss_after"] = seen.without_penalty(result.parameters, seen.value(result.parameters))
-        details.setdefault("certificate", certificate_if_convex(retained, result.parameters))
-        role, recording = next((training for fresh, training in trainings if fresh is result.net), (None, None))
+        details["certificate"] = result.certificate or certificate_if_convex(retained, result.parameters)
+        role, recording = (None, None) if result.trained is None else (result.trained.role, result.trained.recording)
         recording = recording if result.recording is None else result.recording
         after = self._anchor_after(result, change, anchor, mass, n_rows, retained)
         return result, after, (role, recording), details
-
-    def _details(self, result: UnlearningResult, w: Tensor, erased_gradient: Tensor) -> dict[str, Any]:
-        unknown = set(result.diagnostics) - _REPORT_FIELDS
-        if unknown:
-            raise TypeError(
-                f"diagnostics of {type(self._unlearner()).__name__} must be fields of UnlearningReport; "
-                f"{sorted(unknown)} are not."
-            )
-        taken = [record for record in result.trace if record.get("taken", True)]
-        return {
-            "n_steps": len(taken),
-            "step_norm": float((result.parameters - w).norm()),
-            "erased_gradient_norm": float(erased_gradient.norm()),
-            "damping": float(taken[-1]["damping"]) if taken and "damping" in taken[-1] else float("nan"),
-            "trace": result.trace,
-            **result.diagnostics,
-        }
 
     def _anchor_after(
         self,
@@ -657,13 +637,12 @@ class BaseUnlearnable(CallbackSupportMixin, BaseEstimator):
     ) -> Anchor | None:
         """Return what the next request will start from; None when it must be taken over the stored rows."""
         if result.gradient is None:
-            if hasattr(self, "training_set_") and not result.holds_residual:
+            if hasattr(self, "training_set_") and result.target is None:
                 return None
             gradient = retained.gradient(result.parameters)
         else:
             gradient = result.gradient
-        target = anchor.residual if result.residual is None else result.residual
-        residual = target.to(gradient) if result.holds_residual else gradient
+        residual = gradient if result.target is None else result.target.to(gradient)
         foreign = foreign_risk(self.net_, change)
         if foreign and hasattr(self, "training_set_"):
             # The rows were not in the store. From now on the store alone is the risk, and the target moves along so
@@ -687,7 +666,7 @@ class BaseUnlearnable(CallbackSupportMixin, BaseEstimator):
         callbacks: Any = None,
         learning_rate: float | None = None,
         start: Tensor | None = None,
-    ) -> tuple[NeuralNet, Training | None]:
+    ) -> Trained:
         """Train another net on the rows that count after the change; see :class:`UnlearningProblem`.
 
         A fresh net is trained as ``fit`` does it, recorder included, and comes with the role that each of the rows, in
@@ -710,10 +689,10 @@ class BaseUnlearnable(CallbackSupportMixin, BaseEstimator):
                     net.set_params(lr=learning_rate)
                 net._initialize_callbacks()
             recorder = None if warm else self._unlearner().recorder()
-            training = train_rows(
+            trained = train_rows(
                 net, X, y, weight, epochs=epochs, interruptible=False, recorder=recorder, rng=recorder_rng(self._seed)
             )
-        return net, None if warm else training
+        return Trained(net, None) if warm else trained
 
     def _unlearner(self) -> Unlearner:
         return StoCuReNU() if self.unlearner is None else clone(self.unlearner)
@@ -799,6 +778,23 @@ class _EpochMessenger(Callback):
     def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
         if self.epoch.call_on_fit_task_end(estimator=self.estimator):
             raise KeyboardInterrupt  # how skorch's own callbacks end a training
+
+
+def _details(result: UnlearningResult, problem: UnlearningProblem) -> dict[str, Any]:
+    """Return what the report tells of a result. Gradient norms are of Φ, whatever the method itself descends."""
+    objective = problem.objective
+    taken = [record for record in result.trace if record.get("taken", True)]
+    after = float("nan") if result.gradient is None else float((result.gradient - objective.tilt).norm())
+    return {
+        "n_steps": len(taken),
+        "step_norm": float((result.parameters - problem.parameters).norm()),
+        "gradient_norm_before": objective.gradient_norm_at_start,
+        "gradient_norm_after": after,
+        "residual_norm": float(problem.residual.norm()),
+        "damping": float(taken[-1]["damping"]) if taken and "damping" in taken[-1] else float("nan"),
+        "trace": result.trace,
+        **{name: getattr(result, name) for name in _TOLD},
+    }
 
 
 def _stop_reason(result: UnlearningResult | None, details: dict[str, Any]) -> str:

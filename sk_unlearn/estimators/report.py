@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from sk_unlearn.unlearners.status import Status
+
 __all__ = ["UnlearningReport"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class UnlearningReport:
     """The outcome of one ``forget``, ``partial_forget`` or ``correct``.
 
@@ -43,7 +45,9 @@ class UnlearningReport:
         Euclidean distance the parameters went.
 
     gradient_norm_before, gradient_norm_after : float
-        Norm of the gradient that the deletion left to be removed, before and after.
+        Norm of the gradient that the deletion brought, before and after: of F - rᵀw at the fitted and at the new
+        parameters, with F the risk over the rows that stay and r the gradient that training had left. The same for
+        every method, also for one that descends something else; nan where the method does not know the gradient.
 
     erased_gradient_norm : float
         Norm of the mean loss gradient of the erased rows at the fitted point.
@@ -65,17 +69,18 @@ class UnlearningReport:
         Damping of the last step that was taken.
 
     solver : str
-        Which solver minimised the cubic model.
-
-    memory_forecast : dict
-        Bytes that each solver was expected to need beyond the model, and what was free.
+        Which solver was used.
 
     seconds : float
         Wall-clock time of the whole request.
 
+    status : Status
+        How the algorithm ended, in a word: see :class:`~sk_unlearn.unlearners.Status`.
+
     converged : bool
-        Whether the algorithm met its own criterion. It does not say that enough was forgotten: what a retrained model
-        would make of the erased rows is not known, and no share of a gradient or of a loss stands for it.
+        Whether the tolerance that the algorithm was given is met: True for the status "converged" and no other. It
+        does not say that enough was forgotten: what a retrained model would make of the erased rows is not known, and
+        no share of a gradient or of a loss stands for it.
 
     stop_reason : str
         Why it ended, and what that did to the mean loss of the erased rows.
@@ -87,6 +92,10 @@ class UnlearningReport:
         What is guaranteed by this request alone, and what that rests on; ``certificate_`` of the estimator speaks of
         all requests together.
 
+    extra : dict
+        What the method has to tell beside all this, such as ``memory_forecast``, the bytes that each solver was
+        expected to need beyond the model and what was free.
+
     trace : list of dict
         One record a step.
     """
@@ -97,7 +106,7 @@ class UnlearningReport:
     n_trained_erased: int
     n_retained: int
     parameters_moved: bool
-    converged: bool
+    status: Status
     stop_reason: str
     seconds: float
     n_steps: int = 0
@@ -115,14 +124,30 @@ class UnlearningReport:
     actual_decrease: float = float("nan")
     damping: float = float("nan")
     solver: str = ""
-    memory_forecast: Mapping[str, int | None] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     certificate: Any = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
     trace: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def converged(self) -> bool:
+        """Whether the tolerance that the algorithm was given is met."""
+        return self.status is Status.CONVERGED
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as a plain dictionary."""
-        return asdict(self)
+        return asdict(self) | {"status": str(self.status), "converged": self.converged}
+
+    def __repr__(self) -> str:
+        lines = [
+            f"UnlearningReport: {self.request} by {self.method}, {self.seconds:.3g} s",
+            f"  rows       {self.n_erased} erased ({self.n_trained_erased} had been trained on), {self.n_retained} stay",
+            f"  status     {self.status}: {self.stop_reason}",
+            f"  moved      {self.step_norm:.3g} in {self.n_steps} steps, {self.n_products} curvature products",
+            f"  gradient   {self.gradient_norm_before:.3g} -> {self.gradient_norm_after:.3g}",
+        ]
+        lines += [f"  note       {note}" for note in self.notes[:5]]
+        return "\n".join(lines) + "\n  print() shows all"
 
     def __str__(self) -> str:
         rows = self._rows()

@@ -19,7 +19,7 @@ from sk_unlearn.risks.empirical import weighted_loss
 from sk_unlearn.rows import RowRole
 from sk_unlearn.training.recorder import TrainingRecorder
 
-__all__ = ["RowLedger", "Training", "check_trained", "record_rows", "train", "train_rows", "uses_validation_rows"]
+__all__ = ["RowLedger", "Trained", "check_trained", "record_rows", "train", "train_rows", "uses_validation_rows"]
 
 
 class RowLedger:
@@ -283,16 +283,29 @@ def _installed(net: NeuralNet, recorder: TrainingRecorder | None) -> Iterator[No
         net.callbacks_[:] = [each for each in net.callbacks_ if each is not entry]
 
 
-class Training(NamedTuple):
-    """What came of a training, besides the net: the role of every row, and what a recorder recorded."""
+class Trained(NamedTuple):
+    """What came of a training.
 
-    role: NDArray[np.int8]
-    recording: Any
+    Attributes
+    ----------
+    net : skorch.NeuralNet
+        The trained net.
+
+    role : ndarray of shape (n_rows,), dtype=int8, or None
+        What each row was used for (:class:`~sk_unlearn.rows.RowRole`); None where an earlier training counts too.
+
+    recording : object
+        What a recorder recorded; None without one.
+    """
+
+    net: NeuralNet
+    role: NDArray[np.int8] | None
+    recording: Any = None
 
 
 def train_rows(
     net: NeuralNet, X: NDArray[Any], y: NDArray[Any], sample_weight: NDArray[np.float64] | None, **options: Any
-) -> Training:
+) -> Trained:
     """Train on the rows of positive weight and tell what became of all rows.
 
     Parameters
@@ -311,7 +324,7 @@ def train_rows(
     ledger = train(net, X[seen], y[seen], weight, **options)
     role[seen] = ledger.role
     check_trained(net)
-    return Training(role, ledger.recording)
+    return Trained(net, role, ledger.recording)
 
 
 def check_trained(net: NeuralNet) -> None:

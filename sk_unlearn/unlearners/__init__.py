@@ -3,7 +3,7 @@
 from sk_unlearn.exceptions import CertificateRefused, DominatingNoiseWarning, RetrainRequired, VacuousBoundWarning
 from sk_unlearn.training.recorder import TrainingRecorder
 from sk_unlearn.unlearners.ascent import GradientAscent, NegGradPlus, RandomLabels
-from sk_unlearn.unlearners.base import Unlearner, UnlearningProblem, UnlearningResult
+from sk_unlearn.unlearners.base import Unlearner, UnlearnerTags, UnlearningProblem, UnlearningResult
 from sk_unlearn.unlearners.certified_newton import CertifiedNewton
 from sk_unlearn.unlearners.certified_removal import CertifiedRemoval
 from sk_unlearn.unlearners.cubic.curenu import CuReNU, StoCuReNU
@@ -15,6 +15,7 @@ from sk_unlearn.unlearners.natural_gradient import MinMaxNaturalGradient, Natura
 from sk_unlearn.unlearners.newton import DampedNewton, GaussNewton, PseudoInverseNewton
 from sk_unlearn.unlearners.recording import HessianFreeRecording
 from sk_unlearn.unlearners.retrain import Retrain
+from sk_unlearn.unlearners.status import Status
 
 __all__ = [
     "DELETE",
@@ -40,9 +41,11 @@ __all__ = [
     "Retrain",
     "RetrainRequired",
     "RewindToDelete",
+    "Status",
     "StoCuReNU",
     "TrainingRecorder",
     "Unlearner",
+    "UnlearnerTags",
     "UnlearningProblem",
     "UnlearningResult",
     "VacuousBoundWarning",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -12,11 +13,15 @@ from sklearn.base import BaseEstimator
 from skorch import NeuralNet
 from torch import Tensor
 
+from sk_unlearn.privacy import Certificate
 from sk_unlearn.risks.empirical import EmpiricalRisk
 from sk_unlearn.risks.protocol import Risk
+from sk_unlearn.risks.tilted import TiltedRisk
+from sk_unlearn.training.ledger import Trained
 from sk_unlearn.training.recorder import TrainingRecorder
+from sk_unlearn.unlearners.status import Status
 
-__all__ = ["Unlearner", "UnlearningProblem", "UnlearningResult"]
+__all__ = ["Unlearner", "UnlearnerTags", "UnlearningProblem", "UnlearningResult"]
 
 
 @dataclass(frozen=True)
@@ -45,11 +50,12 @@ class UnlearningProblem:
         The source of all randomness.
 
     net : skorch.NeuralNet
-        The fitted net, to read settings from; not to be changed.
+        A copy of the fitted net that shares its parameters, to read settings from; not to be changed.
 
     retrain : callable
-        Trains a fresh net on the rows that count after the change, as ``fit`` did, and returns it. With ``warm=True``
-        and a number of ``epochs`` it continues from w₀ instead, or from the flat parameters ``start``. Works on copies.
+        Trains a fresh net on the rows that count after the change, as ``fit`` did, and returns a
+        :class:`~sk_unlearn.training.Trained`, to be handed back in the result. With ``warm=True`` and a number of
+        ``epochs`` it continues from w₀ instead, or from the flat parameters ``start``. Works on copies.
 
     report_step : callable
         Takes one record a step, for progress display.
@@ -72,10 +78,20 @@ class UnlearningProblem:
     residual: Tensor
     rng: np.random.Generator
     net: NeuralNet
-    retrain: Callable[..., NeuralNet]
+    retrain: Callable[..., Trained]
     report_step: Callable[[Mapping[str, Any]], None] = field(default=lambda record: None)
     recording: Any = None
     erased_rows: NDArray[np.int64] | None = None
+
+    @cached_property
+    def objective(self) -> TiltedRisk:
+        """Φ(w) = F(w) - rᵀw: its minimum undoes the deletion and nothing else."""
+        return TiltedRisk(self.retained, self.residual, start=self.parameters, risk_gradient=self.gradient)
+
+    @cached_property
+    def untilted(self) -> TiltedRisk:
+        """F itself, with a linear term of zero: its minimum also finishes the training, as published methods do."""
+        return self.objective.with_tilt(self.residual.new_zeros(len(self.residual)))
 
 
 @dataclass(frozen=True)
@@ -87,46 +103,120 @@ class UnlearningResult:
     parameters : Tensor of shape (d,)
         The parameters after the change.
 
-    trace : list of dict
-        One record a step.
-
-    converged : bool
-        Whether the algorithm met its own criterion.
+    status : Status
+        How the algorithm ended.
 
     stop_reason : str
-        Why it ended, in words.
+        The same in numbers: one sentence without a full stop, such as "gradient fell to 0.008 of its first norm".
 
-    diagnostics : dict
-        What is known about the step before and after: gradient norms, curvature, memory, solver.
+    trace : list of dict
+        One record a step.
 
     gradient : Tensor of shape (d,) or None
         An estimate of ∇F at the new parameters, when the algorithm has one.
 
-    holds_residual : bool
-        True when the new point solves ∇F(w) = r for the residual r of training, or for ``residual``: that then stays
-        the target of later requests. Otherwise later requests start from the gradient at the new point.
+    target : Tensor of shape (d,) or None
+        What ∇F is meant to be at the new parameters, such as the residual r of training. Later requests hold it. None:
+        later requests start from the gradient as it is there.
 
-    residual : Tensor of shape (d,) or None
-        The target that was solved for, where it is not r itself.
-
-    net : skorch.NeuralNet or None
-        A net trained anew, from which buffers and frozen parameters are taken too.
+    trained : Trained or None
+        What ``problem.retrain`` returned, where that is the new model: buffers, frozen parameters and the role of each
+        row are taken from it.
 
     recording : object
         The recording as it is after the change, without anything of the erased rows. None drops it, but for a net
         trained anew, which brings a new one.
+
+    n_products : int
+        Curvature products spent.
+
+    curvature_min, curvature_max : float
+        Estimates of the extreme eigenvalues of the curvature at the fitted point; nan where not known.
+
+    predicted_decrease, actual_decrease : float
+        Of the objective, summed over the steps taken: by the model of it and as measured; nan where not known.
+
+    solver : str
+        Which solver was used.
+
+    certificate : Certificate or None
+        What is guaranteed by this request alone.
+
+    notes : list of str
+        What a reader of the report should know.
+
+    extra : dict
+        Whatever else the algorithm has to tell; plain numbers and strings. A name that the report has already is
+        refused.
+
+    Raises
+    ------
+    ValueError
+        For a name in ``extra`` that is one of these attributes.
     """
 
     parameters: Tensor
-    trace: list[dict[str, Any]]
-    converged: bool
-    stop_reason: str
-    diagnostics: dict[str, Any] = field(default_factory=dict)
+    status: Status
+    stop_reason: str = ""
+    trace: list[dict[str, Any]] = field(default_factory=list)
     gradient: Tensor | None = None
-    holds_residual: bool = False
-    residual: Tensor | None = None
-    net: NeuralNet | None = None
+    target: Tensor | None = None
+    trained: Trained | None = None
     recording: Any = None
+    n_products: int = 0
+    curvature_min: float = float("nan")
+    curvature_max: float = float("nan")
+    predicted_decrease: float = float("nan")
+    actual_decrease: float = float("nan")
+    solver: str = ""
+    certificate: Certificate | None = None
+    notes: list[str] = field(default_factory=list)
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        taken = {each.name for each in fields(self)} & set(self.extra)
+        if taken:
+            raise ValueError(f"extra must have names of its own; the result itself has {sorted(taken)}.")
+
+
+@dataclass
+class UnlearnerTags:
+    """What an unlearning algorithm needs and claims; see :meth:`Unlearner.__unlearner_tags__`.
+
+    Attributes
+    ----------
+    needs_rows : bool, default=False
+        It reads retained rows, and so needs ``keep_training_set=True``.
+
+    exact_on_quadratics : bool, default=False
+        It finds the optimum over the retained rows when the risk is a quadratic that was trained to its optimum.
+        :mod:`sk_unlearn.utils.estimator_checks` holds whoever claims it to it.
+
+    changes_training : bool, default=False
+        Its recorder changes the parameters that training arrives at, so that retraining must have it too.
+
+    aims_at_retrained : bool, default=True
+        It goes for the model that retraining would give. False where it only makes the model wrong on the erased rows,
+        or blurs it: how a sequence of requests compares with retraining is then no measure of it.
+
+    needs_logits : bool, default=False
+        It compares class probabilities, and so is for classifiers whose criterion takes logits or probabilities.
+
+    requires_linear_module : bool, default=False
+        It is for modules that are one linear layer only. :mod:`sk_unlearn.utils.estimator_checks` then checks it on
+        such a module.
+
+    extra : tuple of str, default=()
+        Names of what its results have in ``extra``. Checked against the report's own names before a request runs.
+    """
+
+    needs_rows: bool = False
+    exact_on_quadratics: bool = False
+    changes_training: bool = False
+    aims_at_retrained: bool = True
+    needs_logits: bool = False
+    requires_linear_module: bool = False
+    extra: tuple[str, ...] = ()
 
 
 class Unlearner(BaseEstimator):
@@ -137,21 +227,10 @@ class Unlearner(BaseEstimator):
     """
 
     _parameter_constraints: dict[str, Any] = {}  # noqa: RUF012  scikit-learn's convention
-    #: Whether the algorithm reads retained rows, and so needs ``keep_training_set=True``.
-    needs_rows = False
-    #: Whether it finds the optimum over the retained rows when the risk is a quadratic that was trained to its optimum.
-    #: :mod:`sk_unlearn.utils.estimator_checks` holds whoever claims it to it.
-    exact_on_quadratics = False
-    #: Whether its recorder changes the parameters that training arrives at, so that retraining must have it too.
-    changes_training = False
-    #: Whether it goes for the model that retraining would give. False where it only makes the model wrong on the erased
-    #: rows, or blurs it: how a sequence of requests compares with retraining is then no measure of it.
-    aims_at_retrained = True
-    #: Whether it compares class probabilities, and so is for classifiers whose criterion takes logits or probabilities.
-    needs_logits = False
-    #: Whether it is for modules that are one linear layer only.
-    #: :mod:`sk_unlearn.utils.estimator_checks` then checks it on such a module.
-    requires_linear_module = False
+
+    def __unlearner_tags__(self) -> UnlearnerTags:
+        """Return what the algorithm needs and claims; a subclass changes the object that ``super()`` returns."""
+        return UnlearnerTags()
 
     def recorder(self) -> TrainingRecorder | None:
         """Return a new recorder for one training, or None when nothing of it needs to be watched."""
