@@ -42,6 +42,7 @@ from sk_unlearn.rows._index import (
 )
 from sk_unlearn.rows.roles import RowRole
 from sk_unlearn.rows.sampling import sample_mask
+from sk_unlearn.utils._journal import Assignment, Journal
 
 __all__ = ["RowMatch", "TrainingSet"]
 
@@ -60,9 +61,6 @@ class RowMatch(NamedTuple):
     """(n_query,) whether a query row equals any stored row, its label included where labels were given."""
     row_found: Mask
     """(n_query,) the same with labels left aside."""
-
-
-_Write = tuple[Array, Any, Any]
 
 
 # ------------------------------------------------------------------------------------------------------------------
@@ -105,10 +103,15 @@ class TrainingSet:
 
     **The index** is built at the first look-up, not here: a model that is never asked to forget does not pay for it.
 
-    **Interruption**: every change is planned first, as a list of assignments of constants, and recorded before the
-    first is made. Doing the list again from the start changes nothing, so an interrupt (Ctrl-C) within it is raised
-    once the change is complete; one before it leaves everything as it was. Should a second one hit the completion,
-    the next call finishes it. Arrays that change size are built aside and put in place in one step.
+    **Interruption**: every change is planned first, as a list of assignments, and goes through a
+    :class:`~sk_unlearn.utils._journal.Journal`: an interrupt (Ctrl-C) leaves the rows as they were, or is raised once
+    the change is complete. `plan` gives the list to a caller who has more to change along with the rows, to be handed
+    to `journal`. Arrays that change size are built aside and put in place in one step.
+
+    Attributes
+    ----------
+    journal : Journal
+        Through which all changes go.
     """
 
     _X: Array
@@ -122,7 +125,7 @@ class TrainingSet:
     _n_trained: int
     _row_segments: Segments | None
     _id_segments: Segments | None
-    _journal: tuple[list[_Write], dict[str, Any]] | None
+    journal: Journal
 
     def __init__(
         self,
@@ -169,19 +172,19 @@ class TrainingSet:
             "_n_trained": int(np.count_nonzero(trained)),
             "_row_segments": None,
             "_id_segments": None,
-            "_journal": None,
+            "journal": Journal(),
         }
 
     # -------------------------------------------------------------------------------------------------- live rows
 
     def __len__(self) -> int:
-        self._settle()
+        self.journal.settle()
         return self._n_live
 
     @property
     def n_trained(self) -> int:
         """Number of live rows whose role is `RowRole.TRAINED`."""
-        self._settle()
+        self.journal.settle()
         return self._n_trained
 
     @property
@@ -210,7 +213,7 @@ class TrainingSet:
         return self._live_part(self._role)
 
     def _live_part(self, array: Array) -> Array:
-        self._settle()
+        self.journal.settle()
         return array[self._live]
 
     # -------------------------------------------------------------------------------------------------- raw access
@@ -246,7 +249,7 @@ class TrainingSet:
         return self._raw("_trained")
 
     def _raw(self, attribute: str) -> Any:
-        self._settle()
+        self.journal.settle()
         return getattr(self, attribute)
 
     def trained_mask_without(self, positions: ArrayLike) -> Mask:
@@ -347,9 +350,28 @@ class TrainingSet:
             If a query row is not stored, or stored with another label only (the message tells which); or if a
             shape or dtype is not that of the stored rows.
         """
+        return self.find(X_query, y_query, name=name).positions
+
+    def find(self, X_query: ArrayLike, y_query: ArrayLike | None = None, *, name: str = "X_del") -> RowMatch:
+        """Find every live copy of each query row, all of which must be known, and say which copy is of which row.
+
+        Parameters
+        ----------
+        X_query, y_query, name
+            As in `match`.
+
+        Returns
+        -------
+        match : RowMatch
+
+        Raises
+        ------
+        ValueError
+            As `locate`.
+        """
         match = self.match(X_query, y_query, name=name)
         if match.found.all():
-            return match.positions
+            return match
         absent = ~match.row_found
         relabelled = match.row_found & ~match.found
         reasons = []
@@ -424,14 +446,14 @@ class TrainingSet:
         return hashes
 
     def _row_index(self) -> Segments:
-        self._settle()
+        self.journal.settle()
         if self._row_segments is None:
             slots = np.flatnonzero(self._live)
             self._row_segments = (Segment(slots, self._hash_slots(slots)),)
         return self._row_segments
 
     def _id_index(self, ids: Array) -> Segments:
-        self._settle()
+        self.journal.settle()
         if self._id_segments is None:
             slots = np.flatnonzero(self._live)
             self._id_segments = (Segment(slots, id_hash(ids[slots].tolist(), len(slots))),)
@@ -455,16 +477,7 @@ class TrainingSet:
         ValueError
             If a position is not a live slot or appears twice; nothing has been changed then.
         """
-        slots = self._check_positions(positions)
-        columns = [self._X, self._y, self._weight, self._id, self._role, self._live, self._trained]
-        writes = [(column, slots, np.zeros((), column.dtype)[()]) for column in columns if column is not None]
-        if self._row_segments is not None:
-            writes += self._unindex(self._row_segments, slots, self._hash_slots(slots))
-        if self._id_segments is not None and self._id is not None:
-            hashes = id_hash(self._id[slots].tolist(), len(slots))
-            writes += self._unindex(self._id_segments, slots, hashes)
-        n_trained = self._n_trained - int(np.count_nonzero(self._trained[slots]))
-        self._commit(writes, _n_live=self._n_live - len(slots), _n_trained=n_trained)
+        self.journal.commit(self.plan(drop=positions))
 
     def replace(self, positions: ArrayLike, X_new: ArrayLike | None = None, y_new: ArrayLike | None = None) -> None:
         """Overwrite the content of rows in place (rectification).
@@ -484,20 +497,75 @@ class TrainingSet:
             If a position is not a live slot or appears twice, or a shape or dtype is not that of the stored rows;
             nothing has been changed then.
         """
+        self.journal.commit(self.plan(replace=(positions, X_new, y_new)))
+
+    def plan(
+        self,
+        *,
+        drop: ArrayLike | None = None,
+        replace: tuple[ArrayLike, ArrayLike | None, ArrayLike | None] | None = None,
+        role: ArrayLike | None = None,
+    ) -> list[Assignment]:
+        """Return the assignments of a change without making them.
+
+        Parameters
+        ----------
+        drop : (m,) int array, optional
+            Rows to erase, as `drop` takes them.
+        replace : (positions, X_new, y_new), optional
+            Rows to overwrite, as `replace` takes them.
+        role : RowRole or (n,) array of it, optional
+            What the rows that are live *after* the change, in order, were used for.
+
+        Returns
+        -------
+        assignments : list of (container, key, value)
+            To be handed to `journal.commit`, at once: another change makes it void.
+
+        Raises
+        ------
+        ValueError
+            As `drop`, `replace` and `set_role`.
+        """
+        slots = self._check_positions(np.empty(0, np.int64) if drop is None else drop)
+        assignments = [] if replace is None else self._plan_replace(*replace)
+        if len(slots):
+            assignments += self._plan_drop(slots)
+        n_trained = self._n_trained - int(np.count_nonzero(self._trained[slots]))
+        if role is not None:
+            kept = np.setdiff1d(np.flatnonzero(self._live), slots, assume_unique=True)
+            roles = check_role(role, len(kept))
+            trained = roles == RowRole.TRAINED
+            assignments += [(self._role, kept, roles), (self._trained, kept, trained)]
+            n_trained = int(np.count_nonzero(trained))
+        state = self.__dict__
+        return [*assignments, (state, "_n_live", self._n_live - len(slots)), (state, "_n_trained", n_trained)]
+
+    def _plan_drop(self, slots: Positions) -> list[Assignment]:
+        columns = [self._X, self._y, self._weight, self._id, self._role, self._live, self._trained]
+        assignments = [(column, slots, np.zeros((), column.dtype)[()]) for column in columns if column is not None]
+        if self._row_segments is not None:
+            assignments += self._unindex(self._row_segments, slots, self._hash_slots(slots))
+        if self._id_segments is not None and self._id is not None:
+            hashes = id_hash(self._id[slots].tolist(), len(slots))
+            assignments += self._unindex(self._id_segments, slots, hashes)
+        return assignments
+
+    def _plan_replace(self, positions: ArrayLike, X_new: ArrayLike | None, y_new: ArrayLike | None) -> list[Assignment]:
         slots = self._check_positions(positions)
-        writes: list[_Write] = []
-        attributes: dict[str, Any] = {}
+        assignments: list[Assignment] = []
         for name, new, stored in (("X_new", X_new, self._X), ("y_new", y_new, self._y)):
             if new is not None:
                 values = cast_exactly(new, stored, name)
                 if len(values) != len(slots):
                     raise ValueError(f"{name} must have {len(slots)} rows, one for each position, got {len(values)}")
-                writes.append((stored, slots, values))
+                assignments.append((stored, slots, values))
         if X_new is not None and self._row_segments is not None:
-            writes += self._unindex(self._row_segments, slots, self._hash_slots(slots))
-            new_hashes = row_hash(as_words(writes[0][2]))
-            attributes["_row_segments"] = self._with_segment(self._row_segments, slots, new_hashes)
-        self._commit(writes, **attributes)
+            new_hashes = row_hash(as_words(assignments[0][2]))
+            assignments += self._unindex(self._row_segments, slots, self._hash_slots(slots))
+            segments = self._with_segment(self._row_segments, slots, new_hashes)
+            assignments.append((self.__dict__, "_row_segments", segments))
+        return assignments
 
     def append(
         self,
@@ -526,7 +594,7 @@ class TrainingSet:
             If a shape or dtype is not that of the stored rows, or ids are given here but were not at fit or the other
             way round; nothing has been changed then.
         """
-        self._settle()
+        self.journal.settle()
         X_new, y_new = cast_exactly(X, self._X, "X"), cast_exactly(y, self._y, "y")
         n_old, n_new = self.n_slots, len(X_new)
         if len(y_new) != n_new:
@@ -574,13 +642,15 @@ class TrainingSet:
         ValueError
             If a position is not a live slot or appears twice, or a role is none of `RowRole`.
         """
-        self._settle()
+        self.journal.settle()
         slots = np.flatnonzero(self._live) if positions is None else self._check_positions(positions)
         roles = check_role(role, len(slots))
         trained = roles == RowRole.TRAINED
         gained = int(np.count_nonzero(trained)) - int(np.count_nonzero(self._trained[slots]))
-        writes = [(self._role, slots, roles), (self._trained, slots, trained)]
-        self._commit(writes, _n_trained=self._n_trained + gained)
+        n_trained = self._n_trained + gained
+        self.journal.commit(
+            [(self._role, slots, roles), (self._trained, slots, trained), (self.__dict__, "_n_trained", n_trained)]
+        )
 
     def compact(self, *, force: bool = False) -> bool:
         """Remove tombstones if more than half of the slots are. Every position handed out before becomes invalid.
@@ -595,7 +665,7 @@ class TrainingSet:
         compacted : bool
             Whether slots have been renumbered.
         """
-        self._settle()
+        self.journal.settle()
         n_dead = self.n_slots - self._n_live
         if n_dead == 0 or (2 * n_dead <= self.n_slots and not force):
             return False
@@ -623,7 +693,7 @@ class TrainingSet:
         ValueError
             If `size` is negative or `among` unknown.
         """
-        self._settle()
+        self.journal.settle()
         if among == "trained":
             return sample_mask(self._trained, self._n_trained, size, rng)
         if among == "live":
@@ -633,7 +703,7 @@ class TrainingSet:
     # ------------------------------------------------------------------------------------------------ how rows change
 
     def _check_positions(self, positions: ArrayLike) -> Positions:
-        self._settle()
+        self.journal.settle()
         given = np.asarray(positions)
         if given.ndim != 1 or (given.size and given.dtype.kind not in "iu"):
             raise ValueError(
@@ -651,7 +721,7 @@ class TrainingSet:
         return slots
 
     @staticmethod
-    def _unindex(segments: Segments, slots: Positions, hashes: Words) -> list[_Write]:
+    def _unindex(segments: Segments, slots: Positions, hashes: Words) -> list[Assignment]:
         return [(segment.slots, segment.entries_of(slots, hashes), -1) for segment in segments]
 
     @staticmethod
@@ -659,28 +729,11 @@ class TrainingSet:
         # None: forgotten, and built anew at the next look-up.
         return None if len(segments) >= _MAX_SEGMENTS else (*segments, Segment(slots, hashes))
 
-    def _commit(self, writes: list[_Write], **attributes: Any) -> None:
-        try:
-            self._journal = (writes, attributes)
-            self._settle()
-        finally:
-            self._settle()  # nothing to do, unless an interrupt cut the first one short
-
-    def _settle(self) -> None:
-        """Do, or finish, the change that is recorded, if there is one."""
-        if self._journal is None:
-            return
-        writes, attributes = self._journal
-        for array, where, value in writes:
-            array[where] = value
-        # One call into C, which no interrupt can split.
-        self.__dict__.update(attributes, _journal=None)
-
     # ------------------------------------------------------------------------------------------------ copies, pickles
 
     def __getstate__(self) -> dict[str, Any]:
         # Only what is pickled is compacted, not the object: pickling one must not invalidate its positions.
-        self._settle()
+        self.journal.settle()
         columns = {"X": self._X, "y": self._y, "sample_weight": self._weight, "sample_id": self._id, "role": self._role}
         if self._n_live < self.n_slots:
             columns = {name: None if column is None else column[self._live] for name, column in columns.items()}
