@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from skorch import NeuralNet
 
-from sk_unlearn.estimators._nets import cast_features, cast_targets, feature_dtype
+from sk_unlearn.estimators._inputs import cast_features, cast_targets, feature_dtype
 from sk_unlearn.training.ledger import Trained, train_rows
 from sk_unlearn.training.recorder import TrainingRecorder
 from sk_unlearn.utils._cache import cached

@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.base import clone
-from skorch import NeuralNet, NeuralNetBinaryClassifier
+from skorch import NeuralNet
 from torch import nn
 
 from sk_unlearn.estimators.default_net import default_net, wrap_module
 
-__all__ = ["build_net", "cast_features", "cast_targets", "feature_dtype"]
+__all__ = ["build_net"]
 
 
 def build_net(
@@ -83,42 +83,3 @@ def _fill_in_shapes(net: NeuralNet, **shapes: int) -> None:
     given = net.get_params_for("module")
     accepted = inspect.signature(net.module).parameters
     net.set_params(**{f"module__{k}": v for k, v in shapes.items() if k in accepted and k not in given})
-
-
-def feature_dtype(net: NeuralNet, X: NDArray[Any]) -> np.dtype[Any]:
-    """Return the data type in which the module takes its rows: that of its parameters, or integers for look-ups."""
-    if X.dtype.kind in "iub" and any(isinstance(m, nn.Embedding | nn.EmbeddingBag) for m in net.module_.modules()):
-        return np.dtype(np.int64)
-    kinds = (p.dtype for p in net.module_.parameters() if p.dtype.is_floating_point)
-    return np.dtype(str(next(kinds, torch.float32)).removeprefix("torch."))
-
-
-def cast_features(X: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Return X as the net takes it, copying only where it must; torch takes no read-only memory."""
-    return np.require(X, dtype, ["C_CONTIGUOUS", "WRITEABLE"])
-
-
-def cast_targets(net: NeuralNet, X: NDArray[Any], y: NDArray[Any], *, classifier: bool) -> NDArray[Any]:
-    """Return targets in the data type and shape that the net's criterion takes.
-
-    Parameters
-    ----------
-    net : skorch.NeuralNet
-        Initialised.
-
-    X : ndarray of shape (n, ...)
-        A few rows as the net takes them, to see the shape of its output.
-
-    y : ndarray of shape (n_samples,) or (n_samples, n_targets)
-        Class numbers, or values.
-    """
-    if classifier and not isinstance(net, NeuralNetBinaryClassifier):
-        return y.astype(np.int64)
-    dtype = X.dtype if X.dtype.kind == "f" else np.dtype(np.float32)
-    y = y.astype(dtype)
-    if classifier or y.ndim == 2:
-        return y
-    with torch.no_grad():
-        output = net.evaluation_step((torch.from_numpy(X[:2]), None))
-    output = output[0] if isinstance(output, tuple) else output
-    return y if output.ndim == 1 else y[:, None]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["print_step"]
+__all__ = ["print_step", "silent"]
 
 _COLUMNS = {
     "step": "{:d}",
@@ -31,3 +31,7 @@ def print_step(record: Mapping[str, Any]) -> None:
         print("  ".join(f"{name:>{width}}" for name in cells))
         print("  ".join("-" * width for _ in cells))
     print("  ".join(f"{cell:>{width}}" for cell in cells.values()))
+
+
+def silent(record: Mapping[str, Any]) -> None:
+    """Print nothing."""

@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from skorch import NeuralNetBinaryClassifier
 
 from sk_unlearn.estimators.base import BaseUnlearnable
+from sk_unlearn.utils._twins import pinned
 
 __all__ = ["UnlearnableClassifier"]
 
@@ -156,7 +157,7 @@ class UnlearnableClassifier(ClassifierMixin, BaseUnlearnable):
             classes and fitted on nine, stand for no class and are left out; the others then sum to one.
         """
         check_is_fitted(self)
-        proba = np.asarray(self.net_.predict_proba(self._validate_features(X)))
+        proba = np.asarray(pinned(self.net_).predict_proba(self._validate_features(X)))
         n_classes = len(self.classes_)
         if proba.ndim != 2 or proba.shape[1] <= n_classes:
             return proba
@@ -178,7 +179,7 @@ class UnlearnableClassifier(ClassifierMixin, BaseUnlearnable):
             Labels.
         """
         check_is_fitted(self)
-        codes = np.asarray(self.net_.predict(self._validate_features(X))).astype(np.int64)
+        codes = np.asarray(pinned(self.net_).predict(self._validate_features(X))).astype(np.int64)
         if codes.size and codes.max() >= len(self.classes_):  # an output that stands for no class
             codes = self.predict_proba(X).argmax(axis=1)
         return self.classes_[codes]

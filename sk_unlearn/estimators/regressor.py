@@ -11,6 +11,7 @@ from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
 
 from sk_unlearn.estimators.base import BaseUnlearnable
+from sk_unlearn.utils._twins import pinned
 
 __all__ = ["UnlearnableRegressor"]
 
@@ -100,20 +101,20 @@ class UnlearnableRegressor(RegressorMixin, BaseUnlearnable):
     def _learn_targets(self, y: NDArray[Any], classes: ArrayLike | None = None) -> NDArray[Any]:
         if classes is not None:
             raise ValueError("classes is for classifiers; leave it None.")
-        self._target_shape = y.shape[1:]
+        self.target_shape_ = y.shape[1:]
         return y
 
     def _encode_targets(self, y: Any, name: str) -> NDArray[Any]:
         y = check_array(y, ensure_2d=False, dtype="numeric", input_name=name)
-        if {y.shape[1:], self._target_shape} == {(), (1,)}:  # one target, flat here and a column there
-            return y.reshape(len(y), *self._target_shape)
-        if y.shape[1:] != self._target_shape:
-            raise ValueError(f"{name} has targets of shape {y.shape[1:]}; fit had {self._target_shape}.")
+        if {y.shape[1:], self.target_shape_} == {(), (1,)}:  # one target, flat here and a column there
+            return y.reshape(len(y), *self.target_shape_)
+        if y.shape[1:] != self.target_shape_:
+            raise ValueError(f"{name} has targets of shape {y.shape[1:]}; fit had {self.target_shape_}.")
         return y
 
     @property
     def _n_outputs(self) -> int:
-        return self._target_shape[0] if self._target_shape else 1
+        return self.target_shape_[0] if self.target_shape_ else 1
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -134,5 +135,5 @@ class UnlearnableRegressor(RegressorMixin, BaseUnlearnable):
             As many targets as y had in ``fit``.
         """
         check_is_fitted(self)
-        prediction = np.asarray(self.net_.predict(self._validate_features(X)))
-        return prediction.reshape(len(prediction), *self._target_shape)
+        prediction = np.asarray(pinned(self.net_).predict(self._validate_features(X)))
+        return prediction.reshape(len(prediction), *self.target_shape_)

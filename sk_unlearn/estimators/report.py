@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from sk_unlearn.estimators._request import Request
 from sk_unlearn.unlearners.status import Status
 
-__all__ = ["UnlearningReport"]
+__all__ = ["UnlearningReport", "report_of"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -141,7 +142,7 @@ class UnlearningReport:
     def __repr__(self) -> str:
         lines = [
             f"UnlearningReport: {self.request} by {self.method}, {self.seconds:.3g} s",
-            f"  rows       {self.n_erased} erased ({self.n_trained_erased} had been trained on), {self.n_retained} stay",
+            f"  rows       {self.n_erased} erased ({self.n_trained_erased} of them trained on), {self.n_retained} stay",
             f"  status     {self.status}: {self.stop_reason}",
             f"  moved      {self.step_norm:.3g} in {self.n_steps} steps, {self.n_products} curvature products",
             f"  gradient   {self.gradient_norm_before:.3g} -> {self.gradient_norm_after:.3g}",
@@ -169,3 +170,51 @@ class UnlearningReport:
 
 def _text(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def report_of(
+    request: Request,
+    method: str,
+    told: Mapping[str, Any],
+    *,
+    n_retained: int,
+    notes: list[str],
+    seconds: float,
+) -> UnlearningReport:
+    """Write the report of a request.
+
+    Parameters
+    ----------
+    request : Request
+
+    method : str
+        Class name of the unlearner.
+
+    told : mapping
+        Fields that the solution fills in; empty where there was nothing to solve.
+
+    n_retained : int
+        Rows that count afterwards.
+
+    notes : list of str
+        Those of the estimator, which come first.
+
+    seconds : float
+        Of the whole request.
+    """
+    unsolved = {
+        "status": Status.NOTHING_TO_UNDO,
+        "stop_reason": "no row in the request had entered a gradient",
+        "parameters_moved": False,
+    }
+    fields = {**unsolved, **told}
+    return UnlearningReport(
+        request=request.verb,
+        method=method,
+        n_erased=request.n_erased,
+        n_trained_erased=request.n_trained,
+        n_retained=n_retained,
+        seconds=seconds,
+        notes=[*notes, *fields.pop("notes", [])],
+        **fields,
+    )

@@ -14,6 +14,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils import _safe_indexing, check_array
 
 from sk_unlearn.estimators.base import BaseUnlearnable
+from sk_unlearn.estimators.fitting import begin_fit, end_fit, new_net
 from sk_unlearn.rows import RowRole, TrainingSet
 from sk_unlearn.training.ledger import check_trained
 from sk_unlearn.training.stacked import Member, groups_to_stack, train_stacked
@@ -135,11 +136,11 @@ def _fit_together(
     n_rows = len(y)
     for model, subset in zip(models, subsets, strict=True):
         model._validate_params()
-        X_own, y_own, weight, seed = model._begin_fit(
-            _rows(X, subset), _rows(y, subset), _rows(given.get("sample_weight"), subset)
+        X_own, y_own, weight, seed = begin_fit(
+            model, _rows(X, subset), _rows(y, subset), _rows(given.get("sample_weight"), subset)
         )
         with seeded_torch(seed):
-            net, X_net, y_net = model._net_and_rows(X_own, y_own, weight)
+            net, X_net, y_net = new_net(model, X_own, y_own, weight)
             state = torch.get_rng_state()
         rows = np.arange(n_rows) if subset is None else subset
         seen = np.arange(len(rows)) if weight is None else np.flatnonzero(weight)
@@ -156,7 +157,8 @@ def _fit_together(
             role = np.full(len(targets[i]), RowRole.UNSEEN, dtype=np.int8)
             role[slice(None) if weight is None else np.flatnonzero(weight)] = seen_role
             ids = given.get("sample_id")
-            models[i]._end_fit(
+            end_fit(
+                models[i],
                 net,
                 TrainingSet(
                     _rows(shared, subset), targets[i], sample_weight=weight, sample_id=_rows(ids, subset), role=role

@@ -594,6 +594,20 @@ class TrainingSet:
             If a shape or dtype is not that of the stored rows, or ids are given here but were not at fit or the other
             way round; nothing has been changed then.
         """
+        n_old = self.n_slots
+        self.journal.commit(self.plan_append(X, y, sample_weight=sample_weight, sample_id=sample_id, role=role))
+        return np.arange(n_old, self.n_slots)
+
+    def plan_append(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        *,
+        sample_weight: ArrayLike | None = None,
+        sample_id: ArrayLike | None = None,
+        role: ArrayLike | None = None,
+    ) -> list[Assignment]:
+        """Return the assignments of `append` without making them; see `plan`."""
         self.journal.settle()
         X_new, y_new = cast_exactly(X, self._X, "X"), cast_exactly(y, self._y, "y")
         n_old, n_new = self.n_slots, len(X_new)
@@ -617,8 +631,8 @@ class TrainingSet:
         if self._id_segments is not None:
             hashes = id_hash(state["_id"][slots].tolist(), n_new)
             state["_id_segments"] = self._with_segment(self._id_segments, slots, hashes)
-        self.__dict__.update(state)
-        return slots
+        del state["journal"]  # the one that will make the assignments stays
+        return [(self.__dict__, name, value) for name, value in state.items()]
 
     def _joined_weight(self, sample_weight: ArrayLike | None, n_new: int) -> NDArray[np.float64] | None:
         new = np.ones(n_new) if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)

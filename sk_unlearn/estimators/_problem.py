@@ -1,0 +1,259 @@
+"""From a request to the problem that an unlearner solves, and from its result to what the next request starts from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from skorch import NeuralNet
+from torch import Tensor
+
+from sk_unlearn.estimators._certificate import certificate_if_convex
+from sk_unlearn.estimators._request import Content, Request
+from sk_unlearn.estimators._state import Anchor
+from sk_unlearn.risks.combined import CombinedRisk
+from sk_unlearn.risks.empirical import EmpiricalRisk, flat_parameters
+from sk_unlearn.risks.protocol import Risk
+from sk_unlearn.risks.quadratic import QuadraticRisk
+from sk_unlearn.rows import TrainingSet
+from sk_unlearn.training.ledger import Trained
+from sk_unlearn.unlearners.base import Unlearner, UnlearningProblem, UnlearningResult
+from sk_unlearn.utils._twins import twin
+
+__all__ = ["Solution", "solve", "stored_risk"]
+
+# Where less than this share of the mass is left, it is summed anew: as a difference it would be rounding.
+_LITTLE = 1e-6
+
+
+@dataclass(frozen=True)
+class Solution:
+    """What the unlearner made of a request.
+
+    Attributes
+    ----------
+    result : UnlearningResult
+
+    anchor : Anchor or None
+        What the next request will start from; None where that must be taken over the stored rows.
+
+    told : dict
+        What the report tells of it.
+    """
+
+    result: UnlearningResult
+    anchor: Anchor | None
+    told: dict[str, Any]
+
+
+def stored_risk(net: NeuralNet, rows: TrainingSet) -> EmpiricalRisk:
+    """Return the risk over the stored rows that were trained on."""
+    return EmpiricalRisk(net, rows.raw_X, rows.raw_y, rows.raw_weight, mask=rows.trained_mask)
+
+
+def solve(
+    net: NeuralNet,
+    rows: TrainingSet | None,
+    request: Request,
+    anchor: Anchor,
+    unlearner: Unlearner,
+    rng: np.random.Generator,
+    *,
+    recording: Any,
+    retrain: Callable[..., Trained],
+    report_step: Callable[[Mapping[str, Any]], None],
+) -> Solution:
+    """Pose the problem on a twin of the net and let the unlearner solve it.
+
+    Parameters
+    ----------
+    net : skorch.NeuralNet
+        The fitted net; no evaluation touches its modules.
+
+    rows : TrainingSet or None
+        The stored rows.
+
+    request : Request
+        With at least one row that had entered a gradient.
+
+    anchor : Anchor
+        What is known of the rows.
+
+    unlearner : Unlearner
+
+    rng : numpy.random.Generator
+        The source of all randomness.
+
+    recording, retrain, report_step
+        As for :class:`~sk_unlearn.unlearners.UnlearningProblem`.
+
+    Raises
+    ------
+    ValueError
+        When nothing would be left to model.
+
+    FloatingPointError
+        When the result is not finite.
+    """
+    posed = _pose(twin(net), rows, request, anchor)
+    problem = UnlearningProblem(
+        parameters=posed.w,
+        retained=posed.retained,
+        erased=posed.erased,
+        gradient=posed.gradient,
+        residual=anchor.residual.to(posed.w),
+        rng=rng,
+        net=posed.net,
+        retrain=retrain,
+        report_step=report_step,
+        recording=recording,
+        erased_rows=request.erased_rows,
+    )
+    result = unlearner.unlearn(problem)
+    if not bool(torch.isfinite(result.parameters).all()):
+        raise FloatingPointError(
+            f"{type(unlearner).__name__} arrived at parameters that are not finite; nothing was changed."
+        )
+    return Solution(result, _anchor_after(posed, request, anchor, result), _told(posed, problem, result, request))
+
+
+@dataclass(frozen=True)
+class _Posed:
+    """The risks of a request at the fitted parameters w, and the gradient that it leaves over the rows that count."""
+
+    net: NeuralNet
+    w: Tensor
+    retained: Risk
+    erased: EmpiricalRisk
+    foreign: EmpiricalRisk | None
+    gradient: Tensor
+    mass: float
+    erased_value: float
+    erased_gradient: Tensor
+    stores_rows: bool
+
+
+def _pose(net: NeuralNet, rows: TrainingSet | None, request: Request, anchor: Anchor) -> _Posed:
+    w = flat_parameters(net)
+    erased = _risk(net, request.erased)
+    added = None if request.added is None else _risk(net, request.added)
+    foreign = None if request.foreign is None else _risk(net, request.foreign)
+    retained = _without_rows(anchor, w, foreign) if rows is None else _over_rows(net, rows, request, added, foreign)
+    mass = anchor.mass - erased.mass + (0.0 if added is None else added.mass)
+    if mass <= _LITTLE * anchor.mass:
+        mass = retained.mass
+    if not mass > 0:
+        raise ValueError("The request covers every row that the network was trained on; nothing would be left.")
+    # The gradient over what stays follows from what is known over all rows and from the changed rows alone. It is
+    # written as a change, so that rows that change nothing leave exactly the gradient there was.
+    present = anchor.gradient.to(w)
+    erased_value, erased_gradient = erased.value_and_gradient(w)
+    change_of_sum = -erased.mass * (erased_gradient - present)
+    if added is not None:
+        change_of_sum += added.mass * (added.gradient(w) - present)
+    gradient = present + change_of_sum / mass
+    return _Posed(
+        net, w, retained, erased, foreign, gradient, mass, erased_value, erased_gradient, stores_rows=rows is not None
+    )
+
+
+def _risk(net: NeuralNet, content: Content) -> EmpiricalRisk:
+    return EmpiricalRisk(net, content.X, content.y, content.weight)
+
+
+def _over_rows(
+    net: NeuralNet, rows: TrainingSet, request: Request, added: EmpiricalRisk | None, foreign: EmpiricalRisk | None
+) -> EmpiricalRisk | CombinedRisk:
+    mask = rows.trained_mask_without(request.positions)
+    stored = EmpiricalRisk(net, rows.raw_X, rows.raw_y, rows.raw_weight, mask=mask)
+    if added is None and foreign is None:
+        return stored
+    return CombinedRisk(stored, added=_listed(added), removed=_listed(foreign))
+
+
+def _without_rows(anchor: Anchor, w: Tensor, foreign: EmpiricalRisk | None) -> QuadraticRisk:
+    assert anchor.sketch is not None
+    sketch, removed = anchor.sketch.to(w.device), _listed(foreign)
+    present = QuadraticRisk(w, anchor.gradient.to(w), sketch, anchor.mass)
+    after = CombinedRisk(present, removed=removed)
+    # The rows that leave are expanded too: taken away exactly from a quadratic they would not cancel their own part
+    # of it, and what is left would fall without end as their loss grows.
+    return QuadraticRisk(w, after.gradient(w), sketch.updated(anchor.mass, w, removed=removed), after.mass)
+
+
+def _listed(risk: EmpiricalRisk | None) -> list[EmpiricalRisk]:
+    return [] if risk is None else [risk]
+
+
+def _anchor_after(posed: _Posed, request: Request, anchor: Anchor, result: UnlearningResult) -> Anchor | None:
+    """Return what the next request will start from; None when it must be taken over the stored rows."""
+    if result.gradient is not None:
+        gradient = result.gradient
+    elif posed.stores_rows and result.target is None:
+        return None
+    else:
+        gradient = posed.retained.gradient(result.parameters)
+    residual = gradient if result.target is None else result.target.to(gradient)
+    n_rows = anchor.n_rows - (0 if request.replaces else posed.erased.n_rows)
+    after = Anchor(residual, gradient, posed.mass, n_rows, anchor.sketch)
+    if posed.foreign is not None and posed.stores_rows:
+        after = _with_store_alone(after, posed.foreign, result.parameters)
+    if after.sketch is not None:
+        sketch = after.sketch.updated(anchor.mass, result.parameters, removed=_listed(posed.foreign))
+        after = replace(after, sketch=sketch.to(torch.device("cpu")))
+    return replace(after, residual=after.residual.cpu(), gradient=after.gradient.cpu())
+
+
+def _with_store_alone(anchor: Anchor, foreign: EmpiricalRisk, w: Tensor) -> Anchor:
+    """Return the anchor after rows that were not in the store have been taken away.
+
+    From now on the store alone is the risk, and the target moves along so that the next request does not undo this one.
+    """
+    mass = anchor.mass + foreign.mass
+    shift = foreign.mass / mass * (foreign.gradient(w) - anchor.gradient)
+    return replace(
+        anchor, residual=anchor.residual + shift, gradient=anchor.gradient + shift, mass=mass,
+        n_rows=anchor.n_rows + foreign.n_rows,
+    )  # fmt: skip
+
+
+# What a report takes over from a result as it stands.
+_AS_IT_STANDS = (
+    "status", "n_products", "curvature_min", "curvature_max", "predicted_decrease", "actual_decrease", "solver",
+    "extra", "trace",
+)  # fmt: skip
+
+
+def _told(posed: _Posed, problem: UnlearningProblem, result: UnlearningResult, request: Request) -> dict[str, Any]:
+    """Return what the report tells of a result. Gradient norms are of Φ, whatever the method itself descends."""
+    objective = problem.objective
+    taken = [record for record in result.trace if record.get("taken", True)]
+    gradient_after = float("nan") if result.gradient is None else float((result.gradient - objective.tilt).norm())
+    # A net trained anew brings buffers of its own.
+    seen = posed.erased if result.trained is None else _risk(result.trained.net, request.erased)
+    before = posed.erased.without_penalty(posed.w, posed.erased_value)
+    after = seen.without_penalty(result.parameters, seen.value(result.parameters))
+    step_norm = float((result.parameters - posed.w).norm())
+    certificate = result.certificate
+    if certificate is None:
+        certificate = certificate_if_convex(posed.retained, result.parameters)
+    return {
+        "n_steps": len(taken),
+        "step_norm": step_norm,
+        "parameters_moved": bool((result.parameters != posed.w).any()),
+        "gradient_norm_before": objective.gradient_norm_at_start,
+        "gradient_norm_after": gradient_after,
+        "erased_gradient_norm": float(posed.erased_gradient.norm()),
+        "residual_norm": float(problem.residual.norm()),
+        "erased_loss_before": before,
+        "erased_loss_after": after,
+        "damping": float(taken[-1]["damping"]) if taken and "damping" in taken[-1] else float("nan"),
+        # An algorithm's own criterion may be met by doing little: say what became of the loss.
+        "stop_reason": f"{result.stop_reason}; the mean loss of the erased rows went from {before:.3g} to {after:.3g}",
+        "certificate": certificate,
+        "notes": list(result.notes),
+        **{name: getattr(result, name) for name in _AS_IT_STANDS},
+    }

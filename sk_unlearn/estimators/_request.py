@@ -1,0 +1,213 @@
+"""What one request asks for, resolved once against the rows: all of it, or a ValueError before anything has changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sk_unlearn.rows import TrainingSet
+
+__all__ = ["Content", "Request", "resolve_correction", "resolve_deletion", "resolve_handed_in"]
+
+
+class Content(NamedTuple):
+    """Rows as the net takes them: features, targets, and weights or None where all are one."""
+
+    X: NDArray[Any]
+    y: NDArray[Any]
+    weight: NDArray[np.float64] | None = None
+
+    def __len__(self) -> int:  # type: ignore[override]
+        return len(self.X)
+
+
+@dataclass(frozen=True)
+class Request:
+    """The rows that a request touches.
+
+    Attributes
+    ----------
+    verb : {"forget", "partial_forget", "correct"}
+        What was asked.
+
+    positions : ndarray of int64, ascending
+        Slots of stored rows that leave, or whose content is replaced.
+
+    trained : bool ndarray, one entry a position
+        Which of them had entered a gradient.
+
+    erased_rows : ndarray of int64 or None
+        Numbers of these among the stored rows that had entered a gradient, ascending; None where rows are not stored.
+
+    erased : Content
+        The trained rows that leave, stored or handed in, with their old content.
+
+    new : Content or None
+        New content of ``positions``, for a correction.
+
+    added : Content or None
+        That of the trained ones.
+
+    foreign : Content or None
+        Rows that were handed in and are not stored.
+    """
+
+    verb: str
+    positions: NDArray[np.int64]
+    trained: NDArray[np.bool_]
+    erased_rows: NDArray[np.int64] | None
+    erased: Content
+    new: Content | None = None
+    added: Content | None = None
+    foreign: Content | None = None
+
+    @property
+    def replaces(self) -> bool:
+        """Whether rows stay, with new content."""
+        return self.new is not None
+
+    @property
+    def n_erased(self) -> int:
+        """Stored rows that go or change, and rows handed in."""
+        return len(self.positions) + (0 if self.foreign is None else len(self.foreign))
+
+    @property
+    def n_trained(self) -> int:
+        """Those of them that had entered a gradient; the caller vouches for the ones handed in."""
+        return len(self.erased)
+
+    def rows_after(self, rows: TrainingSet, slots: NDArray[np.int64]) -> Content:
+        """Return the given slots with the content they have after the request."""
+        X, y = rows.raw_X[slots], rows.raw_y[slots]
+        if self.new is not None:
+            _, at, source = np.intersect1d(slots, self.positions, assume_unique=True, return_indices=True)
+            X[at], y[at] = self.new.X[source], self.new.y[source]
+        return Content(X, y, None if rows.raw_weight is None else rows.raw_weight[slots])
+
+    def stay(self, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Return the slots of a mask that are still there after the request."""
+        kept = mask.copy()
+        if not self.replaces:
+            kept[self.positions] = False
+        return kept
+
+
+def resolve_deletion(rows: TrainingSet, X: NDArray[Any] | None, y: NDArray[Any] | None, sample_id: Any) -> Request:
+    """Find the rows that ``forget`` names by content, by identifier, or by both.
+
+    Raises
+    ------
+    ValueError
+        For rows or identifiers that are not stored, and for a request of everything or of nothing.
+    """
+    positions = None if X is None else rows.locate(X, y, name="X_del")
+    if sample_id is not None:
+        by_id = rows.locate_ids(_listed(sample_id))
+        positions = by_id if positions is None else np.intersect1d(positions, by_id)
+    assert positions is not None
+    if not len(positions):
+        raise ValueError("No stored row has both the content in X_del and an identifier in sample_id.")
+    return _request("forget", rows, positions)
+
+
+def resolve_handed_in(rows: TrainingSet | None, X: NDArray[Any], y: NDArray[Any]) -> Request:
+    """Take rows that ``partial_forget`` is handed: stored copies go, the others are foreign."""
+    if rows is None:
+        return _request("partial_forget", None, np.empty(0, dtype=np.int64), foreign=Content(X, y))
+    match = rows.match(X, y, name="X")
+    unknown = ~match.found
+    foreign = Content(X[unknown], y[unknown]) if unknown.any() else None
+    return _request("partial_forget", rows, match.positions, foreign=foreign)
+
+
+def resolve_correction(
+    rows: TrainingSet,
+    X: NDArray[Any],
+    y: NDArray[Any] | None,
+    X_new: NDArray[Any] | None,
+    y_new: NDArray[Any] | None,
+) -> Request:
+    """Find the rows that ``correct`` names and what each is to become.
+
+    Raises
+    ------
+    ValueError
+        For rows that are not stored, or identical ones that are to become different.
+    """
+    match = rows.find(X, y, name="X_old")
+    for new, name in ((X_new, "X_new"), (y_new, "y_new")):
+        if new is not None:
+            _check_no_conflict(X, y, new, name)
+    content = Content(
+        rows.raw_X[match.positions] if X_new is None else X_new[match.query_index],
+        rows.raw_y[match.positions] if y_new is None else y_new[match.query_index],
+        None if rows.raw_weight is None else rows.raw_weight[match.positions],
+    )
+    return _request("correct", rows, match.positions, new=content)
+
+
+def _request(
+    verb: str,
+    rows: TrainingSet | None,
+    positions: NDArray[np.int64],
+    *,
+    new: Content | None = None,
+    foreign: Content | None = None,
+) -> Request:
+    if rows is None:
+        assert foreign is not None
+        return Request(verb, positions, np.empty(0, dtype=bool), None, foreign, foreign=foreign)
+    if new is None and len(positions) == len(rows):
+        raise ValueError(
+            f"The request covers all {len(rows)} rows of the training set; nothing would be left to model. "
+            "Discard the estimator instead."
+        )
+    trained = rows.trained_mask[positions]
+    slots = positions[trained]
+    weight = None if rows.raw_weight is None else rows.raw_weight[slots]
+    erased = Content(rows.raw_X[slots], rows.raw_y[slots], weight)
+    return Request(
+        verb,
+        positions,
+        trained,
+        np.searchsorted(np.flatnonzero(rows.trained_mask), slots).astype(np.int64),
+        erased if foreign is None else _joined(erased, foreign),
+        new,
+        _part(new, trained) if new is not None and trained.any() else None,
+        foreign,
+    )
+
+
+def _part(content: Content, mask: NDArray[np.bool_]) -> Content:
+    return Content(content.X[mask], content.y[mask], None if content.weight is None else content.weight[mask])
+
+
+def _joined(stored: Content, foreign: Content) -> Content:
+    weight = None
+    if stored.weight is not None:
+        weight = np.concatenate([stored.weight, np.ones(len(foreign))])
+    return Content(np.concatenate([stored.X, foreign.X]), np.concatenate([stored.y, foreign.y]), weight)
+
+
+def _listed(sample_id: Any) -> list[Any]:
+    """Return identifiers as a list that leaves each of them as it is; a single one may come alone."""
+    alone = isinstance(sample_id, str | bytes) or not isinstance(sample_id, Iterable) or np.ndim(sample_id) == 0  # type: ignore[arg-type]
+    ids = [sample_id] if alone else list(sample_id)
+    if not ids:
+        raise ValueError("sample_id is empty: name at least one identifier to forget.")
+    return ids
+
+
+def _check_no_conflict(X: NDArray[Any], y: NDArray[Any] | None, new: NDArray[Any], name: str) -> None:
+    """Refuse a correction that gives one old row two new contents."""
+    old = X.reshape(len(X), -1)
+    if y is not None:
+        old = np.column_stack([old, y.reshape(len(y), -1)])
+    n_old = len(np.unique(old, axis=0))
+    both = np.column_stack([old, new.reshape(len(new), -1)])
+    if len(np.unique(both, axis=0)) != n_old:
+        raise ValueError(f"{name} gives identical rows of X_old different new contents; tell them apart by y_old.")

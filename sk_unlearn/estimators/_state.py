@@ -1,0 +1,79 @@
+"""What a fitted estimator remembers for later requests, beside the net and the rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from sk_unlearn.risks.quadratic import CurvatureSketch
+
+__all__ = ["Anchor", "FittedState"]
+
+
+@dataclass(frozen=True)
+class Anchor:
+    """What a deletion needs to know about the rows that stay, in numbers that do not grow with them.
+
+    Attributes
+    ----------
+    residual : Tensor of shape (d,), on the CPU
+        The gradient of the risk that training left, held as the target of every request.
+
+    gradient : Tensor of shape (d,), on the CPU
+        The gradient of the risk over the present rows at the present parameters.
+
+    mass : float
+        Sum of the weights of the present rows.
+
+    n_rows : int
+        Their number.
+
+    sketch : CurvatureSketch or None
+        The curvature, when the rows themselves are not kept.
+    """
+
+    residual: Tensor
+    gradient: Tensor
+    mass: float
+    n_rows: int
+    sketch: CurvatureSketch | None = None
+
+
+@dataclass(frozen=True)
+class FittedState:
+    """Everything that a later request needs to know of the fit and of the requests since; never changed, only replaced.
+
+    Attributes
+    ----------
+    seed : int
+        Of initial weights and batches; requests derive theirs from it.
+
+    dtype : numpy.dtype
+        In which the net takes its rows.
+
+    row_shape : tuple of int
+        Shape of one row.
+
+    chosen_by_validation : bool
+        Whether a callback chose parameters or a learning rate by looking at held-out rows.
+
+    n_partial_fits : int
+        Calls of ``partial_fit`` so far.
+
+    anchor : Anchor or None
+        What is known about the rows that stay; None until it is taken over the stored rows, at the next request.
+
+    recording : object
+        What the unlearner's recorder recorded while the present parameters were trained; None without one.
+    """
+
+    seed: int
+    dtype: np.dtype[Any]
+    row_shape: tuple[int, ...]
+    chosen_by_validation: bool = False
+    n_partial_fits: int = 0
+    anchor: Anchor | None = None
+    recording: Any = None

@@ -1,0 +1,240 @@
+"""From rows to a fitted estimator: the net, its training, and what a deletion will need to know of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn.utils import check_random_state
+from skorch import NeuralNet
+from skorch.callbacks import Callback
+
+from sk_unlearn.estimators._cached_training import TrainingTask, cached_training, recorder_rng
+from sk_unlearn.estimators._inputs import cast_features, cast_targets, feature_dtype
+from sk_unlearn.estimators._nets import build_net
+from sk_unlearn.estimators._problem import stored_risk
+from sk_unlearn.estimators._state import Anchor, FittedState
+from sk_unlearn.risks.empirical import flat_parameters
+from sk_unlearn.risks.quadratic import CurvatureSketch
+from sk_unlearn.rows import RowRole, TrainingSet
+from sk_unlearn.training.ledger import Trained, train_rows, uses_validation_rows
+from sk_unlearn.training.recorder import TrainingRecorder
+from sk_unlearn.utils._journal import Journal
+from sk_unlearn.utils._random import seeded_torch
+
+if TYPE_CHECKING:
+    from sk_unlearn.estimators.base import BaseUnlearnable
+
+__all__ = [
+    "FitTask",
+    "begin_fit",
+    "blank_net",
+    "draft_of",
+    "end_fit",
+    "first_anchor",
+    "grown_anchor",
+    "new_net",
+    "train_net",
+]
+
+_SKETCH_RANK = 32
+
+
+class FitTask(NamedTuple):
+    """Validated rows, encoded targets, weights or None, and the seed of a training."""
+
+    X: NDArray[Any]
+    y: NDArray[Any]
+    weight: NDArray[np.float64] | None
+    seed: int
+
+
+def draft_of(estimator: BaseUnlearnable) -> BaseUnlearnable:
+    """Return an unfitted estimator with the same settings.
+
+    ``fit`` works on it and takes it over at its end, so that a fit that fails leaves the fitted estimator as it was.
+    """
+    draft: BaseUnlearnable = object.__new__(type(estimator))
+    vars(draft).update({name: value for name, value in vars(estimator).items() if not _is_learnt(name)})
+    return draft
+
+
+def _is_learnt(name: str) -> bool:
+    return name == "_journal" or (name.endswith("_") and not name.startswith("_"))
+
+
+def begin_fit(draft: BaseUnlearnable, X: Any, y: Any, sample_weight: ArrayLike | None) -> FitTask:
+    """Validate the rows, learn the kind of target and draw the seed of the training."""
+    X, y, weight = draft._validate_training_rows(X, y, sample_weight, reset=True)
+    y = draft._learn_targets(y)
+    return FitTask(X, y, weight, int(check_random_state(draft.random_state).randint(2**31 - 1)))
+
+
+def blank_net(
+    estimator: BaseUnlearnable, X: NDArray[Any], y: NDArray[Any], weight: NDArray[np.float64] | None
+) -> NeuralNet:
+    """Build a net that knows the shapes of the data."""
+    net = build_net(
+        estimator.estimator, X, y, weight, classifier=estimator._classifier, n_outputs=estimator._n_outputs,
+        device=estimator.device,
+    )  # fmt: skip
+    if not isinstance(estimator.estimator, NeuralNet):
+        net.set_params(verbose=int(estimator.verbose))
+    return net
+
+
+def new_net(
+    estimator: BaseUnlearnable, X: NDArray[Any], y: NDArray[Any], weight: NDArray[np.float64] | None
+) -> tuple[NeuralNet, NDArray[Any], NDArray[Any]]:
+    """Build and initialise a net, in torch's present random state; and return rows and targets as it takes them."""
+    net = blank_net(estimator, X, y, weight).initialize()
+    return net, *_cast(estimator, net, X, y)
+
+
+def _cast(
+    estimator: BaseUnlearnable, net: NeuralNet, X: NDArray[Any], y: NDArray[Any]
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    X_net = cast_features(X, feature_dtype(net, X))
+    return X_net, cast_targets(net, X_net, y, classifier=estimator._classifier)
+
+
+def train_net(
+    estimator: BaseUnlearnable, draft: BaseUnlearnable, task: FitTask, recorder: TrainingRecorder | None
+) -> tuple[Trained, NDArray[Any], NDArray[Any]]:
+    """Train a new net, or find it in the cache; and return rows and targets as it takes them.
+
+    Parameters
+    ----------
+    estimator : BaseUnlearnable
+        Whose callbacks of scikit-learn are told.
+
+    draft : BaseUnlearnable
+        The one that is being fitted.
+
+    task : FitTask
+
+    recorder : TrainingRecorder or None
+    """
+    X, y, weight, seed = task
+    # Callbacks of scikit-learn are there to see the training, so that there has to be one.
+    if draft.memory is None or getattr(estimator, "_skl_callbacks", None):
+        with seeded_torch(seed):
+            net, X_net, y_net = new_net(draft, X, y, weight)
+            trained = _train_with_callbacks(
+                estimator, net, X_net, y_net, weight, recorder=recorder, rng=recorder_rng(seed)
+            )
+        return trained, X_net, y_net
+    blank = blank_net(draft, X, y, weight)
+    verbose, blank.verbose = blank.verbose, 0
+    cached = TrainingTask(blank, X, y, weight, seed, draft._classifier, recorder)
+    trained = cached_training(draft.memory, cached, verbose=verbose)
+    return trained, *_cast(draft, trained.net, X, y)
+
+
+def _train_with_callbacks(
+    estimator: BaseUnlearnable,
+    net: NeuralNet,
+    X: NDArray[Any],
+    y: NDArray[Any],
+    weight: NDArray[np.float64] | None,
+    **options: Any,
+) -> Trained:
+    """Train, telling scikit-learn's callbacks about every epoch."""
+    if not getattr(estimator, "_skl_callbacks", None):
+        return train_rows(net, X, y, weight, **options)
+    metadata = None if weight is None else {"sample_weight": weight}
+    context = estimator._init_callback_context(max_subtasks=net.max_epochs)
+    context.call_on_fit_task_begin(estimator=estimator, X=X, y=y, metadata=metadata)
+    net.callbacks_.append(("scikit_learn", _EpochMessenger(estimator, context)))
+    try:
+        trained = train_rows(net, X, y, weight, **options)
+    finally:
+        del net.callbacks_[-1]
+    context.call_on_fit_task_end(estimator=estimator, X=X, y=y, metadata=metadata)
+    return trained
+
+
+class _EpochMessenger(Callback):
+    """Tell scikit-learn's callbacks about every epoch of skorch's loop."""
+
+    def __init__(self, estimator: BaseUnlearnable, context: Any) -> None:
+        self.estimator = estimator
+        self.context = context
+
+    def on_epoch_begin(self, net: NeuralNet, **kwargs: Any) -> None:
+        self.epoch = self.context.subcontext(task_name="epoch").call_on_fit_task_begin(estimator=self.estimator)
+
+    def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
+        if self.epoch.call_on_fit_task_end(estimator=self.estimator):
+            raise KeyboardInterrupt  # how skorch's own callbacks end a training
+
+
+def end_fit(
+    draft: BaseUnlearnable,
+    net: NeuralNet,
+    rows: TrainingSet,
+    seed: int,
+    *,
+    recording: Any = None,
+    n_partial_fits: int = 0,
+) -> BaseUnlearnable:
+    """Take over a trained net and what a deletion needs of the rows it was trained on.
+
+    Parameters
+    ----------
+    draft : BaseUnlearnable
+        Not fitted yet; becomes fitted.
+
+    net : skorch.NeuralNet
+        Trained.
+
+    rows : TrainingSet
+        What it was trained on, with the role of each row.
+
+    seed : int
+        Of the training.
+
+    recording : object
+        What the unlearner's recorder recorded.
+
+    n_partial_fits : int
+        1 where this was the first call of ``partial_fit``.
+    """
+    held_out = bool((rows.role == RowRole.VALIDATED).any())
+    draft.unlearning_state_ = FittedState(
+        seed=seed,
+        dtype=rows.raw_X.dtype,
+        row_shape=rows.raw_X.shape[1:],
+        chosen_by_validation=held_out and uses_validation_rows(net),
+        n_partial_fits=n_partial_fits,
+        anchor=first_anchor(net, rows, seed, keeps_rows=draft.keep_training_set),
+        recording=recording,
+    )
+    draft.net_ = net
+    if draft.keep_training_set:
+        draft.training_set_ = rows
+    draft._journal = rows.journal if draft.keep_training_set else Journal()
+    draft.unlearning_history_ = []
+    return draft
+
+
+def first_anchor(net: NeuralNet, rows: TrainingSet, seed: int, *, keeps_rows: bool) -> Anchor:
+    """Take the gradient that training left and, where the rows will not be kept, a sketch of the curvature."""
+    w, risk = flat_parameters(net), stored_risk(net, rows)
+    residual, sketch = risk.gradient(w).cpu(), None
+    if not keeps_rows:
+        sketch = CurvatureSketch.fit(risk, w, _SKETCH_RANK, np.random.default_rng(seed)).to(torch.device("cpu"))
+    return Anchor(residual, residual.clone(), risk.mass, risk.n_rows, sketch)
+
+
+def grown_anchor(net: NeuralNet, old: Anchor, new: TrainingSet) -> Anchor:
+    """Return the anchor after training on rows that are not kept, beside rows that were not kept."""
+    risk, w = stored_risk(net, new), flat_parameters(net)
+    mass = old.mass + risk.mass
+    gradient = risk.gradient(w).cpu()
+    residual = (old.mass * old.gradient + risk.mass * gradient) / mass
+    assert old.sketch is not None
+    sketch = old.sketch.updated(old.mass, w, added=[risk]).to(torch.device("cpu"))
+    return Anchor(residual, residual.clone(), mass, old.n_rows + risk.n_rows, sketch)
