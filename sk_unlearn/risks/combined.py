@@ -44,9 +44,19 @@ class CombinedRisk:
         self.n_rows = base.n_rows
 
     @property
+    def stored(self) -> EmpiricalRisk | None:
+        """The base where its rows are stored, else None."""
+        return self.base.stored
+
+    @property
     def parts(self) -> list[tuple[float, EmpiricalRisk | QuadraticRisk]]:
-        """The risks it is put together from, each with its share of the mass, which is negative for rows taken away."""
+        """The base and what is added and removed, each with its share of the mass: negative for rows taken away."""
         return list(zip(self._shares, [self.base, *self._parts], strict=True))
+
+    @property
+    def holds_locally(self) -> bool:
+        """Whether the base is a model around one point."""
+        return self.base.holds_locally
 
     def sample(self, size: int, rng: np.random.Generator) -> NDArray[np.int64]:
         """Draw row numbers of the base uniformly without replacement."""
@@ -63,6 +73,16 @@ class CombinedRisk:
         for share, part in zip(self._shares[1:], self._parts, strict=True):
             total += share * part.gradient(w)
         return total
+
+    def value_and_gradient(self, w: Tensor, rows: NDArray[np.int64] | None = None) -> tuple[float, Tensor]:
+        """Evaluate and differentiate at w, at the cost of the gradient."""
+        value, gradient = self.base.value_and_gradient(w, rows)
+        value, gradient = self._shares[0] * value, self._shares[0] * gradient
+        for share, part in zip(self._shares[1:], self._parts, strict=True):
+            part_value, part_gradient = part.value_and_gradient(w)
+            value += share * part_value
+            gradient += share * part_gradient
+        return value, gradient
 
     def linearise(self, w: Tensor, rows: NDArray[np.int64] | None = None) -> Expansion:
         """Expand around w."""

@@ -15,7 +15,6 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from sk_unlearn.exceptions import NotConvexError
 from sk_unlearn.privacy import Assumption, Certificate
-from sk_unlearn.risks.combined import CombinedRisk
 from sk_unlearn.risks.empirical import EmpiricalRisk
 
 __all__ = ["ConvexModel", "convex_model", "distance_certificate"]
@@ -79,8 +78,9 @@ def convex_model(risk: Any) -> ConvexModel:
 
     Parameters
     ----------
-    risk : EmpiricalRisk or CombinedRisk
-        A combination may have rows added, but none taken away: a difference of convex functions is not convex.
+    risk : Risk or None
+        A combination may have rows added, but none taken away: a difference of convex functions is not convex. None
+        where there is none, since no rows are stored.
 
     Returns
     -------
@@ -91,12 +91,11 @@ def convex_model(risk: Any) -> ConvexModel:
     NotConvexError
         With the reason.
     """
-    if isinstance(risk, CombinedRisk):
-        if any(share < 0 for share, _ in risk.parts):
-            raise NotConvexError("rows that are not stored were handed in; taking them away leaves no convex objective")
-        risk = risk.base
-    if not isinstance(risk, EmpiricalRisk):
+    if risk is None or risk.stored is None:
         raise NotConvexError("the retained rows are not stored (keep_training_set=False)")
+    if any(share < 0 for share, _ in risk.parts):
+        raise NotConvexError("rows that are not stored were handed in; taking them away leaves no convex objective")
+    risk = risk.stored
     net = risk.net
     layer = _linear_layer(net)
     convexity = float(risk.weight_decay.min())

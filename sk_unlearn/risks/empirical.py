@@ -245,6 +245,23 @@ class EmpiricalRisk:
         self._uncompiled = {"module_": _uncompiled(net.module_), "criterion_": criterion}
         self._modules = modules + (list(criterion.modules()) if isinstance(criterion, nn.Module) else [])
 
+    # ------------------------------------------------------------------------------------------ what kind of risk it is
+
+    @property
+    def stored(self) -> EmpiricalRisk:
+        """Itself: its rows are at hand."""
+        return self
+
+    @property
+    def parts(self) -> list[tuple[float, EmpiricalRisk]]:
+        """Itself alone, with a share of 1."""
+        return [(1.0, self)]
+
+    @property
+    def holds_locally(self) -> bool:
+        """False: it is evaluated over its rows wherever one asks."""
+        return False
+
     # ------------------------------------------------------------------------------------------ rows and their masses
 
     @cached_property

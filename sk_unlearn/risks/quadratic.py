@@ -180,12 +180,24 @@ class QuadraticRisk:
 
     #: Evaluating it visits no rows.
     n_rows = 0
+    #: Its rows are not kept.
+    stored = None
 
     def __init__(self, center: Tensor, gradient: Tensor, sketch: CurvatureSketch, mass: float) -> None:
         self.center = center
         self.center_gradient = gradient
         self.sketch = sketch
         self.mass = mass
+
+    @property
+    def parts(self) -> list[tuple[float, QuadraticRisk]]:
+        """Itself alone, with a share of 1."""
+        return [(1.0, self)]
+
+    @property
+    def holds_locally(self) -> bool:
+        """Whether the risk it stands for is no quadratic itself, so that values far from the centre say nothing."""
+        return not self.sketch.quadratic
 
     def sample(self, size: int, rng: np.random.Generator) -> NDArray[np.int64]:
         """There are no rows to draw."""
@@ -200,6 +212,12 @@ class QuadraticRisk:
         """Differentiate at w."""
         return self.center_gradient + self.sketch.product(w - self.center)
 
+    def value_and_gradient(self, w: Tensor, rows: NDArray[np.int64] | None = None) -> tuple[float, Tensor]:
+        """Evaluate and differentiate at w."""
+        s = w - self.center
+        image = self.sketch.product(s)
+        return float(self.center_gradient @ s + 0.5 * (s @ image)), self.center_gradient + image
+
     def linearise(self, w: Tensor, rows: NDArray[np.int64] | None = None) -> Expansion:
         """Expand around w."""
-        return Expansion(self.value(w), self.gradient(w), [(1.0, self.sketch)])
+        return Expansion(*self.value_and_gradient(w), [(1.0, self.sketch)])

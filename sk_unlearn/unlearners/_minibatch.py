@@ -12,7 +12,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sk_unlearn.risks.combined import CombinedRisk
 from sk_unlearn.risks.empirical import EmpiricalRisk
 from sk_unlearn.risks.protocol import Risk
 from sk_unlearn.unlearners.base import UnlearningProblem, UnlearningResult
@@ -35,10 +34,10 @@ TOO_DEAR = "a further step would have raised the loss on retained rows markedly"
 
 def stored_part(risk: Risk) -> EmpiricalRisk:
     """Return the risk over the stored rows that stay, without what a rectification adds or a foreign row takes away."""
-    part = risk.base if isinstance(risk, CombinedRisk) else risk
-    if not isinstance(part, EmpiricalRisk):
-        raise TypeError(f"problem.retained must be a risk over stored rows, got {type(part).__name__}.")
-    return part
+    stored = getattr(risk, "stored", None)
+    if stored is None:
+        raise TypeError(f"problem.retained must be a risk over stored rows, got {type(risk).__name__}.")
+    return stored
 
 
 def training_batch_size(problem: UnlearningProblem) -> int:

@@ -16,9 +16,8 @@ from torch import Tensor
 from sk_unlearn.exceptions import NotConvexError, RetrainRequired
 from sk_unlearn.privacy import Assumption, Certificate
 from sk_unlearn.privacy.certificates import SECRET_SEED
-from sk_unlearn.risks.combined import CombinedRisk
 from sk_unlearn.risks.convexity import ConvexModel, convex_model
-from sk_unlearn.risks.empirical import EmpiricalRisk, flat_parameters
+from sk_unlearn.risks.empirical import flat_parameters
 from sk_unlearn.solvers.linear import conjugate_gradient
 from sk_unlearn.training.recorder import TrainingRecorder
 from sk_unlearn.unlearners.base import Unlearner, UnlearningProblem, UnlearningResult
@@ -270,9 +269,8 @@ class CertifiedRemoval(Unlearner):
             )
         if state.mass is not None:
             return state
-        retained = problem.retained
-        stored = retained.base.mass if isinstance(retained, CombinedRisk) else retained.mass
-        return replace(state, mass=stored + problem.erased.mass)
+        _, base = problem.retained.parts[0]
+        return replace(state, mass=base.mass + problem.erased.mass)
 
     def _assumptions(self, model: ConvexModel, charge: float, spent: float, budget: float) -> list[Assumption]:
         return [
@@ -289,8 +287,7 @@ class CertifiedRemoval(Unlearner):
 
 def _all_features(retained: Any, model: ConvexModel) -> tuple[Tensor, Tensor]:
     """Return the rows that the layer is given, and their shares, over all parts of a risk."""
-    parts = retained.parts if isinstance(retained, CombinedRisk) else [(1.0, retained)]
-    found = [(share, *model.features(risk)) for share, risk in parts if isinstance(risk, EmpiricalRisk)]
+    found = [(share, *model.features(part.stored)) for share, part in retained.parts if part.stored is not None]
     return torch.cat([Z for _, Z, _ in found]), torch.cat([share * shares for share, _, shares in found])
 
 

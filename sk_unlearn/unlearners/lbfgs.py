@@ -10,7 +10,6 @@ import torch
 from sklearn.utils._param_validation import Interval
 from torch import Tensor, nn
 
-from sk_unlearn.risks.empirical import EmpiricalRisk
 from sk_unlearn.risks.protocol import Risk
 from sk_unlearn.unlearners.base import Unlearner, UnlearningProblem, UnlearningResult
 
@@ -117,8 +116,5 @@ class _Remembered:
     def __call__(self, w: Tensor) -> tuple[float, Tensor]:
         if self.w is None or not torch.equal(self.w, w):
             self.w = w.clone()
-            if isinstance(self.risk, EmpiricalRisk):
-                self.known = self.risk.value_and_gradient(w)
-            else:
-                self.known = self.risk.value(w), self.risk.gradient(w)
+            self.known = self.risk.value_and_gradient(w)
         return self.known

@@ -13,8 +13,6 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from torch import Tensor
 
 from sk_unlearn.risks.block_fisher import BlockFisher
-from sk_unlearn.risks.combined import CombinedRisk
-from sk_unlearn.risks.empirical import EmpiricalRisk
 from sk_unlearn.risks.protocol import Linearised
 from sk_unlearn.solvers import LinearSolution, conjugate_gradient, solve_damped
 from sk_unlearn.unlearners.base import Unlearner, UnlearningProblem, UnlearningResult
@@ -246,8 +244,8 @@ class NaturalGradient(_OneStep):
         return _Solved(found, kind, 1)
 
     def _blocks(self, problem: UnlearningProblem, kind: str) -> BlockFisher:
-        risk = problem.retained.base if isinstance(problem.retained, CombinedRisk) else problem.retained
-        if not isinstance(risk, EmpiricalRisk):
+        risk = problem.retained.stored
+        if risk is None:
             raise ValueError(f"fisher={kind!r} reads retained rows, which are not kept; use fisher='matrix_free'.")
         return BlockFisher(
             risk, problem.parameters, risk.sample(_FISHER_ROWS, problem.rng), kronecker=kind == "kronecker"
@@ -472,6 +470,4 @@ def fisher_product(local: Linearised) -> Product:
 
 def _mean_loss(problem: UnlearningProblem, w: Tensor) -> float:
     """Return the mean loss of the erased rows by mass, without the penalty."""
-    erased = problem.erased
-    assert isinstance(erased, EmpiricalRisk)
-    return erased.value(w) - erased._penalty(w)
+    return problem.erased.without_penalty(w, problem.erased.value(w))

@@ -14,7 +14,6 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from torch import Tensor
 
 from sk_unlearn.risks.protocol import Linearised
-from sk_unlearn.risks.quadratic import QuadraticRisk
 from sk_unlearn.solvers import (
     KrylovCubicModel,
     LinearSolution,
@@ -90,7 +89,7 @@ class _OneStep(Unlearner):
         product = self._curvature(local)
         # What is below it cannot be measured as a difference of values.
         resolution = 4 * torch.finfo(gradient.dtype).eps * abs(local.value)
-        is_without_rows = isinstance(problem.retained, QuadraticRisk)
+        is_without_rows = problem.retained.stored is None
         trace: list[dict[str, Any]] = []
         troubles: list[str] = []
         dampings, n_products = self._dampings(problem, product, gradient)

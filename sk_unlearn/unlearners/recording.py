@@ -13,7 +13,6 @@ from sklearn.utils._param_validation import Interval
 from skorch import NeuralNet
 from torch import Tensor
 
-from sk_unlearn.risks.combined import CombinedRisk
 from sk_unlearn.risks.empirical import EmpiricalRisk
 from sk_unlearn.training.recorder import TrainingRecorder
 from sk_unlearn.unlearners._minibatch import Watch
@@ -107,7 +106,7 @@ class HessianFreeRecording(Unlearner):
                 "the vectors of the rows are recorded (partial_fit records none)."
             )
         rows = problem.erased_rows
-        if rows is None or isinstance(problem.retained, CombinedRisk):
+        if rows is None or len(problem.retained.parts) > 1:
             raise ValueError(
                 "HessianFreeRecording has vectors for rows of the training set alone: it can neither correct rows nor "
                 "forget rows that were handed in and are not stored. Use StoCuReNU."

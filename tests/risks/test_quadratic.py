@@ -280,3 +280,42 @@ def test_nothing_left_is_refused(n_removed):
     rows = np.arange(n_removed) % 40
     with pytest.raises(ValueError, match="weigh as much as all the rows"):
         CombinedRisk(risk, removed=[part(risk, rows)])
+
+
+# ---------------------------------------------------------------------------------------------- what kind of risk it is
+
+
+def quadratic(w, *, exact):
+    d = len(w)
+    return QuadraticRisk(w, torch.ones_like(w), CurvatureSketch(torch.eye(d, dtype=w.dtype)[:2], w[:2], 0.5, exact), 40)
+
+
+def test_stored_rows_parts_and_reach():
+    risk, w, _ = problem(0)
+    few = part(risk, np.arange(10))
+    both = CombinedRisk(risk, added=[few], removed=[few])
+    local, exact = quadratic(w, exact=False), quadratic(w, exact=True)
+    without_rows = CombinedRisk(local, removed=[few])
+    assert risk.stored is both.stored is risk
+    assert local.stored is exact.stored is without_rows.stored is None
+    for single in (risk, local, exact):
+        assert single.parts == [(1.0, single)]
+    assert both.parts == [(1.0, risk), (0.25, few), (-0.25, few)]
+    assert [each.holds_locally for each in (risk, both, local, exact, without_rows)] == [
+        False,
+        False,
+        True,
+        False,
+        True,
+    ]
+
+
+def test_value_and_gradient_are_those_of_either_call():
+    risk, w, _ = problem(0)
+    few, more, rows = part(risk, np.arange(10)), part(risk, np.arange(20)), np.arange(0, 40, 3)
+    with_rows, without = CombinedRisk(risk, added=[few], removed=[more]), quadratic(w, exact=False)
+    for each in (risk, with_rows, without, CombinedRisk(without, removed=[few])):
+        for selected in (None, rows):
+            value, gradient = each.value_and_gradient(w + 0.1, selected)
+            assert value == pytest.approx(each.value(w + 0.1, selected), rel=1e-13)
+            torch.testing.assert_close(gradient, each.gradient(w + 0.1, selected), rtol=1e-13, atol=1e-15)
