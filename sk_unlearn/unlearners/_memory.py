@@ -1,0 +1,103 @@
+"""How much memory a step needs, and how much is free."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import psutil
+import torch
+from torch import Tensor
+
+__all__ = ["MemoryForecast", "free_memory"]
+
+
+@dataclass(frozen=True)
+class MemoryForecast:
+    """Bytes that a step needs beyond the model and one chunk of rows, by solver, beside what is free.
+
+    Attributes
+    ----------
+    dense : int
+        The full Hessian in the net's precision and in float64, and its eigenvectors.
+
+    krylov : int
+        The basis of a Krylov space, and six more vectors as long as the parameters.
+
+    gradient_descent : int
+        Four vectors as long as the parameters.
+
+    available : int or None
+        What is free on the device of the parameters; None where that cannot be found out.
+    """
+
+    dense: int
+    krylov: int
+    gradient_descent: int
+    available: int | None
+
+    @classmethod
+    def of(cls, w: Tensor, n_products: int) -> MemoryForecast:
+        """Forecast for parameters like w, of shape (d,), and this many products in a Krylov space."""
+        d, size = w.numel(), w.element_size()
+        return cls(
+            dense=d * d * (size + 16),
+            krylov=(n_products + 6) * d * size,
+            gradient_descent=4 * d * size,
+            available=free_memory(w.device),
+        )
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Return the bytes that can still be allocated on a device, or None where that cannot be found out.
+
+    On a processor this is what the system has available, or what the limit of the process's control group (a
+    container's) leaves where that is less.
+    """
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    try:
+        system = int(psutil.virtual_memory().available)
+    except (OSError, RuntimeError, NotImplementedError):  # such as a container that hides /proc/meminfo
+        return None
+    return min([system, *control_group_free()])
+
+
+def control_group_free(
+    root: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")
+) -> Iterator[int]:
+    """Give what each memory limit on this process leaves free, in bytes; nothing where there is no limit.
+
+    Parameters
+    ----------
+    root : Path
+        Where control groups are mounted: version 2 here, version 1 in its folder ``memory``.
+
+    membership : Path
+        The file that names the groups of this process, one a line: ``number:controllers:path``.
+    """
+    try:
+        lines = membership.read_text().splitlines()
+    except OSError:  # not Linux
+        return
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers == "":
+            top, limit_name, used_name, cache_name = root, "memory.max", "memory.current", "inactive_file"
+        elif "memory" in controllers.split(","):
+            top, limit_name = root / "memory", "memory.limit_in_bytes"
+            used_name, cache_name = "memory.usage_in_bytes", "total_inactive_file"
+        else:
+            continue
+        own = PurePosixPath(path.lstrip("/"))
+        # A limit binds all groups below it. In a container the outer path may not be visible; the mount itself is.
+        for group in {top / own, *(top / parent for parent in own.parents), top}:
+            try:
+                limit = int((group / limit_name).read_text())
+                used = int((group / used_name).read_text())
+                # Files that were read and are kept in case they are read again: given up when memory is needed.
+                cached = dict(each.split() for each in (group / "memory.stat").read_text().splitlines())
+            except (OSError, ValueError):  # no such group, or the limit "max"
+                continue
+            yield max(0, limit - used + int(cached.get(cache_name, 0)))
