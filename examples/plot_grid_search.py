@@ -53,7 +53,7 @@ candidates = [
 
 X, y = load_digits(return_X_y=True)
 search = ForgetSearchCV(
-    UnlearnableClassifier(random_state=0), candidates, forget=0.1, cv=options.folds, refit=False, random_state=0
+    UnlearnableClassifier(random_state=0), candidates, request=0.1, cv=options.folds, refit=False, random_state=0
 )
 search.fit(X.astype("float32"), y)
 

@@ -27,13 +27,13 @@ from sk_unlearn.metrics.membership import tug_of_war_mia_score
 from sk_unlearn.references._fit_many import fit_many
 from sk_unlearn.utils._cache import cached
 
-Forget: TypeAlias = float | Mapping[str, Any] | Callable[[Any, Any, np.random.Generator], Any]
+RequestLike: TypeAlias = float | Mapping[str, Any] | Callable[[Any, Any, np.random.Generator], Any]
 
 
 def make_retrain_scorer(
     distance: str | Sequence[str] = "js",
     *,
-    forget: Forget = 0.1,
+    request: RequestLike = 0.1,
     n_references: int = 1,
     random_state: int = 0,
     memory: Any = None,
@@ -60,10 +60,10 @@ def make_retrain_scorer(
 
         A sequence of them makes a scorer that returns a dictionary, as scikit-learn takes it for several metrics at
         once: the copy forgets once and references are trained once for all of them.
-    forget : float, int, {"class": label} or callable, default=0.1
+    request : float, int, {"class": label} or callable, default=0.1
         Which training rows to erase: a share of them in (0, 1), a number of them, every row of one class, or
-        ``forget(X, y, rng)`` that returns a boolean mask over or indices into the training rows. It is given these rows
-        as the estimator stores them (in a pipeline: transformed), their original labels, and a
+        ``request(X, y, rng)`` that returns a boolean mask over or indices into the training rows. It is given these
+        rows as the estimator stores them (in a pipeline: transformed), their original labels, and a
         `numpy.random.Generator`.
     n_references : int, default=1
         How many models to retrain. The distance is averaged over them; more tell the quality of forgetting from the
@@ -98,12 +98,12 @@ def make_retrain_scorer(
     --------
     >>> from sklearn.model_selection import GridSearchCV
     >>> from sk_unlearn.metrics import make_retrain_scorer
-    >>> scorer = make_retrain_scorer("js", forget=0.2)
+    >>> scorer = make_retrain_scorer("js", request=0.2)
     >>> scorer
-    RetrainScorer(forget=0.2)
+    RetrainScorer(request=0.2)
     """
     _check_names(distance)
-    _check_forget(forget)
+    _check_request(request)
     if not _is_int(n_references) or n_references < 1:
         raise ValueError(f"n_references must be an int of at least 1, got {n_references!r}.")
     if "distance_ratio" in _names(distance) and n_references < 2:
@@ -115,7 +115,7 @@ def make_retrain_scorer(
         )
     check_memory(memory)
     return RetrainScorer(
-        distance=distance, forget=forget, n_references=n_references, random_state=random_state, memory=memory
+        distance=distance, request=request, n_references=n_references, random_state=random_state, memory=memory
     )
 
 
@@ -126,13 +126,13 @@ class RetrainScorer(BaseEstimator):
         self,
         distance: str | Sequence[str] = "js",
         *,
-        forget: Forget = 0.1,
+        request: RequestLike = 0.1,
         n_references: int = 1,
         random_state: int = 0,
         memory: Any = None,
     ) -> None:
         self.distance = distance
-        self.forget = forget
+        self.request = request
         self.n_references = n_references
         self.random_state = random_state
         self.memory = memory
@@ -180,7 +180,7 @@ class RetrainScorer(BaseEstimator):
         unlearned.forget(X[erased], y[erased])
         if len(unlearned.training_set_) == 0:
             raise ValueError(
-                f"forget={self.forget!r} left no training row to retrain on: every row is a copy of an erased one."
+                f"request={self.request!r} left no training row to retrain on: every row is a copy of an erased one."
             )
         return unlearned, X[erased], y[erased]
 
@@ -203,13 +203,13 @@ class RetrainScorer(BaseEstimator):
 
     def draw(self, model: Any, among: NDArray[np.intp] | None = None) -> NDArray[np.intp]:
         """Return the numbers of the training rows to erase, chosen among all or some of them."""
-        if isinstance(self.forget, Mapping) and not is_classifier(model):
-            raise ValueError(f"forget={self.forget!r} names a class, and {type(model).__name__} is not a classifier.")
+        if isinstance(self.request, Mapping) and not is_classifier(model):
+            raise ValueError(f"request={self.request!r} names a class, and {type(model).__name__} is not a classifier.")
         X, y = model.training_set_.X, stored_targets(model)
         rng = np.random.default_rng(self.random_state)
         if among is None:
-            return rows_to_erase(self.forget, X, y, rng)
-        return among[rows_to_erase(self.forget, X[among], y[among], rng, n_all=len(X))]
+            return rows_to_erase(self.request, X, y, rng)
+        return among[rows_to_erase(self.request, X[among], y[among], rng, n_all=len(X))]
 
     def blank(self, model: Any) -> Any:
         """Return what references are clones of."""
@@ -351,27 +351,27 @@ def stored_targets(model: Any) -> NDArray[Any]:
 
 
 def rows_to_erase(
-    forget: Forget, X: NDArray[Any], y: NDArray[Any], rng: np.random.Generator, *, n_all: int | None = None
+    request: RequestLike, X: NDArray[Any], y: NDArray[Any], rng: np.random.Generator, *, n_all: int | None = None
 ) -> NDArray[np.intp]:
     """Return the sorted indices of the training rows to erase: at least one, and not all.
 
     A share is one of `n_all` rows, if the rows given are not all.
     """
     n_rows = len(X)
-    if callable(forget):
-        indices = _as_indices(forget(X, y, rng), n_rows)
-    elif isinstance(forget, Mapping):
-        indices = np.flatnonzero(y == forget["class"])
+    if callable(request):
+        indices = _as_indices(request(X, y, rng), n_rows)
+    elif isinstance(request, Mapping):
+        indices = np.flatnonzero(y == request["class"])
         if len(indices) == 0:
             raise ValueError(
-                f"forget={forget!r} names a class without training rows; those with some are {np.unique(y).tolist()}."
+                f"request={request!r} names a class without training rows; those with some are {np.unique(y).tolist()}."
             )
     else:
-        count = int(forget) if _is_int(forget) else max(1, round(float(forget) * (n_all or n_rows)))
+        count = int(request) if _is_int(request) else max(1, round(float(request) * (n_all or n_rows)))
         indices = np.sort(rng.permutation(n_rows)[:count])
     if not 0 < len(indices) < n_rows:
         raise ValueError(
-            f"forget={forget!r} asks for {len(indices)} of {n_rows} training rows to be erased; "
+            f"request={request!r} asks for {len(indices)} of {n_rows} training rows to be erased; "
             "it must be at least one, and leave at least one to retrain on."
         )
     return indices
@@ -386,24 +386,24 @@ def _as_indices(selected: Any, n_rows: int) -> NDArray[np.intp]:
     if selected.dtype.kind in "iu" and selected.ndim == 1 and selected.min() >= 0 and selected.max() < n_rows:
         return np.unique(selected).astype(np.intp)
     raise ValueError(
-        f"forget(X, y, rng) must return a boolean mask of shape ({n_rows},) or indices in [0, {n_rows}), "
+        f"request(X, y, rng) must return a boolean mask of shape ({n_rows},) or indices in [0, {n_rows}), "
         f"got {selected.dtype} values of shape {selected.shape}."
     )
 
 
-def _check_forget(forget: Any) -> None:
-    if callable(forget):
+def _check_request(request: Any) -> None:
+    if callable(request):
         return
-    if isinstance(forget, Mapping):
-        valid = set(forget) == {"class"}
-    elif _is_int(forget):
-        valid = forget >= 1
+    if isinstance(request, Mapping):
+        valid = set(request) == {"class"}
+    elif _is_int(request):
+        valid = request >= 1
     else:
-        valid = isinstance(forget, Real) and not isinstance(forget, (bool, np.bool_)) and 0 < float(forget) < 1
+        valid = isinstance(request, Real) and not isinstance(request, (bool, np.bool_)) and 0 < float(request) < 1
     if not valid:
         raise ValueError(
-            "forget must be a float in (0, 1), an int of at least 1, {'class': label} or a callable "
-            f"forget(X, y, rng), got {forget!r}."
+            "request must be a float in (0, 1), an int of at least 1, {'class': label} or a callable "
+            f"request(X, y, rng), got {request!r}."
         )
 
 

@@ -28,7 +28,7 @@ from sklearn.utils.validation import check_is_fitted, check_memory
 from sk_unlearn.metrics.distances import last_step
 from sk_unlearn.metrics.scorer import (
     Case,
-    Forget,
+    RequestLike,
     RetrainScorer,
     check_can_forget,
     check_measurable,
@@ -129,11 +129,11 @@ class ForgetSearchCV(MetaEstimatorMixin, BaseEstimator):
         Candidates, as in `GridSearchCV`: ``{"unlearner__L": ["auto", 1.0]}`` or ``{"unlearner": [A(), B()]}``, in a
         Pipeline with the name of the last step and two underscores before it.
 
-    forget : float, int, {"class": label} or callable, default=0.1
+    request : float, int, {"class": label} or callable, default=0.1
         Which training rows to erase; see :func:`~sk_unlearn.metrics.make_retrain_scorer`.
 
-    report_forget : float, int, {"class": label} or callable, default=None
-        Which rows to erase for the report, chosen among those that `forget` left. None takes `forget` again, which
+    report_request : float, int, {"class": label} or callable, default=None
+        Which rows to erase for the report, chosen among those that `request` left. None takes `request` again, which
         draws others. A class must be named, for there is nothing left of the first.
 
     scoring : str or sequence of str, default="js"
@@ -231,8 +231,8 @@ class ForgetSearchCV(MetaEstimatorMixin, BaseEstimator):
         estimator: Any,
         param_grid: Mapping[str, Sequence[Any]] | Sequence[Mapping[str, Sequence[Any]]],
         *,
-        forget: Forget = 0.1,
-        report_forget: Forget | None = None,
+        request: RequestLike = 0.1,
+        report_request: RequestLike | None = None,
         scoring: str | Sequence[str] = "js",
         n_references: int = 3,
         cv: Any = 3,
@@ -245,8 +245,8 @@ class ForgetSearchCV(MetaEstimatorMixin, BaseEstimator):
     ) -> None:
         self.estimator = estimator
         self.param_grid = param_grid
-        self.forget = forget
-        self.report_forget = report_forget
+        self.request = request
+        self.report_request = report_request
         self.scoring = scoring
         self.n_references = n_references
         self.cv = cv
@@ -318,10 +318,10 @@ class ForgetSearchCV(MetaEstimatorMixin, BaseEstimator):
 
     def _scorers(self) -> tuple[RetrainScorer, RetrainScorer]:
         """Check what concerns the two requests, and return how each is drawn and measured."""
-        if isinstance(self.forget, Mapping) and self.report_forget is None:
+        if isinstance(self.request, Mapping) and self.report_request is None:
             raise ValueError(
-                f"forget={self.forget!r} leaves nothing of the class to report on; name another request, such as "
-                'report_forget={"class": another label} or report_forget=0.1.'
+                f"request={self.request!r} leaves nothing of the class to report on; name another request, such as "
+                'report_request={"class": another label} or report_request=0.1.'
             )
         if self.error_score != "raise" and not isinstance(self.error_score, Real):
             raise ValueError(f"error_score must be a number or 'raise', got {self.error_score!r}.")
@@ -330,11 +330,11 @@ class ForgetSearchCV(MetaEstimatorMixin, BaseEstimator):
         if seed is None or isinstance(seed, np.random.RandomState):
             seed = check_random_state(seed).randint(2**31 - 1)
         select = make_retrain_scorer(
-            self.scoring, forget=self.forget, n_references=self.n_references, random_state=int(seed)
+            self.scoring, request=self.request, n_references=self.n_references, random_state=int(seed)
         )
         report = make_retrain_scorer(
             self.scoring,
-            forget=self.forget if self.report_forget is None else self.report_forget,
+            request=self.request if self.report_request is None else self.report_request,
             n_references=self.n_references,
             random_state=int(np.random.SeedSequence([int(seed), 1]).generate_state(1)[0]),
         )
@@ -682,7 +682,7 @@ def _fit_fold(
     for scorer in scorers:
         # Among what the request before left, so that they share no row.
         wanted = scorer.draw(model, among=np.flatnonzero(present))
-        gone = rows.locate(rows.X[wanted], rows.y[wanted], name="forget")
+        gone = rows.locate(rows.X[wanted], rows.y[wanted], name="request")
         present[gone] = False
         erased.append(wanted)
         retained.append(np.setdiff1d(np.arange(len(rows)), gone))

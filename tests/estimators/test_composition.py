@@ -102,7 +102,7 @@ def test_grid_search_over_the_unlearner_with_the_retrain_scorer():
     search = GridSearchCV(
         classifier(StoCuReNU()),
         {"unlearner__L": ["auto", 1.0], "unlearner__max_steps": [6, 9]},
-        scoring=make_retrain_scorer("js", forget=0.1),
+        scoring=make_retrain_scorer("js", request=0.1),
         cv=2,
         error_score="raise",
     )
@@ -121,7 +121,7 @@ def test_grid_search_over_unlearners_and_the_net():
 
 def test_search_in_a_pipeline():
     pipe = make_pipeline(StandardScaler(), classifier(CuReNU()))
-    scorer = make_retrain_scorer("total_variation", forget=3)
+    scorer = make_retrain_scorer("total_variation", request=3)
     search = GridSearchCV(pipe, {"unlearnableclassifier__unlearner__max_steps": [1, 2]}, scoring=scorer, cv=2)
     search.fit(X, labels)
     assert np.isfinite(search.cv_results_["mean_test_score"]).all()
@@ -130,7 +130,7 @@ def test_search_in_a_pipeline():
 def test_cross_validation():
     assert cross_val_score(classifier(), X, labels, cv=3).shape == (3,)
     assert cross_val_predict(classifier(), X, labels, cv=3, method="predict_proba").shape == (60, 2)
-    scores = cross_val_score(classifier(), X, labels, cv=2, scoring=make_retrain_scorer(forget=0.2))
+    scores = cross_val_score(classifier(), X, labels, cv=2, scoring=make_retrain_scorer(request=0.2))
     assert (scores <= 0).all()
 
 

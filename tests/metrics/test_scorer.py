@@ -140,7 +140,7 @@ def test_score_is_minus_the_mean_of_both_halves(data):
     def js(rows):
         return jensen_shannon(model.predict_proba(rows), reference.predict_proba(np.float32(rows)))
 
-    score = make_retrain_scorer(forget=first_ten)(model, X[60:], y[60:])
+    score = make_retrain_scorer(request=first_ten)(model, X[60:], y[60:])
     assert score == pytest.approx(-(js(X[:10]) + js(X[60:])) / 2, rel=1e-9)
     assert score < -1e-4
 
@@ -152,7 +152,7 @@ def test_regressor_by_rms():
     model = StandInRegressor(unlearner="nothing").fit(X[:40], y[:40])
     reference = LinearRegression().fit(np.float32(X[10:40]), np.float32(y[10:40]))
     halves = [rms_distance(model.predict(rows), reference.predict(np.float32(rows))) for rows in (X[:10], X[40:])]
-    score = make_retrain_scorer("rms", forget=first_ten)(model, X[40:])
+    score = make_retrain_scorer("rms", request=first_ten)(model, X[40:])
     assert score == pytest.approx(-np.mean(halves), rel=1e-6)
 
 
@@ -161,7 +161,7 @@ def test_pipeline_is_scored_on_transformed_rows(data):
     X = X * [1, 10, 100, 1, 1] + 5
     pipe = make_pipeline(StandardScaler(), StandInClassifier(unlearner="nothing")).fit(X[:60], y[:60])
     Z = pipe[:-1].transform(X)
-    scorer = make_retrain_scorer(forget=first_ten)
+    scorer = make_retrain_scorer(request=first_ten)
     expected = scorer(StandInClassifier(unlearner="nothing").fit(Z[:60], y[:60]), Z[60:], y[60:])
     assert scorer(pipe, X[60:], y[60:]) == pytest.approx(expected, rel=1e-12)
     alone = Pipeline([("model", StandInClassifier(unlearner="nothing"))]).fit(Z[:60], y[:60])
@@ -171,7 +171,7 @@ def test_pipeline_is_scored_on_transformed_rows(data):
 def test_averages_over_references(data):
     X, y = data
     model = StandInClassifier(unlearner="nothing", random_state=0, spread=0.3).fit(X, y)
-    score = make_retrain_scorer(forget=first_ten, n_references=3)(model, X[60:])
+    score = make_retrain_scorer(request=first_ten, n_references=3)(model, X[60:])
     seeds = [fit["params"]["random_state"] for fit in FITS[1:]]
     distances = []
     for seed in seeds:
@@ -187,13 +187,13 @@ def test_averages_over_references(data):
 
 
 @pytest.mark.parametrize(
-    ("forget", "n_erased"),
+    ("wanted", "n_erased"),
     [(0.1, 6), (0.001, 1), (7, 7), (np.int64(7), 7), (lambda X, y, rng: np.arange(len(X)) < 4, 4), (first_ten, 10)],
 )
-def test_number_of_erased_rows(data, forget, n_erased):
+def test_number_of_erased_rows(data, wanted, n_erased):
     X, y = data
     model = StandInClassifier(unlearner="nothing").fit(X[:60], y[:60])
-    make_retrain_scorer(forget=forget)(model, X[60:])
+    make_retrain_scorer(request=wanted)(model, X[60:])
     assert len(FITS[1]["X"]) == 60 - n_erased
 
 
@@ -201,13 +201,13 @@ def test_callable_gets_stored_rows_labels_and_generator(data):
     X, y = data
     seen = []
 
-    def forget(X_stored, y_stored, rng):
+    def bees(X_stored, y_stored, rng):
         seen.append((X_stored, y_stored, rng.random()))
         return y_stored == "bee"
 
     model = StandInClassifier(unlearner="nothing").fit(X, y)
     for random_state in (0, 0, 1):
-        make_retrain_scorer(forget=forget, random_state=random_state)(model, X)
+        make_retrain_scorer(request=bees, random_state=random_state)(model, X)
     np.testing.assert_array_equal(seen[0][0], np.float32(X))
     np.testing.assert_array_equal(seen[0][1], y)
     assert seen[0][2] == seen[1][2] != seen[2][2]
@@ -217,7 +217,7 @@ def test_callable_gets_stored_rows_labels_and_generator(data):
 def test_whole_class_erased(data):
     X, y = data
     model = StandInClassifier(unlearner="nothing").fit(X, y)
-    score = make_retrain_scorer(forget={"class": "bee"})(model, X)
+    score = make_retrain_scorer(request={"class": "bee"})(model, X)
     np.testing.assert_array_equal(FITS[1]["X"], np.float32(X[y != "bee"]))
     np.testing.assert_array_equal(FITS[1]["y"], y[y != "bee"])
     # The reference does not know the class, and the model still predicts it: the union has three classes.
@@ -227,8 +227,8 @@ def test_whole_class_erased(data):
 def test_draw_depends_on_random_state_alone(data):
     X, y = data
     for unlearner, seed in (("nothing", 0), ("retrain", 1), ("nothing", None)):
-        make_retrain_scorer(forget=0.3)(StandInClassifier(unlearner=unlearner, random_state=seed).fit(X, y), X)
-    make_retrain_scorer(forget=0.3, random_state=1)(StandInClassifier().fit(X, y), X)
+        make_retrain_scorer(request=0.3)(StandInClassifier(unlearner=unlearner, random_state=seed).fit(X, y), X)
+    make_retrain_scorer(request=0.3, random_state=1)(StandInClassifier().fit(X, y), X)
     first, second, third, other = (fit["X"] for fit in FITS[1::2])
     np.testing.assert_array_equal(first, second)
     np.testing.assert_array_equal(first, third)
@@ -239,7 +239,7 @@ def test_references_are_trained_without_any_copy_of_an_erased_row(data):
     X, y = data
     X, y = np.concatenate([X, X[:3]]), np.concatenate([y, y[:3]])
     model = StandInClassifier(unlearner="retrain").fit(X, y)
-    score = make_retrain_scorer(forget=lambda X, y, rng: [0])(model, X)
+    score = make_retrain_scorer(request=lambda X, y, rng: [0])(model, X)
     np.testing.assert_array_equal(FITS[1]["X"], np.float32(np.delete(X, [0, 90], axis=0)))
     assert score == pytest.approx(0, abs=1e-12)
 
@@ -248,7 +248,7 @@ def test_a_row_of_another_class_with_the_same_features_stays(data):
     X, y = data
     bee, cow = np.flatnonzero(y == "bee")[0], np.flatnonzero(y == "cow")[0]
     X[cow] = X[bee]
-    make_retrain_scorer(forget={"class": "bee"})(StandInClassifier().fit(X, y), X)
+    make_retrain_scorer(request={"class": "bee"})(StandInClassifier().fit(X, y), X)
     assert len(FITS[1]["X"]) == np.sum(y != "bee")
 
 
@@ -256,7 +256,7 @@ def test_references_get_weights_ids_and_original_labels(data):
     X, y = data
     weight, ids = np.linspace(1, 2, 90), np.arange(90) + 500
     model = StandInClassifier(unlearner="retrain").fit(X, y, sample_weight=weight, sample_id=ids)
-    assert make_retrain_scorer(forget=first_ten)(model, X) == pytest.approx(0, abs=1e-12)
+    assert make_retrain_scorer(request=first_ten)(model, X) == pytest.approx(0, abs=1e-12)
     np.testing.assert_array_equal(FITS[1]["y"], y[10:])
     np.testing.assert_array_equal(FITS[1]["sample_weight"], weight[10:])
     np.testing.assert_array_equal(FITS[1]["sample_id"], ids[10:])
@@ -305,12 +305,12 @@ def test_grid_search_finds_the_better_unlearner(data):
     X, y = data
     pipe = make_pipeline(StandardScaler(), StandInClassifier(random_state=0))
     grid = {"standinclassifier__unlearner": ["nothing", "retrain"]}
-    search = GridSearchCV(pipe, grid, scoring=make_retrain_scorer(forget=0.2), cv=3, error_score="raise").fit(X, y)
+    search = GridSearchCV(pipe, grid, scoring=make_retrain_scorer(request=0.2), cv=3, error_score="raise").fit(X, y)
     assert search.best_params_ == {"standinclassifier__unlearner": "retrain"}
     assert search.best_score_ == pytest.approx(0, abs=1e-12)
     # The search itself is an ordinary estimator still.
     clone(search)
-    assert search.set_params(scoring__forget=0.3).scoring.forget == 0.3
+    assert search.set_params(scoring__request=0.3).scoring.request == 0.3
 
 
 def test_beside_other_metrics_and_in_threads(data):
@@ -351,7 +351,7 @@ def test_memory_trains_a_reference_once_a_fold(data, tmp_path, as_object):
 def test_memory_tells_different_trainings_apart(data, tmp_path):
     X, y = data
     weight = np.linspace(1, 2, 90)
-    for params, weights, forget in (
+    for params, weights, wanted in (
         ({"spread": 0.1}, None, 0.1),
         ({"spread": 0.2}, None, 0.1),
         ({"spread": 0.1}, weight, 0.1),
@@ -360,32 +360,32 @@ def test_memory_tells_different_trainings_apart(data, tmp_path):
     ):
         FITS.clear()
         model = StandInClassifier(**params).fit(X, y, sample_weight=weights)
-        make_retrain_scorer(memory=str(tmp_path), forget=forget)(model, X)
+        make_retrain_scorer(memory=str(tmp_path), request=wanted)(model, X)
         assert len(FITS) == 2
 
 
 def test_copies_score_alike(data):
     X, y = data
     model = StandInClassifier(unlearner="nothing").fit(X, y)
-    scorer = make_retrain_scorer("total_variation", forget={"class": "ant"}, n_references=2, random_state=4)
+    scorer = make_retrain_scorer("total_variation", request={"class": "ant"}, n_references=2, random_state=4)
     for twin in (pickle.loads(pickle.dumps(scorer)), clone(scorer), copy.deepcopy(scorer)):
         assert twin(model, X, y) == scorer(model, X, y)
         assert repr(twin) == repr(scorer)
 
 
 def test_repr():
-    assert repr(make_retrain_scorer("kl", forget=5)) == "RetrainScorer(distance='kl', forget=5)"
+    assert repr(make_retrain_scorer("kl", request=5)) == "RetrainScorer(distance='kl', request=5)"
 
 
 # --------------------------------------------------------------------------------------------------------------- errors
 
 
 @pytest.mark.parametrize(
-    "forget", [0, 0.0, 1.0, -3, 1.5, True, None, "bee", {"label": 1}, {"class": 1, "n": 2}, np.nan]
+    "wanted", [0, 0.0, 1.0, -3, 1.5, True, None, "bee", {"label": 1}, {"class": 1, "n": 2}, np.nan]
 )
-def test_forget_is_checked_when_made(forget):
-    with pytest.raises(ValueError, match=r"forget must be a float in \(0, 1\), an int of at least 1"):
-        make_retrain_scorer(forget=forget)
+def test_request_is_checked_when_made(wanted):
+    with pytest.raises(ValueError, match=r"request must be a float in \(0, 1\), an int of at least 1"):
+        make_retrain_scorer(request=wanted)
 
 
 @pytest.mark.parametrize(
@@ -406,7 +406,7 @@ def test_parameters_are_checked_when_made(params, message):
 
 
 @pytest.mark.parametrize(
-    ("forget", "message"),
+    ("wanted", "message"),
     [
         (90, "asks for 90 of 90 training rows"),
         (200, "asks for 90 of 90 training rows"),
@@ -420,17 +420,17 @@ def test_parameters_are_checked_when_made(params, message):
         (lambda X, y, rng: np.ones(3, dtype=bool), r"mask of shape \(90,\)"),
     ],
 )
-def test_requests_that_cannot_be_met(data, forget, message):
+def test_requests_that_cannot_be_met(data, wanted, message):
     X, y = data
     model = StandInClassifier().fit(X, y)
     with pytest.raises(ValueError, match=message):
-        make_retrain_scorer(forget=forget)(model, X)
+        make_retrain_scorer(request=wanted)(model, X)
 
 
 def test_every_row_a_copy_of_the_erased_one():
     X, y = np.ones((4, 2)), np.array([0.5, 0.5, 0.5, 0.5])
     with pytest.raises(ValueError, match="left no training row"):
-        make_retrain_scorer("rms", forget=1)(StandInRegressor().fit(X, y), X)
+        make_retrain_scorer("rms", request=1)(StandInRegressor().fit(X, y), X)
 
 
 def test_estimators_that_cannot_be_scored(data):
@@ -446,7 +446,7 @@ def test_estimators_that_cannot_be_scored(data):
     with pytest.raises(ValueError, match="use distance='rms'"):
         scorer(regressor, X)
     with pytest.raises(ValueError, match="StandInRegressor is not a classifier"):
-        make_retrain_scorer("rms", forget={"class": 1.0})(regressor, X)
+        make_retrain_scorer("rms", request={"class": 1.0})(regressor, X)
     assert len(FITS) == 2
 
 
@@ -458,11 +458,11 @@ def test_several_measures_share_references_and_the_copy(data):
     names = ["js", "distance_ratio", "gap_closed", "tug_of_war", "tug_of_war_mia", "ks_pvalue"]
     model = StandInClassifier(unlearner="nothing", random_state=0, spread=0.3).fit(X[:60], y[:60])
     FITS.clear()
-    scores = make_retrain_scorer(names, forget=0.3, n_references=2)(model, X[60:], y[60:])
+    scores = make_retrain_scorer(names, request=0.3, n_references=2)(model, X[60:], y[60:])
     assert len(FITS) == 2
     assert list(scores) == names
     for name in names:
-        alone = make_retrain_scorer(name, forget=0.3, n_references=2)(model, X[60:], y[60:])
+        alone = make_retrain_scorer(name, request=0.3, n_references=2)(model, X[60:], y[60:])
         assert scores[name] == pytest.approx(alone, abs=1e-12), name
     assert scores["gap_closed"] == 0
     assert scores["distance_ratio"] < 0
@@ -473,7 +473,7 @@ def test_measures_of_exact_unlearning(data):
     X, y = data
     model = StandInClassifier(unlearner="retrain", random_state=0).fit(X[:60], y[:60])
     names = ("gap_closed", "tug_of_war", "tug_of_war_mia", "ks_pvalue")
-    scores = make_retrain_scorer(names, forget=first_ten)(model, X[60:], y[60:])
+    scores = make_retrain_scorer(names, request=first_ten)(model, X[60:], y[60:])
     assert scores == {name: pytest.approx(1, abs=1e-9) for name in names}
 
 
@@ -482,7 +482,7 @@ def test_several_measures_in_a_search(data, tmp_path):
     search = GridSearchCV(
         StandInClassifier(random_state=0),
         {"unlearner": ["nothing", "retrain", "other"]},
-        scoring=make_retrain_scorer(["js", "tug_of_war", "ks_pvalue"], forget=0.2, memory=str(tmp_path)),
+        scoring=make_retrain_scorer(["js", "tug_of_war", "ks_pvalue"], request=0.2, memory=str(tmp_path)),
         refit="js",
         cv=KFold(2),
         error_score="raise",
@@ -497,7 +497,7 @@ def test_ratio_of_a_regressor_is_by_rms():
     rng = np.random.default_rng(0)
     X = rng.normal(size=(50, 3))
     model = StandInRegressor(unlearner="nothing", random_state=0, spread=0.1).fit(X[:40], X[:40, 0])
-    score = make_retrain_scorer("distance_ratio", forget=0.2, n_references=3)(model, X[40:])
+    score = make_retrain_scorer("distance_ratio", request=0.2, n_references=3)(model, X[40:])
     assert score < 0
     assert np.isfinite(score)
 
@@ -510,7 +510,7 @@ def test_an_unlearner_that_changes_training_stays_in_the_references(data):
 
     for unlearner, kept in ((Projecting(), True), (BaseEstimator(), False)):
         FITS.clear()
-        make_retrain_scorer(forget=0.2)(StandInClassifier(unlearner=unlearner).fit(X, y), X)
+        make_retrain_scorer(request=0.2)(StandInClassifier(unlearner=unlearner).fit(X, y), X)
         assert (FITS[1]["params"]["unlearner"] is not None) == kept
 
 
@@ -538,12 +538,12 @@ def test_real_classifier(tmp_path):
     pipe = make_pipeline(FunctionTransformer(), UnlearnableClassifier(random_state=0)).fit(X[:200], y[:200])
     before = pipe.predict_proba(X)
     for distance in ("js", "parameters"):
-        scorer = make_retrain_scorer(distance, forget=0.1, memory=str(tmp_path))
+        scorer = make_retrain_scorer(distance, request=0.1, memory=str(tmp_path))
         score = scorer(pipe, X[200:], y[200:])
         assert np.isfinite(score)
         assert score < 0
         assert score == scorer(pipe, X[200:], y[200:])
-    assert make_retrain_scorer(forget={"class": 3}, memory=str(tmp_path))(pipe, X[200:]) < 0
+    assert make_retrain_scorer(request={"class": 3}, memory=str(tmp_path))(pipe, X[200:]) < 0
     np.testing.assert_array_equal(pipe.predict_proba(X), before)
     assert len(pipe[-1].training_set_) == 200
     # Five references were needed, two different ones: the key is stable, and leaves out what training does not use.
@@ -557,6 +557,6 @@ def test_real_regressor():
     X = rng.normal(size=(120, 3))
     y = X[:, 0] + 0.1 * rng.normal(size=120)
     model = UnlearnableRegressor(random_state=0).fit(X[:100], y[:100])
-    score = make_retrain_scorer("rms", forget=0.2, n_references=2)(model, X[100:])
+    score = make_retrain_scorer("rms", request=0.2, n_references=2)(model, X[100:])
     assert np.isfinite(score)
     assert score < 0

@@ -186,7 +186,7 @@ def test_what_selects_shares_no_row_with_what_reports():
         drawn.append(({row.tobytes() for row in X_left}, {row.tobytes() for row in X_left[at]}))
         return at
 
-    found = search(PUSHES, forget=some, refit=False).fit(X, y)
+    found = search(PUSHES, request=some, refit=False).fit(X, y)
     assert len(drawn) == 4
     for (all_rows, select), (left, report) in zip(drawn[::2], drawn[1::2], strict=True):
         assert left == all_rows - select
@@ -205,14 +205,14 @@ def test_copies_of_a_row_are_not_in_both_requests():
         return np.arange(8)
 
     twice, labels = np.concatenate([X[::2], X[::2]]), np.concatenate([y[::2], y[::2]])
-    search({"unlearner__by": [0.0]}, forget=first_rows, refit=False).fit(twice, labels)
+    search({"unlearner__by": [0.0]}, request=first_rows, refit=False).fit(twice, labels)
     assert not drawn[0] & drawn[1]
     assert not drawn[2] & drawn[3]
 
 
 def test_the_report_is_of_the_winner_on_the_other_request():
     Push.seen.clear()
-    found = search(PUSHES, forget=0.1, report_forget=5, refit=False).fit(X, y)
+    found = search(PUSHES, request=0.1, report_request=5, refit=False).fit(X, y)
     n_train = [len(train) for train, _, _ in found.splits_]
     tried = [(by, round(0.1 * n)) for by in PUSHES["unlearner__by"] for n in n_train]
     assert Push.seen == [*tried, (0.0, 5), (0.0, 5)]
@@ -232,7 +232,7 @@ def test_the_report_by_hand():
     def rows(X_left, y_left, rng):
         return np.arange(10)
 
-    found = search({"unlearner__by": [0.0]}, forget=rows, n_references=1, refit=False).fit(X, y)
+    found = search({"unlearner__by": [0.0]}, request=rows, n_references=1, refit=False).fit(X, y)
     # The first ten of those that the first request left.
     assert found.report_["js"][0] == pytest.approx(by_hand(np.arange(10, 20)), rel=1e-5)
 
@@ -249,7 +249,7 @@ def test_several_measures():
 
 
 def test_a_class_and_another_class():
-    requests = {"forget": {"class": "ant"}, "report_forget": {"class": "cow"}}
+    requests = {"request": {"class": "ant"}, "report_request": {"class": "cow"}}
     found = search(PUSHES, **requests, refit=False).set_params(estimator__estimator__module=Head).fit(X, y)
     assert found.best_score_ < 0
 
@@ -393,9 +393,9 @@ def test_ctrl_c_keeps_what_is_done():
         ({"estimator__lr": [1]}, {}, "varies 'estimator__lr'.*GridSearchCV"),
         ({"unlearner__by": [0], "random_state": [1]}, {}, "varies 'random_state'"),
         ({"unlearner__what": [1]}, {}, "Invalid parameter 'what'"),
-        (PUSHES, {"forget": {"class": "ant"}}, 'report_forget={"class": another label}'),
-        (PUSHES, {"forget": 2.0}, "forget must be"),
-        (PUSHES, {"report_forget": -1}, "forget must be"),
+        (PUSHES, {"request": {"class": "ant"}}, 'report_request={"class": another label}'),
+        (PUSHES, {"request": 2.0}, "request must be"),
+        (PUSHES, {"report_request": -1}, "request must be"),
         (PUSHES, {"scoring": "accurate"}, "must be one of"),
         (PUSHES, {"scoring": "rms"}, "rms"),
         (PUSHES, {"scoring": ["js", "kl"]}, "say by refit which"),
