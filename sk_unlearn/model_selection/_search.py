@@ -107,6 +107,21 @@ def _best_has(method: str) -> Callable[[Any], bool]:
     return lambda search: hasattr(getattr(search, "best_estimator_", search.estimator), method)
 
 
+def _best_forgets(verb: str) -> Callable[[Any], bool]:
+    def check(search: ForgetSearchCV) -> bool:
+        best = getattr(search, "best_estimator_", search.estimator)
+        if hasattr(best, verb):
+            return True
+        # The last step alone could do it, but then the steps before it would still know the rows.
+        only_last = isinstance(best, Pipeline) and hasattr(best[-1], verb)
+        raise AttributeError(
+            f"{type(best).__name__} has no {verb!r}"
+            + (f": its last step, {type(best[-1]).__name__}, has, but the other steps cannot." if only_last else ".")
+        )
+
+    return check
+
+
 class ForgetSearchCV(MetaEstimatorMixin, BaseEstimator):
     """Try unlearners, or parameters of one, and keep the one that comes closest to retraining.
 
@@ -191,6 +206,10 @@ class ForgetSearchCV(MetaEstimatorMixin, BaseEstimator):
 
     splits_ : list of tuple of ndarray
         For each fold the indices of the rows for training, selection and report.
+
+    scorer_ : RetrainScorer
+        What candidates were ranked by: its `request`, `n_references` and seed are those of the search. It also gives
+        :meth:`score`.
 
     times_ : dict of str to float
         Seconds spent: "fit", "candidates" and "report", summed over jobs, "references", and "refit".
@@ -296,6 +315,7 @@ class ForgetSearchCV(MetaEstimatorMixin, BaseEstimator):
             for fold, (train, test) in enumerate(splitter.split(X, y, groups))
         ]
         self.n_splits_ = len(self.splits_)
+        self.scorer_ = scorers[0]
         self.times_: dict[str, float] = {}
         for name in ("best_index_", "best_params_", "best_score_", "report_", "best_estimator_", "cv_results_"):
             self.__dict__.pop(name, None)
@@ -330,7 +350,11 @@ class ForgetSearchCV(MetaEstimatorMixin, BaseEstimator):
         if seed is None or isinstance(seed, np.random.RandomState):
             seed = check_random_state(seed).randint(2**31 - 1)
         select = make_retrain_scorer(
-            self.scoring, request=self.request, n_references=self.n_references, random_state=int(seed)
+            self.scoring,
+            request=self.request,
+            n_references=self.n_references,
+            random_state=int(seed),
+            memory=self.memory,
         )
         report = make_retrain_scorer(
             self.scoring,
@@ -603,23 +627,147 @@ class ForgetSearchCV(MetaEstimatorMixin, BaseEstimator):
         proba: NDArray[Any] = self._best().predict_proba(X)
         return proba
 
-    def score(self, X: Any, y: Any) -> float:
-        """Return the accuracy or R² of the best estimator; how well it forgets is `best_score_`.
+    def score(self, X: Any, y: Any = None) -> float:
+        """Return how well the best estimator forgets, by the measure that chose it.
+
+        A copy of it forgets rows of its own training set that `request` draws, `n_references` models are retrained
+        without them, and both are compared on those rows and on `X`, as
+        :func:`~sk_unlearn.metrics.make_retrain_scorer` says. For its accuracy or R², ask
+        ``best_estimator_.score(X, y)``.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, ...)
-            Rows.
+            Rows to compare on. Those it was not trained on tell most.
 
-        y : array-like of shape (n_samples,) or (n_samples, n_targets)
-            Targets.
+        y : array-like of shape (n_samples,) or (n_samples, n_targets), default=None
+            Targets, for the measures that use them.
 
         Returns
         -------
         score : float
-            The estimator's own ``score``.
+            By `scoring` or, where that names several measures, by the one in `refit`. Higher is better.
+
+        Raises
+        ------
+        ValueError
+            If the measure needs `y`, or if the request can no longer be drawn, as that of a class that was forgotten.
+
+        Notes
+        -----
+        It costs `n_references` trainings on all retained rows and one request, every time; with `memory` the trainings
+        are kept for the next call.
         """
-        return float(self._best().score(X, y))
+        best = self._best()
+        return float(clone(self.scorer_).set_params(distance=self._chosen_by())(best, X, y))
+
+    @available_if(_best_forgets("forget"))
+    def forget(
+        self, X_del: ArrayLike | None = None, y_del: ArrayLike | None = None, *, sample_id: ArrayLike | None = None
+    ) -> ForgetSearchCV:
+        """Let the best estimator forget training rows.
+
+        Available where `best_estimator_` has it. Scores, and what `memory` keeps, stay as they are.
+
+        Parameters
+        ----------
+        X_del : array-like of shape (n_rows, ...), default=None
+            Rows to forget, as they were given to ``fit``.
+
+        y_del : array-like of shape (n_rows,) or (n_rows, n_targets), default=None
+            Their targets: only copies that also carry this target are forgotten.
+
+        sample_id : array-like of shape (n_ids,), default=None
+            Identifiers: all their rows are forgotten.
+
+        Returns
+        -------
+        self : object
+            The search. What happened is in `unlearning_report_`.
+
+        Raises
+        ------
+        ValueError, FloatingPointError, sklearn.exceptions.NotFittedError
+            As the ``forget`` of the best estimator; nothing has changed then.
+        """
+        self._best().forget(X_del, y_del, sample_id=sample_id)
+        return self
+
+    @available_if(_best_forgets("partial_forget"))
+    def partial_forget(self, X: ArrayLike, y: ArrayLike) -> ForgetSearchCV:
+        """Let the best estimator forget rows that need not be found in its training set.
+
+        Available where `best_estimator_` has it.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, ...)
+            Rows.
+
+        y : array-like of shape (n_rows,) or (n_rows, n_targets)
+            Their targets.
+
+        Returns
+        -------
+        self : object
+            The search. What happened is in `unlearning_report_`.
+
+        Raises
+        ------
+        ValueError, FloatingPointError, sklearn.exceptions.NotFittedError
+            As the ``partial_forget`` of the best estimator; nothing has changed then.
+        """
+        self._best().partial_forget(X, y)
+        return self
+
+    @available_if(_best_forgets("correct"))
+    def correct(
+        self,
+        X_old: ArrayLike,
+        y_old: ArrayLike | None = None,
+        X_new: ArrayLike | None = None,
+        y_new: ArrayLike | None = None,
+    ) -> ForgetSearchCV:
+        """Let the best estimator replace training rows, or only their targets.
+
+        Available where `best_estimator_` has it.
+
+        Parameters
+        ----------
+        X_old : array-like of shape (n_rows, ...)
+            Rows as they were given to ``fit``.
+
+        y_old : array-like of shape (n_rows,) or (n_rows, n_targets), default=None
+            Narrows the match to copies with this target.
+
+        X_new : array-like of the shape of X_old, default=None
+            What row i should have been; None keeps the features.
+
+        y_new : array-like of shape (n_rows,) or (n_rows, n_targets), default=None
+            What its target should have been; None keeps it.
+
+        Returns
+        -------
+        self : object
+            The search. What happened is in `unlearning_report_`.
+
+        Raises
+        ------
+        ValueError, FloatingPointError, sklearn.exceptions.NotFittedError
+            As the ``correct`` of the best estimator; nothing has changed then.
+        """
+        self._best().correct(X_old, y_old, X_new, y_new)
+        return self
+
+    @property
+    def unlearning_report_(self) -> Any:
+        """The best estimator's report on its last request; an AttributeError where there is none."""
+        return self._best().unlearning_report_
+
+    @property
+    def unlearning_history_(self) -> Any:
+        """The best estimator's reports on all requests; an AttributeError where it keeps none."""
+        return self._best().unlearning_history_
 
     def _best(self) -> Any:
         check_is_fitted(self, "cv_results_")

@@ -13,7 +13,7 @@ from sklearn.base import clone, is_classifier
 from sklearn.datasets import load_diabetes, load_iris
 from sklearn.exceptions import FitFailedWarning, NotFittedError
 from sklearn.model_selection import GridSearchCV
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from skorch import NeuralNetClassifier, NeuralNetRegressor
 
@@ -147,7 +147,6 @@ def test_finds_the_best_candidate_and_fits_it():
     expected = clone(found.estimator).set_params(unlearner__by=0.0).fit(X, y)
     np.testing.assert_array_equal(found.predict_proba(X), expected.predict_proba(X))
     np.testing.assert_array_equal(found.predict(X), expected.predict(X))
-    assert found.score(X, y) == expected.score(X, y)
     assert found.classes_.tolist() == ["ant", "bee", "cow"]
     assert found.n_features_in_ == 4
     assert is_classifier(found)
@@ -308,6 +307,98 @@ def test_nothing_fitted_on_a_fold_is_kept():
     found = search(PUSHES, refit=False).fit(X, y)
     assert b"TrainingSet" not in pickle.dumps(found)
     assert b"TrainingSet" in pickle.dumps(search(PUSHES).fit(X, y))
+
+
+# --------------------------------------------------------------------------------------------------- the best estimator
+
+
+def test_score_is_that_of_the_scorer():
+    found = search(PUSHES, request=7, scoring=["tug_of_war", "js"], refit="js").fit(X[::2], y[::2])
+    before = pickle.dumps(found.best_estimator_)
+    scorer = make_retrain_scorer("js", request=7, n_references=2, random_state=5)
+    assert found.score(X[1::2], y[1::2]) == scorer(found.best_estimator_, X[1::2], y[1::2])
+    assert found.score(X[1::2]) == found.score(X[1::2], y[1::2])  # this measure needs no targets
+    assert pickle.dumps(found.best_estimator_) == before
+    alone = search(PUSHES, request=7).fit(X[::2], y[::2])
+    assert alone.score(X[1::2]) == found.score(X[1::2])
+    assert alone.scorer_(alone.best_estimator_, X[1::2]) == alone.score(X[1::2])
+
+
+def test_score_tells_a_good_choice_from_a_bad_one():
+    scores = [search({"unlearner": [chosen]}).fit(X, y).score(X, y) for chosen in (Retrain(), Push(0.5))]
+    assert scores[1] < scores[0] < 0
+
+
+def test_score_in_a_pipeline_and_its_memory(tmp_path, monkeypatch):
+    calls = counted_fit_many(monkeypatch)
+    pipe = make_pipeline(StandardScaler(), estimator())
+    grid = {"unlearnableclassifier__unlearner__by": [0.5, 0.0]}
+    found = ForgetSearchCV(pipe, grid, cv=2, n_references=1, random_state=0, memory=str(tmp_path)).fit(X, y)
+    calls.clear()
+    assert found.score(X, y) == found.score(X, y) < 0
+    assert len(calls) == 1
+
+
+def test_score_of_a_class_that_is_gone():
+    requests = {"request": {"class": "ant"}, "report_request": {"class": "cow"}}
+    found = search(PUSHES, **requests).set_params(estimator__estimator__module=Head).fit(X, y)
+    found.forget(X[y == "ant"])
+    with pytest.raises(ValueError, match="names a class without training rows"):
+        found.score(X, y)
+
+
+def test_the_search_forgets_as_its_best_estimator_does():
+    found = search({"unlearner": [FineTune(1)]}).fit(X, y)
+    twin = copy.deepcopy(found.best_estimator_)
+    assert found.unlearning_history_ == []
+    assert not hasattr(found, "unlearning_report_")
+    assert found.forget(X[:3], y[:3]) is found
+    assert found.partial_forget(X[3:5], y[3:5]) is found
+    assert found.correct(X[5:6], y[5:6], y_new=["bee"]) is found
+    twin.forget(X[:3], y[:3]).partial_forget(X[3:5], y[3:5]).correct(X[5:6], y[5:6], y_new=["bee"])
+    np.testing.assert_array_equal(found.predict_proba(X), twin.predict_proba(X))
+    assert [report.request for report in found.unlearning_history_] == ["forget", "partial_forget", "correct"]
+    assert found.unlearning_report_ is found.best_estimator_.unlearning_report_
+    assert len(found.best_estimator_.training_set_) == len(X) - 5
+    with pytest.raises(ValueError, match="cannot be found"):
+        found.forget(X[:3])
+
+
+def test_the_search_forgets_by_identifier():
+    found = search({"unlearner": [FineTune(1)]}).fit(X, y, sample_id=np.arange(len(X)))
+    assert found.forget(sample_id=[4, 7]).unlearning_report_.n_erased == 2
+
+
+def test_what_only_the_last_step_can_forget_is_not_forgotten():
+    pipe = make_pipeline(StandardScaler(), estimator())
+    found = ForgetSearchCV(pipe, {"unlearnableclassifier__unlearner__by": [0.0]}, cv=2, n_references=1).fit(X, y)
+    for verb in ("forget", "partial_forget", "correct", "unlearning_report_", "unlearning_history_"):
+        assert not hasattr(found, verb)
+    with pytest.raises(AttributeError, match="has no attribute 'forget'") as raised:
+        found.forget(X[:3])
+    assert "its last step, UnlearnableClassifier, has, but the other steps cannot" in str(raised.value.__cause__)
+
+
+def test_a_pipeline_that_forgets_is_asked_to():
+    class Forgetful(Pipeline):
+        def forget(self, X_del=None, y_del=None, *, sample_id=None):
+            self[-1].forget(self[:-1].transform(X_del), y_del, sample_id=sample_id)
+            return self
+
+    pipe = Forgetful([("scale", StandardScaler()), ("net", estimator())])
+    found = ForgetSearchCV(pipe, {"net__unlearner__by": [0.0]}, cv=2, n_references=1).fit(X, y)
+    found.forget(X[:3])
+    assert len(found.best_estimator_[-1].training_set_) == len(X) - 3
+
+
+def test_nothing_to_ask_without_a_best_estimator():
+    with pytest.raises(NotFittedError):
+        search(PUSHES).forget(X[:3])
+    found = search(PUSHES, refit=False).fit(X, y)
+    for call in (found.forget, found.score):
+        with pytest.raises(AttributeError, match="set refit=True"):
+            call(X[:3])
+    assert not hasattr(found, "unlearning_history_")
 
 
 # -------------------------------------------------------------------------------------------------------------- results
