@@ -22,7 +22,7 @@ from sklearn.datasets import load_digits
 from torch import nn
 
 from sk_unlearn import UnlearnableClassifier
-from sk_unlearn.model_selection._search import ForgetSearchCV
+from sk_unlearn.model_selection import ForgetSearchCV
 from sk_unlearn.references._fit_many import fit_many
 from sk_unlearn.unlearners import Unlearner, UnlearningProblem, UnlearningResult
 

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from sk_unlearn.inspection._axes import COLOURS, axes_or_new
 from sk_unlearn.metrics import row_losses
-from sk_unlearn.metrics.distances import _finite
+from sk_unlearn.metrics.distances import as_finite
 
 __all__ = ["ErasedLossDisplay"]
 
@@ -50,7 +50,7 @@ class ErasedLossDisplay:
     def __init__(self, losses: Mapping[str, ArrayLike]) -> None:
         if not losses:
             raise ValueError("losses is empty: name at least one set of losses, such as {'after': losses}.")
-        self.losses = {name: _finite(f"losses[{name!r}]", values).ravel() for name, values in losses.items()}
+        self.losses = {name: as_finite(f"losses[{name!r}]", values).ravel() for name, values in losses.items()}
 
     @classmethod
     def from_estimator(

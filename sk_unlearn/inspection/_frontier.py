@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from sk_unlearn.inspection._axes import axes_or_new
 from sk_unlearn.metrics import distance_ratio
-from sk_unlearn.metrics.distances import Distance, _check_same_shape, _finite, last_step
+from sk_unlearn.metrics.distances import Distance, as_finite, check_same_shape, last_step
 
 __all__ = ["FrontierDisplay"]
 
@@ -51,8 +51,8 @@ class FrontierDisplay:
         self, names: Sequence[str], seconds: ArrayLike, distances: ArrayLike, *, floor: float | None = None
     ) -> None:
         self.names = list(names)
-        self.seconds, self.distances = _finite("seconds", seconds), _finite("distances", distances)
-        _check_same_shape("seconds", self.seconds, "distances", self.distances)
+        self.seconds, self.distances = as_finite("seconds", seconds), as_finite("distances", distances)
+        check_same_shape("seconds", self.seconds, "distances", self.distances)
         if self.seconds.shape != (len(self.names),):
             raise ValueError(f"names must be as many as seconds, got {len(self.names)} and {self.seconds.shape}.")
         self.floor = floor

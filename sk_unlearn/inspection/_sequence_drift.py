@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 
 from sk_unlearn.inspection._axes import axes_or_new
-from sk_unlearn.metrics.distances import _finite, last_step
+from sk_unlearn.metrics.distances import as_finite, last_step
 
 __all__ = ["SequenceDriftDisplay"]
 
@@ -52,7 +52,7 @@ class SequenceDriftDisplay:
         floor: float | None = None,
         ylabel: str = "distance to retrained models",
     ) -> None:
-        self.n_erased = _finite("n_erased", n_erased)
+        self.n_erased = as_finite("n_erased", n_erased)
         self.values = {name: np.asarray(of, dtype=np.float64) for name, of in values.items()}
         for name, of in self.values.items():
             if of.shape != self.n_erased.shape:

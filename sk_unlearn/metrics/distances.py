@@ -18,7 +18,8 @@ from sklearn.pipeline import Pipeline
 
 Distance = Literal["js", "kl", "total_variation", "accuracy", "parameters", "rms"]
 
-_Floats: TypeAlias = NDArray[np.float64]
+Floats: TypeAlias = NDArray[np.float64]
+"""What measures compute with."""
 
 DISTANCES: tuple[str, ...] = get_args(Distance)
 """The names that ``distance=`` accepts."""
@@ -124,8 +125,8 @@ def rms_distance(a: ArrayLike, b: ArrayLike) -> float:
     ValueError
         If the shapes differ, or an array is empty or not finite.
     """
-    a, b = _finite("a", a), _finite("b", b)
-    _check_same_shape("a", a, "b", b)
+    a, b = as_finite("a", a), as_finite("b", b)
+    check_same_shape("a", a, "b", b)
     return float(np.sqrt(np.mean((a - b) ** 2)))
 
 
@@ -153,8 +154,8 @@ def tug_of_war(rates: ArrayLike, reference_rates: ArrayLike) -> float:
     >>> tug_of_war([0.5, 1.0], [1.0, 0.5])
     0.25
     """
-    a, b = _finite("rates", rates), _finite("reference_rates", reference_rates)
-    _check_same_shape("rates", a, "reference_rates", b)
+    a, b = as_finite("rates", rates), as_finite("reference_rates", reference_rates)
+    check_same_shape("rates", a, "reference_rates", b)
     for name, values in (("rates", a), ("reference_rates", b)):
         if values.min() < 0 or values.max() > 1:
             raise ValueError(f"{name} must lie in [0, 1], got {values.tolist()}.")
@@ -356,9 +357,9 @@ def _outputs(model: Any, X: Any, distance: Distance) -> Any:
         return _trainable_parameters(model)
     name = type(last_step(model)).__name__
     if distance in _OF_PROBABILITIES:
-        return _probabilities(f"predict_proba(X) of {name}", model.predict_proba(X)), np.asarray(model.classes_)
+        return as_probabilities(f"predict_proba(X) of {name}", model.predict_proba(X)), np.asarray(model.classes_)
     predictions = model.predict(X)
-    return np.asarray(predictions) if distance == "accuracy" else _finite(f"predict(X) of {name}", predictions)
+    return np.asarray(predictions) if distance == "accuracy" else as_finite(f"predict(X) of {name}", predictions)
 
 
 def _between(own: Any, other: Any, distance: Distance) -> float:
@@ -374,7 +375,7 @@ def _between(own: Any, other: Any, distance: Distance) -> float:
     return _OF_PROBABILITIES[distance](_over_classes(other, classes), _over_classes(own, classes))
 
 
-def _over_classes(known: tuple[_Floats, NDArray[Any]], classes: NDArray[Any]) -> _Floats:
+def _over_classes(known: tuple[Floats, NDArray[Any]], classes: NDArray[Any]) -> Floats:
     """Lay probabilities, given with their classes, out over the sorted superset `classes`, with 0 for the others."""
     probabilities, own_classes = known
     wide = np.zeros((len(probabilities), len(classes)))
@@ -382,7 +383,7 @@ def _over_classes(known: tuple[_Floats, NDArray[Any]], classes: NDArray[Any]) ->
     return wide
 
 
-def _trainable_parameters(model: Any) -> list[_Floats]:
+def _trainable_parameters(model: Any) -> list[Floats]:
     module = getattr(getattr(last_step(model), "net_", None), "module_", None)
     if module is None:
         raise ValueError(
@@ -393,7 +394,7 @@ def _trainable_parameters(model: Any) -> list[_Floats]:
     return [p.detach().cpu().double().numpy() for p in module.parameters() if p.requires_grad]
 
 
-def _parameter_distance(own: list[_Floats], other: list[_Floats]) -> float:
+def _parameter_distance(own: list[Floats], other: list[Floats]) -> float:
     if [p.shape for p in own] != [p.shape for p in other]:
         raise ValueError(
             "distance='parameters' needs two nets of the same shape, got trainable parameters of shapes "
@@ -403,15 +404,18 @@ def _parameter_distance(own: list[_Floats], other: list[_Floats]) -> float:
     return float(np.sqrt(sum(np.sum((p - q) ** 2) for p, q in zip(own, other, strict=True))))
 
 
-def _two_probability_matrices(p: ArrayLike, q: ArrayLike) -> tuple[_Floats, _Floats]:
-    p, q = _probabilities("p", p), _probabilities("q", q)
-    _check_same_shape("p", p, "q", q)
+def _two_probability_matrices(p: ArrayLike, q: ArrayLike) -> tuple[Floats, Floats]:
+    p, q = as_probabilities("p", p), as_probabilities("q", q)
+    check_same_shape("p", p, "q", q)
     return p, q
 
 
-def _probabilities(name: str, values: ArrayLike) -> _Floats:
-    """Return a float64 matrix whose rows sum to 1 exactly up to float64 rounding."""
-    matrix = _finite(name, values)
+def as_probabilities(name: str, values: ArrayLike) -> Floats:
+    """Return the argument `name` as a float64 matrix whose rows sum to 1 up to float64 rounding.
+
+    A ValueError where it is not a matrix of probabilities.
+    """
+    matrix = as_finite(name, values)
     if matrix.ndim != 2:
         raise ValueError(f"{name} must have shape (n_rows, n_classes), got {matrix.shape}.")
     if matrix.min() < 0:
@@ -420,10 +424,11 @@ def _probabilities(name: str, values: ArrayLike) -> _Floats:
     worst = sums.flat[np.argmax(np.abs(sums - 1))]
     if abs(worst - 1) > _SUM_TOLERANCE:
         raise ValueError(f"Every row of {name} must sum to 1, got a row that sums to {worst:g}.")
-    return cast("_Floats", matrix / sums)
+    return cast("Floats", matrix / sums)
 
 
-def _finite(name: str, values: ArrayLike) -> _Floats:
+def as_finite(name: str, values: ArrayLike) -> Floats:
+    """Return the values of the argument `name` as float64; a ValueError where there are none, or not all are finite."""
     array = np.asarray(values, dtype=np.float64)
     if array.size == 0:
         raise ValueError(f"{name} must hold at least one row, got shape {array.shape}.")
@@ -432,6 +437,7 @@ def _finite(name: str, values: ArrayLike) -> _Floats:
     return array
 
 
-def _check_same_shape(first: str, a: _Floats, second: str, b: _Floats) -> None:
+def check_same_shape(first: str, a: Floats, second: str, b: Floats) -> None:
+    """Raise a ValueError if two arguments, named `first` and `second`, differ in shape."""
     if a.shape != b.shape:
         raise ValueError(f"{first} and {second} must have the same shape, got {a.shape} and {b.shape}.")

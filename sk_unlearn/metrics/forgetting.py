@@ -20,16 +20,17 @@ from sklearn.metrics import accuracy_score
 
 from sk_unlearn.metrics.distances import (
     Distance,
+    Floats,
     _between,
-    _finite,
-    _Floats,
     _floor,
     _outputs,
     _parameter_distance,
     _trainable_parameters,
+    as_finite,
     last_step,
     retrain_distance,
 )
+from sk_unlearn.unlearners import FineTune
 
 _CHALLENGE_BINS = np.arange(13) * 0.5
 """Edges of the privacy degree's bins in the NeurIPS 2023 challenge."""
@@ -122,7 +123,7 @@ def ks_pvalue(losses: ArrayLike, reference_losses: ArrayLike) -> float:
     """
     from scipy.stats import ks_2samp  # not at import: it is slow to load and seldom used
 
-    a, b = _finite("losses", losses).ravel(), _finite("reference_losses", reference_losses).ravel()
+    a, b = as_finite("losses", losses).ravel(), as_finite("reference_losses", reference_losses).ravel()
     with warnings.catch_warnings():
         # Where rounding lifts the exact p-value above 1, SciPy says so and takes the limit distribution's.
         warnings.filterwarnings("ignore", "ks_2samp: Exact calculation unsuccessful", RuntimeWarning)
@@ -162,7 +163,7 @@ def privacy_degrees(unlearned: ArrayLike, retrained: ArrayLike, *, delta: float 
     .. [1] Triantafillou et al., "Are we making progress in unlearning? Findings from the first NeurIPS unlearning
        competition", 2024, algorithm 1. Attacks here: every threshold on either side, and every interval between two.
     """
-    U, R = _finite("unlearned", unlearned), _finite("retrained", retrained)
+    U, R = as_finite("unlearned", unlearned), as_finite("retrained", retrained)
     if U.ndim != 2 or R.ndim != 2 or U.shape[1] != R.shape[1]:
         raise ValueError(
             f"unlearned and retrained must have shape (n_models, n_rows) with the same rows, got {U.shape}, {R.shape}."
@@ -204,7 +205,7 @@ def forget_quality(unlearned: ArrayLike, retrained: ArrayLike, *, delta: float =
     return float(np.mean(2.0 ** (1 - bins)))
 
 
-def _privacy_degree(unlearned: _Floats, retrained: _Floats, delta: float) -> float:
+def _privacy_degree(unlearned: Floats, retrained: Floats, delta: float) -> float:
     values, position = np.unique(np.concatenate([unlearned, retrained]), return_inverse=True)
     # Share of the models at or below each value, with the start before it.
     below_u, below_r = (
@@ -440,8 +441,6 @@ def retrain_warm(fitted: Any, X_del: Any, y_del: Any = None, *, n_epochs: int | 
     estimator
         The reference for `warm_ratio`.
     """
-    from sk_unlearn.unlearners import FineTune
-
     warm = copy.deepcopy(fitted)
     warm.set_params(unlearner=FineTune(n_epochs or len(fitted.net_.history)))
     return warm.forget(X_del, y_del)

@@ -20,7 +20,7 @@ from scipy.special import xlogy
 from sklearn.base import is_classifier
 from sklearn.metrics import auc, roc_curve
 
-from sk_unlearn.metrics.distances import _finite, _Floats, _probabilities, tug_of_war
+from sk_unlearn.metrics.distances import Floats, as_finite, as_probabilities, tug_of_war
 from sk_unlearn.metrics.forgetting import label_probabilities, row_losses
 from sk_unlearn.references._fit_many import fit_many
 
@@ -63,7 +63,7 @@ def loss_scores(losses: ArrayLike) -> NDArray[np.float64]:
     -------
     ndarray of shape (n_rows,)
     """
-    return -_finite("losses", losses)
+    return -as_finite("losses", losses)
 
 
 def confidence_scores(probabilities: ArrayLike) -> NDArray[np.float64]:
@@ -79,7 +79,7 @@ def confidence_scores(probabilities: ArrayLike) -> NDArray[np.float64]:
     ndarray of shape (n_rows,)
         In (0, 1].
     """
-    return np.asarray(_probabilities("probabilities", probabilities).max(axis=1))
+    return np.asarray(as_probabilities("probabilities", probabilities).max(axis=1))
 
 
 def entropy_scores(probabilities: ArrayLike) -> NDArray[np.float64]:
@@ -95,7 +95,7 @@ def entropy_scores(probabilities: ArrayLike) -> NDArray[np.float64]:
     ndarray of shape (n_rows,)
         Nats, at most 0.
     """
-    p = _probabilities("probabilities", probabilities)
+    p = as_probabilities("probabilities", probabilities)
     return np.asarray(xlogy(p, p).sum(axis=1))
 
 
@@ -116,7 +116,7 @@ def logit_confidence(label_probability: ArrayLike) -> NDArray[np.float64]:
     .. [1] Carlini, Chien, Nasr, Song, Terzis and Tramèr, "Membership inference attacks from first principles", IEEE
        S&P 2022, section IV-C.
     """
-    p = np.clip(_finite("label_probability", label_probability), _EPSILON, 1 - _EPSILON)
+    p = np.clip(as_finite("label_probability", label_probability), _EPSILON, 1 - _EPSILON)
     return np.asarray(np.log(p) - np.log1p(-p))
 
 
@@ -165,15 +165,15 @@ def rmia_scores(
     .. [1] Zarifzadeh, Liu and Shokri, "Low-cost high-power membership inference attacks", ICML 2024, equations 2-4 and
        appendix B.2.2.
     """
-    p_x, p_z = _finite("target", target), _finite("population_target", population_target)
-    out_x, out_z = _finite("references", references), _finite("population_references", population_references)
+    p_x, p_z = as_finite("target", target), as_finite("population_target", population_target)
+    out_x, out_z = as_finite("references", references), as_finite("population_references", population_references)
     if out_x.shape != (len(out_x), len(p_x)) or out_z.shape != (len(out_x), len(p_z)):
         raise ValueError(
             "references and population_references must have shapes (n_references, n_rows) and (n_references, "
             f"n_population), here (k, {len(p_x)}) and (k, {len(p_z)}); got {out_x.shape} and {out_z.shape}."
         )
 
-    def ratio(own: _Floats, out: _Floats) -> _Floats:
+    def ratio(own: Floats, out: Floats) -> Floats:
         usual = ((1 + offline_slope) * out.mean(axis=0) + 1 - offline_slope) / 2
         return np.maximum(own, _EPSILON) / np.maximum(usual, _EPSILON)
 
@@ -211,7 +211,7 @@ def ulira_scores(observed: ArrayLike, unlearned: ArrayLike, retrained: ArrayLike
     .. [1] Hayes, Shumailov, Triantafillou, Khalifa and Papernot, "Inexact unlearning needs more careful evaluations to
        avoid a false sense of privacy", 2024, algorithm 1.
     """
-    at = _finite("observed", observed)
+    at = as_finite("observed", observed)
     logs = []
     for name, values in (("unlearned", unlearned), ("retrained", retrained)):
         shadows = np.asarray(values, dtype=np.float64)
@@ -323,7 +323,10 @@ def evaluate_attack(
     >>> round(evaluate_attack([0.9, 0.8, 0.4], [0.5, 0.3, 0.2]).auc, 3)
     0.889
     """
-    scores = [_finite("member_scores", member_scores).ravel(), _finite("nonmember_scores", nonmember_scores).ravel()]
+    scores = [
+        as_finite("member_scores", member_scores).ravel(),
+        as_finite("nonmember_scores", nonmember_scores).ravel(),
+    ]
     if min(map(len, scores)) < 2:
         raise ValueError(f"There must be at least 2 scores of each kind, got {len(scores[0])} and {len(scores[1])}.")
     if (member_groups is None) != (nonmember_groups is None):
@@ -370,17 +373,19 @@ def membership_rate(scores: ArrayLike, member_scores: ArrayLike, nonmember_score
     float
         In [0, 1].
     """
-    threshold = _best_threshold(_finite("member_scores", member_scores), _finite("nonmember_scores", nonmember_scores))
-    return float(np.mean(_finite("scores", scores) >= threshold))
+    threshold = _best_threshold(
+        as_finite("member_scores", member_scores), as_finite("nonmember_scores", nonmember_scores)
+    )
+    return float(np.mean(as_finite("scores", scores) >= threshold))
 
 
-def _roc(members: _Floats, others: _Floats) -> tuple[_Floats, _Floats, _Floats]:
+def _roc(members: Floats, others: Floats) -> tuple[Floats, Floats, Floats]:
     truth = np.repeat([1, 0], [len(members), len(others)])
     fpr, tpr, thresholds = roc_curve(truth, np.concatenate([members, others]), drop_intermediate=False)
     return fpr, tpr, thresholds
 
 
-def _figures(members: _Floats, others: _Floats) -> list[float]:
+def _figures(members: Floats, others: Floats) -> list[float]:
     """Area, and true positive rates at the low rates of both directions."""
     fpr, tpr, _ = _roc(members, others)
     figures = [float(auc(fpr, tpr))]
@@ -392,7 +397,7 @@ def _figures(members: _Floats, others: _Floats) -> list[float]:
 
 
 def _resampled(
-    scores: Sequence[_Floats], groups: Sequence[NDArray[Any]] | None, n: int, rng: np.random.Generator
+    scores: Sequence[Floats], groups: Sequence[NDArray[Any]] | None, n: int, rng: np.random.Generator
 ) -> Any:
     if groups is None:
         for _ in range(n):
@@ -409,12 +414,12 @@ def _resampled(
             yield sample
 
 
-def _best_threshold(members: _Floats, others: _Floats) -> float:
+def _best_threshold(members: Floats, others: Floats) -> float:
     fpr, tpr, thresholds = _roc(members, others)
     return float(thresholds[np.argmax(tpr - fpr)])
 
 
-def _held_out_accuracy(members: _Floats, others: _Floats, rng: np.random.Generator) -> float:
+def _held_out_accuracy(members: Floats, others: Floats, rng: np.random.Generator) -> float:
     halves = [np.array_split(rng.permutation(values), 2) for values in (members, others)]
     accuracies = []
     for chosen in (0, 1):

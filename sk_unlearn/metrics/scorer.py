@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, TypeAlias, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, clone, is_classifier, is_regressor
+from sklearn.base import BaseEstimator, clone, is_classifier
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted, check_memory
 
@@ -24,7 +23,7 @@ from sk_unlearn.metrics.distances import (
 )
 from sk_unlearn.metrics.forgetting import gap_closed, loss_ks_pvalue
 from sk_unlearn.metrics.membership import tug_of_war_mia_score
-from sk_unlearn.references._fit_many import fit_many
+from sk_unlearn.references._cases import Case, fit_references, stored_targets
 from sk_unlearn.utils._cache import cached
 
 RequestLike: TypeAlias = float | Mapping[str, Any] | Callable[[Any, Any, np.random.Generator], Any]
@@ -237,29 +236,6 @@ class RetrainScorer(BaseEstimator):
         return _names(self.distance)
 
 
-@dataclass(frozen=True)
-class Case:
-    """What is known about one deletion."""
-
-    fitted: Any
-    unlearned: Any
-    references: list[Any]
-    X_erased: Any
-    y_erased: Any
-    X: Any
-    y: Any
-
-    @property
-    def retained(self) -> tuple[Any, Any]:
-        """Rows and targets that are left."""
-        return self.unlearned.training_set_.X, stored_targets(self.unlearned)
-
-    @property
-    def by(self) -> Any:
-        """The distance that suits the kind of model."""
-        return "rms" if is_regressor(self.fitted) else "js"
-
-
 def _negative_distance(case: Case, distance: Any) -> float:
     halves = (case.X_erased, case.X)
     return -float(
@@ -325,29 +301,6 @@ def check_measurable(name: str, model: Any, y: Any) -> None:
             raise ValueError(f"distance={name!r} compares accuracies, and {type(model).__name__} is not a classifier.")
         if y is None:
             raise ValueError(f"distance={name!r} needs the labels of the rows that are scored: pass y.")
-
-
-def fit_references(
-    blank: Any,
-    seeds: Sequence[int],
-    X: NDArray[Any],
-    y: NDArray[Any],
-    sample_weight: NDArray[Any] | None,
-    sample_id: NDArray[Any] | None,
-    subsets: Sequence[NDArray[np.intp]] | None = None,
-    n_jobs: int | None = None,
-) -> list[Any]:
-    """Train references; a function of the module, to be cached by its arguments."""
-    return fit_many(blank, X, y, subsets, seeds=seeds, sample_weight=sample_weight, sample_id=sample_id, n_jobs=n_jobs)
-
-
-def stored_targets(model: Any) -> NDArray[Any]:
-    """Return the training targets as the user gave them: classifiers store labels encoded, regressors columns."""
-    rows = model.training_set_
-    y = np.asarray(rows.y)
-    if hasattr(model, "classes_"):
-        return np.asarray(model.classes_)[y.astype(np.intp)]
-    return y.ravel() if y.ndim == 2 and np.ndim(model.predict(rows.X[:1])) == 1 else y
 
 
 def rows_to_erase(

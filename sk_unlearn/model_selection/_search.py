@@ -7,8 +7,6 @@ import time
 import warnings
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
-from functools import partial
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
@@ -19,88 +17,29 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import rankdata
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone, is_classifier
 from sklearn.exceptions import FitFailedWarning
-from sklearn.model_selection import ParameterGrid, check_cv
+from sklearn.model_selection import check_cv
 from sklearn.pipeline import Pipeline
-from sklearn.utils import _safe_indexing, check_random_state, get_tags
+from sklearn.utils import check_random_state, get_tags
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, check_memory
 
-from sk_unlearn.metrics.distances import last_step
-from sk_unlearn.metrics.scorer import (
-    Case,
-    RequestLike,
-    RetrainScorer,
-    check_can_forget,
-    check_measurable,
-    fit_references,
-    make_retrain_scorer,
-    measure,
-    stored_targets,
+from sk_unlearn.metrics.scorer import RequestLike, RetrainScorer, make_retrain_scorer
+from sk_unlearn.model_selection._folds import (
+    Candidate,
+    Outcome,
+    Prepared,
+    build_candidates,
+    cloned,
+    fit_fold,
+    halved,
+    retrain,
+    try_candidate,
 )
-from sk_unlearn.utils._cache import cached, fingerprint
 
 if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["ForgetSearchCV"]
-
-
-@dataclass(frozen=True)
-class _Request:
-    """One deletion, what retraining makes of it, and the unseen rows that both are compared on."""
-
-    X_erased: NDArray[Any]
-    y_erased: NDArray[Any]
-    references: list[Any]
-    X: Any
-    y: Any
-
-
-@dataclass(frozen=True)
-class _Fold:
-    """A fitted estimator and the deletions that it will be judged by: one to select, one to report."""
-
-    fitted: Any
-    targets: NDArray[Any]
-    erased: list[NDArray[np.intp]]
-    retained: list[NDArray[np.intp]]
-    unseen: list[tuple[Any, Any]]
-    seconds: float
-
-    def requests(self, references: list[list[Any]]) -> list[_Request]:
-        rows = self.fitted.training_set_
-        return [
-            _Request(rows.X[gone], self.targets[gone], models, X, y)
-            for gone, models, (X, y) in zip(self.erased, references, self.unseen, strict=True)
-        ]
-
-
-@dataclass(frozen=True)
-class _Prepared:
-    """A fold with its references."""
-
-    fitted: Any
-    select: _Request
-    report: _Request
-
-
-@dataclass(frozen=True)
-class _Outcome:
-    """What one candidate did with one request."""
-
-    scores: dict[str, float]
-    forget_seconds: float = float("nan")
-    score_seconds: float = float("nan")
-    error: str = ""
-
-
-@dataclass(frozen=True)
-class _Candidate:
-    """Parameters as the user wrote them, the unlearner they make, and which fits it can use."""
-
-    params: dict[str, Any]
-    unlearner: Any
-    training: str
 
 
 def _best_has(method: str) -> Callable[[Any], bool]:
@@ -236,7 +175,7 @@ class ForgetSearchCV(MetaEstimatorMixin, BaseEstimator):
     --------
     >>> from sklearn.datasets import load_iris
     >>> from sk_unlearn import UnlearnableClassifier
-    >>> from sk_unlearn.model_selection._search import ForgetSearchCV
+    >>> from sk_unlearn.model_selection import ForgetSearchCV
     >>> from sk_unlearn.unlearners import FineTune, StoCuReNU
     >>> X, y = load_iris(return_X_y=True)
     >>> est = UnlearnableClassifier(random_state=0)
@@ -308,10 +247,10 @@ class ForgetSearchCV(MetaEstimatorMixin, BaseEstimator):
         """
         scorers = self._scorers()
         chosen_by = self._chosen_by()
-        candidates = self._candidates()
+        candidates = build_candidates(self.estimator, self.param_grid)
         splitter = check_cv(self.cv, y, classifier=is_classifier(self.estimator))
         self.splits_ = [
-            _halved(train, test, np.random.default_rng([scorers[0].random_state, fold]))
+            halved(train, test, np.random.default_rng([scorers[0].random_state, fold]))
             for fold, (train, test) in enumerate(splitter.split(X, y, groups))
         ]
         self.n_splits_ = len(self.splits_)
@@ -331,7 +270,7 @@ class ForgetSearchCV(MetaEstimatorMixin, BaseEstimator):
         del folds  # fitted on rows that may have to be erased; nothing of it is kept
         if self.refit:
             started = time.perf_counter()
-            self.best_estimator_ = clone(self.estimator).set_params(**_cloned(self.best_params_))
+            self.best_estimator_ = clone(self.estimator).set_params(**cloned(self.best_params_))
             self.best_estimator_.fit(X, y, **fit_params)
             self.times_["refit"] = time.perf_counter() - started
         return self
@@ -384,47 +323,20 @@ class ForgetSearchCV(MetaEstimatorMixin, BaseEstimator):
     def _label(self, measure: str) -> str:
         return "score" if isinstance(self.scoring, str) else measure
 
-    def _candidates(self) -> list[_Candidate]:
-        """Build the unlearner of every candidate, so that what is wrong with one is said before anything is fitted."""
-        prefix = f"{self.estimator.steps[-1][0]}__" if isinstance(self.estimator, Pipeline) else ""
-        if not hasattr(last_step(self.estimator), "forget"):
-            raise ValueError(
-                "estimator must be one that can forget, such as UnlearnableClassifier, or a Pipeline that ends in one; "
-                f"got {type(last_step(self.estimator)).__name__}."
-            )
-        candidates = []
-        for params in ParameterGrid(self.param_grid):
-            for name in params:
-                if name != f"{prefix}unlearner" and not name.startswith(f"{prefix}unlearner__"):
-                    raise ValueError(
-                        f"param_grid varies {name!r}, but ForgetSearchCV fits once for all candidates, so they may "
-                        f"differ in {prefix}unlearner and {prefix}unlearner__... only. Search other parameters with "
-                        "GridSearchCV and make_retrain_scorer."
-                    )
-            whole = clone(self.estimator)
-            if last_step(whole).unlearner is None and f"{prefix}unlearner" not in params and params:
-                raise ValueError(
-                    f"param_grid varies {next(iter(params))!r}, and unlearner=None has no parameters; give the "
-                    "estimator an unlearner, such as StoCuReNU()."
-                )
-            unlearner = last_step(whole.set_params(**_cloned(params))).unlearner
-            candidates.append(_Candidate(params, unlearner, _training(unlearner)))
-        return candidates
-
     def _prepare(
         self,
         X: Any,
         y: Any,
         fit_params: dict[str, Any],
         scorers: tuple[RetrainScorer, RetrainScorer],
-        candidates: list[_Candidate],
-    ) -> dict[tuple[int, str], _Prepared]:
+        candidates: list[Candidate],
+    ) -> dict[tuple[int, str], Prepared]:
         """Fit and retrain, once a fold for all candidates that can share it."""
         first = {candidate.training: candidate for candidate in reversed(candidates)}
         keys = [(fold, training) for fold in range(self.n_splits_) for training in first]
         tasks = (
-            delayed(_fit_fold)(
-                clone(self.estimator).set_params(**_cloned(first[training].params)),
+            delayed(fit_fold)(
+                clone(self.estimator).set_params(**cloned(first[training].params)),
                 X,
                 y,
                 self.splits_[fold],
@@ -440,58 +352,31 @@ class ForgetSearchCV(MetaEstimatorMixin, BaseEstimator):
             self._print(f"fold {number}/{len(keys)}: fitted in {fold.seconds:.2f} s")
         self.times_["fit"] = sum(fold.seconds for fold in folds.values())
         started = time.perf_counter()
-        # All folds at once, since many networks train together for little more than one.
         alike: dict[Any, list[tuple[int, str]]] = {}
         for key, fold in folds.items():
             rows = fold.fitted.training_set_.X
             alike.setdefault((key[1], rows.shape[1:], rows.dtype), []).append(key)
         prepared = {}
         for of_kind in alike.values():
-            references = self._references([folds[key] for key in of_kind], scorers)
+            references = retrain([folds[key] for key in of_kind], scorers, n_jobs=self.n_jobs, memory=self.memory)
             for key, of_fold in zip(of_kind, references, strict=True):
-                prepared[key] = _Prepared(folds[key].fitted, *folds[key].requests(of_fold))
+                prepared[key] = Prepared(folds[key].fitted, *folds[key].trials(of_fold))
         self.times_["references"] = time.perf_counter() - started
         n_models = 2 * self.n_references * len(keys)
         self._print(f"references: {n_models} retrained in {self.times_['references']:.2f} s")
         return prepared
 
-    def _references(self, folds: list[_Fold], scorers: tuple[RetrainScorer, RetrainScorer]) -> list[list[list[Any]]]:
-        """Retrain for every fold and request, on the rows of all folds in one array."""
-        stored = [fold.fitted.training_set_ for fold in folds]
-        starts = np.cumsum([0] + [len(rows) for rows in stored])
-        weights = [np.ones(len(rows)) if rows.sample_weight is None else rows.sample_weight for rows in stored]
-        subsets, seeds = [], []
-        for fold, start in zip(folds, starts, strict=False):
-            for scorer, retained in zip(scorers, fold.retained, strict=True):
-                own = scorer.seeds(fold.fitted)
-                seeds += own
-                subsets += [start + retained] * len(own)
-        models = cached(
-            self.memory,
-            partial(fit_references, n_jobs=self.n_jobs),
-            scorers[0].blank(folds[0].fitted),
-            seeds,
-            np.concatenate([rows.X for rows in stored]),
-            np.concatenate([fold.targets for fold in folds]),
-            None if all(rows.sample_weight is None for rows in stored) else np.concatenate(weights),
-            None,
-            subsets,
-        )
-        each = self.n_references
-        of_requests = [models[at : at + each] for at in range(0, len(models), each)]
-        return [of_requests[at : at + len(scorers)] for at in range(0, len(of_requests), len(scorers))]
-
     def _try(
-        self, folds: dict[tuple[int, str], _Prepared], candidates: list[_Candidate], scorer: RetrainScorer
-    ) -> list[list[_Outcome]]:
+        self, folds: dict[tuple[int, str], Prepared], candidates: list[Candidate], scorer: RetrainScorer
+    ) -> list[list[Outcome]]:
         """Return the outcomes in every fold of each candidate, of those that Ctrl-C let finish."""
         tasks = (
-            delayed(_try_candidate)(fold.fitted, candidate.unlearner, fold.select, scorer, self.error_score)
+            delayed(try_candidate)(fold.fitted, candidate.unlearner, fold.select, scorer, self.error_score)
             for candidate in candidates
             for fold in self._of(candidate, folds)
         )
-        outcomes: list[list[_Outcome]] = []
-        row: list[_Outcome] = []
+        outcomes: list[list[Outcome]] = []
+        row: list[Outcome] = []
         self.interrupted_ = False
         try:
             with closing(_as_they_come(self.n_jobs, tasks)) as stream:
@@ -513,21 +398,21 @@ class ForgetSearchCV(MetaEstimatorMixin, BaseEstimator):
         _warn_of_failures(outcome for row in outcomes for outcome in row)
         return outcomes
 
-    def _of(self, candidate: _Candidate, folds: dict[tuple[int, str], _Prepared]) -> list[_Prepared]:
+    def _of(self, candidate: Candidate, folds: dict[tuple[int, str], Prepared]) -> list[Prepared]:
         return [folds[fold, candidate.training] for fold in range(self.n_splits_)]
 
-    def _choose(self, chosen_by: str, candidates: list[_Candidate], outcomes: list[list[_Outcome]]) -> None:
+    def _choose(self, chosen_by: str, candidates: list[Candidate], outcomes: list[list[Outcome]]) -> None:
         if all(outcome.error for row in outcomes for outcome in row):
             raise ValueError(f"Every candidate failed; the first with {outcomes[0][0].error}")
         self.best_index_ = int(np.argmin(self.cv_results_[f"rank_selection_{self._label(chosen_by)}"]))
         self.best_params_ = candidates[self.best_index_].params
 
     def _report(
-        self, chosen_by: str, folds: dict[tuple[int, str], _Prepared], winner: _Candidate, scorer: RetrainScorer
+        self, chosen_by: str, folds: dict[tuple[int, str], Prepared], winner: Candidate, scorer: RetrainScorer
     ) -> None:
         """Let the winner forget what no candidate has been judged by."""
         tasks = (
-            delayed(_try_candidate)(fold.fitted, winner.unlearner, fold.report, scorer, self.error_score)
+            delayed(try_candidate)(fold.fitted, winner.unlearner, fold.report, scorer, self.error_score)
             for fold in self._of(winner, folds)
         )
         outcomes = list(_as_they_come(self.n_jobs, tasks))
@@ -539,7 +424,7 @@ class ForgetSearchCV(MetaEstimatorMixin, BaseEstimator):
 
     # ------------------------------------------------------------------ results
 
-    def _results(self, candidates: list[_Candidate], outcomes: list[list[_Outcome]]) -> dict[str, Any]:
+    def _results(self, candidates: list[Candidate], outcomes: list[list[Outcome]]) -> dict[str, Any]:
         results: dict[str, Any] = {}
         for kind in ("forget", "score"):
             seconds = np.array([[getattr(outcome, f"{kind}_seconds") for outcome in row] for row in outcomes])
@@ -586,7 +471,7 @@ class ForgetSearchCV(MetaEstimatorMixin, BaseEstimator):
         if self.verbose:
             print(line, flush=True)
 
-    def _print_candidate(self, candidate: _Candidate, row: list[_Outcome], number: int, n: int) -> None:
+    def _print_candidate(self, candidate: Candidate, row: list[Outcome], number: int, n: int) -> None:
         scores = ", ".join(f"{name} {np.mean([o.scores[name] for o in row]):.5g}" for name in self._measures)
         seconds = np.mean([outcome.forget_seconds for outcome in row])
         self._print(f"candidate {number}/{n}: {candidate.params}: {scores}, {seconds:.2f} s a request")
@@ -799,104 +684,12 @@ class ForgetSearchCV(MetaEstimatorMixin, BaseEstimator):
         return tags
 
 
-# ---------------------------------------------------------------------------------------------------- one unit of work
-
-
-def _fit_fold(
-    estimator: Any,
-    X: Any,
-    y: Any,
-    split: tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]],
-    fit_params: dict[str, Any],
-    scorers: tuple[RetrainScorer, RetrainScorer],
-    memory: Any,
-) -> _Fold:
-    """Fit on one fold and draw the two requests."""
-    train, *unseen = split
-    started = time.perf_counter()
-    model = last_step(estimator)
-    if memory is not None:
-        own = model.memory
-        model.set_params(memory=memory)
-    given = {name: _rows(value, train, len(y)) for name, value in fit_params.items()}
-    estimator.fit(_safe_indexing(X, train), _safe_indexing(y, train), **given)
-    if memory is not None:
-        model.set_params(memory=own)
-    seconds = time.perf_counter() - started
-    check_can_forget(model)
-    rows, targets = model.training_set_, stored_targets(model)
-    present = np.ones(len(rows), dtype=bool)
-    erased, retained = [], []
-    for scorer in scorers:
-        # Among what the request before left, so that they share no row.
-        wanted = scorer.draw(model, among=np.flatnonzero(present))
-        gone = rows.locate(rows.X[wanted], rows.y[wanted], name="request")
-        present[gone] = False
-        erased.append(wanted)
-        retained.append(np.setdiff1d(np.arange(len(rows)), gone))
-    transform = estimator[:-1].transform if isinstance(estimator, Pipeline) and len(estimator) > 1 else None
-    seen = [(_safe_indexing(X, at), _safe_indexing(y, at)) for at in unseen]
-    for name in scorers[0].names:
-        check_measurable(name, model, seen[0][1])
-    if transform is not None:
-        seen = [(transform(X_at), y_at) for X_at, y_at in seen]
-    return _Fold(model, targets, erased, retained, seen, seconds)
-
-
-def _try_candidate(
-    fitted: Any, unlearner: Any, request: _Request, scorer: RetrainScorer, error_score: float | str
-) -> _Outcome:
-    """Forget in a copy and measure it."""
-    unlearned = copy.deepcopy(fitted).set_params(unlearner=clone(unlearner, safe=False))
-    started = time.perf_counter()
-    try:
-        unlearned.forget(request.X_erased, request.y_erased)
-        forgotten = time.perf_counter()
-        case = Case(fitted, unlearned, request.references, request.X_erased, request.y_erased, request.X, request.y)
-        scores = {name: measure(name, case) for name in scorer.names}
-    except Exception as error:
-        if error_score == "raise":
-            raise
-        failed = {name: float(error_score) for name in scorer.names}
-        return _Outcome(failed, error=f"{type(error).__name__}: {error}")
-    return _Outcome(scores, forgotten - started, time.perf_counter() - forgotten)
-
-
 def _as_they_come(n_jobs: int | None, tasks: Any) -> Generator[Any, None, None]:
     """Run joblib's tasks and yield results in their order, each as soon as it is there."""
     with_jobs = Parallel(n_jobs=n_jobs)
     if getattr(get_active_backend()[0], "supports_return_generator", False):
         with_jobs = Parallel(n_jobs=n_jobs, return_as="generator")
     yield from with_jobs(tasks)
-
-
-# -------------------------------------------------------------------------------------------------------- small parts
-
-
-def _training(unlearner: Any) -> str:
-    """Return the same text for unlearners that can use the same fit."""
-    make = getattr(unlearner, "recorder", None)
-    recorder = None if make is None else make()
-    return "" if recorder is None else fingerprint(recorder)
-
-
-def _halved(
-    train: NDArray[np.intp], test: NDArray[np.intp], rng: np.random.Generator
-) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
-    train, test = np.asarray(train), np.asarray(test)
-    if len(test) < 2:
-        raise ValueError(f"cv must leave out at least 2 rows a fold, to select and to report by; it left {len(test)}.")
-    order = rng.permutation(test)
-    return train, np.sort(order[: (len(test) + 1) // 2]), np.sort(order[(len(test) + 1) // 2 :])
-
-
-def _rows(value: Any, rows: NDArray[np.intp], n_rows: int) -> Any:
-    one_a_row = hasattr(value, "__len__") and not isinstance(value, str | Mapping) and len(value) == n_rows
-    return _safe_indexing(value, rows) if one_a_row else value
-
-
-def _cloned(params: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: clone(value, safe=False) for name, value in params.items()}
 
 
 def _ranks(scores: NDArray[np.float64]) -> NDArray[np.int32]:

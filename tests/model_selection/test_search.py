@@ -19,9 +19,9 @@ from skorch import NeuralNetClassifier, NeuralNetRegressor
 
 from sk_unlearn import UnlearnableClassifier, UnlearnableRegressor
 from sk_unlearn.estimators import base
-from sk_unlearn.metrics import jensen_shannon, make_retrain_scorer, scorer
-from sk_unlearn.model_selection._search import ForgetSearchCV
-from sk_unlearn.references._fit_many import fit_many
+from sk_unlearn.metrics import jensen_shannon, make_retrain_scorer
+from sk_unlearn.model_selection import ForgetSearchCV
+from sk_unlearn.references import _cases, fit_many
 from sk_unlearn.training.recorder import TrainingRecorder
 from sk_unlearn.unlearners import FineTune, Retrain, Unlearner, UnlearningResult
 
@@ -110,7 +110,7 @@ def counted_fit_many(monkeypatch):
         calls.append(1)
         return fit_many(*args, **kwargs)
 
-    monkeypatch.setattr(scorer, "fit_many", counting)
+    monkeypatch.setattr(_cases, "fit_many", counting)
     return calls
 
 

@@ -24,7 +24,7 @@ from sk_unlearn.inspection._audit._measures import Case, Measured, measure
 from sk_unlearn.inspection._audit._report import AuditReport
 from sk_unlearn.inspection._audit._verdict import ENOUGH_REFERENCES, judge
 from sk_unlearn.metrics.distances import last_step
-from sk_unlearn.metrics.scorer import stored_targets
+from sk_unlearn.references._cases import stored_targets
 from sk_unlearn.references._references import References, Rows, train_references
 
 __all__ = ["audit"]
