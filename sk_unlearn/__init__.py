@@ -2,5 +2,6 @@
 
 from sk_unlearn._version import __version__
 from sk_unlearn.estimators import UnlearnableClassifier, UnlearnableRegressor, UnlearningReport
+from sk_unlearn.utils._show_versions import show_versions
 
-__all__ = ["UnlearnableClassifier", "UnlearnableRegressor", "UnlearningReport", "__version__"]
+__all__ = ["UnlearnableClassifier", "UnlearnableRegressor", "UnlearningReport", "__version__", "show_versions"]
