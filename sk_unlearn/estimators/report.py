@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from sk_unlearn.estimators._request import Request
 from sk_unlearn.unlearners.status import Status
+from sk_unlearn.utils._templates import render
 
 __all__ = ["UnlearningReport", "report_of"]
 
@@ -162,10 +162,8 @@ class UnlearningReport:
         return [(name, _text(value)) for name, value in shown.items()]
 
     def _repr_html_(self) -> str:
-        rows = self._rows()
-        rows += [("note", note) for note in self.notes]
-        body = "".join(f"<tr><th>{name}</th><td>{html.escape(value)}</td></tr>" for name, value in rows)
-        return f"<table><caption>Unlearning report</caption><tbody>{body}</tbody></table>"
+        rows = self._rows() + [("note", note) for note in self.notes]
+        return render(__package__, "report.html", rows=rows)
 
 
 def _text(value: Any) -> str:

@@ -106,10 +106,14 @@ def test_representations():
 
 
 def test_notes_are_escaped_and_shown():
-    report = UnlearningReport("forget", "M", 1, 1, 1, True, True, "a < b", 0.1, notes=["x < y"])
-    assert "a &lt; b" in report._repr_html_()
-    assert "x &lt; y" in report._repr_html_()
-    assert "note: x < y" in str(report)
+    hostile = "<script>'x' & \"y\"</script>"
+    report = UnlearningReport("forget", "<M>", 1, 1, 1, True, True, "a < b", 0.1, solver=hostile, notes=[hostile])
+    page = report._repr_html_()
+    assert "a &lt; b" in page
+    assert "&lt;M&gt;" in page
+    assert "<script" not in page
+    assert page.count("&lt;script&gt;&#39;x&#39; &amp; &#34;y&#34;&lt;/script&gt;") == 2
+    assert f"note: {hostile}" in str(report)
 
 
 # ------------------------------------------------------------------------------------------------------------- printing
