@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +11,7 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, clone, is_classifier
 
 from sk_unlearn.references._fit_many import fit_many
+from sk_unlearn.utils._interrupts import noticed_interrupts
 
 __all__ = ["References", "Rows", "train_references"]
 
@@ -61,7 +59,7 @@ def train_references(
         blank.set_params(unlearner=None)  # it has no part in training, and may hinder training several at once
     models: list[Any] = []
     started = time.perf_counter()
-    with _noticed_interrupt() as interrupted:
+    with noticed_interrupts() as interrupted:
         for batch in np.array_split(np.asarray(seeds), min(_N_BATCHES, len(seeds))):
             try:
                 done = fit_many(blank, rows.X, rows.y, seeds=batch.tolist(), sample_weight=rows.weight, n_jobs=n_jobs)
@@ -111,23 +109,3 @@ class _WithErasedClasses(ClassifierMixin, BaseEstimator):
 def _all_outputs(model: Any, X: Any) -> NDArray[Any]:
     """Return what the net gives, of which ``predict_proba`` leaves out what stands for no class of ``fit``."""
     return np.asarray(model.net_.predict_proba(np.asarray(X, dtype=model.training_set_.X.dtype)))
-
-
-@contextmanager
-def _noticed_interrupt() -> Iterator[list[bool]]:
-    """Give a list that is empty until Ctrl-C; what Ctrl-C does stays as it is."""
-    noticed: list[bool] = []
-    usual = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or not callable(usual):
-        yield noticed
-        return
-
-    def notice(number: int, frame: Any) -> None:
-        noticed.append(True)
-        usual(number, frame)
-
-    signal.signal(signal.SIGINT, notice)
-    try:
-        yield noticed
-    finally:
-        signal.signal(signal.SIGINT, usual)

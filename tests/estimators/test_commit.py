@@ -13,7 +13,6 @@ from torch import nn
 
 from sk_unlearn import UnlearnableClassifier
 from sk_unlearn.estimators import _deletion, base
-from sk_unlearn.estimators._deletion import uninterrupted
 from sk_unlearn.rows import TrainingSet
 from sk_unlearn.unlearners import StoCuReNU
 
@@ -196,30 +195,6 @@ def test_a_real_interrupt_before_the_commit_changes_nothing(fitted, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         est.forget(X[2:6])
     assert_untouched(est, X, before)
-
-
-def test_uninterrupted_raises_once_it_ends_and_restores_the_handler():
-    handler = signal.getsignal(signal.SIGINT)
-    passed = []
-    with pytest.raises(KeyboardInterrupt), uninterrupted():  # noqa: PT012  what happens inside before the error is the point
-        os.kill(os.getpid(), signal.SIGINT)
-        os.kill(os.getpid(), signal.SIGINT)
-        passed.append(True)
-    assert passed == [True]
-    assert signal.getsignal(signal.SIGINT) is handler
-
-
-def test_uninterrupted_calls_a_handler_of_the_user_and_keeps_errors():
-    calls = []
-    old = signal.signal(signal.SIGINT, lambda *args: calls.append(args[0]))
-    try:
-        with pytest.raises(RuntimeError, match="own"), uninterrupted():  # noqa: PT012  what happens inside before the error is the point
-            os.kill(os.getpid(), signal.SIGINT)
-            assert calls == []
-            raise RuntimeError("own")
-        assert calls == [signal.SIGINT]
-    finally:
-        signal.signal(signal.SIGINT, old)
 
 
 def test_forget_in_a_thread(fitted):
