@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -9,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, clone, is_classifier
+from tqdm import tqdm
 
 from sk_unlearn.references._fit_many import fit_many
 from sk_unlearn.utils._interrupts import noticed_interrupts
@@ -52,14 +54,15 @@ def train_references(
     n_jobs : int or None
         See `sk_unlearn.references._fit_many.fit_many`.
     verbose : int
-        Above 0 prints a line as models are done.
+        Above 0 shows on stderr how many are done.
     """
     blank = clone(estimator).set_params(verbose=0)
     if not getattr(estimator.unlearner, "changes_training", False):
         blank.set_params(unlearner=None)  # it has no part in training, and may hinder training several at once
     models: list[Any] = []
     started = time.perf_counter()
-    with noticed_interrupts() as interrupted:
+    bar = tqdm(total=len(seeds), desc="audit: retraining", unit="model", disable=not verbose, leave=False)
+    with noticed_interrupts() as interrupted, bar:
         for batch in np.array_split(np.asarray(seeds), min(_N_BATCHES, len(seeds))):
             try:
                 done = fit_many(blank, rows.X, rows.y, seeds=batch.tolist(), sample_weight=rows.weight, n_jobs=n_jobs)
@@ -69,11 +72,9 @@ def train_references(
             if interrupted:
                 break
             models += [_with_all_outputs(model, estimator) for model in done]
-            if verbose:
-                seconds = time.perf_counter() - started
-                print(f"audit: {len(models)} of {len(seeds)} reference models retrained, {seconds:.1f} s")
+            bar.update(len(done))
     if len(models) < len(seeds) and verbose:
-        print(f"audit: interrupted; going on with {len(models)} of {len(seeds)} reference models")
+        tqdm.write(f"audit: interrupted; going on with {len(models)} of {len(seeds)} models", file=sys.stderr)
     seconds = (time.perf_counter() - started) / max(len(models), 1)
     return References(models, list(seeds[: len(models)]), seconds, len(models) == len(seeds))
 

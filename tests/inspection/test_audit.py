@@ -249,6 +249,18 @@ def test_arguments(after, data, change, message):
         audit(after, **given)
 
 
+# ------------------------------------------------------------------ progress
+
+
+@pytest.mark.parametrize("verbose", [0, 1])
+def test_verbose_shows_progress_on_stderr(after, data, verbose, capsys):
+    audit(after, *rows(data), verbose=verbose)
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert ("retraining" in printed.err) == ("measuring" in printed.err) == bool(verbose)
+    assert bool(printed.err) == bool(verbose)
+
+
 # ------------------------------------------------------------------ interrupted
 
 
@@ -269,9 +281,7 @@ def test_interrupted_keeps_what_is_done(after, data, monkeypatch, capsys):
     assert "INCOMPLETE" in str(found)
     assert "Incomplete" in found.to_html()
     assert json.loads(found.to_json())["complete"] is False
-    printed = capsys.readouterr().out
-    assert "1 of 3 reference models retrained" in printed
-    assert "interrupted" in printed
+    assert "interrupted; going on with 1 of 3 models" in capsys.readouterr().err
 
 
 def test_interrupted_before_anything_is_done(after, data, monkeypatch):

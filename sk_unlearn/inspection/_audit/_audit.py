@@ -80,7 +80,7 @@ def audit(
     n_jobs : int, default=None
         Number of processes for the references.
     verbose : int, default=0
-        Above 0 prints what is done.
+        Above 0 shows progress on stderr.
 
     Returns
     -------
@@ -141,9 +141,7 @@ def audit(
             )
         trained = References([last_step(each) for each in references], [], float("nan"), True)
     case = Case(model, None if before is None else last_step(before), trained.models, erased, retained, test)
-    if verbose:
-        print("audit: measuring")
-    measured = measure(case, n_still_stored=n_still_stored, random_state=random_state)
+    measured = measure(case, n_still_stored=n_still_stored, random_state=random_state, verbose=verbose)
     return _report(case, trained, measured, random_state, time.perf_counter() - started)
 
 

@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.base import is_classifier
 from sklearn.metrics import accuracy_score, root_mean_squared_error
+from tqdm import tqdm
 
 from sk_unlearn.inspection._audit._verdict import ENOUGH_REFERENCES, Closeness, Findings, expected_of_another
 from sk_unlearn.metrics import (
@@ -128,7 +129,7 @@ class _Table:
             self.add(measure, rows, "retrained", float(np.mean(values)), float(np.min(values)), float(np.max(values)))
 
 
-def measure(case: Case, *, n_still_stored: int | None, random_state: int) -> Measured:
+def measure(case: Case, *, n_still_stored: int | None, random_state: int, verbose: int = 0) -> Measured:
     """Measure everything that there are models for."""
     case = replace(
         case,
@@ -137,9 +138,13 @@ def measure(case: Case, *, n_still_stored: int | None, random_state: int) -> Mea
         references=[_Recalling(model) for model in case.references],
     )
     table, notes = _Table(), list[str]()
-    ratios = _distances(case, table, notes)
-    _performance(case, table)
-    losses, attacks, reference_aucs, reference_losses = _attacks(case, table, notes, random_state)
+    with tqdm(total=3, desc="audit: measuring", unit="part", disable=not verbose, leave=False) as bar:
+        ratios = _distances(case, table, notes)
+        bar.update()
+        _performance(case, table)
+        bar.update()
+        losses, attacks, reference_aucs, reference_losses = _attacks(case, table, notes, random_state)
+        bar.update()
     findings = Findings(
         ratios=ratios,
         auc=attacks["after"].auc,
