@@ -21,7 +21,7 @@ class Content(NamedTuple):
     y: NDArray[Any]
     weight: NDArray[np.float64] | None = None
 
-    def __len__(self) -> int:  # type: ignore[override]
+    def __len__(self) -> int:
         return len(self.X)
 
 

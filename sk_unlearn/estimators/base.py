@@ -122,7 +122,7 @@ class BaseUnlearnable(InputsMixin, CallbackSupportMixin, BaseEstimator):
         trained, X_net, y_net = train_net(self, draft, task, self._unlearner().recorder())
         rows = TrainingSet(X_net, y_net, sample_weight=task.weight, sample_id=sample_id, role=trained.role)
         end_fit(draft, trained.net, rows, task.seed, recording=trained.recording)
-        self.__dict__ = vars(draft)
+        self.__dict__ = draft.__dict__
         return self
 
     @_fit_context(prefer_skip_nested_validation=True)
@@ -187,7 +187,7 @@ class BaseUnlearnable(InputsMixin, CallbackSupportMixin, BaseEstimator):
         else:
             grown = kept.plan_append(X_net, y_net, sample_weight=weight, sample_id=sample_id, role=role)
         trained = [(vars(self.net_), name, vars(net)[name]) for name in learnt(net)]
-        self._journal.commit([*trained, *grown, (vars(self), "unlearning_state_", state)])
+        self._journal.commit([*trained, *grown, (self.__dict__, "unlearning_state_", state)])
         return self
 
     def _first_partial_fit(
@@ -202,7 +202,7 @@ class BaseUnlearnable(InputsMixin, CallbackSupportMixin, BaseEstimator):
         rows = TrainingSet(X_net, y_net, sample_weight=weight, sample_id=sample_id)
         rows.set_role(None, _one_pass(net, rows, weight, seed=[seed, 1]))
         end_fit(draft, net, rows, seed, n_partial_fits=1)
-        self.__dict__ = vars(draft)
+        self.__dict__ = draft.__dict__
         return self
 
     # ------------------------------------------------------------------ forgetting
@@ -368,7 +368,7 @@ class BaseUnlearnable(InputsMixin, CallbackSupportMixin, BaseEstimator):
         self._journal.commit(
             [
                 *net_assignments(self.net_, renewed.net),
-                *((vars(self), name, value) for name, value in changed.items()),
+                *((self.__dict__, name, value) for name, value in changed.items()),
                 *([] if rows is None else row_assignments(rows, request, role)),
             ]
         )
@@ -451,7 +451,7 @@ class BaseUnlearnable(InputsMixin, CallbackSupportMixin, BaseEstimator):
     # ------------------------------------------------------------------ scikit-learn's protocols
 
     def __sklearn_is_fitted__(self) -> bool:
-        if "_journal" not in vars(self):
+        if "_journal" not in self.__dict__:
             return False
         self._journal.settle()  # where two interrupts struck the same commit
         return True
@@ -463,7 +463,7 @@ class BaseUnlearnable(InputsMixin, CallbackSupportMixin, BaseEstimator):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        if "training_set_" in vars(self):  # which makes a journal of its own when it is copied or loaded
+        if "training_set_" in self.__dict__:  # which makes a journal of its own when it is copied or loaded
             self._journal = self.training_set_.journal
 
 
@@ -472,6 +472,6 @@ def _one_pass(net: NeuralNet, rows: TrainingSet, weight: Any, *, seed: list[int]
     split, net.train_split = net.train_split, None
     try:
         with seeded_torch(int(np.random.SeedSequence(seed).generate_state(1)[0])):
-            return train_rows(net, rows.raw_X, rows.raw_y, weight, epochs=1).role
+            return train_rows(net, rows.raw_X, rows.raw_y, weight, epochs=1, interruptible=False).role
     finally:
         net.train_split = split

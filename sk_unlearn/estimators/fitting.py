@@ -57,7 +57,7 @@ def draft_of(estimator: BaseUnlearnable) -> BaseUnlearnable:
     ``fit`` works on it and takes it over at its end, so that a fit that fails leaves the fitted estimator as it was.
     """
     draft: BaseUnlearnable = object.__new__(type(estimator))
-    vars(draft).update({name: value for name, value in vars(estimator).items() if not _is_learnt(name)})
+    draft.__dict__.update({name: value for name, value in estimator.__dict__.items() if not _is_learnt(name)})
     return draft
 
 

@@ -609,6 +609,7 @@ class ForgetSearchCV(MetaEstimatorMixin, BaseEstimator):
     def correct(
         self,
         X_old: ArrayLike,
+        *,
         y_old: ArrayLike | None = None,
         X_new: ArrayLike | None = None,
         y_new: ArrayLike | None = None,
@@ -641,7 +642,7 @@ class ForgetSearchCV(MetaEstimatorMixin, BaseEstimator):
         ValueError, FloatingPointError, sklearn.exceptions.NotFittedError
             As the ``correct`` of the best estimator; nothing has changed then.
         """
-        self._best().correct(X_old, y_old, X_new, y_new)
+        self._best().correct(X_old, y_old=y_old, X_new=X_new, y_new=y_new)
         return self
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 from collections import defaultdict
 from typing import Any
 
@@ -12,6 +13,8 @@ from torch import Tensor, nn
 __all__ = ["is_twin", "learnt", "pinned", "training_copy", "twin", "uncompiled"]
 
 _MARK = "_sk_unlearn_twin"
+# What an object raises that cannot be copied. Not Exception: a signal or a lack of memory is something else.
+_REFUSALS = (TypeError, RuntimeError, NotImplementedError, copy.Error, pickle.PicklingError)
 
 
 def twin(net: NeuralNet, *, share_tensors: bool = True) -> NeuralNet:
@@ -48,7 +51,7 @@ def twin(net: NeuralNet, *, share_tensors: bool = True) -> NeuralNet:
     for name in modules:
         try:
             state[name] = copy.deepcopy(uncompiled(state[name]), memo)
-        except Exception as error:
+        except _REFUSALS as error:
             raise TypeError(f"{name} of the net cannot be copied, which forgetting needs: {error}") from error
     for name in net._optimizers:
         state[name + "_"] = _optimiser(state[name + "_"], memo)
@@ -109,7 +112,7 @@ def training_copy(net: NeuralNet) -> NeuralNet:
     for name in learnt(net):
         try:
             vars(other)[name] = copy.deepcopy(vars(net)[name], memo)
-        except Exception:
+        except _REFUSALS:
             if name != "callbacks_":
                 raise
     return other

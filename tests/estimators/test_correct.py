@@ -129,7 +129,7 @@ def test_every_copy_is_corrected_and_y_old_narrows():
     X_copies, y_copies = np.concatenate([X, X[:1], X[:1]]), np.concatenate([labels, labels[:1], ["low"]])
     y_copies[0] = y_copies[50] = "high"
     est = classifier().fit(X_copies, y_copies)
-    est.correct(X[:1], ["low"], y_new=["high"])
+    est.correct(X[:1], y_old=["low"], y_new=["high"])
     assert est.unlearning_report_.n_erased == 1
     est.correct(X[:1], X_new=NEW_X[:1])
     assert est.unlearning_report_.n_erased == 3
@@ -171,26 +171,26 @@ def test_ids_and_weights_stay_with_the_row():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("X_old", "options", "message"),
     [
-        ((X[:1],), "X_new, y_new or both"),
-        ((X[:1], None, NEW_X[:2]), "X_new has 2 rows"),
-        ((X[:1], None, None, ["low", "low"]), "y_new has 2 rows"),
-        ((X[:1], None, NEW_X[:1, :2]), "features"),
-        ((X[:1], None, None, ["medium"]), "y_new holds labels"),
-        ((X[:1] + 9, None, None, ["low"]), "X_old"),
-        ((X[:0], None, None, []), "X_old is empty"),
-        ((X[[0, 0]], None, None, ["low", "high"]), "y_new gives identical rows"),
-        ((X[[0, 0]], None, NEW_X[:2]), "X_new gives identical rows"),
-        ((X[[0, 0]], ["low", "low"], NEW_X[:2]), "X_new gives identical rows|another label"),
-        ((X[:1], None, NEW_X[:1] * np.nan), "NaN"),
+        (X[:1], {}, "X_new, y_new or both"),
+        (X[:1], {"X_new": NEW_X[:2]}, "X_new has 2 rows"),
+        (X[:1], {"y_new": ["low", "low"]}, "y_new has 2 rows"),
+        (X[:1], {"X_new": NEW_X[:1, :2]}, "features"),
+        (X[:1], {"y_new": ["medium"]}, "y_new holds labels"),
+        (X[:1] + 9, {"y_new": ["low"]}, "X_old"),
+        (X[:0], {"y_new": []}, "X_old is empty"),
+        (X[[0, 0]], {"y_new": ["low", "high"]}, "y_new gives identical rows"),
+        (X[[0, 0]], {"X_new": NEW_X[:2]}, "X_new gives identical rows"),
+        (X[[0, 0]], {"y_old": ["low", "low"], "X_new": NEW_X[:2]}, "X_new gives identical rows|another label"),
+        (X[:1], {"X_new": NEW_X[:1] * np.nan}, "NaN"),
     ],
 )
-def test_refused(arguments, message):
+def test_refused(X_old, options, message):
     est = classifier().fit(X, labels)
     before = parameters(est)
     with pytest.raises(ValueError, match=message):
-        est.correct(*arguments)
+        est.correct(X_old, **options)
     np.testing.assert_array_equal(parameters(est), before)
     np.testing.assert_array_equal(est.training_set_.X, X.astype(np.float32))
     assert est.unlearning_history_ == []

@@ -129,12 +129,12 @@ def test_a_sequence_with_batch_norm_is_stable():
 
 def test_new_statistics_are_nothing_to_undo():
     est = classifier(Cnn, CuReNU()).fit(images, shapes)
-    residual = est._anchor.residual.clone()
+    residual = est.unlearning_state_.anchor.residual.clone()
     est.forget(images[:4])
     # What the next request starts from is the gradient that there is, under the new statistics, and its target has
     # moved as far as that gradient has.
     gradient = EmpiricalRisk(est.net_, est.training_set_.X, est.training_set_.y).gradient(parameters(est))
-    anchor = est._anchor
+    anchor = est.unlearning_state_.anchor
     torch.testing.assert_close(anchor.gradient, gradient, rtol=1e-3, atol=1e-6)
     assert (anchor.residual - residual).norm() > 1e-3 * residual.norm()
     left = est.unlearning_report_.gradient_norm_after

@@ -189,12 +189,12 @@ def test_unlearner_that_reads_rows_is_refused_with_the_cure(unlearner):
 def test_partial_fit_without_rows():
     est = regressor(False).fit(X[:30], y[:30])
     est.partial_fit(X[30:], y[30:])
-    assert est._anchor.mass == 60
+    assert est.unlearning_state_.anchor.mass == 60
     # The sketch has learnt of the new rows: for a quadratic it is the curvature over all of them.
     v = torch.from_numpy(rng.normal(size=4))
     A = np.column_stack([X, np.ones(60)])
     H = 2 * A.T @ A / 60 + DECAY * np.eye(4)
-    np.testing.assert_allclose(est._anchor.sketch.product(v), H @ v.numpy(), rtol=1e-9)
+    np.testing.assert_allclose(est.unlearning_state_.anchor.sketch.product(v), H @ v.numpy(), rtol=1e-9)
     est.partial_forget(X[28:32], y[28:32])
     assert est.unlearning_report_.n_retained == 56
 

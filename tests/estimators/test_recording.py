@@ -90,8 +90,12 @@ def estimator(unlearner=None, **settings):
 
 def test_the_recorder_sees_every_batch_and_is_taken_away():
     est = estimator(Watcher(), iterator_train__shuffle=True).fit(X, y)
-    np.testing.assert_array_equal(est._recording["counts"], np.full(40, 3))
-    assert (est._recording["n_rows"], est._recording["mass"], est._recording["validated"]) == (40, 40.0, 0)
+    np.testing.assert_array_equal(est.unlearning_state_.recording["counts"], np.full(40, 3))
+    assert (
+        est.unlearning_state_.recording["n_rows"],
+        est.unlearning_state_.recording["mass"],
+        est.unlearning_state_.recording["validated"],
+    ) == (40, 40.0, 0)
     assert not any(isinstance(callback, TrainingRecorder) for _, callback in est.net_.callbacks_)
 
 
@@ -99,19 +103,19 @@ def test_watching_changes_no_bit_of_training():
     watched = estimator(Watcher(), iterator_train__shuffle=True).fit(X, y)
     plain = estimator(iterator_train__shuffle=True).fit(X, y)
     assert torch.equal(flat_parameters(watched.net_), flat_parameters(plain.net_))
-    assert plain._recording is None
+    assert plain.unlearning_state_.recording is None
 
 
 def test_numbers_of_erased_rows_and_a_second_request():
     est = estimator(Watcher()).fit(X, y)
     est.forget(X[[7, 3]])
-    np.testing.assert_array_equal(est._recording["erased"], [3, 7])
-    assert len(est._recording["counts"]) == 38
+    np.testing.assert_array_equal(est.unlearning_state_.recording["erased"], [3, 7])
+    assert len(est.unlearning_state_.recording["counts"]) == 38
     est.forget(X[[8, 0]])
     # Among the 38 that were left: row 8 had become number 6.
-    np.testing.assert_array_equal(est._recording["erased"], [0, 6])
+    np.testing.assert_array_equal(est.unlearning_state_.recording["erased"], [0, 6])
     est.correct(X[[2]], y_new=1 - y[[2]])
-    np.testing.assert_array_equal(est._recording["erased"], [1])
+    np.testing.assert_array_equal(est.unlearning_state_.recording["erased"], [1])
 
 
 def test_rows_of_weight_zero_are_not_counted_among_the_trained():
@@ -119,29 +123,29 @@ def test_rows_of_weight_zero_are_not_counted_among_the_trained():
     weight[[0, 5]] = 0
     weight[1] = 2.5
     est = estimator(Watcher()).fit(X, y, sample_weight=weight)
-    assert (est._recording["n_rows"], est._recording["mass"]) == (38, 39.5)
+    assert (est.unlearning_state_.recording["n_rows"], est.unlearning_state_.recording["mass"]) == (38, 39.5)
     est.forget(X[[0, 6]])
-    np.testing.assert_array_equal(est._recording["erased"], [4])
-    kept = est._recording
+    np.testing.assert_array_equal(est.unlearning_state_.recording["erased"], [4])
+    kept = est.unlearning_state_.recording
     est.forget(X[[5]])  # never trained on: nothing to unlearn, and the recording stays
-    assert est._recording is kept
+    assert est.unlearning_state_.recording is kept
 
 
 def test_held_out_rows_are_not_counted_among_the_trained():
     est = estimator(Watcher(), train_split=ValidSplit(5)).fit(X, y)
     trained = np.flatnonzero(est.training_set_.role == RowRole.TRAINED)
-    assert est._recording["n_rows"] == 40
-    assert est._recording["validated"] > 0
-    np.testing.assert_array_equal(est._recording["counts"], np.full(len(trained), 3))
+    assert est.unlearning_state_.recording["n_rows"] == 40
+    assert est.unlearning_state_.recording["validated"] > 0
+    np.testing.assert_array_equal(est.unlearning_state_.recording["counts"], np.full(len(trained), 3))
     held_out = np.setdiff1d(np.arange(40), trained)
     est.forget(X[[held_out[0], trained[-1]]])
-    np.testing.assert_array_equal(est._recording["erased"], [len(trained) - 1])
+    np.testing.assert_array_equal(est.unlearning_state_.recording["erased"], [len(trained) - 1])
 
 
 def test_rows_handed_in_are_not_numbered():
     est = estimator(Watcher()).fit(X, y)
     est.partial_forget(np.concatenate([X[:1] + 5, X[4:5]]), y[[0, 4]])
-    np.testing.assert_array_equal(est._recording["erased"], [4])
+    np.testing.assert_array_equal(est.unlearning_state_.recording["erased"], [4])
 
 
 def test_without_stored_rows_there_are_no_numbers():
@@ -161,7 +165,7 @@ def test_without_stored_rows_there_are_no_numbers():
 @pytest.mark.parametrize("where", ["unlearn", "drop"])
 def test_a_failed_request_keeps_the_recording(where, monkeypatch):
     est = estimator(Watcher()).fit(X, y).forget(X[:1])
-    kept, content = est._recording, copy.deepcopy(est._recording)
+    kept, content = est.unlearning_state_.recording, copy.deepcopy(est.unlearning_state_.recording)
 
     def fail(self, positions):
         raise MemoryError
@@ -172,7 +176,7 @@ def test_a_failed_request_keeps_the_recording(where, monkeypatch):
         est.set_params(unlearner__fail=True)
     with pytest.raises((MemoryError, RuntimeError)):
         est.forget(X[1:2])
-    assert est._recording is kept
+    assert est.unlearning_state_.recording is kept
     for name, value in content.items():
         np.testing.assert_array_equal(kept[name], value)
 
@@ -189,10 +193,10 @@ def test_a_failed_commit_keeps_that_there_is_no_recording(monkeypatch):
     monkeypatch.setattr(TrainingSet, "drop", fail)
     with pytest.raises(MemoryError):
         est.forget(X[1:2])
-    assert est._recording is None
+    assert est.unlearning_state_.recording is None
     assert not hasattr(est, "unlearning_report_")
     monkeypatch.undo()
-    assert est.forget(X[1:2])._recording == "something"
+    assert est.forget(X[1:2]).unlearning_state_.recording == "something"
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda est: pickle.loads(pickle.dumps(est))])
@@ -200,28 +204,31 @@ def test_copies_keep_the_recording_and_clones_have_none(copied):
     est = estimator(Watcher()).fit(X, y)
     other = copied(est)
     other.forget(X[:3])
-    assert (len(other._recording["counts"]), len(est._recording["counts"])) == (37, 40)
-    assert not hasattr(clone(est), "_recording")
+    assert (len(other.unlearning_state_.recording["counts"]), len(est.unlearning_state_.recording["counts"])) == (
+        37,
+        40,
+    )
+    assert not hasattr(clone(est), "unlearning_state_")
 
 
 def test_partial_fit_drops_it():
     est = estimator(Watcher()).fit(X, y).partial_fit(X[:5] + 1, y[:5])
-    assert est._recording is None
+    assert est.unlearning_state_.recording is None
     with pytest.raises(ValueError, match="fit with unlearner=Watcher"):
         est.forget(X[:1])
-    assert estimator(Watcher()).partial_fit(X, y)._recording is None
+    assert estimator(Watcher()).partial_fit(X, y).unlearning_state_.recording is None
 
 
 def test_another_unlearner_drops_it():
     est = estimator(Watcher()).fit(X, y).set_params(unlearner=FineTune()).forget(X[:1])
-    assert est._recording is None
-    assert estimator(FineTune()).fit(X, y)._recording is None
+    assert est.unlearning_state_.recording is None
+    assert estimator(FineTune()).fit(X, y).unlearning_state_.recording is None
 
 
 def test_refitting_records_anew():
     est = estimator(Watcher()).fit(X, y).forget(X[:3])
     est.fit(X[:20], y[:20])
-    assert len(est._recording["counts"]) == 20
+    assert len(est.unlearning_state_.recording["counts"]) == 20
 
 
 def test_retraining_is_the_same_training():
@@ -230,8 +237,10 @@ def test_retraining_is_the_same_training():
     fresh = estimator(Watcher(shrink=True)).fit(X[4:], y[4:])
     assert torch.equal(flat_parameters(est.net_), flat_parameters(fresh.net_))
     # The recording is that of the new training.
-    assert est._recording["draw"] == fresh._recording["draw"]
-    np.testing.assert_array_equal(est._recording["counts"], fresh._recording["counts"])
+    assert est.unlearning_state_.recording["draw"] == fresh.unlearning_state_.recording["draw"]
+    np.testing.assert_array_equal(
+        est.unlearning_state_.recording["counts"], fresh.unlearning_state_.recording["counts"]
+    )
 
 
 def test_a_recorder_that_takes_part_is_heard():
@@ -243,7 +252,7 @@ def test_a_training_that_a_callback_ends_is_recorded():
     est = estimator(Watcher(), max_epochs=50, callbacks=[("stop", EarlyStopping("train_loss", 1, threshold=10.0))])
     est.fit(X, y)
     assert len(est.net_.history) < 50
-    np.testing.assert_array_equal(est._recording["counts"], np.full(40, len(est.net_.history)))
+    np.testing.assert_array_equal(est.unlearning_state_.recording["counts"], np.full(40, len(est.net_.history)))
 
 
 @pytest.mark.parametrize("changes", [True, False])
@@ -267,4 +276,4 @@ def test_a_recorder_must_record():
 
 def test_retrain_without_recorder_leaves_none():
     est = estimator(Retrain()).fit(X, y).forget(X[:2])
-    assert est._recording is None
+    assert est.unlearning_state_.recording is None

@@ -534,7 +534,7 @@ def test_a_cached_fit_is_the_same_fit(tmp_path, trainings, as_object):
         assert est.memory is memory
         np.testing.assert_array_equal(est.predict_proba(X), plain.predict_proba(X))
         np.testing.assert_array_equal(est.training_set_.role, plain.training_set_.role)
-        assert torch.equal(est._anchor.residual, plain._anchor.residual)
+        assert torch.equal(est.unlearning_state_.anchor.residual, plain.unlearning_state_.anchor.residual)
         assert est.classes_.tolist() == plain.classes_.tolist()
         assert len(est.net_.history) == len(plain.net_.history)
     plain.set_params(unlearner=FineTune(2)).forget(X[:5])

@@ -294,7 +294,7 @@ def test_an_unlearner_that_watches_training_is_not_bypassed(data, stacks):
     models = fit_many(UnlearnableClassifier(tiny_net(max_epochs=1), Recorded()), X, y, seeds=[0, 1])
     assert stacks == []
     for model in models:
-        np.testing.assert_array_equal(model._recording, np.arange(len(y)))
+        np.testing.assert_array_equal(model.unlearning_state_.recording, np.arange(len(y)))
 
 
 def test_other_estimators_and_pipelines(data):

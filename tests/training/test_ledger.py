@@ -315,7 +315,7 @@ def test_fit_and_forget_with(settings):
 
 def test_estimator_is_bit_identical_to_plain_skorch():
     est = estimator().fit(X, y)
-    torch.manual_seed(est._seed)
+    torch.manual_seed(est.unlearning_state_.seed)
     plain = net().fit(X, y)
     assert torch.equal(flat_parameters(plain), parameters(est))
 

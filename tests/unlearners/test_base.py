@@ -60,10 +60,10 @@ class HoldsStill(Unlearner):
 def test_a_held_residual_stays_the_target_without_a_gradient():
     X, y = np.arange(20.0).reshape(10, 2), np.arange(10) % 2
     est = UnlearnableClassifier(unlearner=HoldsStill(), random_state=0).fit(X, y)
-    before = est._anchor.residual.clone()
+    before = est.unlearning_state_.anchor.residual.clone()
     est.forget(X[:1])
-    assert torch.equal(est._anchor.residual, before)
-    assert not torch.equal(est._anchor.gradient, before)
+    assert torch.equal(est.unlearning_state_.anchor.residual, before)
+    assert not torch.equal(est.unlearning_state_.anchor.gradient, before)
 
 
 @pytest.mark.parametrize("seed", [3, np.random.default_rng(3)])

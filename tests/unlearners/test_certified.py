@@ -297,13 +297,13 @@ def test_the_scorer_trains_references_in_the_ball_too():
 
 def test_training_arrives_at_the_perturbed_optimum():
     est = estimator(CertifiedRemoval(), max_epochs=400).fit(X, y)
-    term = est._recording.term
+    term = est.unlearning_state_.recording.term
     w = solved(EmpiricalRisk(est.net_, X, y), term)
     torch.testing.assert_close(flat_parameters(est.net_), w, rtol=1e-6, atol=1e-8)
     assert float(term.norm()) > 0
     many = torch.cat([_drawn(seed) for seed in range(300)])
     assert float(many.std()) == pytest.approx(2.0 / 50, rel=0.1)
-    assert est._recording.sigma == pytest.approx(1 / 60)
+    assert est.unlearning_state_.recording.sigma == pytest.approx(1 / 60)
 
 
 def _drawn(seed):
@@ -335,7 +335,7 @@ def test_what_a_step_leaves_is_at_most_the_bound(criterion, k):
         est.forget(A[4:10])
         keep = np.r_[0:4, 10:30]
         risk = EmpiricalRisk(est.net_, A[keep], est.training_set_.raw_y[est.training_set_.live_mask], weight[keep])
-        state, (record,) = est._recording, est.unlearning_report_.trace
+        state, (record,) = est.unlearning_state_.recording, est.unlearning_report_.trace
         term = state.term * state.mass / risk.mass
         left = risk.mass * float((risk.gradient(flat_parameters(est.net_)) + term).norm())
         assert left <= record["bound"] * (1 + 1e-9) + 1e-9
@@ -352,7 +352,7 @@ def test_charges_add_up_and_the_budget_refuses():
     budget = 0.3 * 1.0 / math.sqrt(2 * math.log(1.5 / 1e-4))
     spent, n_requests = 0.0, 0
     while True:
-        before = pickle.dumps((est._recording, est.training_set_))
+        before = pickle.dumps((est.unlearning_state_.recording, est.training_set_))
         w = flat_parameters(est.net_)
         try:
             est.forget(X[2 * n_requests : 2 * n_requests + 2])
@@ -366,13 +366,13 @@ def test_charges_add_up_and_the_budget_refuses():
         assert (certificate.epsilon, certificate.delta, certificate.noise) == (1.0, 1e-4, "objective")
     assert n_requests >= 1
     assert torch.equal(w, flat_parameters(est.net_))
-    assert pickle.dumps((est._recording, est.training_set_)) == before
+    assert pickle.dumps((est.unlearning_state_.recording, est.training_set_)) == before
     assert len(est.unlearning_history_) == n_requests
     with pytest.raises(RetrainRequired, match=r"is spent\. Nothing was changed: fit again without these rows"):
         est.forget(X[2 * n_requests : 2 * n_requests + 2])
     # More steps leave less, and go on within the same budget.
     est.set_params(unlearner__max_steps=20).forget(X[2 * n_requests : 2 * n_requests + 2])
-    assert est._recording.spent <= budget
+    assert est.unlearning_state_.recording.spent <= budget
 
 
 def test_a_converged_fit_needs_one_step_and_a_rough_one_more():
@@ -387,7 +387,7 @@ def test_correction_is_removal_too():
     est.correct(X[:3], y_new=1 - y[:3])
     corrected = y.copy()
     corrected[:3] = 1 - corrected[:3]
-    w = solved(EmpiricalRisk(est.net_, X, corrected), est._recording.term)
+    w = solved(EmpiricalRisk(est.net_, X, corrected), est.unlearning_state_.recording.term)
     assert float((flat_parameters(est.net_) - w).norm()) < 1e-2
     with pytest.raises(ValueError, match="rows that are not stored"):
         est.partial_forget(X[:1] + 9, y[:1])

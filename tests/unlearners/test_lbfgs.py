@@ -8,7 +8,7 @@ from skorch import NeuralNetRegressor
 from torch import nn
 
 from sk_unlearn import UnlearnableClassifier, UnlearnableRegressor
-from sk_unlearn.estimators._deletion import stored_risk
+from sk_unlearn.estimators._problem import stored_risk
 from sk_unlearn.risks.empirical import flat_parameters
 from sk_unlearn.unlearners import LBFGSWarmStart
 
@@ -83,5 +83,5 @@ def test_constraints(unlearner, name):
 @pytest.mark.gpu
 def test_on_a_gpu():
     est = regressor(LBFGSWarmStart(30)).set_params(device="cuda").fit(X, y).forget(X[:6])
-    assert isinstance(est._anchor.residual, torch.Tensor)
+    assert isinstance(est.unlearning_state_.anchor.residual, torch.Tensor)
     assert est.unlearning_report_.parameters_moved

@@ -75,7 +75,7 @@ class TestExact:
     def test_of_several_epochs_the_error_is_of_second_order(self):
         """Taking away a share t of a row errs by a multiple of t squared."""
         est = with_fresh_net(regressor(max_epochs=5), y)
-        target, vector = y.reshape(-1, 1), est._recording.vectors[7]
+        target, vector = y.reshape(-1, 1), est.unlearning_state_.recording.vectors[7]
         errors = []
         for t in (1.0, 0.5, 0.25):
             weight = np.ones(N)
@@ -94,12 +94,14 @@ class TestExact:
             weight = np.ones(N)
             weight[row] += step
             ends.append(sgd_by_hand(est, weight, labels, 2, [0.2, 0.1]))
-        torch.testing.assert_close(-(ends[0] - ends[1]) / 2e-4, est._recording.vectors[row], rtol=1e-5, atol=1e-8)
+        torch.testing.assert_close(
+            -(ends[0] - ends[1]) / 2e-4, est.unlearning_state_.recording.vectors[row], rtol=1e-5, atol=1e-8
+        )
 
     def test_class_weights_count(self):
         weights = torch.tensor([1.0, 2.0, 5.0], dtype=torch.float64)
         est = classifier(max_epochs=1, batch_size=-1, criterion__weight=weights).fit(X, labels)
-        vectors = est._recording.vectors
+        vectors = est.unlearning_state_.recording.vectors
         share = weights[labels] / weights[labels].sum()
         assert float(vectors.norm(dim=1).min()) > 0
         # The last layer's bias: rate times share times (p - onehot), whose sum over classes is nought.
@@ -111,21 +113,23 @@ class TestRequests:
     def test_a_sequence_adds_up_and_entries_go(self):
         one, two = regressor(max_epochs=3).fit(X, y), regressor(max_epochs=3).fit(X, y)
         before = flat_parameters(one.net_)
-        vectors = one._recording.vectors
+        vectors = one.unlearning_state_.recording.vectors
         one.forget(X[[2, 11]]).forget(X[[3, 20]])
         two.forget(X[[2, 11, 3, 20]])
         torch.testing.assert_close(flat_parameters(one.net_), flat_parameters(two.net_), rtol=1e-12, atol=1e-14)
         torch.testing.assert_close(flat_parameters(one.net_), before + vectors[[2, 3, 11, 20]].sum(0))
         left = np.delete(np.arange(N), [2, 3, 11, 20])
-        assert torch.equal(one._recording.vectors, vectors[left])
+        assert torch.equal(one.unlearning_state_.recording.vectors, vectors[left])
 
     def test_shuffled_batches(self):
         est = regressor(max_epochs=2, iterator_train__shuffle=True).fit(X, y)
-        assert (est._recording.vectors.norm(dim=1) > 0).all()
+        assert (est.unlearning_state_.recording.vectors.norm(dim=1) > 0).all()
 
     def test_a_wreck_is_reported(self):
         est = classifier(max_epochs=10, lr=0.5, optimizer__weight_decay=0.0).fit(X, labels)
-        est._recording = type(est._recording)(1000 * est._recording.vectors)
+        est.unlearning_state_.recording = type(est.unlearning_state_.recording)(
+            1000 * est.unlearning_state_.recording.vectors
+        )
         report = est.forget(X[:3]).unlearning_report_
         assert not report.converged
         assert "retained rows rose markedly" in report.stop_reason
