@@ -18,7 +18,12 @@ from torch import Tensor, nn
 from torch.autograd import grad
 from torch.nn import functional
 
-from sk_unlearn.risks.empirical import EmpiricalRisk, _Chunk, _Graph, _is
+from sk_unlearn.risks._evaluation import Evaluator
+from sk_unlearn.risks._parameters import Point
+from sk_unlearn.risks._row_loss import computes_as
+from sk_unlearn.risks._rows import Chunk
+from sk_unlearn.risks.empirical import EmpiricalRisk
+from sk_unlearn.risks.linearisation import ChunkGraph
 
 # Rows evaluated at a time: the gradients of all outputs of a row are kept at once.
 _CHUNK = 256
@@ -85,9 +90,9 @@ class BlockFisher:
 
     def __init__(self, risk: EmpiricalRisk, w: Tensor, rows: NDArray[np.int64], *, kronecker: bool) -> None:
         self.kronecker = kronecker
-        self._risk = risk
-        self._penalty = risk._penalty_product(torch.ones_like(w))
-        self._blocks = _linear_maps(risk)
+        self._evaluator = evaluator = risk.evaluator
+        self._penalty = evaluator.parameters.penalty_product(torch.ones_like(w))
+        self._blocks = _linear_maps(evaluator)
         free = torch.ones(len(w), dtype=torch.bool, device=w.device)
         for block in self._blocks:
             free[block.weight] = False
@@ -96,19 +101,18 @@ class BlockFisher:
         self._others = free.nonzero()[:, 0]
         self._diagonal = torch.zeros_like(w)
         size = 1 if len(self._others) else _CHUNK
-        with torch.inference_mode(False), risk._at(w) as at:
-            for part in risk._parts(rows, size=size):
-                for chunk in risk._read(part):
-                    self._add(at, chunk)
+        with torch.inference_mode(False), evaluator.at(w) as at:
+            for chunk in evaluator.chunks(rows, size=size):
+                self._add(at, chunk)
         if not kronecker:
             for block in self._blocks:
                 if block.diagonal is not None:
                     block.put(self._diagonal, block.diagonal)
 
-    def _add(self, at: Any, chunk: _Chunk) -> None:
+    def _add(self, at: Point, chunk: Chunk) -> None:
         with _watched([block.module for block in self._blocks]) as seen:
-            graph = _Graph(self._risk, at, chunk)
-        output = graph._output
+            graph = ChunkGraph(self._evaluator, at, chunk)
+        output = graph.output
         if not isinstance(output, Tensor):
             raise TypeError(f"The Fisher matrix needs a module whose output is a tensor, got {type(output).__name__}.")
         if not output.requires_grad:
@@ -135,7 +139,8 @@ class BlockFisher:
             elif squares is not None:
                 block.diagonal = squares if block.diagonal is None else block.diagonal + squares
         if len(self._others):
-            parameters = list({k: store[name] for store, name, k in sorted(self._risk._slots, key=_last)}.values())
+            places = sorted(self._evaluator.parameters.places, key=_last)
+            parameters = list({k: store[name] for store, name, k in places}.values())
             for root in roots:
                 each = grad(output, parameters, root, retain_graph=True, allow_unused=True, materialize_grads=True)
                 self._diagonal[self._others] += torch.cat([part.reshape(-1) for part in each])[self._others].square()
@@ -165,9 +170,9 @@ class BlockFisher:
                 yield block, (a.clamp_min(0), Q), (g.clamp_min(0), U)
 
 
-def _last(slot: tuple[Any, str, int]) -> int:
-    """Return the number of the parameter that a slot holds."""
-    return slot[2]
+def _last(place: tuple[Any, str, int]) -> int:
+    """Return the number of the parameter that a place holds."""
+    return place[2]
 
 
 def _sum_of_squares(g: Tensor, a: Tensor) -> Tensor:
@@ -177,16 +182,17 @@ def _sum_of_squares(g: Tensor, a: Tensor) -> Tensor:
     return torch.einsum("nto,nti->noi", g, a).square().sum(0)
 
 
-def _linear_maps(risk: EmpiricalRisk) -> list[_Block]:
+def _linear_maps(evaluator: Evaluator) -> list[_Block]:
     """Find the layers whose forward pass is one linear map with parameters of their own."""
+    flat = evaluator.parameters
     holders: dict[int, int] = {}
-    for _, _, k in risk._slots:
+    for _, _, k in flat.places:
         holders[k] = holders.get(k, 0) + 1
-    index = {(id(store), name): k for store, name, k in risk._slots}
-    slices = list(risk.parameter_slices.values())
+    index = {(id(store), name): k for store, name, k in flat.places}
+    slices = list(flat.slices.values())
     blocks = []
-    for module in risk._uncompiled["module_"].modules():
-        if not (_is(module, nn.Linear) or _is(module, nn.Conv2d)) or module._forward_hooks or module._forward_pre_hooks:
+    for module in flat.module.modules():
+        if not computes_as(module, nn.Linear, nn.Conv2d) or module._forward_hooks or module._forward_pre_hooks:
             continue
         if isinstance(module, nn.Conv2d) and not _is_unfoldable(module):
             continue
@@ -194,19 +200,19 @@ def _linear_maps(risk: EmpiricalRisk) -> list[_Block]:
         if weight is None or any(k is not None and holders[k] > 1 for k in (weight, bias)):
             continue
         blocks.append(_Block(module, slices[weight], None if bias is None else slices[bias]))
-    return _called_once(risk, blocks)
+    return _called_once(evaluator, blocks)
 
 
 def _is_unfoldable(module: nn.Conv2d) -> bool:
     return module.groups == 1 and module.padding_mode == "zeros" and not isinstance(module.padding, str)
 
 
-def _called_once(risk: EmpiricalRisk, blocks: list[_Block]) -> list[_Block]:
+def _called_once(evaluator: Evaluator, blocks: list[_Block]) -> list[_Block]:
     """Leave out layers that the module goes through several times: their gradient is a sum over the calls."""
-    with risk._at(risk.parameters(), needs_grad=False), _watched([block.module for block in blocks]) as seen:
-        for part in risk._parts(risk._row_indices(None)[:1]):
-            for chunk in risk._read(part):
-                risk.net.infer(chunk.x)
+    watched = _watched([block.module for block in blocks])
+    with evaluator.at(evaluator.parameters.current(), needs_grad=False), watched as seen:
+        for chunk in evaluator.chunks(evaluator.rows.numbers(None)[:1]):
+            evaluator.infer(chunk)
     return [block for block in blocks if len(seen[block.module]) == 1]
 
 
@@ -226,7 +232,7 @@ def _watched(modules: list[nn.Module]) -> Iterator[dict[nn.Module, list[tuple[Te
             hook.remove()
 
 
-def _root_columns(graph: _Graph, output: Tensor) -> list[Tensor]:
+def _root_columns(graph: ChunkGraph, output: Tensor) -> list[Tensor]:
     """Return the columns of a root of each row's metric in the outputs: with these, F = sum of J' r r' J."""
     n, width = len(output), output[0].numel()
     unit = torch.zeros_like(output)
@@ -236,9 +242,9 @@ def _root_columns(graph: _Graph, output: Tensor) -> list[Tensor]:
     for k in range(width):
         flat[:, k] = 1
         try:
-            column = graph._fisher_metric(unit) if known else graph._loss_hessian(unit)
+            column = graph.fisher_metric(unit) if known else graph.loss_hessian(unit)
         except NotImplementedError:  # as in the products: what is known of any criterion is Gauss-Newton
-            known, column = False, graph._loss_hessian(unit)
+            known, column = False, graph.loss_hessian(unit)
         metric[:, :, k] = column.reshape(n, width)
         flat[:, k] = 0
     values, vectors = torch.linalg.eigh((metric + metric.mT).double() / 2)

@@ -15,7 +15,10 @@ from torch import Tensor, nn
 from torch.autograd import grad
 from torch.nn import functional
 
-from sk_unlearn.risks import empirical as objective
+from sk_unlearn.risks._autograd import vjp
+from sk_unlearn.risks._evaluation import Evaluator, sum_of
+from sk_unlearn.risks._row_loss import computes_as
+from sk_unlearn.risks._rows import Chunk
 from sk_unlearn.risks.empirical import EmpiricalRisk
 
 __all__ = ["LayerPoint", "LayerRisk", "OutputLayer", "output_layer"]
@@ -72,24 +75,24 @@ def output_layer(risk: EmpiricalRisk) -> tuple[OutputLayer | None, str]:
     >>> layer.n_parameters
     27
     """
-    parts = risk._parts(risk._row_indices(None)[:_N_PROBES], size=_N_PROBES)
-    if not parts:
+    evaluator = risk.evaluator
+    probes = evaluator.rows.numbers(None)[:_N_PROBES]
+    if not len(probes):
         return None, "the risk has no rows to look at the module with"
-    with risk._at(risk.parameters(), needs_grad=False):
-        for chunk in risk._read(parts[0]):
-            n, probe = len(chunk.shares), chunk.x
-            break
-        calls, output = _linear_calls(risk, probe)
+    with evaluator.at(risk.parameters(), needs_grad=False):
+        probe = next(evaluator.chunks(probes, size=_N_PROBES))
+        n = len(probe.shares)
+        calls, output = _linear_calls(evaluator, probe)
         if not isinstance(output, Tensor):
             return None, f"the module's output is a {type(output).__name__}, not a single tensor"
         same_size = [call for call in calls if call.output.shape == (n, output[:1].numel()) and call.features.ndim == 2]
         for call in reversed(same_size):
-            ending = _ending(risk, call, probe)
+            ending = _ending(evaluator, call, probe)
             if ending is not None:
                 break
         else:
             return None, "the module's output is not that of a linear layer, nor a softmax or sigmoid of it"
-    return _checked_layer(risk, [other.module for other in calls], call.module, ending, output.shape[1:])
+    return _checked_layer(evaluator, [other.module for other in calls], call.module, ending, output.shape[1:])
 
 
 class _Call(NamedTuple):
@@ -100,7 +103,7 @@ class _Call(NamedTuple):
     output: Tensor
 
 
-def _linear_calls(risk: EmpiricalRisk, x: Any) -> tuple[list[_Call], Any]:
+def _linear_calls(evaluator: Evaluator, probe: Chunk) -> tuple[list[_Call], Any]:
     """Return the calls of linear layers in one forward pass, in order, and what the module gave."""
     calls: list[_Call] = []
 
@@ -108,22 +111,22 @@ def _linear_calls(risk: EmpiricalRisk, x: Any) -> tuple[list[_Call], Any]:
         if args and isinstance(module, nn.Linear):
             calls.append(_Call(module, args[0], output))
 
-    handles = [m.register_forward_hook(see) for m in risk._modules if isinstance(m, nn.Linear)]
+    handles = [m.register_forward_hook(see) for m in evaluator.parameters.modules if isinstance(m, nn.Linear)]
     try:
-        return calls, risk.net.infer(x)
+        return calls, evaluator.infer(probe)
     finally:
         for handle in handles:
             handle.remove()
 
 
-def _ending(risk: EmpiricalRisk, call: _Call, x: Any) -> Callable[[Tensor], Tensor] | None:
+def _ending(evaluator: Evaluator, call: _Call, probe: Chunk) -> Callable[[Tensor], Tensor] | None:
     """Return what the module makes of the layer's output and nothing else, where it is one of the known endings."""
     # Of both signs and far apart, so that a clipping or a sum with something small cannot be taken for the identity.
     noise = np.random.default_rng(0).normal(scale=3.0, size=tuple(call.output.shape))
     logits = torch.as_tensor(noise, dtype=call.output.dtype, device=call.output.device)
     handle = call.module.register_forward_hook(lambda module, args, output: logits.clone())
     try:
-        output = risk.net.infer(x)
+        output = evaluator.infer(probe)
     finally:
         handle.remove()
     for ending in _ENDINGS:
@@ -136,14 +139,14 @@ def _ending(risk: EmpiricalRisk, call: _Call, x: Any) -> Callable[[Tensor], Tens
 
 
 def _checked_layer(
-    risk: EmpiricalRisk,
+    evaluator: Evaluator,
     called: list[nn.Linear],
     module: nn.Linear,
     ending: Callable[[Tensor], Tensor],
     row_shape: torch.Size,
 ) -> tuple[OutputLayer | None, str]:
     """Return the layer unless its parameters are frozen, shared or not its own."""
-    index = {id(p): k for k, p in enumerate(risk._parameters)}
+    index = {id(p): k for k, p in enumerate(evaluator.parameters.tensors)}
     own = [index.get(id(module._parameters.get(name))) for name in ("weight", "bias")]
     if type(module).forward is not nn.Linear.forward or module._parameters.get("weight") is None:
         return None, "the last linear layer computes its weight from other parameters"
@@ -151,10 +154,10 @@ def _checked_layer(
         return None, "the last linear layer is frozen"
     if sum(other is module for other in called) > 1:
         return None, "the last linear layer is used more than once"
-    uses = [k for _, _, k in risk._slots]
+    uses = [k for _, _, k in evaluator.parameters.places]
     if any(uses.count(k) > 1 for k in own if k is not None):
         return None, "the last linear layer shares a parameter with another layer"
-    return OutputLayer(risk, module, own[0], own[1], ending, row_shape), ""
+    return OutputLayer(evaluator, module, own[0], own[1], ending, row_shape), ""
 
 
 class OutputLayer:
@@ -164,8 +167,8 @@ class OutputLayer:
 
     Parameters
     ----------
-    risk : EmpiricalRisk
-        The risk it was found with.
+    evaluator : Evaluator
+        Of the risk it was found with.
     module : torch.nn.Linear
         The layer.
     weight, bias : int or None
@@ -177,6 +180,12 @@ class OutputLayer:
 
     Attributes
     ----------
+    position : int
+        Which of the net's modules it is. Each risk may have modules of its own for the same parameters.
+    numbers : dict of str to int
+        The numbers of its trainable weight and bias among the parameters.
+    ending, row_shape
+        As given.
     indices : int64 Tensor of shape (n_parameters,)
         Where the layer's trainable parameters lie in the flat vector: the weight row by row, then the bias.
     n_parameters : int
@@ -185,17 +194,19 @@ class OutputLayer:
 
     def __init__(
         self,
-        risk: EmpiricalRisk,
+        evaluator: Evaluator,
         module: nn.Linear,
         weight: int | None,
         bias: int | None,
         ending: Callable[[Tensor], Tensor],
         row_shape: torch.Size,
     ) -> None:
-        self.module, self._ending, self._row_shape = module, ending, row_shape
-        self._numbers = {name: k for name, k in (("weight", weight), ("bias", bias)) if k is not None}
-        ends = np.cumsum([0, *risk._sizes])
-        spans = [torch.arange(int(ends[k]), int(ends[k + 1]), device=risk.device) for k in self._numbers.values()]
+        parameters = evaluator.parameters
+        self.ending, self.row_shape = ending, row_shape
+        self.position = next(k for k, each in enumerate(parameters.modules) if each is module)
+        self.numbers = {name: k for name, k in (("weight", weight), ("bias", bias)) if k is not None}
+        ends = np.cumsum([0, *parameters.sizes])
+        spans = [torch.arange(int(ends[k]), int(ends[k + 1]), device=parameters.device) for k in self.numbers.values()]
         self.indices = torch.cat(spans)
         self.n_parameters = len(self.indices)
 
@@ -219,7 +230,8 @@ class OutputLayer:
         rows : int64 ndarray, optional
             Indices as :class:`~sk_unlearn.risks.empirical.EmpiricalRisk` takes them; None for all.
         """
-        return LayerRisk(self, risk, risk.parameters() if w is None else risk._vector(w, "w"), rows)
+        w = risk.parameters() if w is None else risk.evaluator.parameters.checked(w, "w")
+        return LayerRisk(self, risk, w, rows)
 
 
 class LayerRisk:
@@ -253,21 +265,22 @@ class LayerRisk:
     """
 
     def __init__(self, layer: OutputLayer, risk: EmpiricalRisk, w: Tensor, rows: NDArray[np.int64] | None) -> None:
-        self.layer, self._risk, self._w = layer, risk, w
+        self.layer, self._evaluator, self._flat, self._w = layer, risk.evaluator, risk.evaluator.parameters, w
+        self._module = cast(nn.Linear, self._flat.modules[layer.position])
         self.indices, self.n_parameters = layer.indices, layer.n_parameters
         self.start = layer.extract(w)
-        self._rest = risk._penalty(layer.insert(w, torch.zeros_like(self.start)))
-        self._decay = None if risk._decay is None else risk._decay[self.indices]
+        self._rest = self._flat.penalty(layer.insert(w, torch.zeros_like(self.start)))
+        self._decay = None if self._flat.decay is None else self._flat.decay[self.indices]
         # Another get_loss may look at the rows, or at the parameters: it is given both, and not taken apart.
-        self._plain_loss = getattr(risk._row_loss.get_loss, "__module__", "").split(".")[0] == "skorch"
-        self._chunks = self._merged(list(self._capture(rows)))
+        self._plain_loss = getattr(self._evaluator.row_loss.get_loss, "__module__", "").split(".")[0] == "skorch"
+        self.chunks = self._merged(list(self._capture(rows)))
 
     def value(self, v: Tensor) -> float:
         """Return the risk at v, the penalty of all parameters included."""
-        with self._at(v, needs_grad=False) as point:
-            losses = (self._losses(chunk, self._logits(chunk)) for chunk in self._chunks)
-            total = sum((objective._sum_of(*each) for each in losses), self._zero())
-        return float(total) + self._penalty(point)
+        with self.at(v, needs_grad=False) as point:
+            losses = (self.losses_and_shares(chunk, self.logits(chunk)) for chunk in self.chunks)
+            total = sum((sum_of(*each) for each in losses), self._evaluator.zero())
+        return float(total) + self.penalty(point)
 
     def gradient(self, v: Tensor) -> Tensor:
         """Return the gradient at v, of shape (n_parameters,)."""
@@ -275,14 +288,14 @@ class LayerRisk:
 
     def value_and_gradient(self, v: Tensor) -> tuple[float, Tensor]:
         """Return the risk at v and its gradient."""
-        value = self._zero()
-        with self._at(v) as point:
-            gradient = self._penalty_product(point.detach())
-            for chunk in self._chunks:
-                losses, shares = self._losses(chunk, self._logits(chunk))
-                value += objective._sum_of(losses, shares)
+        value = self._evaluator.zero()
+        with self.at(v) as point:
+            gradient = self.penalty_product(point.detach())
+            for chunk in self.chunks:
+                losses, shares = self.losses_and_shares(chunk, self.logits(chunk))
+                value += sum_of(losses, shares)
                 gradient += grad(losses, point, shares.to(losses.dtype))[0]
-        return float(value) + self._penalty(point.detach()), gradient
+        return float(value) + self.penalty(point.detach()), gradient
 
     def linearise(self, v: Tensor) -> LayerPoint:
         """Return value, gradient and Hessian products at v."""
@@ -302,13 +315,14 @@ class LayerRisk:
             at = self.linearise(v)
             H = torch.stack([at.hessian(e) for e in torch.eye(self.n_parameters, dtype=v.dtype, device=v.device)])
             return (H + H.T) / 2
-        H = torch.zeros(self.n_parameters, self.n_parameters, dtype=self._risk.dtype, device=self._risk.device)
-        with self._at(v):
-            for chunk in self._chunks:
-                A = self._curvature(chunk, self._logits(chunk).detach())
+        budget = self._evaluator.memory_budget // 4
+        H = torch.zeros(self.n_parameters, self.n_parameters, dtype=self._flat.dtype, device=self._flat.device)
+        with self.at(v):
+            for chunk in self.chunks:
+                A = self._curvature(chunk, self.logits(chunk).detach())
                 # For each row, the products of one logit's curvatures with the features are written out.
                 row_bytes = A.shape[1] * chunk.features.shape[1] * A.element_size()
-                size = max(1, (_CACHE_BYTES if A.device.type == "cpu" else objective.MEMORY_BUDGET // 4) // row_bytes)
+                size = max(1, (_CACHE_BYTES if A.device.type == "cpu" else budget) // row_bytes)
                 for h, block in zip(chunk.features.split(size), A.split(size), strict=True):
                     self._add_block(H, h, block)
         H = H.triu_() + H.triu(1).T
@@ -318,38 +332,37 @@ class LayerRisk:
 
     def __len__(self) -> int:
         """Return the number of rows."""
-        return sum(len(chunk.shares) for chunk in self._chunks)
+        return sum(len(chunk.shares) for chunk in self.chunks)
 
     @cached_property
     def predicts_probabilities(self) -> bool:
         """Whether :meth:`predictions` gives class probabilities."""
-        if self.layer._ending in (_softmax, torch.sigmoid):
+        if self.layer.ending in (_softmax, torch.sigmoid):
             return True
-        criterion = self._risk._row_loss.criterion
-        return objective._is(criterion, nn.CrossEntropyLoss) or objective._is(criterion, nn.NLLLoss)
+        criterion = self._evaluator.row_loss.criterion
+        return computes_as(criterion, nn.CrossEntropyLoss, nn.NLLLoss)
 
     @torch.no_grad()
     def predictions(self, v: Tensor) -> Tensor:
         """Return what is predicted at v, of shape (n, ...): probabilities where the loss is the cross-entropy."""
-        with self._at(v, needs_grad=False):
-            logits = torch.cat([self._logits(chunk) for chunk in self._chunks])
-        if self.predicts_probabilities and self.layer._ending in (_identity, _log_softmax):
+        with self.at(v, needs_grad=False):
+            logits = torch.cat([self.logits(chunk) for chunk in self.chunks])
+        if self.predicts_probabilities and self.layer.ending in (_identity, _log_softmax):
             return logits.softmax(1)
-        return self.layer._ending(logits)
+        return self.layer.ending(logits)
 
     # -------------------------------------------------------------------------------------------------- the features
 
     def _capture(self, rows: NDArray[np.int64] | None) -> Iterator[_Features]:
         """Run the net up to its end, chunk by chunk, and keep what enters the layer."""
-        risk, seen = self._risk, list[Tensor]()
-        handle = self.layer.module.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+        evaluator, seen = self._evaluator, list[Tensor]()
+        handle = self._module.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
         try:
-            with risk._at(self._w, needs_grad=False):
-                for part in risk._parts(rows):
-                    for chunk in risk._read(part):
-                        risk.net.infer(chunk.x)
-                        x = None if self._plain_loss else chunk.x
-                        yield _Features(seen.pop(), x, chunk.y, chunk.shares)
+            with evaluator.at(self._w, needs_grad=False):
+                for chunk in evaluator.chunks(rows):
+                    evaluator.infer(chunk)
+                    x = None if self._plain_loss else chunk.x
+                    yield _Features(seen.pop(), x, chunk.y, chunk.shares)
         finally:
             handle.remove()
 
@@ -358,9 +371,9 @@ class LayerRisk:
         if not self._is_sum_over_rows or not all(isinstance(chunk.y, Tensor) for chunk in chunks):
             return chunks
         # The largest temporary is A, beside the features themselves.
-        module = self.layer.module
+        module = self._module
         width = module.in_features + 4 * module.out_features**2
-        size = max(1, objective.MEMORY_BUDGET // (4 * width * self._w.element_size()))
+        size = max(1, self._evaluator.memory_budget // (4 * width * self._w.element_size()))
         merged, batch, n = list[_Features](), list[_Features](), 0
         for chunk in chunks:
             if batch and n + len(chunk.shares) > size:
@@ -373,14 +386,14 @@ class LayerRisk:
     @cached_property
     def _is_sum_over_rows(self) -> bool:
         """Whether each row's loss is known to depend on its own logits only."""
-        criterion = self._risk._row_loss.criterion
+        criterion = self._evaluator.row_loss.criterion
         known = getattr(type(criterion).forward, "__module__", "") == "torch.nn.modules.loss"
-        return self._plain_loss and known and self._risk._row_loss.reduction is not None
+        return self._plain_loss and known and self._evaluator.row_loss.reduction is not None
 
     # ------------------------------------------------------------------------------------------------ the loss in v
 
     @contextmanager
-    def _at(self, v: Tensor, needs_grad: bool = True) -> Iterator[Tensor]:
+    def at(self, v: Tensor, needs_grad: bool = True) -> Iterator[Tensor]:
         """Put the net at w with v in the layer, and yield the leaf that the layer's parameters are views of."""
         if v.shape != (self.n_parameters,):
             raise ValueError(f"v must be a vector of {self.n_parameters} entries, got shape {tuple(v.shape)}.")
@@ -391,38 +404,43 @@ class LayerRisk:
 
     @contextmanager
     def _put(self, point: Tensor) -> Iterator[None]:
-        views = self._risk._split(self._w)
-        for name, part in self._parts(point).items():
-            views[self.layer._numbers[name]] = part
-        with self._risk._substituted(views):
+        views = self._flat.split(self._w)
+        for name, part in self.split(point).items():
+            views[self.layer.numbers[name]] = part
+        with self._flat.in_place(views):
             yield
 
-    def _parts(self, point: Tensor) -> dict[str, Tensor]:
+    def split(self, point: Tensor) -> dict[str, Tensor]:
         """Return the layer's trainable weight and bias as views of v."""
-        numbers = self.layer._numbers
-        sizes = [self._risk._sizes[k] for k in numbers.values()]
+        numbers = self.layer.numbers
+        sizes = [self._flat.sizes[k] for k in numbers.values()]
         parts = zip(numbers.items(), point.split_with_sizes(sizes), strict=True)
-        return {name: part.view(self._risk._shapes[k]) for (name, k), part in parts}
+        return {name: part.view(self._flat.shapes[k]) for (name, k), part in parts}
 
-    def _logits(self, chunk: _Features) -> Tensor:
+    def logits(self, chunk: _Features) -> Tensor:
+        """Return what the layer gives for a chunk, inside of `at`."""
         # The layer holds the views that `_put` gave it.
-        module = self.layer.module
+        module = self._module
         return functional.linear(chunk.features, module.weight, module.bias)
 
-    def _losses(self, chunk: _Features, logits: Tensor) -> tuple[Tensor, Tensor]:
-        output = self.layer._ending(logits).reshape(len(logits), *self.layer._row_shape)
-        return self._risk._losses_and_shares(output, cast(Any, chunk))
+    def losses_and_shares(self, chunk: _Features, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """Return a chunk's row losses, and what each counts."""
+        output = self.layer.ending(logits).reshape(len(logits), *self.layer.row_shape)
+        return self._evaluator.losses_and_shares(output, chunk)
 
-    def _zero(self) -> Tensor:
-        return torch.zeros((), dtype=self._risk._sum_dtype, device=self._risk.device)
+    def zero(self) -> Tensor:
+        """Return a zero to sum values in."""
+        return self._evaluator.zero()
 
-    def _penalty(self, v: Tensor) -> float:
+    def penalty(self, v: Tensor) -> float:
+        """Return the penalty of all parameters, those outside of the layer included."""
         if self._decay is None:
             return 0.0
-        dtype = self._risk._sum_dtype
+        dtype = self._flat.sum_dtype
         return self._rest + 0.5 * float(self._decay.to(dtype) @ v.to(dtype).square())
 
-    def _penalty_product(self, v: Tensor) -> Tensor:
+    def penalty_product(self, v: Tensor) -> Tensor:
+        """Return v, each entry times its weight decay."""
         return torch.zeros_like(v) if self._decay is None else self._decay * v
 
     # ------------------------------------------------------------------------------------------------- the Hessian
@@ -434,7 +452,7 @@ class LayerRisk:
             weighted = chunk.shares.to(p)[:, None] * p
             return torch.diag_embed(weighted) - weighted[:, :, None] * p[:, None, :]
         leaf = logits.detach().requires_grad_()
-        losses, shares = self._losses(chunk, leaf)
+        losses, shares = self.losses_and_shares(chunk, leaf)
         slope = grad(losses, leaf, shares.to(losses.dtype), create_graph=True)[0]
         if not slope.requires_grad:
             return leaf.new_zeros(*leaf.shape, leaf.shape[1])
@@ -444,26 +462,32 @@ class LayerRisk:
         ]
         return torch.stack(columns, 1)
 
+    def has_closed_form(self, chunk: _Features) -> bool:
+        """Whether products over a chunk need no graph."""
+        return self._is_sum_over_rows and self._is_cross_entropy(chunk)
+
     def _is_cross_entropy(self, chunk: _Features) -> bool:
         """Whether the loss is -log softmax(logits)[y] times the row's share, which has a closed form."""
-        row_loss, ending = self._risk._row_loss, self.layer._ending
+        row_loss, ending = self._evaluator.row_loss, self.layer.ending
         criterion = row_loss.criterion
         if row_loss.reduction != "mean" or not isinstance(chunk.y, Tensor) or chunk.y.is_floating_point():
             return False
-        if objective._is(criterion, nn.CrossEntropyLoss):
+        if computes_as(criterion, nn.CrossEntropyLoss):
             return ending in (_identity, _log_softmax) and criterion.label_smoothing == 0.0
-        is_log = not isinstance(self._risk.net, NeuralNetClassifier)  # which takes probabilities, and logs of p + eps
-        return objective._is(criterion, nn.NLLLoss) and ending is _log_softmax and is_log
+        is_log = not isinstance(
+            self._evaluator.net, NeuralNetClassifier
+        )  # which takes probabilities, and logs of p + eps
+        return computes_as(criterion, nn.NLLLoss) and ending is _log_softmax and is_log
 
     def _add_block(self, H: Tensor, h: Tensor, A: Tensor) -> None:
         """Add the sum over rows of A_i (x) [h_i, 1] [h_i, 1]^T to the upper triangle of H."""
         (n, p), c = h.shape, A.shape[1]
-        n_weights = c * p if "weight" in self.layer._numbers else 0
+        n_weights = c * p if "weight" in self.layer.numbers else 0
         if n_weights:
             for a in range(c):
                 right = (A[:, a, a:, None] * h[:, None, :]).reshape(n, -1)
                 H[a * p : (a + 1) * p, a * p : n_weights].addmm_(h.T, right)
-        if "bias" in self.layer._numbers:
+        if "bias" in self.layer.numbers:
             H[n_weights:, n_weights:] += A.sum(0)
             if n_weights:
                 H[:n_weights, n_weights:] += (A.reshape(n, -1).T @ h).view(c, c, p).transpose(1, 2).reshape(-1, c)
@@ -488,23 +512,23 @@ class LayerPoint:
     def __init__(self, risk: LayerRisk, v: Tensor) -> None:
         self._risk, self.n_products = risk, 0
         self._pieces: list[_Piece] = []
-        value = risk._zero()
-        with risk._at(v) as point:
+        value = risk.zero()
+        with risk.at(v) as point:
             self._point = point
-            self.gradient = risk._penalty_product(point.detach())
-            for chunk in risk._chunks:
-                closed = risk._is_sum_over_rows and risk._is_cross_entropy(chunk)
+            self.gradient = risk.penalty_product(point.detach())
+            for chunk in risk.chunks:
+                closed = risk.has_closed_form(chunk)
                 piece = (_CrossEntropyPiece if closed else _DifferentiatedPiece)(risk, chunk, point)
                 value += piece.value
                 self.gradient += piece.gradient
                 self._pieces.append(piece)
-        self.value = float(value) + risk._penalty(point.detach())
+        self.value = float(value) + risk.penalty(point.detach())
 
     def hessian(self, s: Tensor) -> Tensor:
         """Return the Hessian's product with s, both of shape (n_parameters,); it passes over the features twice."""
         self.n_products += 1
         s = s.detach().to(self._point)
-        total = self._risk._penalty_product(s)
+        total = self._risk.penalty_product(s)
         with torch.inference_mode(False):
             for piece in self._pieces:
                 total += piece.hessian(s)
@@ -526,13 +550,13 @@ class _DifferentiatedPiece:
 
     def __init__(self, risk: LayerRisk, chunk: _Features, point: Tensor) -> None:
         self._point = point
-        losses, shares = risk._losses(chunk, risk._logits(chunk))
-        self.value = objective._sum_of(losses, shares)
+        losses, shares = risk.losses_and_shares(chunk, risk.logits(chunk))
+        self.value = sum_of(losses, shares)
         self._slope = grad(losses, point, shares.to(losses.dtype), create_graph=True)[0]
         self.gradient = self._slope.detach()
 
     def hessian(self, s: Tensor) -> Tensor:
-        part = objective._vjp([self._slope], [self._point], [s])[0]
+        part = vjp([self._slope], [self._point], [s])[0]
         return torch.zeros_like(s) if part is None else part
 
 
@@ -542,9 +566,9 @@ class _CrossEntropyPiece:
     @torch.no_grad()
     def __init__(self, risk: LayerRisk, chunk: _Features, point: Tensor) -> None:
         self._risk, self._features = risk, chunk.features
-        logits = risk._logits(chunk)
-        losses, shares = risk._losses(chunk, logits)
-        self.value = objective._sum_of(losses, shares)
+        logits = risk.logits(chunk)
+        losses, shares = risk.losses_and_shares(chunk, logits)
+        self.value = sum_of(losses, shares)
         self._p = logits.softmax(1)
         self._shares = chunk.shares.to(self._p)[:, None]
         slope = self._p.clone()
@@ -555,7 +579,7 @@ class _CrossEntropyPiece:
 
     @torch.no_grad()
     def hessian(self, s: Tensor) -> Tensor:
-        parts = self._risk._parts(s)
+        parts = self._risk.split(s)
         z = functional.linear(self._features, parts["weight"]) if "weight" in parts else torch.zeros_like(self._p)
         if "bias" in parts:
             z = z + parts["bias"]
@@ -566,7 +590,7 @@ class _CrossEntropyPiece:
     def _pulled_back(self, slope: Tensor) -> Tensor:
         """Return the product of the logits' transposed Jacobian with a slope in the logits."""
         parts = {"weight": lambda: (slope.T @ self._features).reshape(-1), "bias": lambda: slope.sum(0)}
-        return torch.cat([parts[name]() for name in self._risk.layer._numbers])
+        return torch.cat([parts[name]() for name in self._risk.layer.numbers])
 
 
 class _Features(NamedTuple):

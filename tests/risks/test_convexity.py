@@ -157,12 +157,12 @@ def test_an_unpenalised_bias_is_refused():
     risk = risk_for(linear(3))
     decays_weights_only(risk.net)
     with pytest.raises(NotConvexError, match="biases included"):
-        convex_model(EmpiricalRisk(risk.net, risk._X, risk._y))
+        convex_model(EmpiricalRisk(risk.net, risk.X, risk.y))
 
 
 def test_rows_taken_away_are_refused_and_rows_added_are_not():
     risk, other = risk_for(linear(3)), risk_for(linear(3), n=4, seed=1)
-    other = EmpiricalRisk(risk.net, other._X, other._y)
+    other = EmpiricalRisk(risk.net, other.X, other.y)
     assert convex_model(CombinedRisk(risk, added=[other])).strong_convexity == pytest.approx(0.05)
     with pytest.raises(NotConvexError, match="not stored"):
         convex_model(CombinedRisk(risk, removed=[other]))
@@ -202,7 +202,7 @@ def test_the_constant_of_cross_entropy_holds_and_is_reached():
 def test_features_are_what_the_layer_is_given():
     risk = risk_for(linear(3), weight=np.arange(20.0))
     Z, shares = convex_model(risk).features(risk)
-    np.testing.assert_array_equal(Z[:, :3].numpy(), risk._X)
+    np.testing.assert_array_equal(Z[:, :3].numpy(), risk.X)
     assert bool((Z[:, 3] == 1).all())
     np.testing.assert_allclose(shares.numpy(), np.arange(20) / np.arange(20).sum())
     plain = risk_for(linear(3, bias=False))

@@ -6,7 +6,6 @@ import torch
 from skorch import NeuralNet, NeuralNetBinaryClassifier, NeuralNetClassifier, NeuralNetRegressor
 from torch import nn
 
-from sk_unlearn.risks import empirical as objective
 from sk_unlearn.risks.empirical import EmpiricalRisk
 from sk_unlearn.risks.output_layer import output_layer
 
@@ -136,19 +135,20 @@ def test_layer_risk_is_the_whole_risk_in_the_layers_parameters(name):
     close(at.gradient, of_layer.gradient(v))
 
 
-def test_rows_and_chunks_are_those_of_the_risk(monkeypatch):
+def test_rows_and_chunks_are_those_of_the_risk():
     risk = CASES["logits"]()
     layer, _ = output_layer(risk)
     rows, w = np.array([1, 5, 5, 7, 12]), risk.parameters()
     expected = whole_hessian(risk, w, rows)[layer.indices][:, layer.indices]
-    of_layer = layer.risk(risk, rows=rows)
-    assert len(of_layer._chunks) == 1
-    close(of_layer.hessian(of_layer.start), expected)
-    monkeypatch.setattr(objective, "MEMORY_BUDGET", 1)
-    of_layer = layer.risk(risk, rows=rows)
-    assert len(of_layer._chunks) > 1
-    close(of_layer.hessian(of_layer.start), expected)
-    assert of_layer.value(of_layer.start) == pytest.approx(risk.value(w, rows), rel=1e-12)
+    sizes = []
+    risk.net.criterion_.register_forward_hook(lambda criterion, args, loss: sizes.append(len(args[0])))
+    for budget, wanted in ((2**30, [5]), (1, [1] * 5)):
+        bounded = EmpiricalRisk(risk.net, risk.X, risk.y, risk.sample_weight, memory_budget=budget)
+        of_layer = layer.risk(bounded, rows=rows)
+        close(of_layer.hessian(of_layer.start), expected)
+        sizes.clear()
+        assert of_layer.value(of_layer.start) == pytest.approx(risk.value(w, rows), rel=1e-12)
+        assert sizes[: len(wanted)] == wanted
 
 
 def test_net_is_left_as_it_was():
@@ -172,9 +172,9 @@ def test_float32_follows_the_net():
         mlp().float(), criterion=nn.CrossEntropyLoss, train_split=None, verbose=0
     ).initialize()
     single_net.module_.load_state_dict(risk.net.module_.state_dict())
-    single = EmpiricalRisk(single_net, risk._X.astype(np.float32), risk._y)
+    single = EmpiricalRisk(single_net, risk.X.astype(np.float32), risk.y)
     H = output_layer(single)[0].risk(single).hessian(layer.extract(risk.parameters()))
-    double = EmpiricalRisk(risk.net, risk._X, risk._y)
+    double = EmpiricalRisk(risk.net, risk.X, risk.y)
     decay = 0.1 * torch.eye(layer.n_parameters, dtype=torch.float64)
     assert H.dtype == torch.float32
     close(H.double(), layer.risk(double).hessian(layer.extract(risk.parameters())) - decay, tol=1e-5)

@@ -30,8 +30,8 @@ def problem(seed, n=40, weighted=False, decay=0.03):
 
 
 def part(risk, rows):
-    weight = None if risk._sample_weight is None else risk._sample_weight[rows]
-    return EmpiricalRisk(risk.net, risk._X[rows], risk._y[rows], weight)
+    weight = None if risk.sample_weight is None else risk.sample_weight[rows]
+    return EmpiricalRisk(risk.net, risk.X[rows], risk.y[rows], weight)
 
 
 def ggn_matrix(risk, w):

@@ -1,0 +1,69 @@
+"""Products with Jacobians by automatic differentiation, for parameters given one tensor each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+from torch.autograd import grad
+from torch.autograd.graph import GradientEdge, get_gradient_edge
+
+__all__ = ["Ends", "PerParameter", "central_difference", "is_cut", "vjp", "without_values"]
+
+# Whether torch.autograd.grad differentiates what is given by its place in the graph.
+_TAKES_EDGES = torch.torch_version.TorchVersion(torch.__version__) >= "2.5"
+
+# One entry for each parameter; None where it is zero.
+PerParameter = Sequence[Tensor | None]
+# What is differentiated: tensors or their places in the graph; None where nothing depends on the parameters.
+Ends = Sequence[Tensor | GradientEdge | None]
+
+
+def without_values(outputs: Ends) -> list[Tensor | GradientEdge | None]:
+    """Return where outputs stand in the graph, so that their values can be freed; None where there is no graph."""
+    attached = [part if isinstance(part, Tensor) and part.requires_grad else None for part in outputs]
+    if not _TAKES_EDGES:
+        return list(attached)
+    return [None if part is None else get_gradient_edge(part) for part in attached]
+
+
+def vjp(outputs: Ends, inputs: Sequence[Tensor], v: Sequence[Tensor], *, batched: bool = False) -> PerParameter:
+    """Return the product with the transposed Jacobian, for each input; None where nothing depends on it.
+
+    If batched, the first axis of v, and of what is returned, counts vectors.
+    """
+    pairs = [
+        (output, u)
+        for output, u in zip(outputs, v, strict=True)
+        if output is not None and (not isinstance(output, Tensor) or output.requires_grad)
+    ]
+    if not pairs:
+        return [None] * len(inputs)
+    ends, vectors = zip(*pairs, strict=True)
+    return grad(ends, inputs, vectors, retain_graph=True, allow_unused=True, is_grads_batched=batched)
+
+
+def is_cut(gradient: PerParameter) -> bool:
+    """Return whether the graph of a gradient passes a function marked ``once_differentiable``.
+
+    PyTorch puts a node there that raises, but on a dead end: ``torch.autograd.grad`` does not visit it, and leaves its
+    part of the second derivative out without a word.
+    """
+    seen, waiting = set(), [part.grad_fn for part in gradient if part is not None]
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        if node.name().endswith("::Error"):
+            return True
+        seen.add(node)
+        waiting.extend(following for following, _ in node.next_functions)
+    return False
+
+
+def central_difference(function: Callable[[Tensor], Tensor], w: Tensor, v: Tensor) -> Tensor:
+    """Return the derivative of a function at w along v."""
+    # Balances the truncation error, of order step^2, with rounding, of order eps / step.
+    step = torch.finfo(v.dtype).eps ** (1 / 3) * max(1.0, float(w.norm())) / (float(v.norm()) or 1.0)
+    return (function(w + step * v) - function(w - step * v)) / (2 * step)

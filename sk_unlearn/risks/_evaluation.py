@@ -1,0 +1,212 @@
+"""One evaluator of a net over rows: what the risks, their linearisations and the pictures of curvature all stand on."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from skorch import NeuralNet
+from torch import Tensor
+
+from sk_unlearn.risks._autograd import PerParameter, is_cut
+from sk_unlearn.risks._parameters import FlatParameters, Point
+from sk_unlearn.risks._row_loss import RowLoss, refuse_differing
+from sk_unlearn.risks._rows import Chunk, Part, RiskRows, Rows
+
+__all__ = ["Evaluator", "Scored", "sum_of"]
+
+logger = logging.getLogger("sk_unlearn")
+
+# Bytes that the graphs kept by one linearisation may take; a single chunk takes at most a quarter of it.
+MEMORY_BUDGET = 2**30
+# On a processor activations that leave its cache cost more than the overhead of further chunks, unless the chunks get
+# very small.
+_CACHED_BYTES, _LEAST_ROWS = 2**24, 64
+# A kept gradient graph holds the tensors saved by the forward pass, those of the backward pass, and their products.
+_GRAPH_FACTOR = 4
+
+
+class Scored(Protocol):
+    """What the loss needs of some rows beside the module's output for them."""
+
+    @property
+    def x(self) -> Any:
+        """What the net was given."""
+
+    @property
+    def y(self) -> Any:
+        """Their targets."""
+
+    @property
+    def shares(self) -> Tensor:
+        """Their shares of the total mass."""
+
+
+class Evaluator:
+    """Puts parameters in place, reads rows in chunks, runs the net on them and takes its loss apart into rows.
+
+    Parameters
+    ----------
+    net : skorch.NeuralNet
+        Initialised.
+    X, y, sample_weight, mask, chunk_size, memory_budget
+        As :class:`~sk_unlearn.risks.empirical.EmpiricalRisk` takes them.
+
+    Attributes
+    ----------
+    parameters : FlatParameters
+    rows : RiskRows
+    row_loss : RowLoss
+    twice_differentiable : bool
+        False once a second derivative was found missing.
+
+    Examples
+    --------
+    ::
+
+        with evaluator.at(w) as at:
+            for chunk in evaluator.chunks(rows):
+                losses = evaluator.row_losses(evaluator.infer(chunk), chunk)
+    """
+
+    def __init__(
+        self,
+        net: NeuralNet,
+        X: NDArray[Any],
+        y: NDArray[Any],
+        sample_weight: NDArray[Any] | None,
+        mask: NDArray[np.bool_] | None,
+        chunk_size: int | None,
+        memory_budget: int,
+    ) -> None:
+        if chunk_size is not None and chunk_size < 1:
+            raise ValueError(f"chunk_size must be None or at least 1, got {chunk_size}.")
+        self.net, self.given_chunk_size, self.memory_budget = net, chunk_size, memory_budget
+        self.row_loss = RowLoss(net, net.get_loss, _batch_size(net, len(X)))
+        self.rows = RiskRows(net, self.row_loss, X, y, sample_weight, mask)
+        self.parameters = FlatParameters(net)
+        self.twice_differentiable, self._is_checked = True, False
+
+    def at(self, w: Tensor, needs_grad: bool = True) -> AbstractContextManager[Point]:
+        """Put the parameters at w for the time of a context."""
+        return self.parameters.at(w, needs_grad)
+
+    def zero(self) -> Tensor:
+        """Return a zero to sum values in."""
+        return torch.zeros((), dtype=self.parameters.sum_dtype, device=self.parameters.device)
+
+    # --------------------------------------------------------------------------------------------------------- chunks
+
+    def chunks(self, rows: Rows | None = None, size: int | None = None) -> Iterator[Chunk]:
+        """Read rows chunk by chunk, of the size that suits memory unless another is given."""
+        for part in self.cut(rows, size):
+            yield from self.read(part)
+
+    def cut(self, rows: Rows | None = None, size: int | None = None) -> list[Part]:
+        """Cut rows into what is evaluated together."""
+        return self.rows.cut(rows, size or self.chunk_size)
+
+    def read(self, part: Part) -> Iterator[Chunk]:
+        """Read one part: a chunk, or several where the net's own iterator cuts it finer."""
+        return self.rows.read(part, self.parameters.sum_dtype, self.parameters.device)
+
+    @cached_property
+    def chunk_size(self) -> int:
+        """Rows evaluated at a time."""
+        if self.given_chunk_size is not None:
+            return self.given_chunk_size
+        fitting = self.memory_budget // (4 * _GRAPH_FACTOR * self._bytes_per_row)
+        if self.parameters.device.type == "cpu":
+            fitting = min(fitting, max(_LEAST_ROWS, _CACHED_BYTES // self._bytes_per_row))
+        return max(1, fitting)
+
+    @property
+    def rows_kept(self) -> int:
+        """Rows whose graphs fit into the memory budget."""
+        return self.memory_budget // (_GRAPH_FACTOR * self._bytes_per_row)
+
+    @cached_property
+    def _bytes_per_row(self) -> int:
+        """Bytes that autograd saves for one more row of a forward pass."""
+        rows = self.rows.numbers(None)[:4]
+        if len(rows) < 4:
+            return 1
+        return max(1, (self._saved_bytes(rows) - self._saved_bytes(rows[:2])) // 2)
+
+    def _saved_bytes(self, rows: Rows) -> int:
+        storages = {}
+
+        def count(tensor: Tensor) -> Tensor:
+            storage = tensor.untyped_storage()
+            storages[storage.data_ptr()] = storage.nbytes()
+            return tensor
+
+        watched = torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor)
+        with self.at(self.parameters.current()), watched:
+            graphs = [self.weighted_loss(self.infer(chunk), chunk) for chunk in self.chunks(rows, size=len(rows))]
+            del graphs  # alive until here, so that no address is counted for two tensors
+        return sum(storages.values())
+
+    # --------------------------------------------------------------------------------------------- outputs and losses
+
+    def infer(self, chunk: Chunk) -> Any:
+        """Return the module's output for a chunk."""
+        return self.net.infer(chunk.x)
+
+    def row_losses(self, output: Any, chunk: Scored) -> Tensor:
+        """Return the loss of each row; or their mean, of shape (), where the net's loss cannot be taken apart."""
+        losses = self.row_loss(output, chunk.y, chunk.x, len(chunk.shares), training=True)
+        if losses.ndim == 0:
+            refuse_differing(self.rows.weights_differ)
+        return losses
+
+    def losses_and_shares(self, output: Any, chunk: Scored) -> tuple[Tensor, Tensor]:
+        """Return l_i of the chunk's rows, and what each counts in F; or their mean, and what the chunk counts.
+
+        For gradients: shares as what is pulled back from the losses leave fewer operations to differentiate again.
+        """
+        losses = self.row_losses(output, chunk)
+        return losses, chunk.shares.sum() if losses.ndim == 0 else chunk.shares
+
+    def weighted_loss(self, output: Any, chunk: Scored) -> Tensor:
+        """Return the chunk's part of the data term of F: a float64 scalar, since differences of F are compared."""
+        losses, shares = self.losses_and_shares(output, chunk)
+        losses = losses.to(self.parameters.sum_dtype)
+        return losses * shares if losses.ndim == 0 else losses @ shares
+
+    # --------------------------------------------------------------------------------------------- second derivatives
+
+    def check_second_derivatives(self, gradient: PerParameter) -> None:
+        """Look, the first time, whether the graph of a gradient can be differentiated."""
+        if not self._is_checked:
+            self._is_checked = True
+            if is_cut(gradient):
+                self.note_missing_derivative(RuntimeError("a function of the module is once_differentiable"))
+
+    def note_missing_derivative(self, error: RuntimeError) -> None:
+        """Have curvature products fall back to differences from now on; raise where memory was the matter."""
+        if isinstance(error, torch.cuda.OutOfMemoryError):
+            raise error
+        self.twice_differentiable = False
+        logger.warning("No second derivatives: curvature products fall back to central differences. (%s)", error)
+
+
+def sum_of(losses: Tensor, shares: Tensor) -> Tensor:
+    """Return the weighted sum of losses in the dtype of the weights, without its graph."""
+    losses = losses.detach().to(shares.dtype)
+    return losses * shares if losses.ndim == 0 else losses @ shares
+
+
+def _batch_size(net: NeuralNet, n_rows: int) -> int:
+    """Return the size of the net's training batches."""
+    try:
+        return int(net.history[0, "batches", 0, "train_batch_size"])
+    except (AttributeError, IndexError, KeyError):
+        size = int(net.get_params_for("iterator_train").get("batch_size", net.batch_size))
+        return n_rows if size == -1 else size

@@ -1,0 +1,233 @@
+"""The trainable parameters of a module as one flat vector: where each lies, its penalty, and how it is put in place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import Any, cast
+
+import numpy as np
+import torch
+from skorch import NeuralNet
+from torch import Tensor, nn
+
+from sk_unlearn.risks._autograd import PerParameter
+from sk_unlearn.risks._row_loss import uncompiled
+
+__all__ = ["FlatParameters", "Point"]
+
+# The kernels of scaled_dot_product_attention: how to ask and to say whether one may be used. The last is the plain one.
+_ATTENTION = (
+    (torch.backends.cuda.flash_sdp_enabled, torch.backends.cuda.enable_flash_sdp),
+    (torch.backends.cuda.mem_efficient_sdp_enabled, torch.backends.cuda.enable_mem_efficient_sdp),
+    (torch.backends.cuda.cudnn_sdp_enabled, torch.backends.cuda.enable_cudnn_sdp),
+    (torch.backends.cuda.math_sdp_enabled, torch.backends.cuda.enable_math_sdp),
+)
+_MATHS = (False, False, False, True)
+
+# Entries a parameter below which starting an operation costs more than copying them once more.
+_SMALL = 2**14
+
+
+class FlatParameters:
+    """The trainable parameters of a net's module, as one flat vector.
+
+    Parameters
+    ----------
+    net : skorch.NeuralNet
+        Initialised. Its optimiser says what weight decay each parameter has.
+
+    Attributes
+    ----------
+    tensors : list of torch.nn.Parameter
+        In the order of ``named_parameters()``; a tied one once.
+    shapes, sizes : list
+        Of each.
+    slices : dict of str to slice
+        Where each lies in the flat vector.
+    n : int
+        Length of the flat vector.
+    dtype : torch.dtype
+    device : torch.device
+    sum_dtype : torch.dtype
+        In which values are summed: differences of them are compared.
+    places : list of (dict, str, int)
+        The dictionaries of modules that hold a parameter, by which name, and its number: several for a tied one, but
+        one for a module reached by several names.
+    modules : list of torch.nn.Module
+        All modules that hold them, and the criterion's.
+    decay : Tensor of shape (n,) or None
+        The weight decay of each entry; None where all are zero.
+    """
+
+    def __init__(self, net: NeuralNet) -> None:
+        self._net = net
+        self.module = uncompiled(net.module_)
+        named = [(name, p) for name, p in self.module.named_parameters() if p.requires_grad]
+        if not named:
+            raise ValueError("net.module_ has no trainable parameters: at least one must have requires_grad=True.")
+        kinds = {(p.dtype, p.device) for _, p in named}
+        if len(kinds) > 1 or not named[0][1].dtype.is_floating_point:
+            raise ValueError(
+                "The trainable parameters of net.module_ must share one real floating dtype and one device, "
+                f"got {sorted(map(str, kinds))}."
+            )
+        self.tensors = [p for _, p in named]
+        self.shapes = [p.shape for p in self.tensors]
+        self.sizes = [p.numel() for p in self.tensors]
+        ends = np.cumsum(self.sizes).tolist()
+        self.n = int(ends[-1])
+        self.slices = {
+            name: slice(end - size, end) for (name, _), size, end in zip(named, self.sizes, ends, strict=True)
+        }
+        self.dtype, self.device = self.tensors[0].dtype, self.tensors[0].device
+        # torch's MPS backend has no float64.
+        self.sum_dtype = torch.float32 if self.device.type == "mps" else torch.float64
+        self._index_modules(uncompiled(net.criterion_))
+        self.decay = _weight_decay(net, self.tensors)
+
+    def _index_modules(self, criterion: Any) -> None:
+        modules = list(self.module.modules())
+        index = {id(p): k for k, p in enumerate(self.tensors)}
+        # torch.func.functional_call gets a module of several names wrong: it leaves it without its own parameters.
+        self.places = [
+            (m._parameters, name, index[id(p)])
+            for m in modules
+            for name, p in m._parameters.items()
+            if id(p) in index  # neither None nor frozen
+        ]
+        self._buffers = [(m._buffers, name) for m in modules for name, b in m._buffers.items() if b is not None]
+        self._rnns = [m for m in modules if isinstance(m, nn.RNNBase)]
+        # Compiled code has no second derivative, and may hold on to the parameters it was compiled with.
+        self._uncompiled = {"module_": self.module, "criterion_": criterion}
+        self.modules = modules + (list(criterion.modules()) if isinstance(criterion, nn.Module) else [])
+
+    # --------------------------------------------------------------------------------------------- the flat vector
+
+    def current(self) -> Tensor:
+        """Return a copy of the present parameters, of shape (n,)."""
+        return torch.cat([p.detach().reshape(-1) for p in self.tensors])
+
+    def checked(self, v: Tensor, name: str) -> Tensor:
+        """Return a vector in the parameters' dtype and on their device, or raise if it has not n entries."""
+        v = torch.as_tensor(v, dtype=self.dtype, device=self.device).detach()
+        if v.shape != (self.n,):
+            raise ValueError(f"{name} must be a vector of {self.n} entries, got shape {tuple(v.shape)}.")
+        return v
+
+    def split(self, vector: Tensor) -> list[Tensor]:
+        """Return the parts of a flat vector in the shapes of the parameters, without copying."""
+        parts = vector.split_with_sizes(self.sizes)
+        return [part.view(shape) for part, shape in zip(parts, self.shapes, strict=True)]
+
+    def split_rows(self, vectors: Tensor) -> list[Tensor]:
+        """Return the parts of k flat vectors, given as rows; each part has a first axis of length k."""
+        columns = zip(vectors.split_with_sizes(self.sizes, 1), self.shapes, strict=True)
+        return [part.reshape(len(vectors), *shape) for part, shape in columns]
+
+    def add_to(self, total: Tensor, parts: Sequence[Tensor | None]) -> None:
+        """Add to a flat vector in place what is given for each parameter; None where it is zero."""
+        if all(part is not None for part in parts) and len(parts) * _SMALL > self.n:
+            # Small parameters: one addition, since starting one costs more than copying.
+            total += torch.cat([cast(Tensor, part).reshape(-1) for part in parts])
+            return
+        for into, part in zip(self.split(total), parts, strict=True):
+            if part is not None:
+                into += part
+
+    def joined(self, parts: PerParameter, n: int) -> Tensor:
+        """Return n flat vectors, as rows, of n values given for each parameter; None where they are zero."""
+        zero = torch.zeros((), dtype=self.dtype, device=self.device)
+        pairs = zip(parts, self.sizes, strict=True)
+        return torch.cat([zero.expand(n, size) if part is None else part.reshape(n, size) for part, size in pairs], 1)
+
+    def penalty(self, w: Tensor) -> float:
+        """Return half the sum of squares, each entry weighted by its weight decay."""
+        if self.decay is None:
+            return 0.0
+        w = torch.as_tensor(w, device=self.device).detach().to(self.sum_dtype)
+        return 0.5 * float(self.decay.to(self.sum_dtype) @ w.square())
+
+    def penalty_product(self, v: Tensor) -> Tensor:
+        """Return v, each entry times its weight decay: the gradient of the penalty at v."""
+        return torch.zeros_like(v) if self.decay is None else self.decay * v
+
+    # ------------------------------------------------------------------------------------------------- put in place
+
+    @contextmanager
+    def at(self, w: Tensor, needs_grad: bool = True) -> Iterator[Point]:
+        """Put the parameters at w."""
+        with torch.inference_mode(False), torch.set_grad_enabled(needs_grad):
+            point = Point(self, w, needs_grad)
+            with self.in_place(point.leaves):
+                yield point
+
+    @contextmanager
+    def in_place(self, views: Sequence[Tensor]) -> Iterator[None]:
+        """Have the modules compute with other tensors than their parameters, in eval mode, buffers kept."""
+        training = [m for m in self.modules if m.training]
+        parameters = [(store, name, store[name]) for store, name, _ in self.places]
+        buffers = [(store, name, store[name]) for store, name in self._buffers]
+        # Recurrent layers keep a second list of their weights and refresh it in forward.
+        rnn_caches = [{k: v for k, v in vars(m).items() if k.startswith("_flat_weight")} for m in self._rnns]
+        # cuDNN's recurrent kernels have no second derivative, and would pack our views in place.
+        compiled = {name: vars(self._net)[name] for name in self._uncompiled}
+        without_cudnn = self._rnns and self.device.type == "cuda"
+        attention = [enabled() for enabled, _ in _ATTENTION]
+        try:
+            vars(self._net).update(self._uncompiled)
+            # Past Module.__setattr__, which takes microseconds, in a small module as long as its arithmetic.
+            for m in training:
+                vars(m)["training"] = False
+            for store, name, k in self.places:
+                store[name] = cast(nn.Parameter, views[k])
+            for store, name, buffer in buffers:
+                store[name] = cast(Tensor, buffer).clone()
+            _only_attention(_MATHS)  # the fused attention kernels have no second derivative
+            with torch.backends.cudnn.flags(enabled=False) if without_cudnn else nullcontext():
+                yield
+        finally:
+            _only_attention(attention)
+            vars(self._net).update(compiled)
+            for store, name, parameter in parameters:
+                store[name] = parameter
+            for store, name, buffer in buffers:
+                store[name] = buffer
+            for m, cache in zip(self._rnns, rnn_caches, strict=True):
+                vars(m).update(cache)
+            for m in training:
+                vars(m)["training"] = True
+
+
+class Point:
+    """A flat vector, and its parts as leaves of autograd that share its memory."""
+
+    def __init__(self, parameters: FlatParameters, w: Tensor, needs_grad: bool = True) -> None:
+        self.point = parameters.checked(w, "w").clone()
+        # Leaves rather than views of one leaf: its gradient would be put together anew from theirs, chunk by chunk.
+        self.leaves = [part.detach().requires_grad_(needs_grad) for part in parameters.split(self.point)]
+
+
+def _only_attention(enabled: Sequence[bool]) -> None:
+    # As torch.nn.attention.sdpa_kernel does, which takes longer than a product with a small net's parameters.
+    for (_, enable), on in zip(_ATTENTION, enabled, strict=True):
+        enable(on)
+
+
+def _weight_decay(net: NeuralNet, parameters: list[nn.Parameter]) -> Tensor | None:
+    """Return the coupled weight decay of each entry of the flat vector, or None where all are zero."""
+    optimizer = getattr(net, "optimizer_", None)
+    decay = {}
+    for group in getattr(optimizer, "param_groups", []):
+        if not _is_decoupled(optimizer, group):
+            decay.update({id(p): float(group.get("weight_decay", 0.0)) for p in group["params"]})
+    values = [decay.get(id(p), 0.0) for p in parameters]
+    if not any(values):
+        return None
+    return torch.cat([torch.full_like(p, v).reshape(-1) for p, v in zip(parameters, values, strict=True)]).detach()
+
+
+def _is_decoupled(optimizer: Any, group: dict[str, Any]) -> bool:
+    # AdamW had no flag in its groups before it became an Adam; Adafactor and Muon have none either.
+    names = {kind.__name__ for kind in type(optimizer).__mro__ if kind.__module__.startswith("torch.optim")}
+    return bool(group.get("decoupled_weight_decay")) or not names.isdisjoint({"AdamW", "Adafactor", "Muon"})

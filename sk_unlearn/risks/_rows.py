@@ -1,0 +1,192 @@
+"""The rows of a risk: which they are, what each counts, and how they reach the net chunk by chunk."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from functools import cached_property
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from skorch import NeuralNet
+from skorch.dataset import Dataset, unpack_data
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from sk_unlearn.risks._row_loss import RowLoss
+from sk_unlearn.rows.sampling import sample_mask
+
+__all__ = ["Chunk", "Part", "RiskRows", "Rows"]
+
+Rows = NDArray[np.int64]
+
+
+class Part(NamedTuple):
+    """Rows to evaluate together, and each one's share of the total mass."""
+
+    rows: slice | Rows
+    shares: NDArray[np.float64]
+
+
+class Chunk(NamedTuple):
+    """Rows as tensors, as the net's iterator would give them, and their shares of the total mass."""
+
+    x: Any
+    y: Any
+    shares: Tensor
+
+
+class RiskRows:
+    """The rows of a risk.
+
+    Parameters
+    ----------
+    net : skorch.NeuralNet
+        Whose dataset and iterator the rows go through, unless those only slice arrays.
+    row_loss : RowLoss
+        Says what weight PyTorch gives each label.
+    X, y, sample_weight, mask
+        As :class:`~sk_unlearn.risks.empirical.EmpiricalRisk` takes them.
+
+    Attributes
+    ----------
+    n : int
+        Rows of the mask.
+    n_stored : int
+        Rows of X.
+    """
+
+    def __init__(
+        self,
+        net: NeuralNet,
+        row_loss: RowLoss,
+        X: NDArray[Any],
+        y: NDArray[Any],
+        sample_weight: NDArray[Any] | None,
+        mask: NDArray[np.bool_] | None,
+    ) -> None:
+        n = len(X)
+        if len(y) != n:
+            raise ValueError(f"y must have one entry for each of the {n} rows of X, got {len(y)}.")
+        if mask is not None and (mask.shape != (n,) or mask.dtype != np.bool_):
+            raise ValueError(f"mask must be a bool array of shape ({n},), got {mask.dtype} of shape {mask.shape}.")
+        self.X, self.y, self.mask = X, y, mask
+        self.sample_weight = _checked_sample_weight(sample_weight, n)
+        self.n = n if mask is None else int(np.count_nonzero(mask))
+        self.n_stored = n
+        self._net, self._row_loss = net, row_loss
+        self._slices_arrays = _slices_arrays(net, X, y)
+
+    def numbers(self, rows: Rows | None) -> Rows:
+        """Return rows as indices into X; None stands for all rows of the mask."""
+        if rows is not None:
+            return rows
+        return np.arange(self.n_stored) if self.mask is None else np.flatnonzero(self.mask)
+
+    def selected(self, rows: Rows | None) -> slice | Rows:
+        """Return rows as an index into X: a slice, which copies nothing, where that is possible."""
+        if rows is None:
+            return slice(0, self.n_stored) if self.mask is None else np.flatnonzero(self.mask)
+        rows = np.asarray(rows)
+        if rows.ndim != 1 or (rows.size and rows.dtype.kind not in "iu"):
+            raise TypeError(f"rows must be a vector of integer row indices, got {rows.dtype} of shape {rows.shape}.")
+        return rows.astype(np.int64, copy=False)
+
+    def sample(self, size: int, rng: np.random.Generator) -> Rows:
+        """Draw rows of the mask uniformly, without replacement; all of them, in order, where there are no more."""
+        if size >= self.n:
+            return self.numbers(None)
+        if self.mask is None:
+            return rng.choice(self.n_stored, size=size, replace=False)
+        return sample_mask(self.mask, self.n, size, rng)
+
+    def masses(self, selected: slice | Rows) -> NDArray[np.float64]:
+        """Return what each row counts: its sample weight times PyTorch's weight of its label."""
+        y = self.y[selected]
+        masses = np.ones(len(y)) if self.sample_weight is None else self.sample_weight[selected]
+        # The dtype is looked at first: from_numpy takes no strings, and only labels carry masses.
+        shares = self._row_loss.label_masses(torch.from_numpy(_writable(y))) if y.dtype.kind in "iu" else None
+        if shares is None:
+            return masses
+        return masses * shares.to(torch.float64).reshape(len(y), math.prod(y.shape[1:])).mean(1).numpy()
+
+    @cached_property
+    def weights_differ(self) -> bool:
+        """Whether the rows of the mask carry different sample weights."""
+        weights = None if self.sample_weight is None else self.sample_weight[self.selected(None)]
+        return weights is not None and bool(np.any(weights != weights[0]))
+
+    def cut(self, rows: Rows | None, size: int) -> list[Part]:
+        """Cut rows into parts of at most the given size, each with its share of the total mass."""
+        selected = self.selected(rows)
+        masses = self.masses(selected)
+        total = masses.sum()
+        shares = masses / total if total > 0 else np.zeros_like(masses)
+        n = len(shares)
+        if n == 0:
+            return []
+        # Even chunks: a last one of a single row is slow, and breaks modules that squeeze.
+        n_parts = math.ceil(n / size)
+        bounds = [n * k // n_parts for k in range(n_parts + 1)]
+        if isinstance(selected, slice):  # of all rows, so that it starts at 0
+            return [Part(slice(a, b), shares[a:b]) for a, b in pairwise(bounds)]
+        return [Part(selected[a:b], shares[a:b]) for a, b in pairwise(bounds)]
+
+    def read(self, part: Part, dtype: torch.dtype, device: torch.device) -> Iterator[Chunk]:
+        """Give the part's batches as the net would see them, with their shares in the given dtype on the device."""
+        shares = torch.as_tensor(part.shares, dtype=dtype, device=device)
+        X, y = self.X[part.rows], self.y[part.rows]
+        if self._slices_arrays:
+            yield Chunk(torch.from_numpy(_writable(X)), torch.from_numpy(_writable(y)), shares)
+            return
+        start = 0
+        for batch in _batches(self._net, X, y):
+            x, target = unpack_data(batch)
+            stop = start + len(target)
+            yield Chunk(x, target, shares[start:stop])
+            start = stop
+        if start != len(y):
+            raise ValueError(f"The iterator of net gave {start} of {len(y)} rows; it must give all of them, in order.")
+
+
+def _writable(a: NDArray[Any]) -> NDArray[Any]:
+    """Return the array, copied where torch.from_numpy would refuse it or warn."""
+    return a if a.flags.writeable and a.flags.c_contiguous else a.copy(order="C")
+
+
+def _checked_sample_weight(sample_weight: Any, n: int) -> NDArray[np.float64] | None:
+    if sample_weight is None:
+        return None
+    weights = np.asarray(sample_weight, dtype=np.float64)
+    if weights.shape != (n,):
+        raise ValueError(f"sample_weight must have shape ({n},), one entry a row of X; got {weights.shape}.")
+    if not np.all(np.isfinite(weights)) or np.any(weights < 0):
+        raise ValueError("sample_weight must be finite and non-negative.")
+    return weights
+
+
+def _slices_arrays(net: NeuralNet, X: Any, y: Any) -> bool:
+    """Whether a batch is just a slice of X and of y, so that datasets and iterators can be passed by."""
+    arrays = all(isinstance(a, np.ndarray) and a.dtype.kind in "biufc" for a in (X, y))
+    plain = (
+        net.dataset is Dataset
+        and net.iterator_valid is DataLoader
+        and type(net).get_dataset is NeuralNet.get_dataset
+        and type(net).get_iterator is NeuralNet.get_iterator
+        and not net.get_params_for("dataset")
+        and "collate_fn" not in net.get_params_for("iterator_valid")
+    )
+    return arrays and plain
+
+
+def _batches(net: NeuralNet, X: Any, y: Any) -> Any:
+    """Return the rows as batches of the net's own dataset and iterator."""
+    dataset = net.get_dataset(X, y)
+    iterator = net.get_iterator(dataset, training=False)
+    # A DataLoader may shuffle, drop rows or start processes; only what it makes of a list of rows is wanted.
+    if type(iterator) is DataLoader and hasattr(dataset, "__len__") and len(dataset) == len(y):
+        return [iterator.collate_fn([dataset[i] for i in range(len(dataset))])]
+    return iterator
