@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -123,7 +122,8 @@ def net_assignments(net: NeuralNet, fresh: NeuralNet) -> list[Assignment]:
         assignments.append((vars(net), name + "_", module))
     for name in net._optimizers:
         optimiser, renewed = getattr(net, name + "_"), getattr(fresh, name + "_")
-        assignments.append((vars(optimiser), "state", defaultdict(dict)))
+        # The groups themselves stay: a scheduler may hold them.
+        assignments += [(vars(optimiser), k, v) for k, v in vars(renewed).items() if k != "param_groups"]
         assignments += [
             (group, "params", other["params"])
             for group, other in zip(optimiser.param_groups, renewed.param_groups, strict=True)

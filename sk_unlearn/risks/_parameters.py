@@ -12,7 +12,6 @@ from skorch import NeuralNet
 from torch import Tensor, nn
 
 from sk_unlearn.risks._autograd import PerParameter
-from sk_unlearn.risks._row_loss import uncompiled
 
 __all__ = ["FlatParameters", "Point"]
 
@@ -35,7 +34,8 @@ class FlatParameters:
     Parameters
     ----------
     net : skorch.NeuralNet
-        Initialised. Its optimiser says what weight decay each parameter has.
+        Initialised, and not compiled: compiled code has no second derivative, and may hold on to the parameters that
+        it was compiled with. Its optimiser says what weight decay each parameter has.
 
     Attributes
     ----------
@@ -61,8 +61,7 @@ class FlatParameters:
     """
 
     def __init__(self, net: NeuralNet) -> None:
-        self._net = net
-        self.module = uncompiled(net.module_)
+        self.module = net.module_
         named = [(name, p) for name, p in self.module.named_parameters() if p.requires_grad]
         if not named:
             raise ValueError("net.module_ has no trainable parameters: at least one must have requires_grad=True.")
@@ -83,7 +82,7 @@ class FlatParameters:
         self.dtype, self.device = self.tensors[0].dtype, self.tensors[0].device
         # torch's MPS backend has no float64.
         self.sum_dtype = torch.float32 if self.device.type == "mps" else torch.float64
-        self._index_modules(uncompiled(net.criterion_))
+        self._index_modules(net.criterion_)
         self.decay = _weight_decay(net, self.tensors)
 
     def _index_modules(self, criterion: Any) -> None:
@@ -98,8 +97,6 @@ class FlatParameters:
         ]
         self._buffers = [(m._buffers, name) for m in modules for name, b in m._buffers.items() if b is not None]
         self._rnns = [m for m in modules if isinstance(m, nn.RNNBase)]
-        # Compiled code has no second derivative, and may hold on to the parameters it was compiled with.
-        self._uncompiled = {"module_": self.module, "criterion_": criterion}
         self.modules = modules + (list(criterion.modules()) if isinstance(criterion, nn.Module) else [])
 
     # --------------------------------------------------------------------------------------------- the flat vector
@@ -171,11 +168,9 @@ class FlatParameters:
         # Recurrent layers keep a second list of their weights and refresh it in forward.
         rnn_caches = [{k: v for k, v in vars(m).items() if k.startswith("_flat_weight")} for m in self._rnns]
         # cuDNN's recurrent kernels have no second derivative, and would pack our views in place.
-        compiled = {name: vars(self._net)[name] for name in self._uncompiled}
         without_cudnn = self._rnns and self.device.type == "cuda"
         attention = [enabled() for enabled, _ in _ATTENTION]
         try:
-            vars(self._net).update(self._uncompiled)
             # Past Module.__setattr__, which takes microseconds, in a small module as long as its arithmetic.
             for m in training:
                 vars(m)["training"] = False
@@ -188,7 +183,6 @@ class FlatParameters:
                 yield
         finally:
             _only_attention(attention)
-            vars(self._net).update(compiled)
             for store, name, parameter in parameters:
                 store[name] = parameter
             for store, name, buffer in buffers:

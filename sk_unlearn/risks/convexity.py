@@ -62,9 +62,9 @@ class ConvexModel:
 
         shares : Tensor of shape (n,), float64
         """
-        rows, shares = [], []
+        rows, shares, layer = [], [], _linear_layer(risk.net)
         for x, share in risk.inputs():
-            (z,), _ = _observed(risk.net, self.layer, x)
+            (z,), _ = _observed(risk.net, layer, x)
             rows.append(z.double())
             shares.append(share.double())
         Z = torch.cat(rows)

@@ -18,6 +18,7 @@ from sk_unlearn.risks._evaluation import MEMORY_BUDGET, Evaluator, sum_of
 from sk_unlearn.risks._row_loss import weighted_loss
 from sk_unlearn.risks._rows import Rows
 from sk_unlearn.risks.linearisation import Linearisation
+from sk_unlearn.utils._twins import is_twin, twin
 
 __all__ = ["EmpiricalRisk", "Linearisation", "Rows", "flat_parameters", "weighted_loss"]
 
@@ -36,8 +37,9 @@ class EmpiricalRisk:
     .. math:: F_S(w) = \frac{\sum_{i \in S} m_i \ell_i(w)}{\sum_{i \in S} m_i} + \frac12 \sum_j \lambda_j w_j^2
 
     ``w`` holds the trainable parameters (``requires_grad``) in the order of ``net.module_.named_parameters()``; a tied
-    parameter counts once. Everything is evaluated in eval mode (no dropout, BatchNorm statistics fixed). After every
-    call, failed or not, the net is as it was: parameters, ``.grad``, ``requires_grad``, buffers, train or eval mode.
+    parameter counts once. Everything is evaluated in eval mode (no dropout, BatchNorm statistics fixed). The net itself
+    takes no part: a second set of modules over the same tensors does, so that the net predicts what it did while an
+    evaluation is under way, and whatever ends that. What training or a commit changes in those tensors, F follows.
 
     Parameters
     ----------
@@ -62,6 +64,7 @@ class EmpiricalRisk:
     Attributes
     ----------
     net : skorch.NeuralNet
+        The net's twin, with modules of its own; itself, where it is a twin already.
     X, y, sample_weight : ndarray or None
         As given.
     evaluator : Evaluator
@@ -114,7 +117,7 @@ class EmpiricalRisk:
         chunk_size: int | None = None,
         memory_budget: int = MEMORY_BUDGET,
     ) -> None:
-        self.net = net
+        self.net = net = net if is_twin(net) else twin(net)
         self.evaluator = Evaluator(net, X, y, sample_weight, mask, chunk_size, memory_budget)
         self._stored, self._flat = self.evaluator.rows, self.evaluator.parameters
         self.X, self.y, self.sample_weight = X, y, self._stored.sample_weight

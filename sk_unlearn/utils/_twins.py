@@ -1,10 +1,13 @@
-"""A second set of module objects for a net, so that one can be worked on while the other predicts."""
+"""A second net over the same tensors: what is put into its modules is not seen by those that predict."""
 
 from __future__ import annotations
 
 import copy
+import logging
 import pickle
 from collections import defaultdict
+from collections.abc import Iterator
+from types import MethodType
 from typing import Any
 
 from skorch import NeuralNet
@@ -12,83 +15,117 @@ from torch import Tensor, nn
 
 __all__ = ["is_twin", "learnt", "pinned", "training_copy", "twin", "uncompiled"]
 
+logger = logging.getLogger("sk_unlearn")
+
 _MARK = "_sk_unlearn_twin"
 # What an object raises that cannot be copied. Not Exception: a signal or a lack of memory is something else.
 _REFUSALS = (TypeError, RuntimeError, NotImplementedError, copy.Error, pickle.PicklingError)
 
 
+def is_twin(net: NeuralNet) -> bool:
+    """Whether a net is one that :func:`twin` made."""
+    return _MARK in vars(net)
+
+
 def twin(net: NeuralNet, *, share_tensors: bool = True) -> NeuralNet:
-    """Return a net with modules of its own.
+    """Return a net like another, with module objects of its own.
 
     Parameters
     ----------
     net : skorch.NeuralNet
-        Initialised; not changed.
-
+        Initialised.
     share_tensors : bool, default=True
-        Whether parameters and buffers are the very objects of ``net``, so that no number is copied. Otherwise they are
-        copies, without gradients.
+        Whether the modules of the twin hold the very parameters and buffers of the net's, so that nothing is copied and
+        both follow what changes in place. Otherwise they hold copies.
 
     Returns
     -------
-    other : skorch.NeuralNet
-        Its optimisers stand for the parameters of its own modules and have an empty state. History and callbacks are
-        those of ``net``.
+    twin : skorch.NeuralNet
+        Of the same class and with the same settings. Its optimisers know its parameters and have no state. A module
+        that was compiled is there as it was before compilation. Settings, callbacks and history are the net's own
+        objects.
 
     Raises
     ------
     TypeError
-        If a module cannot be copied.
+        If a module cannot be copied and tensors are not to be shared. Where they are, the twin gets the module itself,
+        and a warning is logged.
     """
-    other: NeuralNet = object.__new__(type(net))
-    state = vars(other)
-    state.update(vars(net))
-    modules = [name + "_" for name in (*net._modules, *net._criteria)]
-    memo: dict[int, Any] = {}
-    for name in modules:
-        if isinstance(state[name], nn.Module):
-            memo |= _known_tensors(uncompiled(state[name]), share_tensors)
-    for name in modules:
-        try:
-            state[name] = copy.deepcopy(uncompiled(state[name]), memo)
-        except _REFUSALS as error:
-            raise TypeError(f"{name} of the net cannot be copied, which forgetting needs: {error}") from error
-    for name in net._optimizers:
-        state[name + "_"] = _optimiser(state[name + "_"], memo)
-    state[_MARK] = share_tensors
+    # Not copy.copy: skorch's __getstate__ would serialise whatever depends on the device.
+    other = object.__new__(type(net))
+    held = vars(other)
+    held.update(vars(net))
+    held[_MARK] = True
+    memo: dict[int, Any] = {id(net): other}
+    for name in (f"{name}_" for name in [*net._modules, *net._criteria]):
+        if name in held:
+            held[name] = _copied(name, uncompiled(held[name]), memo, share_tensors)
+    for name in (f"{name}_" for name in net._optimizers):
+        if hasattr(held.get(name), "param_groups"):
+            held[name] = _without_state(held[name], memo)
+    for name, value in vars(net).items():
+        if isinstance(value, MethodType) and value.__self__ is net:  # a method put in place of another
+            held[name] = MethodType(value.__func__, other)
     return other
 
 
-def is_twin(net: NeuralNet) -> bool:
-    """Whether a net is a twin that shares its tensors with the net it was made from."""
-    return bool(vars(net).get(_MARK, False))
+def _copied(name: str, module: Any, memo: dict[int, Any], share_tensors: bool) -> Any:
+    if not isinstance(module, nn.Module):  # a criterion may be any callable
+        return module
+    before = dict(memo)
+    memo.update(_known(module, share_tensors))
+    try:
+        return copy.deepcopy(module, memo)
+    except _REFUSALS as error:
+        if not share_tensors:
+            raise TypeError(f"{name} of the net cannot be copied, which forgetting needs: {error}") from error
+        memo.clear()
+        memo.update(before)
+        logger.warning("%s of the net cannot be copied, so that it is evaluated in place. (%s)", name, error)
+        return module
 
 
-def uncompiled(module: Any) -> Any:
-    """Return the module that torch.compile was given, or the module itself."""
-    return getattr(module, "_orig_mod", module)
+def _known(module: nn.Module, share_tensors: bool) -> dict[int, Any]:
+    """Return what a copy of a module takes over instead of copying it, by ``id``."""
+    known: dict[int, Any] = {}
+    modules = list(module.modules())
+    own = {id(m) for m in modules}
+    for value in (value for m in modules for value in _entries(m)):
+        if isinstance(value, Tensor) and share_tensors:
+            known[id(value)] = value
+        elif isinstance(value, Tensor) and not value.is_leaf:  # what copy.deepcopy refuses
+            known[id(value)] = value.detach().clone()
+        elif isinstance(value, MethodType) and id(value.__self__) not in own:
+            known[id(value.__self__)] = value.__self__  # a hook reports to whom it did
+    return known
 
 
-def _known_tensors(module: nn.Module, share: bool) -> dict[int, Any]:
-    """Return what deepcopy is to make of tensors: all are kept if shared; those it refuses are kept anyway."""
-    memo: dict[int, Any] = {}
-    for m in module.modules():
-        if share:
-            kept = [*m._parameters.values(), *m._buffers.values()]
-            memo |= {id(t): t for t in kept if t is not None}
-        # Results that a hook of an old weight_norm leaves behind; the next forward pass makes new ones.
-        memo |= {id(t): t for t in vars(m).values() if isinstance(t, Tensor) and not t.is_leaf}
-    return memo
+def _entries(module: nn.Module) -> Iterator[Any]:
+    """Give what a module holds, one level into its lists and dictionaries."""
+    for value in vars(module).values():
+        if isinstance(value, dict):
+            yield from value.values()
+        elif isinstance(value, list | tuple):
+            yield from value
+        else:
+            yield value
 
 
-def _optimiser(optimiser: Any, memo: dict[int, Any]) -> Any:
+def _without_state(optimiser: Any, memo: dict[int, Any]) -> Any:
     other = object.__new__(type(optimiser))
     vars(other).update(vars(optimiser))
+    if "_params" in vars(other):  # L-BFGS keeps a second list
+        other._params = [memo.get(id(p), p) for p in optimiser._params]
     other.param_groups = [
         group | {"params": [memo.get(id(p), p) for p in group["params"]]} for group in optimiser.param_groups
     ]
     other.state = defaultdict(dict)
     return other
+
+
+def uncompiled(module: Any) -> Any:
+    """Return the module that torch.compile was given, or the module itself."""
+    return getattr(module, "_orig_mod", module)
 
 
 def pinned(net: NeuralNet) -> NeuralNet:
@@ -108,7 +145,7 @@ def training_copy(net: NeuralNet) -> NeuralNet:
     memo: dict[int, Any] = {id(net): other}
     for name in net._modules:
         if isinstance(getattr(net, name + "_"), nn.Module):
-            memo |= _known_tensors(uncompiled(getattr(net, name + "_")), share=False)
+            memo |= _known(uncompiled(getattr(net, name + "_")), share_tensors=False)
     for name in learnt(net):
         try:
             vars(other)[name] = copy.deepcopy(vars(net)[name], memo)
