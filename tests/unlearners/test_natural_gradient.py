@@ -77,7 +77,7 @@ def test_step_is_the_published_one_on_a_fit_that_has_converged(fisher):
     # What follows from a vanishing gradient over all rows.
     sums = 8 * problem.erased.gradient(problem.parameters)
     problem = dataclasses.replace(problem, residual=torch.zeros_like(sums), gradient=-sums / 72)
-    F, damping = explicit_fisher(problem.net, problem.retained._X), 0.3
+    F, damping = explicit_fisher(problem.net, problem.retained.X), 0.3
     step = torch.linalg.solve(F + damping * torch.eye(len(F), dtype=F.dtype), sums) / 72
     result = NaturalGradient(damping, fisher=fisher).unlearn(problem)
     error = result.parameters - problem.parameters - step
@@ -113,7 +113,7 @@ def test_rough_steps_have_the_best_length_and_need_rows(fisher):
     problem = problem_for()
     result = NaturalGradient(0.01, fisher=fisher).unlearn(problem)
     s, g = result.parameters - problem.parameters, problem.gradient - problem.residual
-    F = explicit_fisher(problem.net, problem.retained._X)
+    F = explicit_fisher(problem.net, problem.retained.X)
     # At the best length the model's slope along the step is zero.
     assert abs(float(s @ (F @ s + 0.01 * s + g))) < 1e-8 * float(s.norm() * g.norm())
     assert float(s @ g) < 0
