@@ -3,6 +3,7 @@
 __all__ = [
     "CertificateRefused",
     "DominatingNoiseWarning",
+    "InconsistentVersionWarning",
     "NotConvexError",
     "RetrainRequired",
     "VacuousBoundWarning",
@@ -23,6 +24,36 @@ class VacuousBoundWarning(UserWarning):
 
 class DominatingNoiseWarning(UserWarning):
     """Warns of noise that is longer than the parameters it hides; see :meth:`CertifiedNewton.unlearn`."""
+
+
+class InconsistentVersionWarning(UserWarning):
+    """Warns of a pickle that another version of the package wrote.
+
+    Parameters
+    ----------
+    estimator_name : str
+        Class of what is loaded.
+
+    current_sk_unlearn_version : str
+        The version that loads it.
+
+    original_sk_unlearn_version : str
+        The version that wrote it, or "unknown".
+    """
+
+    def __init__(
+        self, *, estimator_name: str, current_sk_unlearn_version: str, original_sk_unlearn_version: str
+    ) -> None:
+        self.estimator_name = estimator_name
+        self.current_sk_unlearn_version = current_sk_unlearn_version
+        self.original_sk_unlearn_version = original_sk_unlearn_version
+
+    def __str__(self) -> str:
+        return (
+            f"Loading {self.estimator_name} pickled by version {self.original_sk_unlearn_version} of sk-unlearn into "
+            f"version {self.current_sk_unlearn_version}. It may fail or compute something else. Fit it again, or load "
+            "it with the version that pickled it."
+        )
 
 
 class NotConvexError(ValueError):

@@ -36,13 +36,14 @@ from sk_unlearn.utils._journal import Journal
 from sk_unlearn.utils._random import seeded_torch
 from sk_unlearn.utils._sklearn_compat import CallbackSupportMixin
 from sk_unlearn.utils._twins import learnt, training_copy
+from sk_unlearn.utils._versioned import VersionedMixin
 
 __all__ = ["BaseUnlearnable"]
 
 _REPORT_FIELDS = frozenset(field.name for field in fields(UnlearningReport))
 
 
-class BaseUnlearnable(InputsMixin, CallbackSupportMixin, BaseEstimator):
+class BaseUnlearnable(VersionedMixin, InputsMixin, CallbackSupportMixin, BaseEstimator):
     """Base class of :class:`UnlearnableClassifier` and :class:`UnlearnableRegressor`; not for direct use."""
 
     _journal: Journal

@@ -20,6 +20,7 @@ from sk_unlearn.risks.tilted import TiltedRisk
 from sk_unlearn.training.ledger import Trained
 from sk_unlearn.training.recorder import TrainingRecorder
 from sk_unlearn.unlearners.status import Status
+from sk_unlearn.utils._versioned import VersionedMixin
 
 __all__ = ["Unlearner", "UnlearnerTags", "UnlearningProblem", "UnlearningResult"]
 
@@ -219,7 +220,7 @@ class UnlearnerTags:
     extra: tuple[str, ...] = ()
 
 
-class Unlearner(BaseEstimator):
+class Unlearner(VersionedMixin, BaseEstimator):
     """Base class of all unlearning algorithms.
 
     A subclass stores its settings in ``__init__`` (so that it clones and nests like any scikit-learn estimator),
