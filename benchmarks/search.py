@@ -24,7 +24,7 @@ from torch import nn
 from sk_unlearn import UnlearnableClassifier
 from sk_unlearn.model_selection import ForgetSearchCV
 from sk_unlearn.references._fit_many import fit_many
-from sk_unlearn.unlearners import Unlearner, UnlearningProblem, UnlearningResult
+from sk_unlearn.unlearners import Status, Unlearner, UnlearningProblem, UnlearningResult
 
 
 class WithBatchNorm(nn.Sequential):
@@ -42,7 +42,7 @@ class Nothing(Unlearner):
         self.number = number
 
     def unlearn(self, problem: UnlearningProblem) -> UnlearningResult:
-        return UnlearningResult(problem.parameters, [], True, "nothing to do")
+        return UnlearningResult(problem.parameters, Status.COMPLETED, "nothing to do")
 
 
 def main() -> None:

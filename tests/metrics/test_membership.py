@@ -233,9 +233,9 @@ class Sly(Retrain):
     """Forgets nothing."""
 
     def unlearn(self, problem):
-        from sk_unlearn.unlearners import UnlearningResult
+        from sk_unlearn.unlearners import Status, UnlearningResult
 
-        return UnlearningResult(problem.parameters.clone(), [], True, "did nothing")
+        return UnlearningResult(problem.parameters.clone(), Status.COMPLETED, "did nothing")
 
 
 def test_ulira_tells_doing_nothing_from_retraining():
