@@ -353,8 +353,8 @@ def test_the_search_forgets_as_its_best_estimator_does():
     assert not hasattr(found, "unlearning_report_")
     assert found.forget(X[:3], y[:3]) is found
     assert found.partial_forget(X[3:5], y[3:5]) is found
-    assert found.correct(X[5:6], y[5:6], y_new=["bee"]) is found
-    twin.forget(X[:3], y[:3]).partial_forget(X[3:5], y[3:5]).correct(X[5:6], y[5:6], y_new=["bee"])
+    assert found.correct(X[5:6], y_old=y[5:6], y_new=["bee"]) is found
+    twin.forget(X[:3], y[:3]).partial_forget(X[3:5], y[3:5]).correct(X[5:6], y_old=y[5:6], y_new=["bee"])
     np.testing.assert_array_equal(found.predict_proba(X), twin.predict_proba(X))
     assert [report.request for report in found.unlearning_history_] == ["forget", "partial_forget", "correct"]
     assert found.unlearning_report_ is found.best_estimator_.unlearning_report_
