@@ -6,7 +6,7 @@ from typing import Any
 
 __all__ = ["COLOURS", "axes_or_new"]
 
-# One colour a kind of model in every picture; the palette of Okabe and Ito, which colour-blind readers can tell apart.
+# A kind of model has the same colour in every picture; colour-blind readers can tell those of Okabe and Ito apart.
 COLOURS = {"before": "#D55E00", "after": "#0072B2", "retrained": "#009E73", "unseen": "#7F7F7F"}
 
 

@@ -21,8 +21,9 @@ _SMALLEST = 1e-6
 class ErasedLossDisplay:
     """Losses of the erased rows, before and after, beside retrained models' and those of rows never seen.
 
-    Where forgetting succeeded, the histogram *after* lies on that of the *retrained* models. One that reaches further
-    to the right betrays the rows as well as one that stays on the left.
+    Where forgetting succeeded, the histogram *after* lies on that of the *retrained* models. If it stays on the left,
+    the rows are still remembered; if it reaches further to the right, they give themselves away by looking stranger
+    than they do to a retrained model.
 
     Parameters
     ----------
@@ -38,7 +39,7 @@ class ErasedLossDisplay:
         The figure of it.
 
     lines_ : list of matplotlib artists
-        One a histogram.
+        One for each histogram.
 
     Examples
     --------

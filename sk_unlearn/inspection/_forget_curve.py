@@ -18,7 +18,7 @@ class ForgetCurveDisplay:
     """Gradient norm before each step of a request, and the damping of the step.
 
     Steps in the output layer alone have hollow marks and a line of their own: their gradient is that of fewer
-    parameters, and the two do not compare. Steps that were tried and not taken are crossed.
+    parameters, and must not be compared with that of all. Steps that were tried and not taken are crossed out.
 
     Parameters
     ----------
@@ -137,7 +137,7 @@ class ForgetCurveDisplay:
             self.damping_ax_.set(ylabel="damping", yscale="log")
             more = self.damping_ax_.get_legend_handles_labels()
             handles = tuple(a + b for a, b in zip(handles, more, strict=True))
-        # Above the axes: curves may run anywhere within.
+        # Placed above the axes, since curves may run anywhere inside them.
         (self.damping_ax_ or ax).legend(
             *handles, fontsize="small", loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, frameon=False
         )

@@ -22,7 +22,7 @@ class FrontierDisplay:
     Parameters
     ----------
     names : sequence of str
-        Of the methods.
+        Names of the methods.
     seconds, distances : array-like of shape (n_methods,)
         What each took, and how far from retrained models it ended. Both must be positive to appear on the logarithmic
         axes.
@@ -32,7 +32,7 @@ class FrontierDisplay:
     Attributes
     ----------
     on_frontier : ndarray of shape (n_methods,), dtype=bool
-        Which no other method beats in both.
+        True for the methods that no other beats in both.
 
     ax_ : matplotlib Axes
         Where it is drawn.

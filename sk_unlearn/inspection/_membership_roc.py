@@ -16,14 +16,14 @@ class MembershipRocDisplay:
     """ROC curve of a membership attack.
 
     A curve says something only beside that of a retrained model: draw both with the same `ax`. A curve *below* the
-    retrained model's betrays the erased rows too, by their looking less familiar than rows never seen.
+    retrained model's gives the erased rows away too: they look less familiar than they do to a retrained model.
 
     Parameters
     ----------
     result : AttackResult
         What an attack achieved.
     name : str, default=None
-        Of the attacked model, for the legend.
+        Name of the attacked model, for the legend.
 
     Attributes
     ----------

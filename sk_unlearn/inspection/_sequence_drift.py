@@ -1,4 +1,4 @@
-"""What becomes of a model over many requests."""
+"""How a model changes over many requests."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class SequenceDriftDisplay:
     values : mapping of str to array-like of shape (n_requests,)
         What to draw, by name.
     floor : float, default=None
-        Distance among retrained models, to which a drift compares.
+        Distance among retrained models, drawn as a line to compare with.
     ylabel : str, default="distance to retrained models"
         What the values are.
 
@@ -66,7 +66,7 @@ class SequenceDriftDisplay:
     def from_estimator(cls, estimator: Any, *, ax: Any = None) -> SequenceDriftDisplay:
         """Draw how far the parameters went, from the reports of all requests since ``fit``.
 
-        It needs no retrained model and so cannot say whether the way was the right one.
+        It needs no retrained model, and so it cannot say whether they went to the right place.
 
         Parameters
         ----------

@@ -17,7 +17,8 @@ from sk_unlearn.utils._interrupts import noticed_interrupts
 
 __all__ = ["References", "Rows", "train_references"]
 
-# Trained together they are faster; in several batches there is something to show, and to keep when interrupted.
+# Models that are trained together take less time each. Between batches, though, progress can be shown, and an interrupt
+# keeps the batches that are done.
 _N_BATCHES = 4
 
 
@@ -50,7 +51,7 @@ def train_references(
     rows : Rows
         What stays.
     seeds : sequence of int
-        One a model.
+        One for each model.
     n_jobs : int or None
         See `sk_unlearn.references._fit_many.fit_many`.
     verbose : int
@@ -58,7 +59,8 @@ def train_references(
     """
     blank = clone(estimator).set_params(verbose=0)
     if not getattr(estimator.unlearner, "changes_training", False):
-        blank.set_params(unlearner=None)  # it has no part in training, and may hinder training several at once
+        # The unlearner has no part in training, and may keep the models from being trained together.
+        blank.set_params(unlearner=None)
     models: list[Any] = []
     started = time.perf_counter()
     bar = tqdm(total=len(seeds), desc="audit: retraining", unit="model", disable=not verbose, leave=False)
@@ -80,7 +82,10 @@ def train_references(
 
 
 def _with_all_outputs(model: Any, estimator: Any) -> Any:
-    """Name the outputs that a retrained net has beyond the classes it was shown after the classes that were erased."""
+    """Let a retrained net's spare outputs, if it has them, stand for the classes of which no row is left.
+
+    A net built by the user may keep one output for every class, whatever rows it is retrained on.
+    """
     if not is_classifier(estimator) or len(model.classes_) == len(estimator.classes_):
         return model
     n_outputs = _all_outputs(model, model.training_set_.X[:1]).shape[1]
@@ -90,8 +95,8 @@ def _with_all_outputs(model: Any, estimator: Any) -> Any:
 class _WithErasedClasses(ClassifierMixin, BaseEstimator):
     """A retrained classifier whose net, built by the user, kept an output for every class that was erased.
 
-    It was never shown those outputs' classes. Which of them belongs to which is all the same, for they were initialised
-    alike.
+    It was never shown a row of the erased classes. Which of its spare outputs stands for which of them makes no
+    difference, since all were initialised alike.
     """
 
     def __init__(self, model: Any, classes: NDArray[Any]) -> None:
@@ -108,5 +113,5 @@ class _WithErasedClasses(ClassifierMixin, BaseEstimator):
 
 
 def _all_outputs(model: Any, X: Any) -> NDArray[Any]:
-    """Return what the net gives, of which ``predict_proba`` leaves out what stands for no class of ``fit``."""
+    """Return the probabilities of all outputs; ``predict_proba`` leaves out those of no class of ``fit``."""
     return np.asarray(model.net_.predict_proba(np.asarray(X, dtype=model.training_set_.X.dtype)))

@@ -46,11 +46,13 @@ def audit(
     n_jobs: int | None = None,
     verbose: int = 0,
 ) -> AuditReport:
-    """Gather the evidence for one deletion: how close to retrained, what an attacker still sees, in words.
+    """Judge one deletion: how close the model is to retrained ones, and what an attacker still learns from it.
 
-    Models are retrained from different seeds on the rows that stay. By how much they differ from each other is the
-    finest difference that retraining can tell; the model that forgot is judged in units of it, on the erased rows, on
-    those that stay and on rows never seen, and attacked as they are.
+    Several models are retrained on the rows that stay, each from another seed. None of them has seen the erased rows,
+    and yet they differ from each other. A model that is no farther from them than that cannot be told from a retrained
+    one by its distance. So the distance of the audited model from them is measured in units of their distance from
+    each other: on the erased rows, on those that stay and on rows never seen. A membership attack is run on it and on
+    each of them.
 
     Parameters
     ----------
@@ -66,17 +68,18 @@ def audit(
     y_test : array-like of shape (n_test,)
         Their targets.
     before : estimator or Pipeline, default=None
-        The model before the request, such as a ``copy.deepcopy`` of it; adds what doing nothing would have come to.
+        The model before the request, such as a ``copy.deepcopy`` of it. Its figures, if given, show what doing nothing
+        would have come to.
     X_retained : array-like of shape (n_retained, ...), default=None
-        Rows to retrain on. None for those that the estimator keeps, without any erased one that is still among them.
+        Rows to retrain on. None takes the rows that the estimator keeps, less any erased ones among them.
     y_retained : array-like of shape (n_retained,), default=None
         Their targets.
     n_references : int, default=3
-        How many models to retrain; at least 3. More narrow the intervals.
+        How many models to retrain; at least 3. The more there are, the narrower the intervals.
     references : sequence of at least three estimators or Pipelines, default=None
-        Models retrained elsewhere, instead.
+        Models that were retrained elsewhere. If given, none are retrained here.
     random_state : int, default=0
-        Gives the seeds of the references and of the bootstrap.
+        The seeds of the references and of the bootstrap are derived from it.
     n_jobs : int, default=None
         Number of processes for the references.
     verbose : int, default=0
@@ -85,8 +88,8 @@ def audit(
     Returns
     -------
     AuditReport
-        To be printed, shown in a notebook, or saved by ``to_html`` and ``to_json``. After Ctrl-C while models are
-        retrained, the report of those that were done, marked as incomplete.
+        To be printed, shown in a notebook, or saved by ``to_html`` and ``to_json``. If Ctrl-C is pressed while
+        models are retrained, it rests on those that were done and is marked as incomplete.
 
     Raises
     ------
@@ -96,14 +99,14 @@ def audit(
 
     Notes
     -----
-    Of each retrained model is known how far it is from the others, and how well a membership attack by losses works on
-    it. From these follow 95 % prediction intervals (Student's t; of distances on the logarithm) for one more of them,
-    and the verdict is one of five:
+    Two figures are taken of each retrained model: its distance from the others, and the AUC of a membership attack by
+    losses on it. From them follow 95 % prediction intervals for one more retrained model, by Student's t, for distances
+    on a logarithmic scale. The verdict is one of five:
 
     - "over_forgotten" or "not_yet": the model that forgot lies above the interval of the distance, on the erased rows
-      or on rows never seen, or outside that of the attack's AUC. Over-forgotten where the erased rows look stranger
-      than they do to retrained models, by the attack or by their losses.
-    - "closer": it is no farther than retrained models are on average, on both.
+      or on rows never seen, or outside that of the attack's AUC. It is over-forgotten where the erased rows look
+      stranger to it than to retrained models, by the attack or by their losses.
+    - "closer": it is no farther than retrained models are on average, on both sets of rows.
     - "within": it is farther than that, but within the interval, which ends below twice the average.
     - "undecided" otherwise: more references would narrow the interval.
 

@@ -1,4 +1,4 @@
-"""What an audit contributes to duties that others have written down, and what it leaves to do."""
+"""For which duties, of law and of standards, an audit is evidence, and what it does not cover."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Clause(NamedTuple):
 
 
 def clauses(report: Any) -> list[Clause]:
-    """Return the duties with what an audit report says to each.
+    """Return each duty with the evidence that a report holds for it.
 
     Parameters
     ----------

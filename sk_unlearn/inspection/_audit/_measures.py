@@ -29,7 +29,7 @@ from sk_unlearn.references._references import Rows
 
 __all__ = ["Case", "Measured", "measure"]
 
-# Fewer rows of the erased classes than this make no set of non-members.
+# The attack compares with test rows of the erased rows' classes alone if there are at least this many of them.
 _ENOUGH_ROWS = 20
 _LOW_RATE = 0.01
 _N_BOOTSTRAP = 500
@@ -52,7 +52,7 @@ class Case:
 
     @property
     def judged(self) -> dict[str, Any]:
-        """The models that are held against references."""
+        """The models that are compared with the references."""
         return {"after": self.after} if self.before is None else {"before": self.before, "after": self.after}
 
     @property
@@ -67,7 +67,7 @@ class Measured:
     Attributes
     ----------
     losses : dict of str to ndarray
-        Losses of erased rows by kind of model, and under "unseen" of those that the attack compares with.
+        Losses of the erased rows by kind of model; under "unseen" those of the rows that the attack compares with.
 
     attacks : dict of str to AttackResult
         By kind of model; "retrained" is the first of the references.
@@ -93,7 +93,7 @@ class Measured:
 
 
 class _Recalling:
-    """A fitted model that predicts on the same rows once, however often it is compared."""
+    """A fitted model that remembers its predictions: however often it is compared, it predicts once on each set."""
 
     def __init__(self, model: Any) -> None:
         self._model = model
@@ -107,7 +107,7 @@ class _Recalling:
             return attribute
 
         def recalled(X: Any) -> Any:
-            # The rows are kept with the answer, so that no others can come to have their identity.
+            # The rows are kept with the answer: if they were freed, others could be given the same id.
             if (name, id(X)) not in self._known:
                 self._known[name, id(X)] = X, attribute(X)
             return self._known[name, id(X)][1]
@@ -172,7 +172,7 @@ def _distances(case: Case, table: _Table, notes: list[str]) -> dict[str, Closene
                 interval = distance_ratio_interval(model, case.references, part.X, case.distance)
                 table.add("distance ratio", rows, label, *interval)
             floor = float(np.mean(among))
-            # On a logarithmic scale, since no distance is negative.
+            # The interval is taken on a logarithmic scale, so that it holds no negative distance.
             low, high = np.exp(expected_of_another(list(np.log(among)), least=0.0))
             table.add(name, rows, "retrained", floor, float(low), float(high))
             own = _mean_distance(case.after, case.references, part.X, case.distance)
@@ -232,7 +232,7 @@ def _attacks(
     losses, attacks = {}, {}
     for label, model in case.judged.items():
         losses[label], unseen, attacks[label] = attack(model, _N_BOOTSTRAP)
-    # Of the references only the first is drawn with its interval; the spread among them says more.
+    # Only the first reference is drawn, so only it needs an interval of its own.
     of_references = [attack(model, _N_BOOTSTRAP if k == 0 else 1) for k, model in enumerate(case.references)]
     for label, result in attacks.items():
         table.add("attack AUC", "erased", label, result.auc, *result.auc_interval)
@@ -269,7 +269,11 @@ def _attacks(
 
 
 def _nonmembers(case: Case, notes: list[str]) -> tuple[Any, Any]:
-    """Return test rows, of the erased rows' classes if there are enough: an attack must not tell classes apart."""
+    """Return the test rows that the attack compares with.
+
+    They are of the erased rows' classes, if there are enough of these. With other classes among them the attack would
+    tell classes apart, and not rows that were trained on from rows that were not.
+    """
     X, y, _ = case.test
     if is_classifier(case.after):
         alike = np.isin(y, np.unique(case.erased.y))

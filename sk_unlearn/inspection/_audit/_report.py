@@ -1,4 +1,4 @@
-"""What an audit found, as an object: printed, shown, saved."""
+"""The report of an audit: an object to print, to show in a notebook and to save."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ __all__ = ["AuditReport"]
 class AuditReport:
     """What an audit found; see `audit`, which makes it.
 
-    It holds aggregates, and for the pictures the losses of the erased rows; no row, and no model. What it saves holds
-    aggregates alone.
+    It holds aggregates and, for the pictures, the losses of the erased rows; it holds no row and no model. Files that
+    it saves hold aggregates alone.
 
     Attributes
     ----------
     verdict : {"closer", "within", "undecided", "not_yet", "over_forgotten"}
-        What it comes to; see `audit`.
+        The outcome; see `audit`.
 
     headline : str
         The same in a sentence.
@@ -50,7 +50,7 @@ class AuditReport:
         What is guaranteed, if anything.
 
     no_certificate : str
-        Why nothing is.
+        Why nothing is guaranteed; empty if something is.
 
     n_erased, n_retained, n_test : int
         Numbers of rows.
@@ -112,14 +112,14 @@ class AuditReport:
         -------
         DataFrame
             Columns "measure", "rows" (erased, retained, test or all), "model" (before, after or retrained), "value",
-            "low" and "high". For retrained models the value is the mean over them or their pairs, and the two bounds
-            their range; for distances and "attack AUC" the interval in which one more of them is expected. For the
-            others the bounds are a 95 % interval, where there is one.
+            "low" and "high". For retrained models the value is the mean over them, or over their pairs, and the bounds
+            are the smallest and the largest; for distances and "attack AUC" the bounds are the interval in which one
+            more retrained model is expected. For the other models they are a 95 % interval, or NaN if there is none.
         """
         return self.measures.copy()
 
     def to_dict(self) -> dict[str, Any]:
-        """Return everything that is saved, as JSON can hold it."""
+        """Return what `to_json` saves, as a dictionary of plain values."""
         kept = ["verdict", "headline", "reasons", "complete", "created", "model", "n_requests"]
         kept += ["n_erased", "n_retained", "n_test", "n_still_stored", "no_certificate", "assumptions"]
         plain = {name: getattr(self, name) for name in (*kept, "seeds", "versions", "seconds")}
@@ -176,7 +176,7 @@ class AuditReport:
 
 
 def _wide(measures: pd.DataFrame) -> pd.DataFrame:
-    """Return the values with a column a kind of model, in the order of the measures."""
+    """Return the values with one column for each kind of model, in the order of the measures."""
     wide = measures.set_index(["measure", "rows", "model"])["value"].unstack("model", sort=False)
     known = [name for name in ("before", "after", "retrained") if name in wide]
     return wide[known].map(lambda value: value if pd.isna(value) else f"{value:.4g}")

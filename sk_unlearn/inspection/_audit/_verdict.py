@@ -1,4 +1,4 @@
-"""From figures to words: what an audit found, for a reader who must answer for it."""
+"""The verdict of an audit: from its figures to words, for a reader who must answer for the deletion."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ __all__ = ["ENOUGH_REFERENCES", "Closeness", "Findings", "Verdict", "expected_of
 Code: TypeAlias = Literal["closer", "within", "undecided", "not_yet", "over_forgotten"]
 
 ENOUGH_REFERENCES = 3
-"""Retrained models without which there is no interval, and no verdict."""
+"""With fewer retrained models than this there is no interval, and so no verdict."""
 
-# Where another retraining may be this many times as far away as they are on average, the yardstick is too coarse.
+# Retrained models differ too much to judge by them if the interval for one more of them reaches beyond this many times
+# their average distance.
 _TOO_COARSE = 2.0
-# No attacker gains anything by a difference in area smaller than this, whatever the references' spread.
+# A difference in AUC smaller than this helps no attacker, however little the references differ.
 _NEGLIGIBLE_AUC = 0.01
 
 
 class Verdict(NamedTuple):
-    """What an audit comes to."""
+    """The outcome of an audit: its code, the same in a sentence, and the reasons."""
 
     code: Code
     headline: str
@@ -48,7 +49,7 @@ class Findings:
         By "erased" and "test"; a set is missing where it could not be measured.
 
     auc : float
-        Of the attack on the erased rows under the model that forgot.
+        AUC of the attack on the erased rows under the model that forgot.
 
     auc_interval : tuple of float
         Its bootstrap interval over rows.
@@ -81,9 +82,9 @@ def expected_of_another(values: Sequence[float], least: float = _NEGLIGIBLE_AUC)
     Parameters
     ----------
     values : sequence of at least two floats
-        Of the retrained models there are.
+        The values of the retrained models at hand.
     least : float
-        It reaches at least this far to either side of the mean.
+        The interval reaches at least this far to either side of the mean.
     """
     n = len(values)
     reach = float(stdtrit(n - 1, 0.975) * np.std(values, ddof=1) * np.sqrt(1 + 1 / n))
@@ -92,7 +93,7 @@ def expected_of_another(values: Sequence[float], least: float = _NEGLIGIBLE_AUC)
 
 
 def judge(found: Findings) -> Verdict:
-    """Return the verdict, the worst of what was found first."""
+    """Return the verdict; the worst that can be said of the model is tried first."""
     n = len(found.reference_aucs)
     stored = _still_stored(found)
     if stored is not None:
@@ -101,7 +102,8 @@ def judge(found: Findings) -> Verdict:
         return _without_yardstick(n)
     low, high = expected_of_another(found.reference_aucs)
     if np.ptp(found.reference_aucs) == 0:
-        # Models that lack the class, or fit it perfectly: they vary with nothing, and only the rows' own noise is left.
+        # The attack does equally well on all references, since they lack the class or fit it perfectly. Their spread
+        # then says nothing; what remains is how uncertain the AUC of the audited model is, from the choice of rows.
         low, high = (
             (low + min(0, found.auc - found.auc_interval[1])),
             (high + max(0, found.auc - found.auc_interval[0])),
@@ -111,7 +113,7 @@ def judge(found: Findings) -> Verdict:
     attack = f"An attack on the erased rows reaches an AUC of {found.auc:.3f}; another retrained model is expected "
     reasons.append(attack + f"between {max(low, 0):.3f} and {min(high, 1):.3f}.")
     told = found.auc < low or found.auc > high
-    # Less familiar than any retrained model finds them: pushed away rather than forgotten.
+    # The erased rows look stranger to the model than to retrained ones: it was pushed away from them.
     pushed = found.auc < low or (found.auc <= high and found.loss > max(found.reference_losses))
     if told or erased.ratio > erased.high:
         return _over_forgotten(reasons) if pushed else _not_yet(reasons)
