@@ -12,8 +12,15 @@ from torch import Tensor
 
 from benchmarks._tasks import Anneal, Task
 from sk_unlearn.risks.empirical import flat_parameters
-from sk_unlearn.unlearners import CuReNU, StoCuReNU
-from sk_unlearn.unlearners.base import Unlearner, UnlearningProblem, UnlearningResult
+from sk_unlearn.unlearners import (
+    CuReNU,
+    Status,
+    StoCuReNU,
+    Unlearner,
+    UnlearnerTags,
+    UnlearningProblem,
+    UnlearningResult,
+)
 
 # Rows times parameters up to which a full Hessian is taken: some seconds.
 DENSE_LIMIT = 1e7
@@ -26,15 +33,18 @@ class WarmStart(Unlearner):
     The rate starts at that of training and goes to zero along a cosine.
     """
 
-    needs_rows = True
-
     def __init__(self, epochs: float = 1.0) -> None:
         self.epochs = epochs
 
+    def __unlearner_tags__(self) -> UnlearnerTags:
+        tags = super().__unlearner_tags__()
+        tags.needs_rows = True
+        return tags
+
     def unlearn(self, problem: UnlearningProblem) -> UnlearningResult:
         callbacks = [("anneal", Anneal(self.epochs))]
-        net = problem.retrain(warm=True, epochs=math.ceil(self.epochs), callbacks=callbacks)
-        return UnlearningResult(flat_parameters(net), [], True, f"trained for {self.epochs:g} epochs")
+        net = problem.retrain(warm=True, epochs=math.ceil(self.epochs), callbacks=callbacks).net
+        return UnlearningResult(flat_parameters(net), Status.COMPLETED, f"trained for {self.epochs:g} epochs")
 
 
 class ContinueLBFGS(Unlearner):
@@ -51,8 +61,6 @@ class ContinueLBFGS(Unlearner):
         Pairs remembered.
     """
 
-    needs_rows = True
-
     def __init__(
         self, iterations: int = 10, tolerance: float = 0.0, hold_residual: bool = False, history_size: int = 20
     ) -> None:
@@ -61,10 +69,14 @@ class ContinueLBFGS(Unlearner):
         self.hold_residual = hold_residual
         self.history_size = history_size
 
+    def __unlearner_tags__(self) -> UnlearnerTags:
+        tags = super().__unlearner_tags__()
+        tags.needs_rows = True
+        return tags
+
     def unlearn(self, problem: UnlearningProblem) -> UnlearningResult:
         w = problem.parameters.clone().requires_grad_()
-        risk: Any = problem.retained
-        target = problem.residual if self.hold_residual else torch.zeros_like(problem.residual)
+        objective = problem.objective if self.hold_residual else problem.untilted
         optimiser = torch.optim.LBFGS(
             [w], max_iter=self.iterations, tolerance_grad=self.tolerance, tolerance_change=0.0,
             history_size=self.history_size,
@@ -72,21 +84,24 @@ class ContinueLBFGS(Unlearner):
         )  # fmt: skip
 
         def closure() -> Tensor:
-            value, gradient = risk.value_and_gradient(w.detach())
-            w.grad = gradient - target
-            return torch.as_tensor(value, dtype=torch.float64) - (target @ w.detach()).double()
+            value, gradient = problem.retained.value_and_gradient(w.detach())
+            w.grad = gradient - objective.tilt
+            return torch.as_tensor(value, dtype=torch.float64) - (objective.tilt @ w.detach()).double()
 
         optimiser.step(closure)
-        return UnlearningResult(w.detach(), [], True, f"{self.iterations} iterations of L-BFGS")
+        return UnlearningResult(w.detach(), Status.COMPLETED, f"{self.iterations} iterations of L-BFGS")
 
 
 class DenseNewton(Unlearner):
     """One Newton step with the full Hessian H of the retained risk: w - (H + damping I)^-1 g, pseudo-inverse for 0."""
 
-    needs_rows = True
-
     def __init__(self, damping: float = 0.0) -> None:
         self.damping = damping
+
+    def __unlearner_tags__(self) -> UnlearnerTags:
+        tags = super().__unlearner_tags__()
+        tags.needs_rows = True
+        return tags
 
     def unlearn(self, problem: UnlearningProblem) -> UnlearningResult:
         H = dense_hessian(problem.retained, problem.parameters)
@@ -94,7 +109,7 @@ class DenseNewton(Unlearner):
             step = torch.linalg.solve(H + self.damping * torch.eye(len(H), dtype=H.dtype), problem.gradient)
         else:
             step = torch.linalg.pinv(H, hermitian=True) @ problem.gradient
-        return UnlearningResult(problem.parameters - step, [], True, "one step")
+        return UnlearningResult(problem.parameters - step, Status.COMPLETED, "one step")
 
 
 def dense_hessian(risk: Any, w: Tensor) -> Tensor:

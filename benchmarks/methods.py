@@ -48,6 +48,7 @@ from benchmarks._tasks import Task, without_copies
 from benchmarks._verdicts import Verdict
 from benchmarks.default import fashion_mnist
 from sk_unlearn.estimators.default_net import default_net
+from sk_unlearn.references import changes_training
 from sk_unlearn.unlearners import (
     DELETE,
     SCRUB,
@@ -253,7 +254,7 @@ class Ruler:
     def __init__(self, training: Training, erased: NDArray[np.int64], estimator: Any) -> None:
         task = training.task
         kept = np.setdiff1d(np.arange(len(task.X)), erased)
-        again = estimator.set_params(unlearner=training.unlearner if training.unlearner.changes_training else None)
+        again = estimator.set_params(unlearner=training.unlearner if changes_training(training.unlearner) else None)
         seeds = [estimator.random_state + 1000 * k for k in range(1, N_RETRAINED + 1)]
         with Clock() as clock:
             retrained = {s: clone(again).set_params(random_state=s).fit(task.X[kept], task.y[kept]) for s in seeds}

@@ -20,7 +20,7 @@ import torch
 
 from sk_unlearn import UnlearnableClassifier
 from sk_unlearn.estimators.default_net import default_net
-from sk_unlearn.unlearners import Unlearner, UnlearningProblem, UnlearningResult
+from sk_unlearn.unlearners import Status, Unlearner, UnlearningProblem, UnlearningResult
 
 
 class GradientStep(Unlearner):
@@ -28,7 +28,7 @@ class GradientStep(Unlearner):
 
     def unlearn(self, problem: UnlearningProblem) -> UnlearningResult:
         w = problem.parameters - 0.01 * (problem.gradient - problem.residual)
-        return UnlearningResult(w, [], True, "one step", gradient=problem.gradient, holds_residual=True)
+        return UnlearningResult(w, Status.COMPLETED, "one step", gradient=problem.gradient, target=problem.residual)
 
 
 def _resident(field: str) -> float:

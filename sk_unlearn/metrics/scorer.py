@@ -24,6 +24,7 @@ from sk_unlearn.metrics.distances import (
 from sk_unlearn.metrics.forgetting import gap_closed, loss_ks_pvalue
 from sk_unlearn.metrics.membership import tug_of_war_mia_score
 from sk_unlearn.references._cases import Case, fit_references, stored_targets
+from sk_unlearn.references import changes_training
 from sk_unlearn.utils._cache import cached
 
 RequestLike: TypeAlias = float | Mapping[str, Any] | Callable[[Any, Any, np.random.Generator], Any]
@@ -215,7 +216,7 @@ class RetrainScorer(BaseEstimator):
         blank = clone(model)
         # Left out so that all candidates that differ in it share references; it has no part in training, but for those
         # that say so.
-        if not getattr(model.unlearner, "changes_training", False):
+        if not changes_training(model.unlearner):
             blank.set_params(unlearner=None)
         if "memory" in blank.get_params(deep=False):
             # Of other fits; and a cache at another place makes no other references.

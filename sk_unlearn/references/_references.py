@@ -15,7 +15,7 @@ from tqdm import tqdm
 from sk_unlearn.references._fit_many import fit_many
 from sk_unlearn.utils._interrupts import noticed_interrupts
 
-__all__ = ["References", "Rows", "train_references"]
+__all__ = ["References", "Rows", "changes_training", "train_references"]
 
 # Models that are trained together take less time each. Between batches, though, progress can be shown, and an interrupt
 # keeps the batches that are done.
@@ -39,6 +39,15 @@ class References(NamedTuple):
     complete: bool
 
 
+def changes_training(unlearner: Any) -> bool:
+    """Tell whether an unlearner, None for the default one, changes the parameters that training arrives at.
+
+    Retrained models then need it in their training too. What declares no tags changes nothing.
+    """
+    tags = getattr(unlearner, "__unlearner_tags__", None)
+    return tags is not None and bool(tags().changes_training)
+
+
 def train_references(
     estimator: Any, rows: Rows, seeds: Sequence[int], *, n_jobs: int | None = None, verbose: int = 0
 ) -> References:
@@ -58,7 +67,7 @@ def train_references(
         Above 0 shows on stderr how many are done.
     """
     blank = clone(estimator).set_params(verbose=0)
-    if not getattr(estimator.unlearner, "changes_training", False):
+    if not changes_training(estimator.unlearner):
         # The unlearner has no part in training, and may keep the models from being trained together.
         blank.set_params(unlearner=None)
     models: list[Any] = []

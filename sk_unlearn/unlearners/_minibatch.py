@@ -14,7 +14,9 @@ from torch import Tensor, nn
 
 from sk_unlearn.risks.empirical import EmpiricalRisk
 from sk_unlearn.risks.protocol import Risk
+from sk_unlearn.unlearners._ending import notes_on_standing_still
 from sk_unlearn.unlearners.base import UnlearningProblem, UnlearningResult
+from sk_unlearn.unlearners.status import Status
 
 __all__ = ["AT_CHANCE", "TOO_DEAR", "MinibatchLoop", "Watch", "batches", "stored_part", "training_batch_size"]
 
@@ -116,12 +118,12 @@ class Watch:
         """Tell whether the retained loss has risen by more than a share of what training has gained."""
         return not self.retained_loss(w) - self._before <= share * max(self._gained, 0.0)
 
-    def verdict(self, w: Tensor, converged: bool, reason: str) -> tuple[bool, str]:
-        """Return converged and stop_reason as given, or with a warning if the retained loss has risen markedly."""
+    def verdict(self, w: Tensor, status: Status, reason: str) -> tuple[Status, str]:
+        """Return status and stop_reason as given, or ``HARMED_RETAINED`` if the retained loss has risen markedly."""
         if not self.harms(w, _MARKED_RISE):
-            return converged, reason
+            return status, reason
         change = f"{self._before:.3g} to {self.retained_loss(w):.3g}"
-        return False, f"{reason}; but the loss on retained rows rose markedly, from {change}"
+        return Status.HARMED_RETAINED, f"{reason}; but the loss on retained rows rose markedly, from {change}"
 
 
 class MinibatchLoop:
@@ -199,7 +201,8 @@ class MinibatchLoop:
         )
         self.problem.report_step(self.trace[-1])
 
-    def result(self, reason: str, *, converged: bool = True) -> UnlearningResult:
-        """Return the present parameters; not converged where the retained loss has risen markedly."""
-        converged, reason = self.watch.verdict(self.w, converged, reason)
-        return UnlearningResult(self.w.clone(), self.trace, converged, reason)
+    def result(self, status: Status, reason: str) -> UnlearningResult:
+        """Return the present parameters; ``HARMED_RETAINED`` where the retained loss has risen markedly."""
+        status, reason = self.watch.verdict(self.w, status, reason)
+        notes = notes_on_standing_still(self.problem, self.w)
+        return UnlearningResult(self.w.clone(), status, reason, trace=self.trace, notes=notes)

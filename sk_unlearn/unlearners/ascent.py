@@ -12,7 +12,8 @@ from sklearn.utils._param_validation import Interval
 
 from sk_unlearn.risks.empirical import EmpiricalRisk
 from sk_unlearn.unlearners._minibatch import AT_CHANCE, TOO_DEAR, MinibatchLoop, stored_part
-from sk_unlearn.unlearners.base import Unlearner, UnlearningProblem, UnlearningResult
+from sk_unlearn.unlearners.base import Unlearner, UnlearnerTags, UnlearningProblem, UnlearningResult
+from sk_unlearn.unlearners.status import Status
 
 __all__ = ["GradientAscent", "NegGradPlus", "RandomLabels"]
 
@@ -37,7 +38,9 @@ class GradientAscent(Unlearner):
     -----
     It stops when the mean loss of the erased rows reaches chance, their loss if every row got the mean output. A step
     that would raise the loss on retained rows markedly (by a hundredth of what training has gained over that constant
-    prediction, on at most 1,024 rows) is not taken; the run then ends with ``converged=False``.
+    prediction, on at most 1,024 rows) is not taken, and ends the run with the status
+    ``overshoot_undone``. Passes that run out before chance is reached are a ``budget_spent``, and chance itself is
+    ``completed``: it is where the ascent is to end, and no tolerance.
 
     The literature uses a fixed number of passes and no such brakes: ``GradientAscent(n_epochs=5, learning_rate=1e-4)``.
 
@@ -56,8 +59,6 @@ class GradientAscent(Unlearner):
     True
     """
 
-    needs_rows = True
-    aims_at_retrained = False
     _parameter_constraints = {  # noqa: RUF012
         "n_epochs": [Interval(Integral, 1, None, closed="left")],
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
@@ -67,6 +68,12 @@ class GradientAscent(Unlearner):
         self.n_epochs = n_epochs
         self.learning_rate = learning_rate
 
+    def __unlearner_tags__(self) -> UnlearnerTags:
+        tags = super().__unlearner_tags__()
+        tags.needs_rows = True
+        tags.aims_at_retrained = False
+        return tags
+
     def unlearn(self, problem: UnlearningProblem) -> UnlearningResult:
         """Solve one problem; see :meth:`sk_unlearn.unlearners.Unlearner.unlearn`."""
         self._validate_params()
@@ -74,13 +81,13 @@ class GradientAscent(Unlearner):
         for _ in range(self.n_epochs):
             for rows in loop.erased_batches():
                 if loop.watch.erased_loss(loop.w) >= loop.watch.chance:
-                    return loop.result(AT_CHANCE)
+                    return loop.result(Status.COMPLETED, AT_CHANCE)
                 # The loss alone: climbing the weight decay too would push the parameters outwards.
                 if not loop.try_step(erased.penalty_gradient(loop.w) - erased.gradient(loop.w, rows)):
-                    return loop.result(TOO_DEAR, converged=False)
+                    return loop.result(Status.OVERSHOOT_UNDONE, TOO_DEAR)
         if loop.watch.erased_loss(loop.w) >= loop.watch.chance:
-            return loop.result(AT_CHANCE)
-        return loop.result(f"{self.n_epochs} passes did not bring the erased rows' loss to chance", converged=False)
+            return loop.result(Status.COMPLETED, AT_CHANCE)
+        return loop.result(Status.BUDGET_SPENT, f"{self.n_epochs} passes did not bring the erased rows' loss to chance")
 
 
 class NegGradPlus(Unlearner):
@@ -121,8 +128,6 @@ class NegGradPlus(Unlearner):
     3
     """
 
-    needs_rows = True
-    aims_at_retrained = False
     _parameter_constraints = {  # noqa: RUF012
         "alpha": [Interval(Real, 0, 1, closed="neither")],
         "n_epochs": [Interval(Integral, 1, None, closed="left")],
@@ -133,6 +138,12 @@ class NegGradPlus(Unlearner):
         self.alpha = alpha
         self.n_epochs = n_epochs
         self.learning_rate = learning_rate
+
+    def __unlearner_tags__(self) -> UnlearnerTags:
+        tags = super().__unlearner_tags__()
+        tags.needs_rows = True
+        tags.aims_at_retrained = False
+        return tags
 
     def unlearn(self, problem: UnlearningProblem) -> UnlearningResult:
         """Solve one problem; see :meth:`sk_unlearn.unlearners.Unlearner.unlearn`."""
@@ -146,7 +157,7 @@ class NegGradPlus(Unlearner):
                     gradient -= (1 - self.alpha) * climb
                 loop.step(gradient)
             loop.record()
-        return loop.result(f"{self.n_epochs} passes over the retained rows")
+        return loop.result(Status.COMPLETED, f"{self.n_epochs} passes over the retained rows")
 
 
 class RandomLabels(Unlearner):
@@ -184,8 +195,6 @@ class RandomLabels(Unlearner):
     1
     """
 
-    needs_rows = True
-    aims_at_retrained = False
     _parameter_constraints = {  # noqa: RUF012
         "n_epochs": [Interval(Integral, 1, None, closed="left")],
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
@@ -194,6 +203,12 @@ class RandomLabels(Unlearner):
     def __init__(self, n_epochs: int = 1, *, learning_rate: float = 1e-3) -> None:
         self.n_epochs = n_epochs
         self.learning_rate = learning_rate
+
+    def __unlearner_tags__(self) -> UnlearnerTags:
+        tags = super().__unlearner_tags__()
+        tags.needs_rows = True
+        tags.aims_at_retrained = False
+        return tags
 
     def unlearn(self, problem: UnlearningProblem) -> UnlearningResult:
         """Solve one problem; see :meth:`sk_unlearn.unlearners.Unlearner.unlearn`."""
@@ -209,7 +224,7 @@ class RandomLabels(Unlearner):
                 gradient = (1 - share) * retained.gradient(loop.w, retained_rows)
                 loop.step(gradient + share * relabelled.gradient(loop.w, erased_rows))
             loop.record()
-        return loop.result(f"{self.n_epochs} passes over the retained rows")
+        return loop.result(Status.COMPLETED, f"{self.n_epochs} passes over the retained rows")
 
 
 def _with_random_targets(

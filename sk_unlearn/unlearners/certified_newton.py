@@ -25,7 +25,8 @@ from sk_unlearn.risks.protocol import Linearised
 from sk_unlearn.solvers.lanczos import lanczos
 from sk_unlearn.solvers.linear import conjugate_gradient, lissa
 from sk_unlearn.training.recorder import TrainingRecorder
-from sk_unlearn.unlearners.base import Unlearner, UnlearningProblem, UnlearningResult
+from sk_unlearn.unlearners.base import Unlearner, UnlearnerTags, UnlearningProblem, UnlearningResult
+from sk_unlearn.unlearners.status import Status
 from sk_unlearn.utils._random import standard_normal
 
 __all__ = ["CertifiedNewton"]
@@ -33,9 +34,6 @@ __all__ = ["CertifiedNewton"]
 _LANCZOS_PRODUCTS = 30
 # What "auto" adds to what makes the curvature positive; the paper's setting.
 _CONVEXITY = 0.01
-
-
-# --------------------------------------------------------------------------------------------- certified Newton, deep
 
 
 @dataclass(frozen=True)
@@ -155,8 +153,6 @@ class CertifiedNewton(Unlearner):
     (True, True)
     """
 
-    needs_rows = True
-    changes_training = True
     _parameter_constraints = {  # noqa: RUF012
         "epsilon": [None, Interval(Real, 0, None, closed="neither")],
         "delta": [Interval(Real, 0, 1, closed="neither")],
@@ -198,6 +194,12 @@ class CertifiedNewton(Unlearner):
         self.batch_size = batch_size
         self.n_runs = n_runs
 
+    def __unlearner_tags__(self) -> UnlearnerTags:
+        tags = super().__unlearner_tags__()
+        tags.needs_rows = True
+        tags.changes_training = True
+        return tags
+
     def recorder(self) -> TrainingRecorder:
         """Return the projection to the ball; see :meth:`sk_unlearn.unlearners.Unlearner.recorder`."""
         self._validate_params()
@@ -214,7 +216,8 @@ class CertifiedNewton(Unlearner):
         Returns
         -------
         result : UnlearningResult
-            With the certificate among the diagnostics.
+            With a certificate. Its status is ``completed``: what the linear solver left counts in the bound, and there
+            is no tolerance that it must meet.
 
         Raises
         ------
@@ -256,18 +259,20 @@ class CertifiedNewton(Unlearner):
         record = {"step": 1, "damping": convexity, "gradient_norm": float(gradient.norm()), "n_products": n_products}
         record["step_norm"] = float((target - w).norm())
         problem.report_step(record)
-        diagnostics = {
-            "certificate": certificate,
-            "notes": notes,
-            "n_products": n_products,
-            "gradient_norm_before": float(problem.gradient.norm()),
-            "residual_norm": ball.residual,
-            "curvature_min": spectrum.low,
-            "curvature_max": spectrum.high,
-            "solver": self.solver,
-        }
         reason = f"one damped Newton step, then noise of standard deviation {certificate.sigma:.3g}"
-        return UnlearningResult(target + noise, [record], True, reason, diagnostics, recording=ball)
+        return UnlearningResult(
+            target + noise,
+            Status.COMPLETED,
+            reason,
+            trace=[record],
+            recording=ball,
+            n_products=n_products,
+            curvature_min=spectrum.low,
+            curvature_max=spectrum.high,
+            solver=self.solver,
+            certificate=certificate,
+            notes=notes,
+        )
 
     def _ball(self, problem: UnlearningProblem) -> _InBall:
         recording = problem.recording
@@ -465,6 +470,3 @@ def _sampled_products(problem: UnlearningProblem, size: int) -> Iterator[Callabl
     for _ in itertools.count():
         rows: NDArray[np.int64] = problem.retained.sample(size, problem.rng)
         yield problem.retained.linearise(w, rows).hessian
-
-
-# ------------------------------------------------------------------------------------------ certified removal, linear

@@ -20,7 +20,8 @@ from sk_unlearn.risks.convexity import ConvexModel, convex_model
 from sk_unlearn.risks.empirical import flat_parameters
 from sk_unlearn.solvers.linear import conjugate_gradient
 from sk_unlearn.training.recorder import TrainingRecorder
-from sk_unlearn.unlearners.base import Unlearner, UnlearningProblem, UnlearningResult
+from sk_unlearn.unlearners.base import Unlearner, UnlearnerTags, UnlearningProblem, UnlearningResult
+from sk_unlearn.unlearners.status import Status
 from sk_unlearn.utils._random import standard_normal
 
 __all__ = ["CertifiedRemoval"]
@@ -135,9 +136,6 @@ class CertifiedRemoval(Unlearner):
     1.0
     """
 
-    needs_rows = True
-    changes_training = True
-    requires_linear_module = True
     _parameter_constraints = {  # noqa: RUF012
         "epsilon": [Interval(Real, 0, None, closed="neither")],
         "delta": [Interval(Real, 0, 1, closed="neither")],
@@ -150,6 +148,13 @@ class CertifiedRemoval(Unlearner):
         self.delta = delta
         self.sigma = sigma
         self.max_steps = max_steps
+
+    def __unlearner_tags__(self) -> UnlearnerTags:
+        tags = super().__unlearner_tags__()
+        tags.needs_rows = True
+        tags.changes_training = True
+        tags.requires_linear_module = True
+        return tags
 
     def recorder(self) -> TrainingRecorder:
         """Return the random term; see :meth:`sk_unlearn.unlearners.Unlearner.recorder`."""
@@ -167,7 +172,8 @@ class CertifiedRemoval(Unlearner):
         Returns
         -------
         result : UnlearningResult
-            With the certificate among the diagnostics.
+            With a certificate. Its status is ``converged``: ``epsilon``, ``delta`` and ``sigma`` say how large a
+            gradient may be left, and no more is.
 
         Raises
         ------
@@ -229,22 +235,16 @@ class CertifiedRemoval(Unlearner):
             "objective",
             assumptions=self._assumptions(model, charge, spent, budget),
         )
-        diagnostics = {
-            "certificate": certificate,
-            "n_products": sum(record["n_products"] for record in trace),
-            "gradient_norm_before": float((problem.gradient + term).norm()),
-            "gradient_norm_after": float(gradient.norm()),
-            "residual_norm": float(problem.residual.norm()),
-            "solver": "conjugate_gradient",
-        }
         return UnlearningResult(
             w,
-            trace,
-            True,
+            Status.CONVERGED,
             f"{spent / budget:.0%} of the budget is spent",
-            diagnostics,
+            trace=trace,
             gradient=gradient - term,
             recording=replace(state, term=(term * (mass / state.mass)).cpu(), spent=spent),
+            n_products=sum(record["n_products"] for record in trace),
+            solver="conjugate_gradient",
+            certificate=certificate,
         )
 
     def _model(self, problem: UnlearningProblem) -> ConvexModel:

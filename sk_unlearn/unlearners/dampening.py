@@ -11,8 +11,10 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from torch import Tensor
 
 from sk_unlearn.risks.empirical import EmpiricalRisk
+from sk_unlearn.unlearners._ending import notes_on_standing_still
 from sk_unlearn.unlearners._minibatch import Watch, batches, stored_part, training_batch_size
-from sk_unlearn.unlearners.base import Unlearner, UnlearningProblem, UnlearningResult
+from sk_unlearn.unlearners.base import Unlearner, UnlearnerTags, UnlearningProblem, UnlearningResult
+from sk_unlearn.unlearners.status import Status
 from sk_unlearn.utils._random import torch_generator
 
 __all__ = ["SSD", "FisherForgetting"]
@@ -64,8 +66,6 @@ class SSD(Unlearner):
     True
     """
 
-    needs_rows = True
-    aims_at_retrained = False
     _parameter_constraints = {  # noqa: RUF012
         "alpha": [Interval(Real, 0, None, closed="neither")],
         "dampening": [Interval(Real, 0, None, closed="left")],
@@ -74,6 +74,12 @@ class SSD(Unlearner):
     def __init__(self, alpha: float = 5.0, *, dampening: float = 1.0) -> None:
         self.alpha = alpha
         self.dampening = dampening
+
+    def __unlearner_tags__(self) -> UnlearnerTags:
+        tags = super().__unlearner_tags__()
+        tags.needs_rows = True
+        tags.aims_at_retrained = False
+        return tags
 
     def unlearn(self, problem: UnlearningProblem) -> UnlearningResult:
         """Solve one problem; see :meth:`sk_unlearn.unlearners.Unlearner.unlearn`."""
@@ -87,7 +93,7 @@ class SSD(Unlearner):
         n_selected = int((factor < 1).sum())
         if not n_selected:
             reason = f"no parameter matters {self.alpha:g} times more for the erased rows; lower alpha"
-            return UnlearningResult(w.clone(), [], False, reason)
+            return UnlearningResult(w.clone(), Status.COMPLETED, reason, notes=notes_on_standing_still(problem, w))
         watch = Watch(problem)
         return _one_step(problem, watch, factor * w, f"dampened {n_selected} of {w.numel()} parameters", started)
 
@@ -134,8 +140,6 @@ class FisherForgetting(Unlearner):
     True
     """
 
-    needs_rows = True
-    aims_at_retrained = False
     _parameter_constraints = {  # noqa: RUF012
         "alpha": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
         "damping": [Interval(Real, 0, None, closed="left")],
@@ -144,6 +148,12 @@ class FisherForgetting(Unlearner):
     def __init__(self, alpha: float | str = "auto", *, damping: float = 0.1) -> None:
         self.alpha = alpha
         self.damping = damping
+
+    def __unlearner_tags__(self) -> UnlearnerTags:
+        tags = super().__unlearner_tags__()
+        tags.needs_rows = True
+        tags.aims_at_retrained = False
+        return tags
 
     def unlearn(self, problem: UnlearningProblem) -> UnlearningResult:
         """Solve one problem; see :meth:`sk_unlearn.unlearners.Unlearner.unlearn`."""
@@ -177,8 +187,8 @@ def _one_step(problem: UnlearningProblem, watch: Watch, w: Tensor, reason: str, 
         "seconds": time.perf_counter() - started,
     }
     problem.report_step(record)
-    converged, reason = watch.verdict(w, True, reason)
-    return UnlearningResult(w, [record], converged, reason)
+    status, reason = watch.verdict(w, Status.COMPLETED, reason)
+    return UnlearningResult(w, status, reason, trace=[record], notes=notes_on_standing_still(problem, w))
 
 
 def _dampening_factors(of_erased: Tensor, of_all: Tensor, alpha: float, dampening: float) -> Tensor:

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from sk_unlearn.risks.empirical import EmpiricalRisk, Rows
 from sk_unlearn.unlearners._minibatch import AT_CHANCE, TOO_DEAR, MinibatchLoop, stored_part
-from sk_unlearn.unlearners.base import Unlearner, UnlearningProblem, UnlearningResult
+from sk_unlearn.unlearners.base import Unlearner, UnlearnerTags, UnlearningProblem, UnlearningResult
+from sk_unlearn.unlearners.status import Status
 
 __all__ = ["DELETE", "SCRUB"]
 
@@ -71,9 +72,6 @@ class SCRUB(Unlearner):
     5
     """
 
-    needs_rows = True
-    aims_at_retrained = False
-    needs_logits = True
     _parameter_constraints = {  # noqa: RUF012
         "n_epochs": [Interval(Integral, 1, None, closed="left")],
         "n_max_epochs": [Interval(Integral, 0, None, closed="left")],
@@ -100,6 +98,13 @@ class SCRUB(Unlearner):
         self.gamma = gamma
         self.temperature = temperature
 
+    def __unlearner_tags__(self) -> UnlearnerTags:
+        tags = super().__unlearner_tags__()
+        tags.needs_rows = True
+        tags.aims_at_retrained = False
+        tags.needs_logits = True
+        return tags
+
     def unlearn(self, problem: UnlearningProblem) -> UnlearningResult:
         """Solve one problem; see :meth:`sk_unlearn.unlearners.Unlearner.unlearn`."""
         self._validate_params()
@@ -114,7 +119,7 @@ class SCRUB(Unlearner):
                 obey = self.alpha * self._divergence_gradient(problem, stored, loop.w, rows)
                 loop.step(obey + self.gamma * retained.gradient(loop.w, rows))
             loop.record()
-        return loop.result(f"{self.n_epochs} passes over the retained rows")
+        return loop.result(Status.COMPLETED, f"{self.n_epochs} passes over the retained rows")
 
     def _divergence_gradient(self, problem: UnlearningProblem, risk: EmpiricalRisk, w: Tensor, rows: Rows) -> Tensor:
         teacher = class_logits(problem.net, risk.outputs(problem.parameters, rows))
@@ -149,7 +154,8 @@ class DELETE(Unlearner):
 
     It stops when the mean loss of the erased rows reaches chance, their loss if every row got the mean output. A step
     that would raise the loss on retained rows markedly (by a hundredth of what training has gained over that constant
-    prediction, on at most 1,024 rows) is not taken; the run then ends with ``converged=False``.
+    prediction, on at most 1,024 rows) is not taken, and ends the run with the status
+    ``overshoot_undone``; passes that run out before chance is reached are a ``budget_spent``.
 
     The published settings [1]_ are ``DELETE(n_epochs=20, learning_rate=1e-4)``, without these brakes.
 
@@ -169,9 +175,6 @@ class DELETE(Unlearner):
     True
     """
 
-    needs_rows = True
-    aims_at_retrained = False
-    needs_logits = True
     _parameter_constraints = {  # noqa: RUF012
         "n_epochs": [Interval(Integral, 1, None, closed="left")],
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
@@ -180,6 +183,13 @@ class DELETE(Unlearner):
     def __init__(self, n_epochs: int = 20, *, learning_rate: float = 1e-3) -> None:
         self.n_epochs = n_epochs
         self.learning_rate = learning_rate
+
+    def __unlearner_tags__(self) -> UnlearnerTags:
+        tags = super().__unlearner_tags__()
+        tags.needs_rows = True
+        tags.aims_at_retrained = False
+        tags.needs_logits = True
+        return tags
 
     def unlearn(self, problem: UnlearningProblem) -> UnlearningResult:
         """Solve one problem; see :meth:`sk_unlearn.unlearners.Unlearner.unlearn`."""
@@ -199,10 +209,10 @@ class DELETE(Unlearner):
         for _ in range(self.n_epochs):
             for rows in loop.erased_batches():
                 if not loop.try_step(gradient(loop.w, rows)):
-                    return loop.result(TOO_DEAR, converged=False)
+                    return loop.result(Status.OVERSHOOT_UNDONE, TOO_DEAR)
                 if loop.watch.erased_loss(loop.w) >= loop.watch.chance:
-                    return loop.result(AT_CHANCE)
-        return loop.result(f"{self.n_epochs} passes did not bring the erased rows' loss to chance", converged=False)
+                    return loop.result(Status.COMPLETED, AT_CHANCE)
+        return loop.result(Status.BUDGET_SPENT, f"{self.n_epochs} passes did not bring the erased rows' loss to chance")
 
 
 def check_has_logits(net: NeuralNet, unlearner: Unlearner) -> None:

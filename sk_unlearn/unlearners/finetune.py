@@ -15,7 +15,8 @@ from torch import Tensor
 
 from sk_unlearn.risks.empirical import flat_parameters
 from sk_unlearn.training.recorder import TrainingRecorder
-from sk_unlearn.unlearners.base import Unlearner, UnlearningProblem, UnlearningResult
+from sk_unlearn.unlearners.base import Unlearner, UnlearnerTags, UnlearningProblem, UnlearningResult
+from sk_unlearn.unlearners.status import Status
 
 __all__ = ["FineTune", "RewindToDelete"]
 
@@ -45,7 +46,6 @@ class FineTune(Unlearner):
     2
     """
 
-    needs_rows = True
     _parameter_constraints = {  # noqa: RUF012
         "n_epochs": [Interval(Integral, 1, None, closed="left")],
         "learning_rate": [None, Interval(Real, 0, None, closed="neither")],
@@ -54,6 +54,11 @@ class FineTune(Unlearner):
     def __init__(self, n_epochs: int = 1, *, learning_rate: float | None = None) -> None:
         self.n_epochs = n_epochs
         self.learning_rate = learning_rate
+
+    def __unlearner_tags__(self) -> UnlearnerTags:
+        tags = super().__unlearner_tags__()
+        tags.needs_rows = True
+        return tags
 
     def unlearn(self, problem: UnlearningProblem) -> UnlearningResult:
         """Solve one problem; see :meth:`sk_unlearn.unlearners.Unlearner.unlearn`."""
@@ -66,10 +71,12 @@ class FineTune(Unlearner):
         )
         net = problem.retrain(
             warm=True, epochs=self.n_epochs, callbacks=[("anneal", anneal)], learning_rate=self.learning_rate
-        )
+        ).net
         trace = _epochs_trace(problem, net, self.n_epochs)
-        # Without the net: its BatchNorm statistics started from those of the erased rows and are better estimated anew.
-        return UnlearningResult(flat_parameters(net), trace, True, f"trained for {self.n_epochs} more epochs")
+        # Its BatchNorm statistics started from those of the erased rows and are better estimated anew: so `trained` is
+        # not handed back.
+        reason = f"trained for {self.n_epochs} more epochs"
+        return UnlearningResult(flat_parameters(net), Status.COMPLETED, reason, trace=trace)
 
 
 class RewindToDelete(Unlearner):
@@ -108,13 +115,17 @@ class RewindToDelete(Unlearner):
     20
     """
 
-    needs_rows = True
     _parameter_constraints = {  # noqa: RUF012
         "rewind": [Interval(Real, 0, 1, closed="right")],
     }
 
     def __init__(self, rewind: float = 0.5) -> None:
         self.rewind = rewind
+
+    def __unlearner_tags__(self) -> UnlearnerTags:
+        tags = super().__unlearner_tags__()
+        tags.needs_rows = True
+        return tags
 
     def recorder(self) -> TrainingRecorder:
         """Return a recorder that keeps the point to go back to."""
@@ -141,10 +152,10 @@ class RewindToDelete(Unlearner):
             callbacks=[("anneal", anneal)],
             learning_rate=rates[0],
             start=point.parameters.to(problem.parameters),
-        )
+        ).net
         trace = _epochs_trace(problem, net, len(rates))
         reason = f"repeated the last {len(rates)} epochs from a point that the erased rows had a part in"
-        return UnlearningResult(flat_parameters(net), trace, True, reason, recording=point)
+        return UnlearningResult(flat_parameters(net), Status.COMPLETED, reason, trace=trace, recording=point)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,9 @@ from sklearn.utils._param_validation import Interval
 from torch import Tensor, nn
 
 from sk_unlearn.risks.protocol import Risk
-from sk_unlearn.unlearners.base import Unlearner, UnlearningProblem, UnlearningResult
+from sk_unlearn.unlearners._ending import notes_on_standing_still, nothing_to_undo
+from sk_unlearn.unlearners.base import Unlearner, UnlearnerTags, UnlearningProblem, UnlearningResult
+from sk_unlearn.unlearners.status import Status
 
 __all__ = ["LBFGSWarmStart"]
 
@@ -46,8 +48,6 @@ class LBFGSWarmStart(Unlearner):
     5
     """
 
-    needs_rows = True
-    exact_on_quadratics = True
     _parameter_constraints = {  # noqa: RUF012
         "n_iterations": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="left")],
@@ -57,9 +57,17 @@ class LBFGSWarmStart(Unlearner):
         self.n_iterations = n_iterations
         self.tol = tol
 
+    def __unlearner_tags__(self) -> UnlearnerTags:
+        tags = super().__unlearner_tags__()
+        tags.needs_rows = True
+        tags.exact_on_quadratics = True
+        return tags
+
     def unlearn(self, problem: UnlearningProblem) -> UnlearningResult:
         """Solve one problem; see :meth:`sk_unlearn.unlearners.Unlearner.unlearn`."""
         self._validate_params()
+        if problem.untilted.is_stationary_at_start:
+            return nothing_to_undo(problem, target=None)
         started = time.perf_counter()
         parameter = nn.Parameter(problem.parameters.clone())
         at = _Remembered(problem.retained)
@@ -77,7 +85,7 @@ class LBFGSWarmStart(Unlearner):
         value, gradient = at(parameter.detach())
         first = float(gradient.norm())
         trace: list[dict[str, Any]] = []
-        converged, reason = False, f"{self.n_iterations} iterations"
+        status, reason = Status.BUDGET_SPENT, f"{self.n_iterations} iterations"
         for step in range(1, self.n_iterations + 1):
             before, value_before = parameter.detach().clone(), value
             optimiser.step(closure)
@@ -87,7 +95,7 @@ class LBFGSWarmStart(Unlearner):
                 with torch.no_grad():
                     parameter.copy_(before)
                 value, gradient = at(before)
-                reason = "the line search found nothing lower"
+                status, reason = Status.STALLED, "the line search found nothing lower"
                 break
             trace.append(
                 {
@@ -100,10 +108,13 @@ class LBFGSWarmStart(Unlearner):
             )
             problem.report_step(trace[-1])
             if norm <= self.tol * first:
-                converged, reason = True, f"the gradient fell below {self.tol:g} of its norm at the fitted parameters"
+                status = Status.CONVERGED
+                reason = f"the gradient fell below {self.tol:g} of its norm at the fitted parameters"
                 break
-        diagnostics = {"gradient_norm_before": first, "gradient_norm_after": float(gradient.norm())}
-        return UnlearningResult(parameter.detach().clone(), trace, converged, reason, diagnostics, gradient.clone())
+        w = parameter.detach().clone()
+        return UnlearningResult(
+            w, status, reason, trace=trace, gradient=gradient.clone(), notes=notes_on_standing_still(problem, w)
+        )
 
 
 class _Remembered:

@@ -15,17 +15,18 @@ from torch import Tensor
 from sk_unlearn.risks.block_fisher import BlockFisher
 from sk_unlearn.risks.protocol import Linearised
 from sk_unlearn.solvers import LinearSolution, conjugate_gradient, solve_damped
-from sk_unlearn.unlearners.base import Unlearner, UnlearningProblem, UnlearningResult
-from sk_unlearn.unlearners.newton import (
-    _DENSE_UP_TO,
+from sk_unlearn.unlearners._ending import notes_on_standing_still, nothing_to_undo
+from sk_unlearn.unlearners._one_step import (
+    DENSE_UP_TO,
     RISE,
+    OneStep,
     Product,
-    _OneStep,
-    _Solved,
+    Solved,
     dense_matrix,
-    is_nothing,
     largest_curvature,
 )
+from sk_unlearn.unlearners.base import Unlearner, UnlearnerTags, UnlearningProblem, UnlearningResult
+from sk_unlearn.unlearners.status import Status
 from sk_unlearn.utils._random import torch_generator
 
 __all__ = ["MinMaxNaturalGradient", "NaturalGradient", "natural_gradient_sigma"]
@@ -128,7 +129,7 @@ def natural_gradient_sigma(
     return gamma / epsilon * math.sqrt(2 * math.log(1.25 / delta))
 
 
-class NaturalGradient(_OneStep):
+class NaturalGradient(OneStep):
     r"""One natural-gradient step away from the erased rows.
 
     .. math:: w^- = w_0 + \frac{1}{n - n_e} (\mathcal F_R + \lambda I)^{-1} \sum_{i \in E} \nabla \ell_i(w_0)
@@ -210,29 +211,27 @@ class NaturalGradient(_OneStep):
         self.sigma = sigma
         self.hold_residual = hold_residual
 
-    @property
-    def needs_rows(self) -> bool:  # type: ignore[override]
-        """Whether it reads retained rows: the pictures by layer cannot be had from a sketch of the curvature."""
-        return self.fisher in ("kronecker", "diagonal")
-
-    @property
-    def exact_on_quadratics(self) -> bool:  # type: ignore[override]
-        """Whether it claims the optimum of a quadratic: with the whole matrix, without damping and noise."""
-        return self.damping == 0 and self.sigma == 0 and not self.needs_rows
+    def __unlearner_tags__(self) -> UnlearnerTags:
+        tags = super().__unlearner_tags__()
+        # Blocks by layer and the diagonal are taken from rows; they cannot be had from a sketch of the curvature.
+        tags.needs_rows = self.fisher in ("kronecker", "diagonal")
+        # With the whole matrix, and without damping and noise.
+        tags.exact_on_quadratics = self.damping == 0 and self.sigma == 0 and not tags.needs_rows
+        return tags
 
     def _curvature(self, local: Linearised) -> Product:
         return fisher_product(local)
 
-    def _solve(self, problem: UnlearningProblem, product: Product, gradient: Tensor, damping: float) -> _Solved:
+    def _solve(self, problem: UnlearningProblem, product: Product, gradient: Tensor, damping: float) -> Solved:
         kind = self.fisher
         if kind == "auto":
-            kind = "dense" if len(gradient) <= _DENSE_UP_TO else "matrix_free"
+            kind = "dense" if len(gradient) <= DENSE_UP_TO else "matrix_free"
         if kind == "dense":
             F = dense_matrix(product, gradient, "fisher='matrix_free'")
-            return _Solved(solve_damped(F, gradient, damping), kind, len(gradient))
+            return Solved(solve_damped(F, gradient, damping), kind, len(gradient))
         if kind == "matrix_free":
             found = conjugate_gradient(product, gradient, damping=damping, tol=_CG_TOL, max_products=self.max_products)
-            return _Solved(found, kind, found.n_products)
+            return Solved(found, kind, found.n_products)
         direction = self._blocks(problem, kind).solve(gradient, damping)
         image = product(direction) + damping * direction
         length = float(gradient @ direction) / float(direction @ image)
@@ -241,7 +240,7 @@ class NaturalGradient(_OneStep):
         curvature = float(direction @ image) / float(direction @ direction) - damping
         # An approximation by intent: what it leaves is told in the trace and is no failure.
         found = LinearSolution(solution, residual, 1, curvature, curvature, indefinite=False, converged=True)
-        return _Solved(found, kind, 1)
+        return Solved(found, kind, 1)
 
     def _blocks(self, problem: UnlearningProblem, kind: str) -> BlockFisher:
         risk = problem.retained.stored
@@ -303,7 +302,6 @@ class MinMaxNaturalGradient(Unlearner):
     5
     """
 
-    needs_rows = True
     _parameter_constraints = {  # noqa: RUF012
         "target_loss": [None, Interval(Real, 0, None, closed="left")],
         "max_rounds": [Interval(Integral, 1, None, closed="left")],
@@ -315,23 +313,18 @@ class MinMaxNaturalGradient(Unlearner):
         self.max_rounds = max_rounds
         self.max_products = max_products
 
+    def __unlearner_tags__(self) -> UnlearnerTags:
+        tags = super().__unlearner_tags__()
+        tags.needs_rows = True
+        return tags
+
     def unlearn(self, problem: UnlearningProblem) -> UnlearningResult:
         """Solve one problem; see :meth:`sk_unlearn.unlearners.Unlearner.unlearn`."""
         self._validate_params()
-        gradient = problem.gradient - problem.residual
-        norm = float(gradient.norm())
-        diagnostics: dict[str, Any] = {
-            "residual_norm": float(problem.residual.norm()),
-            "gradient_norm_before": norm,
-            "gradient_norm_after": norm,
-        }
-        if is_nothing(problem, gradient):
-            return UnlearningResult(
-                problem.parameters.clone(), [], True, "nothing to undo: the gradient is zero", diagnostics,
-                gradient=problem.gradient, holds_residual=True,
-            )  # fmt: skip
+        if problem.objective.is_stationary_at_start:
+            return nothing_to_undo(problem, target=problem.residual)
         game = _Game(problem, self._target(problem), self.max_products)
-        reason = f"played max_rounds={self.max_rounds} rounds"
+        status, reason = Status.BUDGET_SPENT, f"played max_rounds={self.max_rounds} rounds"
         safe = game.w, game.erased_loss
         for _ in range(self.max_rounds):
             before = game.w
@@ -341,20 +334,27 @@ class MinMaxNaturalGradient(Unlearner):
             if game.harmless:
                 safe = game.w, game.erased_loss
             if game.reached and game.harmless:
-                reason = "the erased rows are as unfamiliar as rows never seen"
+                status, reason = Status.COMPLETED, "the erased rows are as unfamiliar as rows never seen"
                 break
             if game.w is before:
-                reason = "neither player finds a step"
+                status, reason = Status.STALLED, "neither player finds a step"
                 break
-        converged = game.reached and game.harmless
         if not game.harmless:
             game.w, game.erased_loss = safe
+            status = Status.OVERSHOOT_UNDONE
             reason += "; rounds that cost the retained rows too much were taken back"
-        after = problem.retained.gradient(game.w)
-        left = float((after - problem.residual).norm())
-        diagnostics |= {"gradient_norm_after": left, "n_products": game.n_products, "solver": "matrix_free"}
         reason += f"; mean loss of the erased rows {game.erased_loss:.3g}, target {game.target:.3g}"
-        return UnlearningResult(game.w, game.trace, converged, reason, diagnostics, gradient=after, holds_residual=True)
+        return UnlearningResult(
+            game.w,
+            status,
+            reason,
+            trace=game.trace,
+            gradient=problem.retained.gradient(game.w),
+            target=problem.residual,
+            n_products=game.n_products,
+            solver="matrix_free",
+            notes=notes_on_standing_still(problem, game.w),
+        )
 
     def _target(self, problem: UnlearningProblem) -> float:
         if self.target_loss is not None:
@@ -369,6 +369,7 @@ class _Game:
 
     def __init__(self, problem: UnlearningProblem, target: float, max_products: int) -> None:
         self.problem, self.target, self.max_products = problem, target, max_products
+        self.objective = problem.objective
         self.w = problem.parameters.clone()
         self.erased_loss = _mean_loss(problem, self.w)
         self.risk = problem.retained.value(self.w)
@@ -383,11 +384,11 @@ class _Game:
         if self.reached:
             return
         slope = self.problem.erased.gradient(self.w)
-        local = self.problem.retained.linearise(self.w)
-        direction = self._solve(slope, local)
+        local = self.objective.linearise(self.w)
+        direction = self._solve(slope, local.of_risk)
         rise = float(slope @ direction)
-        tilt = float((local.gradient - self.problem.residual) @ direction)
-        bend = float(direction @ fisher_product(local)(direction))
+        tilt = float(local.gradient @ direction)
+        bend = float(direction @ fisher_product(local.of_risk)(direction))
         # The loss of rows that are known well rises much faster than its first slope says; and no step is taken that
         # costs the retained rows more than twice what the model of their risk says, or they could not be won back.
         for k in range(_HALVINGS if rise > 0 else 0):
@@ -401,16 +402,18 @@ class _Game:
 
     def descend(self) -> None:
         """Take one step down on the retained objective, the longest tried that keeps a tenth of its promise."""
-        local = self.problem.retained.linearise(self.w)
-        gradient = local.gradient - self.problem.residual
+        local = self.objective.linearise(self.w)
+        gradient = local.gradient
         self.descent_norm = float(gradient.norm())
-        direction = -self._solve(gradient, local)
+        direction = -self._solve(gradient, local.of_risk)
         before = self._objective(self.w)
         for k in range(_HALVINGS):
             step = direction / 2**k
             value = self._objective(self.w + step)
             risk = self.problem.retained.value(self.w + step)
-            if before - value > -_ARMIJO * float(gradient @ step) > 0 and risk <= max(local.value, self.ceiling):
+            if before - value > -_ARMIJO * float(gradient @ step) > 0 and risk <= max(
+                local.of_risk.value, self.ceiling
+            ):
                 self.w, self.risk = self.w + step, risk
                 self.erased_loss = _mean_loss(self.problem, self.w)
                 return
@@ -426,7 +429,8 @@ class _Game:
         return self.risk <= self.ceiling
 
     def _objective(self, w: Tensor) -> float:
-        return self.problem.retained.value(w) - float(self.problem.residual @ (w - self.problem.parameters))
+        # But for a constant, the value of the objective. Its linear term is small near the start, and so is rounding.
+        return self.problem.retained.value(w) - float(self.objective.tilt @ (w - self.problem.parameters))
 
     def note_round(self) -> None:
         record = {

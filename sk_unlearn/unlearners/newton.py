@@ -3,206 +3,24 @@
 from __future__ import annotations
 
 import itertools
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from numbers import Integral, Real
-from typing import Any
 
-import torch
 from sklearn.utils._param_validation import Interval, StrOptions
 from torch import Tensor
 
 from sk_unlearn.risks.protocol import Linearised
-from sk_unlearn.solvers import (
-    KrylovCubicModel,
-    LinearSolution,
-    conjugate_gradient,
-    lanczos,
-    lissa,
-    solve_damped,
-    solve_pseudo_inverse,
-)
-from sk_unlearn.unlearners.base import Unlearner, UnlearningProblem, UnlearningResult
-from sk_unlearn.unlearners.cubic.curenu import _is_blind, _Memory
+from sk_unlearn.solvers import conjugate_gradient, lissa, solve_damped, solve_pseudo_inverse
+from sk_unlearn.unlearners._one_step import DENSE_UP_TO, OneStep, Product, Solved, dense_matrix, largest_curvature
+from sk_unlearn.unlearners.base import UnlearnerTags, UnlearningProblem
 
 __all__ = ["DampedNewton", "GaussNewton", "PseudoInverseNewton"]
 
-Product = Callable[[Tensor], Tensor]
-
-# Damping "auto": first share of the largest curvature, that where no rows are left to check the step on, by how much it
-# grows when a step does not keep its promise, how often, and the share of the predicted decrease that keeps it.
-_SHARE, _BLIND_SHARE, _GROW, _MAX_TRIES, _KEPT = 1e-3, 3e-2, 4.0, 10, 0.5
-# By what share the retained risk itself may rise: the linear term of a held residual pays for any rise far enough out.
-RISE = 0.02
-# Products spent on finding out about the curvature where there is no matrix to decompose.
-_PROBES = 10
-# Up to so many parameters a matrix is cheaper than some hundred products.
-_DENSE_UP_TO = 256
 # What the Lanczos estimate of the largest curvature may fall short of it, and a sample's exceed that of all rows.
 _SCALE_MARGIN, _SAMPLE_MARGIN = 1.1, 2.0
 
 
-@dataclass(frozen=True)
-class _Solved:
-    """The solution of one damped system, and how it was found."""
-
-    found: LinearSolution
-    solver: str
-    n_products: int
-
-
-class _OneStep(Unlearner):
-    """Take one step along the solution of a linear system, and say what became of it."""
-
-    damping: float | str
-    hold_residual: bool
-
-    def _curvature(self, local: Linearised) -> Product:
-        raise NotImplementedError
-
-    def _solve(self, problem: UnlearningProblem, product: Product, gradient: Tensor, damping: float) -> _Solved:
-        raise NotImplementedError
-
-    def _perturb(self, problem: UnlearningProblem, w: Tensor) -> Tensor:
-        """Return the parameters to hand back, given those that were arrived at."""
-        return w
-
-    def unlearn(self, problem: UnlearningProblem) -> UnlearningResult:
-        """Solve one problem; see :meth:`sk_unlearn.unlearners.Unlearner.unlearn`."""
-        self._validate_params()
-        started = time.perf_counter()
-        target = problem.residual if self.hold_residual else torch.zeros_like(problem.residual)
-        gradient = problem.gradient - target
-        norm = float(gradient.norm())
-        diagnostics: dict[str, Any] = {
-            "residual_norm": float(problem.residual.norm()),
-            "gradient_norm_before": norm,
-            "gradient_norm_after": norm,
-        }
-        if is_nothing(problem, gradient):
-            return UnlearningResult(
-                problem.parameters.clone(), [], True, "nothing to undo: the gradient is zero", diagnostics,
-                gradient=problem.gradient, holds_residual=self.hold_residual,
-            )  # fmt: skip
-        local = problem.retained.linearise(problem.parameters)
-        product = self._curvature(local)
-        # What is below it cannot be measured as a difference of values.
-        resolution = 4 * torch.finfo(gradient.dtype).eps * abs(local.value)
-        is_without_rows = problem.retained.stored is None
-        trace: list[dict[str, Any]] = []
-        troubles: list[str] = []
-        dampings, n_products = self._dampings(problem, product, gradient)
-        for damping in dampings:
-            solved = self._solve(problem, product, gradient, damping)
-            step = -solved.found.solution
-            end = problem.parameters + step
-            predicted = -float(gradient @ step + 0.5 * (step @ product(step)))
-            fall = local.value - problem.retained.value(end)
-            actual = fall + float(target @ step)
-            n_products += solved.n_products + 1
-            troubles = _troubles(solved, damping, predicted, actual, resolution)
-            # The value of a risk without rows has no zero to take a share of.
-            if not troubles and not is_without_rows and not fall >= -RISE * abs(local.value) - resolution:
-                troubles = [f"the retained risk rose from {local.value:.3g} by {-fall:.3g}; a larger damping spares it"]
-            trace.append(
-                {
-                    "step": len(trace) + 1,
-                    "objective_change": -actual,
-                    "gradient_norm": norm,
-                    "damping": damping,
-                    "predicted": predicted,
-                    "actual": actual,
-                    "step_norm": float(step.norm()),
-                    "n_products": solved.n_products + 1,
-                    "linear_residual": solved.found.residual,
-                    "taken": not troubles or damping == dampings[-1],
-                    "seconds": time.perf_counter() - started,
-                }
-            )
-            problem.report_step(trace[-1])
-            if not troubles:
-                break
-        w = self._perturb(problem, end)
-        perturbed = w is not end
-        after = problem.retained.gradient(w)
-        left = float((after - target).norm()) / norm
-        diagnostics |= {
-            "gradient_norm_after": left * norm,
-            "curvature_min": solved.found.curvature_min,
-            "curvature_max": solved.found.curvature_max,
-            "predicted_decrease": predicted,
-            "actual_decrease": actual,
-            "n_products": n_products,
-            "solver": solved.solver,
-        }
-        reason = "; ".join(troubles) or f"took one step, after which the gradient has {left:.2g} of its first norm"
-        # Later requests must not take noise that was added for something to undo.
-        holds_residual = self.hold_residual and not perturbed
-        return UnlearningResult(
-            w, trace, not troubles, reason, diagnostics, gradient=after, holds_residual=holds_residual
-        )
-
-    def _dampings(self, problem: UnlearningProblem, product: Product, gradient: Tensor) -> tuple[list[float], int]:
-        """Return the dampings to try, in order, and the products it took to find them."""
-        if self.damping != "auto":
-            return [float(self.damping)], 0
-        largest, n_products = largest_curvature(product, gradient)
-        first = (_BLIND_SHARE if _is_blind(problem) else _SHARE) * largest or 1.0
-        return [first * _GROW**k for k in range(_MAX_TRIES)], n_products
-
-
-def _troubles(solved: _Solved, damping: float, predicted: float, actual: float, resolution: float) -> list[str]:
-    """Say in words what is wrong with a step; nothing for a good one."""
-    found = solved.found
-    troubles = []
-    if found.indefinite:
-        troubles.append(
-            f"curvature {found.curvature_min:.3g} was met, which damping={damping:.3g} does not outweigh: the step "
-            "is not towards a minimum"
-        )
-    elif not found.converged:
-        troubles.append(f"{solved.n_products} products left {found.residual:.1%} of the linear system unsolved")
-    # Not `<`: what is not a number has gone wrong too.
-    if not actual >= _KEPT * predicted - resolution:
-        troubles.append(
-            f"the objective changed by {-actual:.3g} where {-predicted:.3g} was predicted: the step left the region "
-            "in which the model holds; a larger damping shortens it"
-        )
-    return troubles
-
-
-def is_nothing(problem: UnlearningProblem, gradient: Tensor) -> bool:
-    """Tell whether a gradient is no more than what rounding leaves of a difference of gradients."""
-    return float(gradient.norm()) <= torch.finfo(gradient.dtype).eps * float(problem.residual.norm())
-
-
-def dense_matrix(product: Product, like: Tensor, cure: str) -> Tensor:
-    """Return the matrix of a product, symmetrised, in float64; a MemoryError that names the cure if it does not fit."""
-    d = len(like)
-    memory = _Memory.forecast(like, 0)
-    if memory.available is not None and memory.dense > memory.available:
-        raise MemoryError(
-            f"The matrix of {d} parameters needs about {memory.dense / 2**30:.1f} GiB and "
-            f"{memory.available / 2**30:.1f} GiB are free; use {cure}."
-        )
-    H = torch.empty((d, d), dtype=torch.float64, device=like.device)
-    unit = torch.zeros_like(like)
-    for i in range(d):
-        unit[i] = 1
-        H[i] = product(unit)
-        unit[i] = 0
-    return (H + H.T) / 2
-
-
-def largest_curvature(product: Product, gradient: Tensor) -> tuple[float, int]:
-    """Estimate the largest curvature in the Krylov space of a gradient; and the products it took."""
-    space = lanczos(product, gradient, min(_PROBES, len(gradient)))
-    values, _ = KrylovCubicModel(space).spectrum
-    return float(values.abs().max()), space.n_products
-
-
-class _Damped(_OneStep):
+class _Damped(OneStep):
     """A damped step by the solver asked for."""
 
     solver: str
@@ -211,10 +29,11 @@ class _Damped(_OneStep):
     n_runs = 1
     batch_size: int | None = None
 
-    @property
-    def exact_on_quadratics(self) -> bool:  # type: ignore[override]
-        """Whether it claims the optimum of a quadratic: only without damping, and by more than a truncated series."""
-        return self.damping == 0 and self.solver != "lissa"
+    def __unlearner_tags__(self) -> UnlearnerTags:
+        tags = super().__unlearner_tags__()
+        # Without damping, and by more than a truncated series.
+        tags.exact_on_quadratics = self.damping == 0 and self.solver != "lissa"
+        return tags
 
     def _kind(self) -> str:
         raise NotImplementedError
@@ -223,23 +42,23 @@ class _Damped(_OneStep):
         product: Product = getattr(local, self._kind())
         return product
 
-    def _solve(self, problem: UnlearningProblem, product: Product, gradient: Tensor, damping: float) -> _Solved:
+    def _solve(self, problem: UnlearningProblem, product: Product, gradient: Tensor, damping: float) -> Solved:
         solver = self.solver
         if solver == "auto":
-            solver = "dense" if len(gradient) <= _DENSE_UP_TO else "cg"
+            solver = "dense" if len(gradient) <= DENSE_UP_TO else "cg"
         if solver == "dense":
             H = dense_matrix(product, gradient, "solver='cg'")
-            return _Solved(solve_damped(H, gradient, damping), solver, len(gradient))
+            return Solved(solve_damped(H, gradient, damping), solver, len(gradient))
         if solver == "cg":
             found = conjugate_gradient(product, gradient, damping=damping, tol=self.tol, max_products=self.max_products)
-            return _Solved(found, solver, found.n_products)
+            return Solved(found, solver, found.n_products)
         largest, n_probes = largest_curvature(product, gradient)
         margin = _SCALE_MARGIN if self.batch_size is None else _SAMPLE_MARGIN
         found = lissa(
             self._products(problem, product), gradient, damping=damping, scale=margin * largest + damping,
             depth=self.max_products, n_runs=self.n_runs,
         )  # fmt: skip
-        return _Solved(found, solver, found.n_products + n_probes)
+        return Solved(found, solver, found.n_products + n_probes)
 
     def _products(self, problem: UnlearningProblem, product: Product) -> Iterator[Product]:
         if self.batch_size is None:
@@ -267,8 +86,9 @@ class DampedNewton(_Damped):
     :math:`g` and :math:`H` are gradient and Hessian of the objective over the retained rows at the fitted parameters.
     The step is exact for a quadratic objective, with :math:`\gamma = 0`, and close where the objective is convex. For
     networks it is a baseline: the Hessian is indefinite, no single :math:`\gamma` is right for all requests, and the
-    published settings wreck the model [1]_. When a step does, or meets curvature that the damping does not
-    outweigh, the report says so and its ``converged`` is False.
+    published settings wreck the model [1]_. A step that does, or meets curvature that the damping does not outweigh,
+    has the status ``model_broke_down``. One that kept its promise is ``completed``: the method has no tolerance on the
+    gradient that it leaves, so that ``converged`` is never True.
 
     Parameters
     ----------
@@ -384,8 +204,8 @@ class GaussNewton(_Damped):
     >>> from sk_unlearn.unlearners import GaussNewton
     >>> X, y = load_iris(return_X_y=True)
     >>> est = UnlearnableClassifier(unlearner=GaussNewton(), random_state=0).fit(X, y)
-    >>> est.forget(X[:5]).unlearning_report_.converged
-    True
+    >>> str(est.forget(X[:5]).unlearning_report_.status)
+    'completed'
     """
 
     _parameter_constraints = _DAMPED_CONSTRAINTS
@@ -409,7 +229,7 @@ class GaussNewton(_Damped):
         return "ggn"
 
 
-class PseudoInverseNewton(_OneStep):
+class PseudoInverseNewton(OneStep):
     r"""One Newton step by the pseudo-inverse, :math:`w_0 - H^+ g`: exact for a quadratic, ruinous for a network.
 
     It divides by every eigenvalue of the Hessian that is not zero. A network has many just above zero, about which the
@@ -446,11 +266,10 @@ class PseudoInverseNewton(_OneStep):
     ...     torch.nn.Linear(5, 2).double(), criterion=torch.nn.CrossEntropyLoss, train_split=None, verbose=0
     ... )
     >>> est = UnlearnableClassifier(linear, PseudoInverseNewton(), random_state=0).fit(X, y)
-    >>> est.forget(X[:5]).unlearning_report_.converged
-    True
+    >>> str(est.forget(X[:5]).unlearning_report_.status)
+    'completed'
     """
 
-    exact_on_quadratics = True
     damping = 0.0
     _parameter_constraints = {  # noqa: RUF012
         "rcond": [None, Interval(Real, 0, 1, closed="left")],
@@ -461,9 +280,14 @@ class PseudoInverseNewton(_OneStep):
         self.rcond = rcond
         self.hold_residual = hold_residual
 
+    def __unlearner_tags__(self) -> UnlearnerTags:
+        tags = super().__unlearner_tags__()
+        tags.exact_on_quadratics = True
+        return tags
+
     def _curvature(self, local: Linearised) -> Product:
         return local.hessian
 
-    def _solve(self, problem: UnlearningProblem, product: Product, gradient: Tensor, damping: float) -> _Solved:
+    def _solve(self, problem: UnlearningProblem, product: Product, gradient: Tensor, damping: float) -> Solved:
         H = dense_matrix(product, gradient, "DampedNewton(solver='cg'), or CuReNU, which needs no matrix")
-        return _Solved(solve_pseudo_inverse(H, gradient, self.rcond), "dense", len(gradient))
+        return Solved(solve_pseudo_inverse(H, gradient, self.rcond), "dense", len(gradient))

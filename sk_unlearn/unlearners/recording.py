@@ -15,8 +15,10 @@ from torch import Tensor
 
 from sk_unlearn.risks.empirical import EmpiricalRisk
 from sk_unlearn.training.recorder import TrainingRecorder
+from sk_unlearn.unlearners._ending import notes_on_standing_still
 from sk_unlearn.unlearners._minibatch import Watch
-from sk_unlearn.unlearners.base import Unlearner, UnlearningProblem, UnlearningResult
+from sk_unlearn.unlearners.base import Unlearner, UnlearnerTags, UnlearningProblem, UnlearningResult
+from sk_unlearn.unlearners.status import Status
 
 __all__ = ["HessianFreeRecording"]
 
@@ -52,7 +54,7 @@ class HessianFreeRecording(Unlearner):
     without the erased rows' terms. It equals that where the loss is quadratic and no erased row is met again after
     the parameters have first changed: one epoch, the erased rows all in one batch. Elsewhere it errs by terms of
     second order: little for a few rows among many, much for a whole class, whose rows vouch for each other, so that
-    most of it stays. Where the loss on retained rows (at most 1,024) rose markedly, the report says not converged.
+    most of it stays. Where the loss on retained rows (at most 1,024) rose markedly, the status is ``harmed_retained``.
 
     *What is refused at fit.* Any optimiser but ``torch.optim.SGD`` without momentum: with others the recursion would
     need their state too. A gradient other than that of the mean loss in eval mode, such as dropout, BatchNorm in
@@ -79,17 +81,21 @@ class HessianFreeRecording(Unlearner):
     ...     torch.nn.Linear(4, 3), criterion=torch.nn.CrossEntropyLoss, max_epochs=5, train_split=None, verbose=0
     ... )
     >>> est = UnlearnableClassifier(net, unlearner=HessianFreeRecording(), random_state=0).fit(X.astype("float32"), y)
-    >>> est.forget(X[:5].astype("float32")).unlearning_report_.converged
-    True
+    >>> str(est.forget(X[:5].astype("float32")).unlearning_report_.status)
+    'completed'
     """
 
-    needs_rows = True
     _parameter_constraints = {  # noqa: RUF012
         "max_bytes": [Interval(Integral, 1, None, closed="left")],
     }
 
     def __init__(self, max_bytes: int = 2**30) -> None:
         self.max_bytes = max_bytes
+
+    def __unlearner_tags__(self) -> UnlearnerTags:
+        tags = super().__unlearner_tags__()
+        tags.needs_rows = True
+        return tags
 
     def recorder(self) -> TrainingRecorder:
         """Return a recorder of the vectors of all rows."""
@@ -116,10 +122,11 @@ class HessianFreeRecording(Unlearner):
         watch = Watch(problem)
         record = {"step": 1, **watch.losses(w), "step_norm": float(step.norm())}
         problem.report_step(record)
-        converged, reason = watch.verdict(w, True, "added the recorded vectors of the erased rows")
+        status, reason = watch.verdict(w, Status.COMPLETED, "added the recorded vectors of the erased rows")
         left = np.delete(np.arange(len(known.vectors)), rows)
         kept = _Influences(known.vectors[torch.from_numpy(left)])
-        return UnlearningResult(w, [record], converged, reason, recording=kept)
+        notes = notes_on_standing_still(problem, w)
+        return UnlearningResult(w, status, reason, trace=[record], recording=kept, notes=notes)
 
 
 @dataclass(frozen=True)

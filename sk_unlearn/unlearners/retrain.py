@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from sk_unlearn.risks.empirical import flat_parameters
-from sk_unlearn.unlearners.base import Unlearner, UnlearningProblem, UnlearningResult
+from sk_unlearn.unlearners.base import Unlearner, UnlearnerTags, UnlearningProblem, UnlearningResult
+from sk_unlearn.unlearners.status import Status
 
 __all__ = ["Retrain"]
 
@@ -24,10 +25,13 @@ class Retrain(Unlearner):
     'Retrain'
     """
 
-    needs_rows = True
-    exact_on_quadratics = True
+    def __unlearner_tags__(self) -> UnlearnerTags:
+        tags = super().__unlearner_tags__()
+        tags.needs_rows = True
+        tags.exact_on_quadratics = True
+        return tags
 
     def unlearn(self, problem: UnlearningProblem) -> UnlearningResult:
         """Solve one problem; see :meth:`sk_unlearn.unlearners.Unlearner.unlearn`."""
-        net = problem.retrain()
-        return UnlearningResult(flat_parameters(net), [], True, "trained anew", net=net)
+        trained = problem.retrain()
+        return UnlearningResult(flat_parameters(trained.net), Status.COMPLETED, "trained anew", trained=trained)

@@ -18,7 +18,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -35,7 +35,15 @@ from sk_unlearn.estimators import UnlearnableClassifier, UnlearnableRegressor, U
 from sk_unlearn.estimators.base import BaseUnlearnable
 from sk_unlearn.risks.empirical import flat_parameters
 from sk_unlearn.rows import RowRole
-from sk_unlearn.unlearners import StoCuReNU, TrainingRecorder, Unlearner, UnlearningProblem, UnlearningResult
+from sk_unlearn.unlearners import (
+    Status,
+    StoCuReNU,
+    TrainingRecorder,
+    Unlearner,
+    UnlearnerTags,
+    UnlearningProblem,
+    UnlearningResult,
+)
 
 __all__ = [
     "check_all_rows_refused",
@@ -45,6 +53,7 @@ __all__ = [
     "check_empty_request_refused",
     "check_estimator",
     "check_exact_on_quadratics",
+    "check_extra_names",
     "check_fault_leaves_untouched",
     "check_finite_and_deterministic",
     "check_forget_by_id",
@@ -57,6 +66,7 @@ __all__ = [
     "check_predictions_keep_their_form",
     "check_refit_after_forget",
     "check_report",
+    "check_status",
     "check_unknown_row_refused",
     "check_unlearner_changes_nothing",
     "check_unlearner_that_needs_rows_refused",
@@ -145,9 +155,10 @@ def _subjects(estimator: Any) -> list[BaseUnlearnable]:
     if isinstance(estimator, BaseUnlearnable):
         return [estimator]
     if isinstance(estimator, Unlearner):
-        kept = [True] if estimator.needs_rows else [True, False]
+        tags = estimator.__unlearner_tags__()
+        kept = [True] if tags.needs_rows else [True, False]
         classifier_only = [UnlearnableClassifier]
-        kinds = classifier_only if estimator.needs_logits else [*classifier_only, UnlearnableRegressor]
+        kinds = classifier_only if tags.needs_logits else [*classifier_only, UnlearnableRegressor]
         return [kind(unlearner=clone(estimator), keep_training_set=keep) for keep in kept for kind in kinds]
     raise TypeError(
         "estimators must hold UnlearnableClassifier or UnlearnableRegressor (or subclasses; classes or instances) or "
@@ -156,24 +167,27 @@ def _subjects(estimator: Any) -> list[BaseUnlearnable]:
 
 
 def _applicable(estimator: BaseUnlearnable) -> list[Check]:
+    tags = _unlearner(estimator).__unlearner_tags__()
     general: list[Check] = [check_not_fitted_refused, check_clone_is_unfitted, check_nested_parameters]
-    if not estimator.keep_training_set and _unlearner(estimator).needs_rows:
+    if not estimator.keep_training_set and tags.needs_rows:
         return [*general, check_unlearner_that_needs_rows_refused]
     general += [
         check_all_rows_refused,
         check_empty_request_refused,
+        check_extra_names,
         check_fault_leaves_untouched,
         check_finite_and_deterministic,
         check_no_erased_bytes,
         check_predictions_keep_their_form,
         check_refit_after_forget,
         check_report,
+        check_status,
         check_unlearner_changes_nothing,
         check_wrong_width_refused,
     ]
-    if _unlearner(estimator).aims_at_retrained:
+    if tags.aims_at_retrained:
         general.append(check_no_resurrection)
-    if _unlearner(estimator).exact_on_quadratics:
+    if tags.exact_on_quadratics:
         general.append(check_exact_on_quadratics)
     if not estimator.keep_training_set:
         return [*general, check_forget_needs_rows]
@@ -457,6 +471,44 @@ def check_report(estimator: Any) -> None:
             assert report.method in text, f"the report must print itself, method included; it prints {text!r}"
 
 
+def check_status(estimator: Any) -> None:
+    """Check that a request ends with a Status, that ``converged`` means that of this name alone, and that it is told.
+
+    A request that leaves the parameters where they were, although rows that were trained on have gone, must say so in
+    ``notes``.
+    """
+    est, X, y = _fitted(estimator)
+    _request(est, X[:_N_ERASED], y[:_N_ERASED])
+    report = est.unlearning_report_
+    assert isinstance(report.status, Status), f"status of the report must be a Status, and is {report.status!r}"
+    assert report.converged == (report.status is Status.CONVERGED), (
+        f"converged of the report is {report.converged!r} at the status {str(report.status)!r}"
+    )
+    assert str(report.status) in str(report), f"the report must print its status; it prints {report!s}"
+    assert report.parameters_moved or report.notes, (
+        "rows that were trained on were forgotten, no parameter has moved, and notes of the report do not say so"
+    )
+
+
+def check_extra_names(estimator: Any) -> None:
+    """Check that what an unlearner tells in ``extra`` is named in its tags, by names that the report does not have.
+
+    A name that the report has is refused before the unlearner runs.
+    """
+    own = _unlearner(estimator).__unlearner_tags__().extra
+    taken = {each.name for each in fields(UnlearningReport)} | {"converged"}
+    assert not taken & set(own), f"extra of the tags has names that the report has: {sorted(taken & set(own))}"
+    est, X, y = _fitted(estimator)
+    sound = est.unlearner
+    est.set_params(unlearner=_Colliding(_unlearner(est)))
+    with _refused(est, "a name in extra of the tags that the report has", says="n_steps"):
+        _request(est, X[:_N_ERASED], y[:_N_ERASED])
+    est.set_params(unlearner=sound)
+    _request(est, X[:_N_ERASED], y[:_N_ERASED])
+    unnamed = sorted(set(est.unlearning_report_.extra) - set(own))
+    assert not unnamed, f"the result has {unnamed} in extra, which the tags do not name"
+
+
 def check_no_erased_bytes(estimator: Any) -> None:
     """Check that no feature row, target (of a regressor) or id that was erased is in the pickled estimator.
 
@@ -560,17 +612,8 @@ class _Wrapped(Unlearner):
     def __init__(self, inner: Unlearner) -> None:
         self.inner = inner
 
-    @property
-    def needs_rows(self) -> bool:  # type: ignore[override]
-        return self.inner.needs_rows
-
-    @property
-    def changes_training(self) -> bool:  # type: ignore[override]
-        return self.inner.changes_training
-
-    @property
-    def requires_linear_module(self) -> bool:  # type: ignore[override]
-        return self.inner.requires_linear_module
+    def __unlearner_tags__(self) -> UnlearnerTags:
+        return self.inner.__unlearner_tags__()
 
     def recorder(self) -> TrainingRecorder | None:
         return self.inner.recorder()
@@ -603,6 +646,18 @@ class _Faulty(_Wrapped):
         raise KeyboardInterrupt
 
 
+class _Colliding(_Wrapped):
+    """Announces a number that the report has already; must not be run."""
+
+    def __unlearner_tags__(self) -> UnlearnerTags:
+        tags = super().__unlearner_tags__()
+        tags.extra = ("n_steps",)
+        return tags
+
+    def unlearn(self, problem: UnlearningProblem) -> UnlearningResult:
+        raise AssertionError("an unlearner whose extra names collide with the report's was run")
+
+
 class _Watched(_Wrapped):
     """Does what the inner one does, and asserts that it leaves no trace."""
 
@@ -618,6 +673,7 @@ class _Watched(_Wrapped):
         result = self.inner.unlearn(problem)
         _assert_same(before, state(), f"{type(self.inner).__name__}.unlearn")
         assert isinstance(result, UnlearningResult), "unlearn must return an UnlearningResult"
+        assert isinstance(result.status, Status), f"status of the result must be a Status, and is {result.status!r}"
         assert result.parameters.data_ptr() != problem.parameters.data_ptr(), "unlearn must return new parameters"
         assert result.parameters.shape == problem.parameters.shape, "unlearn must return a vector of the same shape"
         return result
@@ -780,7 +836,7 @@ def _prepared(estimator: Any) -> Any:
         "train_split": None,
         "verbose": 0,
     }
-    module = _SmallLinear if _unlearner(est).requires_linear_module else _SmallNetwork
+    module = _SmallLinear if _unlearner(est).__unlearner_tags__().requires_linear_module else _SmallNetwork
     if is_classifier(est):
         return est.set_params(estimator=NeuralNetClassifier(module, criterion=nn.CrossEntropyLoss, **settings))
     return est.set_params(estimator=NeuralNetRegressor(module, **settings))

@@ -43,7 +43,7 @@ def _subjects():
             yield from _with_plain_sgd(unlearner())
             continue
         yield unlearner()
-        if unlearner().needs_rows:
+        if unlearner().__unlearner_tags__().needs_rows:
             yield from (kind(unlearner=unlearner(), keep_training_set=False) for kind in ESTIMATORS)
 
 

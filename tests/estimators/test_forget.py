@@ -13,7 +13,7 @@ from torch import nn
 
 from sk_unlearn import UnlearnableClassifier, UnlearnableRegressor
 from sk_unlearn.risks.empirical import flat_parameters
-from sk_unlearn.unlearners import CuReNU, StoCuReNU, Unlearner, UnlearningResult
+from sk_unlearn.unlearners import CuReNU, Status, StoCuReNU, Unlearner, UnlearningResult
 from sk_unlearn.unlearners.cubic import curenu as cubic
 
 
@@ -294,7 +294,7 @@ def test_unlearner_without_a_gradient_estimate_can_be_asked_again(data):
 
     class Nudge(Unlearner):
         def unlearn(self, problem):
-            return UnlearningResult(problem.parameters + 1e-3, [], True, "nudged")
+            return UnlearningResult(problem.parameters + 1e-3, Status.COMPLETED, "nudged")
 
     est = classifier(Nudge()).fit(X, y).forget(X[:2])
     est.set_params(unlearner=CuReNU()).forget(X[2:4])

@@ -14,7 +14,7 @@ from sk_unlearn import UnlearnableClassifier, UnlearnableRegressor
 from sk_unlearn.estimators._batch_norm import batch_norm_layers, reestimate_batch_norm
 from sk_unlearn.metrics import retrain_distance
 from sk_unlearn.risks.empirical import EmpiricalRisk, flat_parameters
-from sk_unlearn.unlearners import CuReNU, FineTune, Retrain, Unlearner, UnlearningResult
+from sk_unlearn.unlearners import CuReNU, FineTune, Retrain, Status, Unlearner, UnlearningResult
 
 SETTINGS = {"max_epochs": 4, "batch_size": 16, "lr": 0.1, "train_split": None, "verbose": 0}
 
@@ -144,7 +144,7 @@ def test_new_statistics_are_nothing_to_undo():
 def test_unlearner_without_gradient_and_batch_norm():
     class Nudge(Unlearner):
         def unlearn(self, problem):
-            return UnlearningResult(problem.parameters + 1e-3, [], True, "nudged")
+            return UnlearningResult(problem.parameters + 1e-3, Status.COMPLETED, "nudged")
 
     est = classifier(Cnn, Nudge()).fit(images, shapes).forget(images[:4])
     est.set_params(unlearner=None).forget(images[4:8])

@@ -16,7 +16,7 @@ from sk_unlearn import UnlearnableClassifier
 from sk_unlearn.metrics import make_retrain_scorer
 from sk_unlearn.risks.empirical import flat_parameters
 from sk_unlearn.rows import RowRole, TrainingSet
-from sk_unlearn.unlearners import FineTune, Retrain, TrainingRecorder, Unlearner, UnlearningResult
+from sk_unlearn.unlearners import FineTune, Retrain, Status, TrainingRecorder, Unlearner, UnlearningResult
 
 
 class Counter(TrainingRecorder):
@@ -55,9 +55,10 @@ class Watcher(Unlearner):
     def __init__(self, shrink=False, retrain=False, fail=False):
         self.shrink, self.retrain, self.fail = shrink, retrain, fail
 
-    @property
-    def changes_training(self):
-        return self.shrink
+    def __unlearner_tags__(self):
+        tags = super().__unlearner_tags__()
+        tags.changes_training = self.shrink
+        return tags
 
     def recorder(self):
         return Counter(self.shrink)
@@ -68,11 +69,11 @@ class Watcher(Unlearner):
         if not isinstance(problem.recording, dict):
             raise ValueError("fit with unlearner=Watcher so that counts are recorded")
         if self.retrain:
-            net = problem.retrain()
-            return UnlearningResult(flat_parameters(net), [], True, "trained anew", net=net)
+            trained = problem.retrain()
+            return UnlearningResult(flat_parameters(trained.net), Status.COMPLETED, "trained anew", trained=trained)
         counts = np.delete(problem.recording["counts"], problem.erased_rows)
         recording = {**problem.recording, "counts": counts, "erased": problem.erased_rows}
-        return UnlearningResult(problem.parameters + 1, [], True, "done", recording=recording)
+        return UnlearningResult(problem.parameters + 1, Status.COMPLETED, "done", recording=recording)
 
 
 rng = np.random.default_rng(0)
@@ -155,7 +156,7 @@ def test_without_stored_rows_there_are_no_numbers():
     class Asks(Watcher):
         def unlearn(self, problem):
             seen.append((problem.erased_rows, problem.recording))
-            return UnlearningResult(problem.parameters, [], True, "done", recording=problem.recording)
+            return UnlearningResult(problem.parameters, Status.COMPLETED, "done", recording=problem.recording)
 
     est.set_params(unlearner=Asks()).partial_forget(X[:2], y[:2])
     assert seen[0][0] is None
@@ -184,7 +185,7 @@ def test_a_failed_request_keeps_the_recording(where, monkeypatch):
 def test_a_failed_commit_keeps_that_there_is_no_recording(monkeypatch):
     class Adopts(Watcher):
         def unlearn(self, problem):
-            return UnlearningResult(problem.parameters, [], True, "done", recording="something")
+            return UnlearningResult(problem.parameters, Status.COMPLETED, "done", recording="something")
 
     def fail(self, positions):
         raise MemoryError

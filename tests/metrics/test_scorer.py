@@ -14,6 +14,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from sk_unlearn.metrics import jensen_shannon, make_retrain_scorer, rms_distance
+from sk_unlearn.unlearners import UnlearnerTags
 
 FITS = []
 """What every stand-in was fitted with, in order."""
@@ -506,7 +507,8 @@ def test_an_unlearner_that_changes_training_stays_in_the_references(data):
     X, y = data
 
     class Projecting(BaseEstimator):
-        changes_training = True
+        def __unlearner_tags__(self):
+            return UnlearnerTags(changes_training=True)
 
     for unlearner, kept in ((Projecting(), True), (BaseEstimator(), False)):
         FITS.clear()

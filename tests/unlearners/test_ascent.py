@@ -12,7 +12,7 @@ from torch import nn
 
 from sk_unlearn import UnlearnableClassifier, UnlearnableRegressor
 from sk_unlearn.risks.empirical import flat_parameters
-from sk_unlearn.unlearners import GradientAscent, NegGradPlus, RandomLabels
+from sk_unlearn.unlearners import GradientAscent, NegGradPlus, RandomLabels, Status
 from sk_unlearn.unlearners.ascent import _other_labels, _with_random_targets
 
 X, y = load_iris(return_X_y=True)
@@ -42,7 +42,7 @@ class TestGradientAscent:
     def test_it_stops_at_chance(self):
         est = classifier(GradientAscent(200, learning_rate=3e-3)).fit(X, y).forget(X[y == 0])
         report = est.unlearning_report_
-        assert report.converged
+        assert report.status is Status.COMPLETED
         assert "chance" in report.stop_reason
         assert report.n_steps < 200 * 2
         assert est.score(X[y == 0], y[y == 0]) < 0.5
@@ -51,13 +51,13 @@ class TestGradientAscent:
         est = classifier(GradientAscent(50, learning_rate=0.3)).fit(X, y)
         before = est.score(X, y)
         report = est.forget(X[:140:7]).unlearning_report_
-        assert not report.converged
+        assert report.status is Status.OVERSHOOT_UNDONE
         assert "markedly" in report.stop_reason
         assert est.score(X, y) > before - 0.05
 
     def test_too_little_is_reported(self):
         report = classifier(GradientAscent(1, learning_rate=1e-6)).fit(X, y).forget(X[y == 0]).unlearning_report_
-        assert not report.converged
+        assert report.status is Status.BUDGET_SPENT
         assert "did not bring" in report.stop_reason
 
 

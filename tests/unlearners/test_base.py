@@ -7,7 +7,16 @@ from sklearn.base import clone
 from sklearn.utils._param_validation import InvalidParameterError
 
 from sk_unlearn import UnlearnableClassifier
-from sk_unlearn.unlearners import CuReNU, FineTune, Retrain, StoCuReNU, Unlearner, UnlearningResult
+from sk_unlearn.unlearners import (
+    CuReNU,
+    FineTune,
+    Retrain,
+    Status,
+    StoCuReNU,
+    Unlearner,
+    UnlearnerTags,
+    UnlearningResult,
+)
 from sk_unlearn.utils._random import numpy_seed, seeded_torch, torch_generator
 
 
@@ -23,38 +32,68 @@ def test_a_subclass_must_implement_unlearn():
 
 def test_a_subclass_clones_and_has_parameters():
     assert clone(Bare(strength=3)).get_params() == {"strength": 3}
-    assert not Bare.needs_rows
-    assert not Bare.exact_on_quadratics
+    assert Bare().__unlearner_tags__() == UnlearnerTags()
 
 
-def test_what_the_packages_own_claim():
-    assert CuReNU().exact_on_quadratics
-    assert StoCuReNU().exact_on_quadratics
-    assert not CuReNU(L=5.0).exact_on_quadratics
-    assert not StoCuReNU(solver="gradient_descent").exact_on_quadratics
-    assert Retrain().exact_on_quadratics
-    assert not FineTune().exact_on_quadratics
-    assert (Retrain.needs_rows, FineTune.needs_rows, CuReNU.needs_rows) == (True, True, False)
+def test_tags_are_made_anew_for_each_question():
+    Bare().__unlearner_tags__().needs_rows = True
+    assert not Bare().__unlearner_tags__().needs_rows
+
+
+@pytest.mark.parametrize(
+    ("unlearner", "exact", "needs_rows"),
+    [
+        (CuReNU(), True, False),
+        (StoCuReNU(), True, False),
+        (CuReNU(L=5.0), False, False),
+        (StoCuReNU(solver="gradient_descent"), False, False),
+        (Retrain(), True, True),
+        (FineTune(), False, True),
+    ],
+)
+def test_what_the_packages_own_claim(unlearner, exact, needs_rows):
+    tags = unlearner.__unlearner_tags__()
+    assert (tags.exact_on_quadratics, tags.needs_rows) == (exact, needs_rows)
 
 
 class Talkative(Unlearner):
+    def __init__(self, name="mood"):
+        self.name = name
+
+    def __unlearner_tags__(self):
+        tags = super().__unlearner_tags__()
+        tags.extra = (self.name,)
+        return tags
+
     def unlearn(self, problem):
-        return UnlearningResult(problem.parameters, [], True, "done", {"mood": "good"})
+        return UnlearningResult(problem.parameters, Status.COMPLETED, "done", extra={self.name: "good"})
 
 
-def test_diagnostics_the_report_does_not_know_are_named():
+def test_what_a_method_has_to_tell_besides_is_in_the_report():
     X, y = np.arange(20.0).reshape(10, 2), np.arange(10) % 2
-    est = UnlearnableClassifier(unlearner=Talkative(), random_state=0).fit(X, y)
-    with pytest.raises(TypeError, match=r"diagnostics of Talkative .*'mood'"):
+    est = UnlearnableClassifier(unlearner=Talkative(), random_state=0).fit(X, y).forget(X[:1])
+    assert est.unlearning_report_.extra == {"mood": "good"}
+
+
+@pytest.mark.parametrize("name", ["n_steps", "status"])
+def test_a_name_that_the_report_has_is_refused_with_nothing_changed(name):
+    X, y = np.arange(20.0).reshape(10, 2), np.arange(10) % 2
+    est = UnlearnableClassifier(unlearner=Talkative(name), random_state=0).fit(X, y)
+    with pytest.raises(ValueError, match=name):
         est.forget(X[:1])
     assert len(est.training_set_) == 10
+
+
+def test_a_result_does_not_take_its_own_fields_as_extra():
+    with pytest.raises(ValueError, match="n_products"):
+        UnlearningResult(torch.zeros(2), Status.COMPLETED, extra={"n_products": 3})
 
 
 class HoldsStill(Unlearner):
     """Claims to solve for the residual, and leaves it to the estimator to find out the gradient."""
 
     def unlearn(self, problem):
-        return UnlearningResult(problem.parameters, [], True, "done", holds_residual=True)
+        return UnlearningResult(problem.parameters, Status.COMPLETED, "done", target=problem.residual)
 
 
 def test_a_held_residual_stays_the_target_without_a_gradient():

@@ -26,6 +26,7 @@ from sk_unlearn.unlearners import (
     DominatingNoiseWarning,
     FineTune,
     RetrainRequired,
+    Status,
     Unlearner,
     VacuousBoundWarning,
 )
@@ -106,6 +107,7 @@ def test_the_step_is_the_formula():
     expected = w - torch.linalg.solve(H + 0.5 * torch.eye(len(w), dtype=torch.float64), local.gradient)
     torch.testing.assert_close(flat_parameters(est.net_), expected, rtol=1e-8, atol=1e-10)
     assert est.unlearning_report_.damping == 0.5
+    assert est.unlearning_report_.status is Status.COMPLETED
 
 
 def test_the_bound_is_the_formula():
@@ -166,7 +168,7 @@ def test_a_distinguishing_attack_stays_below_the_guarantee():
     exact = CertifiedNewton(sigma=0.0).unlearn(problem)
     line = exact.parameters - w_star
     results = [est.unlearner.unlearn(replace(problem, rng=np.random.default_rng(s))) for s in range(n_draws)]
-    sigma = results[0].diagnostics["certificate"].sigma
+    sigma = results[0].certificate.sigma
     draws = torch.stack([result.parameters for result in results])
     noise = draws - exact.parameters
     assert float(noise.std()) == pytest.approx(sigma, rel=0.1)
@@ -378,6 +380,7 @@ def test_charges_add_up_and_the_budget_refuses():
 def test_a_converged_fit_needs_one_step_and_a_rough_one_more():
     converged = estimator(CertifiedRemoval(), max_epochs=400).fit(X, y).forget(X[:2])
     assert converged.unlearning_report_.n_steps == 1
+    assert converged.unlearning_report_.status is Status.CONVERGED
     rough = estimator(CertifiedRemoval(), max_epochs=1).fit(X, y).forget(X[:2])
     assert rough.unlearning_report_.n_steps > 1
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from sk_unlearn import UnlearnableClassifier, UnlearnableRegressor
 from sk_unlearn.risks.empirical import flat_parameters
-from sk_unlearn.unlearners import SSD, FisherForgetting
+from sk_unlearn.unlearners import SSD, FisherForgetting, Status
 from sk_unlearn.unlearners.dampening import _dampening_factors
 
 X, y = load_iris(return_X_y=True)
@@ -63,8 +63,9 @@ def test_ssd_is_its_formula():
 def test_ssd_that_selects_nothing_says_so():
     est = regressor(SSD(alpha=1e6)).fit(A, b).forget(A[:8])
     report = est.unlearning_report_
-    assert not report.converged
+    assert report.status is Status.COMPLETED
     assert not report.parameters_moved
+    assert any("no parameter has changed" in note for note in report.notes)
     assert "lower alpha" in report.stop_reason
 
 
@@ -95,14 +96,15 @@ def test_automatic_noise_moves_and_does_not_wreck():
     before = est.score(X, y)
     report = est.forget(X[:5]).unlearning_report_
     assert report.parameters_moved
-    assert report.converged
+    assert report.status is Status.COMPLETED
+    assert not report.notes
     assert est.score(X, y) > before - 0.05
 
 
 @pytest.mark.parametrize("unlearner", [FisherForgetting(1e6), SSD(alpha=1e-3, dampening=0.0)])
 def test_a_wrecked_model_is_reported(unlearner):
     report = classifier(unlearner).fit(X, y).forget(X[:5]).unlearning_report_
-    assert not report.converged
+    assert report.status is Status.HARMED_RETAINED
     assert "retained rows rose markedly" in report.stop_reason
 
 

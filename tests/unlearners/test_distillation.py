@@ -9,7 +9,7 @@ from skorch import NeuralNetBinaryClassifier, NeuralNetClassifier, NeuralNetRegr
 from torch import nn
 
 from sk_unlearn import UnlearnableClassifier, UnlearnableRegressor
-from sk_unlearn.unlearners import DELETE, SCRUB
+from sk_unlearn.unlearners import DELETE, SCRUB, Status
 from sk_unlearn.unlearners.distillation import _divergence_from_others, _softened_divergence, class_logits
 
 X, y = load_iris(return_X_y=True)
@@ -76,19 +76,19 @@ def test_a_class_is_unlearnt(unlearner):
 
 def test_delete_takes_no_step_that_breaks_the_rest():
     report = classifier(DELETE(learning_rate=0.3)).fit(X, y).forget(X[:140:7]).unlearning_report_
-    assert not report.converged
+    assert report.status is Status.OVERSHOOT_UNDONE
     assert "markedly" in report.stop_reason
 
 
 def test_delete_reports_too_little():
     report = classifier(DELETE(1, learning_rate=1e-6)).fit(X, y).forget(X[y == 0]).unlearning_report_
-    assert not report.converged
+    assert report.status is Status.BUDGET_SPENT
     assert "did not bring" in report.stop_reason
 
 
 def test_scrub_reports_that_the_retained_loss_rose():
     report = classifier(SCRUB(1, learning_rate=30.0)).fit(X, y).forget(X[y == 0]).unlearning_report_
-    assert not report.converged
+    assert report.status is Status.HARMED_RETAINED
     assert "retained rows rose markedly" in report.stop_reason
 
 

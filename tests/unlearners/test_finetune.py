@@ -10,7 +10,7 @@ from torch import nn
 
 from sk_unlearn import UnlearnableRegressor
 from sk_unlearn.risks.empirical import flat_parameters
-from sk_unlearn.unlearners import FineTune, Retrain, RewindToDelete
+from sk_unlearn.unlearners import FineTune, Retrain, RewindToDelete, Status
 
 rng = np.random.default_rng(13)
 X = rng.normal(size=(40, 3))
@@ -62,7 +62,7 @@ def test_report_and_trace(n_epochs):
     report = regressor(FineTune(n_epochs), batch_size=8).fit(X, y).forget(X[:5]).unlearning_report_
     assert report.n_steps == len(report.trace) == n_epochs
     assert {"step", "train_loss", "seconds"} <= report.trace[0].keys()
-    assert report.converged
+    assert report.status is Status.COMPLETED
 
 
 def test_callbacks_and_split_of_the_net_are_left_out():

@@ -10,7 +10,7 @@ from torch import nn
 
 from sk_unlearn.risks.combined import CombinedRisk
 from sk_unlearn.risks.empirical import EmpiricalRisk
-from sk_unlearn.unlearners import _minibatch
+from sk_unlearn.unlearners import Status, _minibatch
 from sk_unlearn.unlearners._minibatch import MinibatchLoop, Watch, batches, stored_part
 
 rng = np.random.default_rng(0)
@@ -69,7 +69,7 @@ def test_harm_is_measured_on_the_scale_of_what_training_gained(monkeypatch):
     for share, harms in ((0.9, True), (1.1, False)):
         monkeypatch.setattr(watch, "retained_loss", lambda _, share=share: before + 0.5 * gained)
         assert watch.harms(w, 0.5 * share) == harms
-    assert watch.verdict(w, True, "done")[0] is False
+    assert watch.verdict(w, Status.COMPLETED, "done")[0] is Status.HARMED_RETAINED
     monkeypatch.setattr(watch, "retained_loss", lambda _: float("nan"))
     assert watch.harms(w)
 
@@ -98,7 +98,7 @@ def test_steps_are_adams_and_a_harmful_one_is_not_taken(monkeypatch):
     assert len(loop.trace) == 1
     assert loop.trace[0]["step_norm"] == float((loop.w - case.parameters).norm())
     monkeypatch.undo()
-    assert loop.result("done").parameters.data_ptr() != loop.w.data_ptr()
+    assert loop.result(Status.COMPLETED, "done").parameters.data_ptr() != loop.w.data_ptr()
 
 
 def test_only_stored_rows_are_batched():

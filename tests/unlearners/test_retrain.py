@@ -7,7 +7,7 @@ from skorch import NeuralNetClassifier
 from torch import nn
 
 from sk_unlearn import UnlearnableClassifier, UnlearnableRegressor
-from sk_unlearn.unlearners import Retrain
+from sk_unlearn.unlearners import Retrain, Status
 
 rng = np.random.default_rng(12)
 X = rng.normal(size=(50, 3))
@@ -58,7 +58,8 @@ def test_a_sequence_ends_where_one_request_does():
 
 def test_report():
     report = UnlearnableClassifier(net(), Retrain(), random_state=3).fit(X, y).forget(X[-3:]).unlearning_report_
-    assert report.converged
+    assert report.status is Status.COMPLETED
+    assert not report.converged
     assert report.stop_reason.startswith("trained anew; ")
     assert report.trace == []
 

@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 
 from sk_unlearn import UnlearnableClassifier, UnlearnableRegressor
 from sk_unlearn.risks.empirical import flat_parameters
-from sk_unlearn.unlearners import CuReNU, FineTune, Retrain, StoCuReNU, Unlearner, UnlearningResult
+from sk_unlearn.unlearners import CuReNU, FineTune, Retrain, Status, StoCuReNU, Unlearner, UnlearningResult
 from sk_unlearn.utils import estimator_checks as checks
 from sk_unlearn.utils.estimator_checks import check_estimator, estimator_checks, parametrize_with_checks
 
@@ -33,22 +33,48 @@ class ResurrectsUnlearner(StoCuReNU):
 class ClaimsTooMuch(Unlearner):
     """Does nothing, and claims to be exact."""
 
-    exact_on_quadratics = True
+    def __unlearner_tags__(self):
+        tags = super().__unlearner_tags__()
+        tags.exact_on_quadratics = True
+        return tags
 
     def unlearn(self, problem):
-        return UnlearningResult(problem.parameters.clone(), [], True, "did nothing", gradient=problem.gradient)
+        return UnlearningResult(problem.parameters.clone(), Status.CONVERGED, "did nothing", gradient=problem.gradient)
+
+
+class WordForAStatus(Unlearner):
+    def unlearn(self, problem):
+        return UnlearningResult(problem.parameters.clone(), "fine", "did nothing")
+
+
+class SaysNothingOfStandingStill(Unlearner):
+    def unlearn(self, problem):
+        return UnlearningResult(problem.parameters.clone(), Status.COMPLETED, "did nothing")
+
+
+class TellsWithoutNaming(Unlearner):
+    def unlearn(self, problem):
+        return UnlearningResult(problem.parameters + 1e-3, Status.COMPLETED, "nudged", extra={"mood": "good"})
+
+
+class TakesANameOfTheReport(TellsWithoutNaming):
+    def __unlearner_tags__(self):
+        tags = super().__unlearner_tags__()
+        tags.extra = ("seconds",)
+        return tags
 
 
 class NotDeterministic(Unlearner):
     def unlearn(self, problem):
         noise = torch.from_numpy(np.random.default_rng().normal(size=len(problem.parameters)))
-        return UnlearningResult(problem.parameters + 1e-3 * noise.to(problem.parameters), [], True, "noise")
+        return UnlearningResult(problem.parameters + 1e-3 * noise.to(problem.parameters), Status.COMPLETED, "noise")
 
 
 class GlobalGenerator(Unlearner):
     def unlearn(self, problem):
         parameters = problem.parameters
-        return UnlearningResult(parameters + 1e-3 * torch.randn(len(parameters)).to(parameters), [], True, "noise")
+        noise = torch.randn(len(parameters)).to(parameters)
+        return UnlearningResult(parameters + 1e-3 * noise, Status.COMPLETED, "noise")
 
 
 class ChangesTheNet(StoCuReNU):
@@ -68,7 +94,7 @@ class ChangesTheProblem(StoCuReNU):
 
 class ReturnsItsInput(Unlearner):
     def unlearn(self, problem):
-        return UnlearningResult(problem.parameters, [], True, "did nothing")
+        return UnlearningResult(problem.parameters, Status.COMPLETED, "did nothing")
 
 
 class LeavesTrainingMode(StoCuReNU):
@@ -311,6 +337,11 @@ BROKEN = [
     (AlwaysMoves(), "check_empty_change_is_identity"),
     (ClonesFitted(), "check_clone_is_unfitted"),
     (NoHistory(), "check_report"),
+    (_with(SaysNothingOfStandingStill()), "check_status"),
+    (_with(WordForAStatus()), "check_status"),
+    (_with(WordForAStatus()), "check_unlearner_changes_nothing"),
+    (_with(TellsWithoutNaming()), "check_extra_names"),
+    (_with(TakesANameOfTheReport()), "check_extra_names"),
     (ChangesDtype(), "check_predictions_keep_their_form"),
     (DropsClasses(), "check_predictions_keep_their_form"),
     (WarmRefit(), "check_refit_after_forget"),
