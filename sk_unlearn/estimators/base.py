@@ -25,7 +25,16 @@ from sk_unlearn.estimators._progress import print_step, silent
 from sk_unlearn.estimators._request import Request, resolve_correction, resolve_deletion, resolve_handed_in
 from sk_unlearn.estimators._retrain import retrain
 from sk_unlearn.estimators._state import Anchor
-from sk_unlearn.estimators.fitting import begin_fit, draft_of, end_fit, first_anchor, grown_anchor, new_net, train_net
+from sk_unlearn.estimators.fitting import (
+    begin_fit,
+    draft_of,
+    end_fit,
+    first_anchor,
+    grown_anchor,
+    new_net,
+    take_over,
+    train_net,
+)
 from sk_unlearn.estimators.report import UnlearningReport, report_of
 from sk_unlearn.privacy import Certificate
 from sk_unlearn.rows import RowRole, TrainingSet
@@ -123,8 +132,7 @@ class BaseUnlearnable(VersionedMixin, InputsMixin, CallbackSupportMixin, BaseEst
         trained, X_net, y_net = train_net(self, draft, task, self._unlearner().recorder())
         rows = TrainingSet(X_net, y_net, sample_weight=task.weight, sample_id=sample_id, role=trained.role)
         end_fit(draft, trained.net, rows, task.seed, recording=trained.recording)
-        self.__dict__ = draft.__dict__
-        return self
+        return take_over(self, draft)
 
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(
@@ -203,8 +211,7 @@ class BaseUnlearnable(VersionedMixin, InputsMixin, CallbackSupportMixin, BaseEst
         rows = TrainingSet(X_net, y_net, sample_weight=weight, sample_id=sample_id)
         rows.set_role(None, _one_pass(net, rows, weight, seed=[seed, 1]))
         end_fit(draft, net, rows, seed, n_partial_fits=1)
-        self.__dict__ = draft.__dict__
-        return self
+        return take_over(self, draft)
 
     # ------------------------------------------------------------------ forgetting
 

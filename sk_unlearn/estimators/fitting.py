@@ -36,6 +36,7 @@ __all__ = [
     "first_anchor",
     "grown_anchor",
     "new_net",
+    "take_over",
     "train_net",
 ]
 
@@ -59,6 +60,14 @@ def draft_of(estimator: BaseUnlearnable) -> BaseUnlearnable:
     draft: BaseUnlearnable = object.__new__(type(estimator))
     draft.__dict__.update({name: value for name, value in estimator.__dict__.items() if not _is_learnt(name)})
     return draft
+
+
+def take_over(estimator: BaseUnlearnable, draft: BaseUnlearnable) -> BaseUnlearnable:
+    """Give the estimator all that its draft has learnt in place of what it had learnt itself, at once."""
+    settings = {name: value for name, value in estimator.__dict__.items() if not _is_learnt(name)}
+    fitted = {name: value for name, value in draft.__dict__.items() if _is_learnt(name)}
+    estimator.__dict__ = settings | fitted
+    return estimator
 
 
 def _is_learnt(name: str) -> bool:

@@ -168,11 +168,11 @@ def test_a_failed_request_keeps_the_recording(where, monkeypatch):
     est = estimator(Watcher()).fit(X, y).forget(X[:1])
     kept, content = est.unlearning_state_.recording, copy.deepcopy(est.unlearning_state_.recording)
 
-    def fail(self, positions):
+    def fail(self, **changes):
         raise MemoryError
 
     if where == "drop":
-        monkeypatch.setattr(TrainingSet, "drop", fail)
+        monkeypatch.setattr(TrainingSet, "plan", fail)
     else:
         est.set_params(unlearner__fail=True)
     with pytest.raises((MemoryError, RuntimeError)):
@@ -187,11 +187,11 @@ def test_a_failed_commit_keeps_that_there_is_no_recording(monkeypatch):
         def unlearn(self, problem):
             return UnlearningResult(problem.parameters, Status.COMPLETED, "done", recording="something")
 
-    def fail(self, positions):
+    def fail(self, **changes):
         raise MemoryError
 
     est = estimator(FineTune()).fit(X, y).set_params(unlearner=Adopts())
-    monkeypatch.setattr(TrainingSet, "drop", fail)
+    monkeypatch.setattr(TrainingSet, "plan", fail)
     with pytest.raises(MemoryError):
         est.forget(X[1:2])
     assert est.unlearning_state_.recording is None

@@ -208,10 +208,10 @@ def test_roles_are_as_before_when_the_commit_fails(monkeypatch):
     est = estimator(Retrain(), train_split=ValidSplit(5)).fit(X, y)
     role = est.training_set_.role
 
-    def fail(self, positions):
+    def fail(self, **changes):
         raise MemoryError
 
-    monkeypatch.setattr(TrainingSet, "drop", fail)
+    monkeypatch.setattr(TrainingSet, "plan", fail)
     with pytest.raises(MemoryError):
         est.forget(X[-25:])
     np.testing.assert_array_equal(est.training_set_.role, role)
