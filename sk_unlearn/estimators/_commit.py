@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -11,21 +13,79 @@ from skorch import NeuralNet
 from torch import Tensor
 
 from sk_unlearn.estimators._batch_norm import batch_norm_layers, reestimate_batch_norm
+from sk_unlearn.estimators._problem import Solution
 from sk_unlearn.estimators._request import Request
 from sk_unlearn.estimators._state import Anchor
+from sk_unlearn.estimators.report import report_of
 from sk_unlearn.risks.empirical import EmpiricalRisk
-from sk_unlearn.rows import TrainingSet, sample_mask
-from sk_unlearn.unlearners.base import UnlearningResult
+from sk_unlearn.rows import RowRole, TrainingSet, sample_mask
 from sk_unlearn.utils._journal import Assignment
 from sk_unlearn.utils._twins import twin, uncompiled
 
-__all__ = ["Renewed", "load_flat", "net_assignments", "renew", "row_assignments"]
+if TYPE_CHECKING:
+    from sk_unlearn.estimators.base import BaseUnlearnable
+
+__all__ = ["commit", "load_flat"]
 
 _BATCH_NORM_ROWS = 2048
 
 
+def commit(
+    estimator: BaseUnlearnable,
+    request: Request,
+    solution: Solution,
+    rng: np.random.Generator,
+    *,
+    method: str,
+    started: float,
+) -> None:
+    """Carry a solution over into the estimator: parameters, statistics, rows and report.
+
+    Parameters
+    ----------
+    estimator : BaseUnlearnable
+        Fitted. Its net and its training set are changed in place, so that whoever holds them holds the forgetful ones.
+
+    request : Request
+
+    solution : Solution
+
+    rng : numpy.random.Generator
+        Draws the rows that BatchNorm statistics are re-estimated on.
+
+    method : str
+        Class name of the unlearner.
+
+    started : float
+        When the request came, by ``time.perf_counter``.
+    """
+    rows: TrainingSet | None = getattr(estimator, "training_set_", None)
+    renewed = _renewed(estimator.net_, rows, request, solution, rng)
+    report = report_of(
+        request,
+        method,
+        solution.told,
+        n_retained=_n_retained(rows, request, renewed.anchor),
+        notes=[*_out_of_reach(estimator, rows, request, solution), *renewed.notes],
+        seconds=time.perf_counter() - started,
+    )
+    state = replace(estimator.unlearning_state_, anchor=renewed.anchor, recording=solution.recording)
+    own = estimator.__dict__
+    history = [*estimator.unlearning_history_, report]
+    assignments = [
+        *_net_assignments(estimator.net_, renewed.net),
+        (own, "unlearning_state_", state),
+        (own, "unlearning_report_", report),
+        (own, "unlearning_history_", history),
+        *([] if rows is None else _row_assignments(rows, request, solution.role)),
+    ]
+    estimator._journal.commit(assignments)
+    if rows is not None:
+        rows.compact()
+
+
 @dataclass(frozen=True)
-class Renewed:
+class _Renewed:
     """The net and the anchor as they will be.
 
     Attributes
@@ -45,57 +105,33 @@ class Renewed:
     notes: list[str] = field(default_factory=list)
 
 
-def renew(
-    net: NeuralNet,
-    rows: TrainingSet | None,
-    request: Request,
-    result: UnlearningResult | None,
-    anchor: Anchor | None,
-    rng: np.random.Generator,
-) -> Renewed:
-    """Build the net with the new parameters and, where they move, BatchNorm statistics that know no erased row.
-
-    Parameters
-    ----------
-    net : skorch.NeuralNet
-        The fitted net; not changed.
-
-    rows : TrainingSet or None
-        The stored rows, as they are before the request.
-
-    request : Request
-
-    result : UnlearningResult or None
-        None when no parameter moves.
-
-    anchor : Anchor or None
-        As it is if no statistics are re-estimated.
-
-    rng : numpy.random.Generator
-        Draws the rows that statistics are re-estimated on.
-    """
+def _renewed(
+    net: NeuralNet, rows: TrainingSet | None, request: Request, solution: Solution, rng: np.random.Generator
+) -> _Renewed:
+    """Build the net with the new parameters and, where they move, BatchNorm statistics that know no erased row."""
+    result, anchor = solution.result, solution.anchor
     fresh = twin(net, share_tensors=False)
     if result is None:
-        return Renewed(fresh, anchor)
+        return _Renewed(fresh, anchor)
     if result.trained is not None:
         fresh.module_.load_state_dict(uncompiled(result.trained.net.module_).state_dict())
-        return Renewed(fresh, anchor)
+        return _Renewed(fresh, anchor)
     load_flat(fresh, result.parameters)
     if not batch_norm_layers(fresh.module_):
-        return Renewed(fresh, anchor)
+        return _Renewed(fresh, anchor)
     if rows is None:
-        return Renewed(fresh, anchor, [_UNTOUCHED + "re-estimating them needs keep_training_set=True."])
+        return _Renewed(fresh, anchor, [_UNTOUCHED + "re-estimating them needs keep_training_set=True."])
     X, y, weight = request.rows_after(rows, _slots_for_statistics(rows, request, rng))
     if len(X) < 2:
-        return Renewed(fresh, anchor, [_UNTOUCHED + "a single row has no variance."])
+        return _Renewed(fresh, anchor, [_UNTOUCHED + "a single row has no variance."])
     before = EmpiricalRisk(fresh, X, y, weight).gradient(result.parameters)
     reestimate_batch_norm(fresh, X)
     if anchor is None:
-        return Renewed(fresh, None)
+        return _Renewed(fresh, None)
     # New statistics make a new function of the same parameters: the target moves with the gradient, or the next
     # request would take the difference for something to undo.
     shift = (EmpiricalRisk(fresh, X, y, weight).gradient(result.parameters) - before).to(anchor.residual)
-    return Renewed(fresh, replace(anchor, residual=anchor.residual + shift, gradient=anchor.gradient + shift))
+    return _Renewed(fresh, replace(anchor, residual=anchor.residual + shift, gradient=anchor.gradient + shift))
 
 
 _UNTOUCHED = "BatchNorm statistics still carry the erased rows: "
@@ -107,7 +143,7 @@ def _slots_for_statistics(rows: TrainingSet, request: Request, rng: np.random.Ge
     return rng.permutation(sample_mask(stay, int(np.count_nonzero(stay)), _BATCH_NORM_ROWS, rng))
 
 
-def net_assignments(net: NeuralNet, fresh: NeuralNet) -> list[Assignment]:
+def _net_assignments(net: NeuralNet, fresh: NeuralNet) -> list[Assignment]:
     """Return what makes the net that predicts the fresh one; whoever holds the net then holds the forgetful one.
 
     Its modules are replaced whole, so that a prediction under way goes on with the old ones, and with them go the
@@ -131,21 +167,37 @@ def net_assignments(net: NeuralNet, fresh: NeuralNet) -> list[Assignment]:
     return assignments
 
 
-def row_assignments(rows: TrainingSet, request: Request, role: NDArray[np.int8] | None) -> list[Assignment]:
-    """Return what drops or replaces the rows of a request for good.
-
-    Parameters
-    ----------
-    rows : TrainingSet
-
-    request : Request
-
-    role : ndarray of shape (n_retained,), dtype=int8, or None
-        What the rows that stay, in their order, were used for where the net was trained anew.
-    """
+def _row_assignments(rows: TrainingSet, request: Request, role: NDArray[np.int8] | None) -> list[Assignment]:
+    """Return what drops or replaces the rows of a request for good, and notes the new role of the others, if any."""
     if request.new is not None:
         return rows.plan(replace=(request.positions, request.new.X, request.new.y), role=role)
     return rows.plan(drop=request.positions, role=role)
+
+
+def _n_retained(rows: TrainingSet | None, request: Request, anchor: Anchor | None) -> int:
+    if rows is not None:
+        return len(rows) - (0 if request.replaces else len(request.positions))
+    assert anchor is not None
+    return anchor.n_rows
+
+
+def _out_of_reach(
+    estimator: BaseUnlearnable, rows: TrainingSet | None, request: Request, solution: Solution
+) -> list[str]:
+    """Say what still knows the rows after the request."""
+    notes = []
+    if estimator.memory is not None and not request.replaces:
+        notes.append("memory keeps networks that were trained on the erased rows until it is cleared.")
+    chosen = estimator.unlearning_state_.chosen_by_validation and solution.role is None
+    if rows is not None and chosen:
+        numbers = np.searchsorted(np.flatnonzero(rows.live_mask), request.positions)
+        n_validated = int(np.count_nonzero(rows.role[numbers] == RowRole.VALIDATED))
+        if n_validated:
+            notes.append(
+                f"{n_validated} of the rows were held out for validation and a callback chose parameters by them. "
+                "That choice is not undone; fit again if it must be."
+            )
+    return notes
 
 
 @torch.no_grad()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from skorch import NeuralNet
 from torch import Tensor
 
@@ -35,18 +36,29 @@ class Solution:
 
     Attributes
     ----------
-    result : UnlearningResult
+    result : UnlearningResult or None
+        None where no row of the request had entered a gradient, so that nothing moves.
 
     anchor : Anchor or None
         What the next request will start from; None where that must be taken over the stored rows.
+
+    recording : object
+        As it is after the request.
 
     told : dict
         What the report tells of it.
     """
 
-    result: UnlearningResult
+    result: UnlearningResult | None
     anchor: Anchor | None
-    told: dict[str, Any]
+    recording: Any = None
+    told: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def role(self) -> NDArray[np.int8] | None:
+        """What the rows that stay, in their order, were used for where the net was trained anew; else None."""
+        trained = None if self.result is None else self.result.trained
+        return None if trained is None else trained.role
 
 
 def stored_risk(net: NeuralNet, rows: TrainingSet) -> EmpiricalRisk:
@@ -117,7 +129,11 @@ def solve(
         raise FloatingPointError(
             f"{type(unlearner).__name__} arrived at parameters that are not finite; nothing was changed."
         )
-    return Solution(result, _anchor_after(posed, request, anchor, result), _told(posed, problem, result, request))
+    recording = result.recording
+    if recording is None and result.trained is not None:
+        recording = result.trained.recording
+    after = _anchor_after(posed, request, anchor, result)
+    return Solution(result, after, recording, _told(posed, problem, result, request))
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from skorch import NeuralNet
 from torch import nn
 
 from sk_unlearn.estimators._certificate import latest_certificate
-from sk_unlearn.estimators._commit import net_assignments, renew, row_assignments
+from sk_unlearn.estimators._commit import commit
 from sk_unlearn.estimators._inputs import InputsMixin, cast_features, cast_targets, check_same_length
 from sk_unlearn.estimators._problem import Solution, solve, stored_risk
 from sk_unlearn.estimators._progress import print_step, silent
@@ -35,9 +35,9 @@ from sk_unlearn.estimators.fitting import (
     take_over,
     train_net,
 )
-from sk_unlearn.estimators.report import UnlearningReport, report_of
+from sk_unlearn.estimators.report import UnlearningReport
 from sk_unlearn.privacy import Certificate
-from sk_unlearn.rows import RowRole, TrainingSet
+from sk_unlearn.rows import TrainingSet
 from sk_unlearn.training.ledger import train_rows
 from sk_unlearn.unlearners.base import Unlearner
 from sk_unlearn.unlearners.cubic import StoCuReNU
@@ -339,15 +339,12 @@ class BaseUnlearnable(VersionedMixin, InputsMixin, CallbackSupportMixin, BaseEst
         return self._carry_out(resolve_correction(rows, X_net, y_net, new_X, new_y), started)
 
     def _carry_out(self, request: Request, started: float) -> BaseUnlearnable:
-        """Solve a resolved request, build the new state aside, and put it in place; until then nothing changes."""
+        """Solve a resolved request and commit the solution; until then nothing changes."""
         rows: TrainingSet | None = getattr(self, "training_set_", None)
         unlearner = self._checked_unlearner(rows)
-        state = self.unlearning_state_
+        state, anchor = self.unlearning_state_, self._present_anchor()
         rng = np.random.default_rng([state.seed, 1 + len(self.unlearning_history_)])
-        anchor: Anchor | None = self._present_anchor()
-        assert anchor is not None
-        solution: Solution | None = None
-        recording, role = state.recording, None
+        solution = Solution(None, anchor, state.recording)
         if request.n_trained:
             solution = solve(
                 self.net_, rows, request, anchor, unlearner, rng,
@@ -355,56 +352,8 @@ class BaseUnlearnable(VersionedMixin, InputsMixin, CallbackSupportMixin, BaseEst
                 retrain=partial(retrain, self, request, rng),
                 report_step=print_step if self.verbose else silent,
             )  # fmt: skip
-            anchor, trained = solution.anchor, solution.result.trained
-            role, recording = (None, None) if trained is None else (trained.role, trained.recording)
-            recording = recording if solution.result.recording is None else solution.result.recording
-        result = None if solution is None else solution.result
-        renewed = renew(self.net_, rows, request, result, anchor, rng)
-        report = report_of(
-            request,
-            type(unlearner).__name__,
-            {} if solution is None else solution.told,
-            n_retained=self._n_retained(rows, request, renewed.anchor),
-            notes=[*self._notes(rows, request, is_trained_anew=role is not None), *renewed.notes],
-            seconds=time.perf_counter() - started,
-        )
-        changed = {
-            "unlearning_state_": replace(state, anchor=renewed.anchor, recording=recording),
-            "unlearning_report_": report,
-            "unlearning_history_": [*self.unlearning_history_, report],
-        }
-        self._journal.commit(
-            [
-                *net_assignments(self.net_, renewed.net),
-                *((self.__dict__, name, value) for name, value in changed.items()),
-                *([] if rows is None else row_assignments(rows, request, role)),
-            ]
-        )
-        if rows is not None:
-            rows.compact()
+        commit(self, request, solution, rng, method=type(unlearner).__name__, started=started)
         return self
-
-    @staticmethod
-    def _n_retained(rows: TrainingSet | None, request: Request, anchor: Anchor | None) -> int:
-        if rows is not None:
-            return len(rows) - (0 if request.replaces else len(request.positions))
-        assert anchor is not None
-        return anchor.n_rows
-
-    def _notes(self, rows: TrainingSet | None, request: Request, *, is_trained_anew: bool) -> list[str]:
-        """Say what a request does not reach."""
-        notes = []
-        if self.memory is not None and not request.replaces:
-            notes.append("memory keeps networks that were trained on the erased rows until it is cleared.")
-        if rows is not None and self.unlearning_state_.chosen_by_validation and not is_trained_anew:
-            numbers = np.searchsorted(np.flatnonzero(rows.live_mask), request.positions)
-            n_validated = int(np.count_nonzero(rows.role[numbers] == RowRole.VALIDATED))
-            if n_validated:
-                notes.append(
-                    f"{n_validated} of the rows were held out for validation and a callback chose parameters by them. "
-                    "That choice is not undone; fit again if it must be."
-                )
-        return notes
 
     def _present_anchor(self) -> Anchor:
         """Return what is known of the rows, taking it over the stored ones where nothing is."""

@@ -14,7 +14,7 @@ from torch import nn
 from sk_unlearn import UnlearnableClassifier, UnlearnableRegressor
 from sk_unlearn.risks.empirical import flat_parameters
 from sk_unlearn.unlearners import CuReNU, Status, StoCuReNU, Unlearner, UnlearningResult
-from sk_unlearn.unlearners.cubic import curenu as cubic
+from sk_unlearn.unlearners.cubic import Policy
 
 
 class Net(nn.Module):
@@ -277,10 +277,9 @@ def test_target_is_held_over_a_sequence(data, hold):
     assert len(set(norms)) == (1 if hold else 3)
 
 
-def test_target_of_a_net_that_fits_its_rows_fades_over_a_sequence(data, monkeypatch):
-    monkeypatch.setattr(cubic, "_FITTED", float("inf"))
+def test_target_of_a_net_that_fits_its_rows_fades_over_a_sequence(data):
     X, y = data
-    est = classifier(CuReNU(tol=0.3)).fit(X, y)
+    est = classifier(CuReNU(tol=0.3, policy=Policy(fitted_share=float("inf")))).fit(X, y)
     for first in range(0, 12, 4):
         est.forget(X[first : first + 4])
     norms = [report.residual_norm for report in est.unlearning_history_]

@@ -44,7 +44,7 @@ def test_numbers_of_the_report():
     assert report.curvature_min < report.curvature_max
     assert report.predicted_decrease > 0
     assert report.actual_decrease > 0
-    assert report.memory_forecast["dense"] > report.memory_forecast["gradient_descent"]
+    assert report.extra["memory_forecast"]["dense"] > report.extra["memory_forecast"]["gradient_descent"]
     assert report.seconds > 0
 
 

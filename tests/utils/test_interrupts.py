@@ -3,7 +3,6 @@
 import contextlib
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -11,10 +10,10 @@ import time
 import pytest
 
 from sk_unlearn.utils import _interrupts
-from sk_unlearn.utils._interrupts import noticed_interrupts, uninterrupted
+from sk_unlearn.utils._interrupts import noticed_interrupts
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="os.kill there ends the process")
-BOTH = pytest.mark.parametrize("manager", [uninterrupted, noticed_interrupts])
+BOTH = pytest.mark.parametrize("manager", [noticed_interrupts])
 
 
 def interrupt():
@@ -27,60 +26,6 @@ def handler():
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield signal.default_int_handler
     signal.signal(signal.SIGINT, before)
-
-
-# -------------------------------------------------------------------------------------------------------- uninterrupted
-
-
-def test_uninterrupted_raises_once_it_ends_and_restores_the_handler(handler):
-    passed = []
-    with pytest.raises(KeyboardInterrupt), uninterrupted():  # noqa: PT012  what happens inside before the error is the point
-        interrupt()
-        interrupt()
-        passed.append(True)
-    assert passed == [True]
-    assert signal.getsignal(signal.SIGINT) is handler
-
-
-def test_uninterrupted_calls_a_handler_of_the_user_once_and_keeps_errors():
-    calls = []
-    signal.signal(signal.SIGINT, lambda *args: calls.append(args[0]))
-    with pytest.raises(RuntimeError, match="own"), uninterrupted():  # noqa: PT012  what happens inside before the error is the point
-        interrupt()
-        interrupt()
-        assert calls == []
-        raise RuntimeError("own")
-    assert calls == [signal.SIGINT]
-
-
-def test_uninterrupted_leaves_interrupts_ignored_where_they_were(handler):
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with uninterrupted():
-        interrupt()
-    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-
-
-def test_uninterrupted_ends_a_process_that_ctrl_c_would_end():
-    code = """if True:
-        import os, signal
-        from sk_unlearn.utils._interrupts import uninterrupted
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-        with uninterrupted():
-            os.kill(os.getpid(), signal.SIGINT)
-            print("whole", flush=True)
-        print("not reached", flush=True)
-    """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert (done.stdout, done.returncode) == ("whole\n", -signal.SIGINT)
-
-
-def test_uninterrupted_within_uninterrupted_raises_after_the_outer_one():
-    passed = []
-    with pytest.raises(KeyboardInterrupt), uninterrupted():  # noqa: PT012  what happens inside before the error is the point
-        with uninterrupted():
-            interrupt()
-        passed.append(True)
-    assert passed == [True]
 
 
 # --------------------------------------------------------------------------------------------------- noticed_interrupts
@@ -120,7 +65,7 @@ def test_an_interrupt_by_a_timer(manager, handler):
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, usual)
-    assert reached_end == (manager is uninterrupted)
+    assert not reached_end
     assert signal.getsignal(signal.SIGINT) is handler
 
 
