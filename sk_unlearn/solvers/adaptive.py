@@ -1,4 +1,4 @@
-"""The weight of the cubic term, adapted to how well each step kept its promise."""
+"""How long a step may be: the weight of the cubic term, adapted to how well each step was predicted, or fixed."""
 
 from __future__ import annotations
 
@@ -10,13 +10,7 @@ from torch import Tensor
 
 from sk_unlearn.solvers import CubicStep
 
-__all__ = ["FIRST_DAMPING", "AdaptiveWeight", "CubicModel", "TriedStep", "first_weight", "step_record"]
-
-# How well the model must have predicted the decrease (Cartis, Gould and Toint 2011).
-_VERY_GOOD, _TOO_POOR = 0.9, 0.1
-_GROW, _MAX_TRIES = 3.0, 12
-# First damping, as a share of the largest curvature: small enough to move, large enough to be taken at once.
-FIRST_DAMPING = 1e-2
+__all__ = ["AdaptiveWeight", "CubicModel", "FixedWeight", "StepControl", "TriedStep", "first_weight"]
 
 
 class CubicModel(Protocol):
@@ -28,43 +22,26 @@ class CubicModel(Protocol):
 
 @dataclass(frozen=True)
 class TriedStep:
-    """The last step that was tried, and whether it kept enough of its promise to be taken."""
+    """The last step that was tried, whether it is to be taken, and what a trace tells about it."""
 
     step: Tensor
     taken: bool
     record: dict[str, Any]
 
 
-@dataclass
-class AdaptiveWeight:
-    r"""The weight L of the cubic term, of which adaptive cubic regularisation learns from step to step [1]_.
+class StepControl(Protocol):
+    """Chooses the weight L of the cubic term, and tells whether the step it gives is to be taken.
 
-    Parameters
+    Attributes
     ----------
     L : float or None
-        Where it stands; None before the first model has been seen.
-
-    shrink : float
-        What L is multiplied with after a step that kept its promise almost to the letter.
-
-    References
-    ----------
-    .. [1] Cartis, Gould and Toint, "Adaptive cubic regularisation methods for unconstrained optimization", Part I,
-       Mathematical Programming 127, 2011.
+        Where the weight stands; None before the first model has been seen.
     """
 
     L: float | None
-    shrink: float
 
-    def step(
-        self,
-        model: CubicModel,
-        decrease: Callable[[Tensor], float],
-        *,
-        resolution: float = 0.0,
-        max_tries: int = _MAX_TRIES,
-    ) -> TriedStep:
-        """Minimise the model under growing L until a step keeps its promise, and shrink L where it did so fully.
+    def step(self, model: CubicModel, decrease: Callable[[Tensor], float], *, resolution: float = 0.0) -> TriedStep:
+        """Minimise the model and tell whether to take the step.
 
         Parameters
         ----------
@@ -74,39 +51,115 @@ class AdaptiveWeight:
             Measures by how much the objective falls if a step is taken.
 
         resolution : float
-            A promised decrease that rounding would hide. Such a step is taken: where it is that small the model is
-            right.
+            The smallest decrease that can be told from rounding.
+        """
 
-        max_tries : int
-            How many values of L.
+
+@dataclass
+class AdaptiveWeight:
+    r"""A weight L that adaptive cubic regularisation learns from step to step [1]_.
+
+    The measure of a step is the ratio of the actual to the predicted decrease.
+
+    Parameters
+    ----------
+    L : float or None
+        Where it stands; None before the first model has been seen.
+
+    shrink : float
+        L is multiplied by this after a step whose ratio is above ``very_good``.
+
+    grow : float, default=3.0
+        L is multiplied by this after a step whose ratio is not above ``too_poor``; such a step is not taken.
+
+    very_good, too_poor : float, default=0.9, 0.1
+        The two bounds of the ratio, as in [1]_.
+
+    max_tries : int, default=12
+        How many values of L are tried for one step: together they grow L by 3¹², more than half a million.
+
+    References
+    ----------
+    .. [1] Cartis, Gould and Toint, "Adaptive cubic regularisation methods for unconstrained optimization", Part I,
+       Mathematical Programming 127, 2011.
+    """
+
+    L: float | None
+    shrink: float
+    grow: float = 3.0
+    very_good: float = 0.9
+    too_poor: float = 0.1
+    max_tries: int = 12
+
+    def step(
+        self,
+        model: CubicModel,
+        decrease: Callable[[Tensor], float],
+        *,
+        resolution: float = 0.0,
+        max_tries: int | None = None,
+    ) -> TriedStep:
+        """Minimise the model under growing L until the actual decrease is a fair share of the predicted one.
+
+        Parameters
+        ----------
+        model : CubicModel
+
+        decrease : callable
+            Measures by how much the objective falls if a step is taken.
+
+        resolution : float
+            The smallest decrease that can be told from rounding. A step with a smaller predicted one is taken without
+            looking at the ratio: where the decrease is that small the model is right.
+
+        max_tries : int, optional
+            Try no more values of L than this.
         """
         assert self.L is not None
-        taken, actual, ratio = False, 0.0, float("nan")
-        for _ in range(max_tries):
+        taken, actual = False, 0.0
+        for _ in range(self.max_tries if max_tries is None else max_tries):
             used_L = self.L
             step = model.solve(used_L)
-            promised = step.decrease
-            if promised < 0:  # gradient descent at a rate too high for this model; a larger L shortens its start
-                self.L *= _GROW
+            predicted = step.decrease
+            if predicted < 0:  # gradient descent at a rate too high for this model; a larger L shortens its start
+                self.L *= self.grow
                 continue
             actual = decrease(step.step)
-            if promised <= resolution:
+            if predicted <= resolution:
                 taken = step.norm > 0
                 self.L *= self.shrink
                 break
-            ratio = actual / promised
-            # Not `ratio <= poor`: a value that is not a number must count as a failure too.
-            taken = ratio > _TOO_POOR
+            ratio = actual / predicted
+            # Not `ratio <= too_poor`: a value that is not a number must count as a failure too.
+            taken = ratio > self.too_poor
             if not taken:
-                self.L *= _GROW
+                self.L *= self.grow
                 continue
-            if ratio > _VERY_GOOD:
+            if ratio > self.very_good:
                 self.L *= self.shrink
             break
-        return TriedStep(step.step, taken, step_record(step, used_L, actual, taken))
+        return TriedStep(step.step, taken, _record(step, used_L, actual, taken))
 
 
-def step_record(step: CubicStep, L: float, actual: float, taken: bool) -> dict[str, Any]:
+@dataclass
+class FixedWeight:
+    """A weight that stays as it is; every step is taken, as the published algorithms do.
+
+    Parameters
+    ----------
+    L : float
+    """
+
+    L: float | None
+
+    def step(self, model: CubicModel, decrease: Callable[[Tensor], float], *, resolution: float = 0.0) -> TriedStep:
+        """Minimise the model; the decrease is measured for the trace only."""
+        assert self.L is not None
+        step = model.solve(self.L)
+        return TriedStep(step.step, True, _record(step, self.L, decrease(step.step), True))
+
+
+def _record(step: CubicStep, L: float, actual: float, taken: bool) -> dict[str, Any]:
     """Return what a trace tells about one step."""
     return {
         "objective_change": -actual if taken else 0.0,
@@ -120,13 +173,16 @@ def step_record(step: CubicStep, L: float, actual: float, taken: bool) -> dict[s
     }
 
 
-def first_weight(spectrum: tuple[Tensor, Tensor], share: float = FIRST_DAMPING) -> float:
-    """Choose the L whose step is damped by this share of the largest curvature, whatever the loss's unit.
+def first_weight(spectrum: tuple[Tensor, Tensor], share: float) -> float:
+    """Choose the L whose step is damped by a share of the largest curvature, whatever the loss's unit.
 
     Parameters
     ----------
     spectrum : pair of Tensors of shape (k,)
         Eigenvalues, and the gradient's coefficients along their vectors.
+
+    share : float
+        Small enough to move, large enough for the step to be taken at once.
     """
     values, coefficients = spectrum
     coefficients = coefficients.to(values.device)

@@ -2,140 +2,102 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from sk_unlearn.risks.empirical import EmpiricalRisk
-from sk_unlearn.risks.output_layer import LayerPoint, LayerRisk, OutputLayer, output_layer
-from sk_unlearn.solvers import KrylovCubicModel, KrylovSpace, lanczos
+from sk_unlearn.risks.output_layer import LayerPoint, LayerRisk, OutputLayer
 from sk_unlearn.solvers.adaptive import AdaptiveWeight, first_weight
-from sk_unlearn.unlearners.base import UnlearningProblem
+from sk_unlearn.unlearners.cubic._direction import Krylov
+from sk_unlearn.unlearners.cubic._policy import Policy
+from sk_unlearn.unlearners.cubic._sampling import Sampling
+from sk_unlearn.unlearners.cubic._state import State
+from sk_unlearn.unlearners.cubic._stopping import Ending
+from sk_unlearn.unlearners.status import Status
 
-__all__ = ["OutputLayerSteps", "solve_output_layer"]
-
-# Rows read first: half as many as are erased, within reason. Each step then checks itself on as many again, which are
-# added to them.
-_FIRST_ROWS = 1024
-# Where the sample stops growing: features cost a forward pass.
-_MAX_ROWS = 8192
-# Curvature is taken from the first of them: more rows make a step dearer and not much better.
-_CURVATURE_ROWS = 4096
-# Fresh rows whose gradient is this share of the first one tell nothing more.
-_ENOUGH = 0.1
-# Erased rows whose predictions are watched. The steps end when the last one changed these by no more than this share of
-# all change, or, if they are probabilities, by no more than what a model trained again would change them by anyway.
-_WATCHED_ROWS, _SETTLED, _INVISIBLE = 1024, 0.1, 1e-2
-_MAX_STEPS, _N_PRODUCTS = 12, 12
-_SHRINK, _FRESH_TRIES = 0.1, 2
-# By how much a step may raise the risk over retained rows.
-_MAX_COST = 0.02
-# The model is solved to this share of its gradient and no further: the next step starts from a new one.
-_INEXACT = 0.1
+__all__ = ["OutputLayerStage"]
 
 
 @dataclass(frozen=True)
-class OutputLayerSteps:
-    """Where the steps in the output layer ended.
+class OutputLayerStage:
+    """Minimise Φ in the parameters of the output layer, by adaptive cubic steps.
+
+    It does nothing where the net has no such layer, where its rows are not at hand, and where the gradient has no part
+    in the layer.
 
     Attributes
     ----------
-    parameters : Tensor of shape (d,)
-        All parameters, of which those of the layer have moved.
+    policy : Policy
 
-    trace : list of dict
-        One record a step.
-
-    settled : bool
-        Whether they ended because a further one would change nothing to speak of.
-    """
-
-    parameters: Tensor
-    trace: list[dict[str, Any]]
-    settled: bool
-
-    @property
-    def n_products(self) -> int:
-        """Hessian-vector products spent, each over features only."""
-        return sum(record["n_products"] for record in self.trace)
-
-    def given_up(self) -> OutputLayerSteps:
-        """Return the same with no step taken."""
-        return replace(self, trace=[record | {"taken": False, "step_norm": 0.0} for record in self.trace])
-
-
-def solve_output_layer(
-    problem: UnlearningProblem, gradient: Tensor, *, max_steps: int = _MAX_STEPS
-) -> OutputLayerSteps | None:
-    """Minimise Φ in the parameters of the output layer, by adaptive cubic steps.
-
-    Parameters
-    ----------
-    problem : UnlearningProblem
-
-    gradient : Tensor of shape (d,)
-        The gradient of Φ at the fitted parameters, over all rows.
-
-    max_steps : int
-        Most steps, if fewer than usual.
-
-    Returns
-    -------
-    steps : OutputLayerSteps or None
-        None where the net has no such layer, or where its rows are not at hand.
+    sampling : Sampling
+        Of the steps in the whole network. If it reads only some rows, no such step follows a layer that could be
+        solved for: on few rows they take the network further away than they bring it near.
 
     Notes
     -----
     A step is tried on rows that it was not computed from, as long as there are any. Few rows and a whole class to
     forget make a problem that is unbounded below; a cubic term chosen on the same rows would not notice.
     """
-    if not isinstance(problem.retained, EmpiricalRisk):
-        return None
-    layer, _ = output_layer(problem.retained)
-    if layer is None or not bool(layer.extract(gradient).any()):
-        return None
-    started = time.perf_counter()
-    sample = _GrowingSample(problem, problem.retained, layer, gradient)
-    watched = _WatchedPredictions(problem, layer)
-    v, weight = sample.start, AdaptiveWeight(None, shrink=_SHRINK)
-    trace: list[dict[str, Any]] = []
-    settled = False
-    while not settled and len(trace) < min(max_steps, _MAX_STEPS):
-        point = sample.linearise(v)
-        space = lanczos(point.hessian, point.gradient, min(_N_PRODUCTS, len(v)), stop=_solved_for(weight.L))
-        model = KrylovCubicModel(space)
-        if weight.L is None:
-            weight.L = first_weight(model.spectrum)
-        fresh = sample.read()
-        # Where fresh rows disagree, learning from them is better than the short step on which they would agree.
-        tries = {} if fresh is None else {"max_tries": _FRESH_TRIES}
-        tried = weight.step(model, sample.decrease_from(v, fresh), **tries)
-        trace.append(
-            tried.record
-            | {"step": len(trace) + 1, "block": "output layer", "gradient_norm": space.start_norm}
-            | {"n_rows": sample.n_rows, "n_products": space.n_products, "seconds": time.perf_counter() - started}
-        )
-        problem.report_step(trace[-1])
-        if tried.taken:
-            v = v + tried.step
-            settled = watched.settled(v)
-        else:
-            settled = fresh is None
-        sample.add(fresh, v)
-    return OutputLayerSteps(layer.insert(problem.parameters, v), trace, settled)
 
+    policy: Policy
+    sampling: Sampling
 
-def _solved_for(L: float | None) -> Callable[[KrylovSpace], bool] | None:
-    if L is None:
-        return None
-    # Looking costs a small eigenproblem.
-    return lambda space: (
-        space.n_products % 4 == 0 and (KrylovCubicModel(space).residual(L) <= _INEXACT * space.start_norm)
-    )
+    def run(self, state: State) -> Ending | None:
+        """Take steps in the layer; see :class:`Stage`."""
+        layer, stored = state.output_layer, state.objective.risk.stored
+        if layer is None or stored is None or not bool(layer.extract(state.gradient).any()):
+            return None
+        state.begin_move()
+        at_rest = self._steps(state, layer, stored)
+        if self.sampling.reads_all:
+            return None
+        state.gradient, state.gradient_lags = self.sampling.gradient_at_end(state), False
+        return state.stopping.ending(state.gradient_norm) or self._ending(state, at_rest)
+
+    @staticmethod
+    def _ending(state: State, at_rest: bool) -> Ending:
+        if not at_rest:
+            reason = f"took {len(state.trace)} steps and the output layer had not come to rest"
+            return Ending(Status.BUDGET_SPENT, reason)
+        if not any(record["taken"] for record in state.trace):
+            return Ending(Status.STALLED, "no step in the output layer lowers the objective")
+        return Ending(Status.SETTLED, "the output layer came to rest")
+
+    def _steps(self, state: State, layer: OutputLayer, stored: EmpiricalRisk) -> bool:
+        """Take steps until one changes nothing to speak of, and tell whether one did before they were used up."""
+        policy, first = self.policy, state.w
+        sample = _GrowingSample(state, layer, stored, policy)
+        watched = _WatchedPredictions(state, layer, policy)
+        control = AdaptiveWeight(None, shrink=policy.layer_shrink)
+        solver = Krylov(policy.layer_products, policy.layer_inexact, policy.layer_check_every)
+        v, at_rest = sample.start, False
+        most = len(state.trace) + policy.layer_max_steps
+        while not at_rest and len(state.trace) < min(state.stopping.max_steps, most):
+            point = sample.linearise(v)
+            model = solver.model(point.hessian, point.gradient, control.L)
+            if control.L is None:
+                assert model.spectrum is not None
+                control.L = first_weight(model.spectrum, policy.first_damping)
+            fresh = sample.read()
+            # Where fresh rows disagree, learning from them is better than the short step on which they would agree.
+            max_tries = None if fresh is None else policy.fresh_tries
+            tried = control.step(model, sample.decrease_from(v, fresh), max_tries=max_tries)
+            state.record(
+                tried.record
+                | {"block": "output layer", "gradient_norm": float(point.gradient.norm())}
+                | {"n_rows": sample.n_rows, "n_products": model.n_products}
+            )
+            if tried.taken:
+                v = v + tried.step
+                state.w, state.gradient_lags = layer.insert(first, v), True
+                at_rest = watched.at_rest(v)
+            else:
+                at_rest = fresh is None
+            sample.add(fresh, v)
+        return at_rest
 
 
 @dataclass(frozen=True)
@@ -160,13 +122,15 @@ class _GrowingSample:
     Its gradient at the start is known over all rows; a block tells how it changes from there.
     """
 
-    def __init__(self, problem: UnlearningProblem, risk: EmpiricalRisk, layer: OutputLayer, gradient: Tensor) -> None:
-        self.risk, self.layer, self.w = risk, layer, problem.parameters
-        self.start, self.gradient = layer.extract(self.w), layer.extract(gradient)
-        self.unread = problem.rng.permutation(risk.sample(min(risk.n_rows, _MAX_ROWS), problem.rng))
+    def __init__(self, state: State, layer: OutputLayer, stored: EmpiricalRisk, policy: Policy) -> None:
+        self.policy, self.risk, self.layer, self.w = policy, stored, layer, state.w
+        self.start, self.gradient = layer.extract(self.w), layer.extract(state.gradient)
+        rng, n_erased = state.problem.rng, state.problem.erased.n_rows
+        self.unread = rng.permutation(stored.sample(min(stored.n_rows, policy.max_rows), rng))
         self.blocks: list[_Block] = []
         self.grows = True
-        first = min(max(_FIRST_ROWS, problem.erased.n_rows // 2), _MAX_ROWS // 2)
+        # Half of all rows that may be read are left for judging the first step.
+        first = min(max(policy.first_rows, int(policy.rows_per_erased * n_erased)), policy.max_rows // 2)
         self.add(self.read(first), self.start)
         if len(self.unread) <= first:  # too few to keep any for judging steps
             self.add(self.read(first), self.start)
@@ -177,8 +141,10 @@ class _GrowingSample:
 
     def read(self, size: int | None = None) -> _Block | None:
         """Read as many rows again as there are; None when the sample grows no more."""
-        if size is None:  # and do not leave so few that they would be a poor judge of a step
-            size = self.n_rows if len(self.unread) > 1.5 * self.n_rows else len(self.unread)
+        if size is None:
+            size = self.n_rows
+            if len(self.unread) <= (1 + self.policy.fewest_judges) * size:
+                size = len(self.unread)  # what is left after them would be too few to judge the next step
         rows, self.unread = self.unread[:size], self.unread[size:]
         if not self.grows or not len(rows):
             return None
@@ -192,7 +158,7 @@ class _GrowingSample:
             return
         if self.blocks:
             gradient = self.gradient + block.risk.gradient(v) - block.gradient
-            self.grows &= float(gradient.norm()) > _ENOUGH * float(self.gradient.norm())
+            self.grows &= float(gradient.norm()) > self.policy.agreeing_share * float(self.gradient.norm())
         self.blocks.append(block)
 
     def decrease_from(self, v: Tensor, fresh: _Block | None) -> Callable[[Tensor], float]:
@@ -202,7 +168,7 @@ class _GrowingSample:
         tilts Φ, and along directions that the data hardly bend it falls while the model gets worse.
         """
         blocks = self.blocks if fresh is None else [fresh]
-        allowed = (1 + _MAX_COST) * sum(block.mass * block.value for block in blocks)
+        allowed = (1 + self.policy.max_cost) * sum(block.mass * block.value for block in blocks)
         value = self._objective(blocks, v)[0]
 
         def decrease(step: Tensor) -> float:
@@ -228,7 +194,7 @@ class _GrowingSample:
         gradient, n_curved = self.gradient.clone(), 0
         curved: list[tuple[float, LayerPoint]] = []
         for block in self.blocks:
-            if n_curved < _CURVATURE_ROWS:
+            if n_curved < self.policy.curvature_rows:
                 point = block.risk.linearise(v)
                 curved.append((block.mass, point))
                 n_curved += len(block.risk)
@@ -247,17 +213,18 @@ class _GrowingSample:
 class _WatchedPredictions:
     """What the layer predicts for erased rows, and whether it has come to rest."""
 
-    def __init__(self, problem: UnlearningProblem, layer: OutputLayer) -> None:
-        erased = problem.erased
-        rows = erased.sample(min(erased.n_rows, _WATCHED_ROWS), problem.rng)
-        self.risk = layer.risk(erased, problem.parameters, rows)
+    def __init__(self, state: State, layer: OutputLayer, policy: Policy) -> None:
+        erased = state.problem.erased
+        rows = erased.sample(min(erased.n_rows, policy.watched_rows), state.problem.rng)
+        self.policy, self.risk = policy, layer.risk(erased, state.w, rows)
         self.first = self.last = self.risk.predictions(self.risk.start)
 
-    def settled(self, v: Tensor) -> bool:
+    def at_rest(self, v: Tensor) -> bool:
         now = self.risk.predictions(v)
         changed, changed_in_all = _rms(now - self.last), _rms(now - self.first)
         self.last = now
-        return changed <= max(_SETTLED * changed_in_all, _INVISIBLE if self.risk.predicts_probabilities else 0.0)
+        invisible = self.policy.invisible_change if self.risk.predicts_probabilities else 0.0
+        return changed <= max(self.policy.settled_share * changed_in_all, invisible)
 
 
 def _rms(change: Tensor) -> float:

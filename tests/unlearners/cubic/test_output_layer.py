@@ -14,10 +14,8 @@ from sk_unlearn import UnlearnableClassifier
 from sk_unlearn.risks.combined import CombinedRisk
 from sk_unlearn.risks.empirical import EmpiricalRisk, flat_parameters
 from sk_unlearn.risks.output_layer import output_layer
-from sk_unlearn.unlearners import CuReNU, StoCuReNU, UnlearningProblem
-from sk_unlearn.unlearners.cubic import _output_layer as steps
-from sk_unlearn.unlearners.cubic import curenu as cubic
-from sk_unlearn.unlearners.cubic._output_layer import solve_output_layer
+from sk_unlearn.unlearners import CuReNU, Status, StoCuReNU, UnlearningProblem
+from sk_unlearn.unlearners.cubic import Policy
 
 
 def problem_for(n=300, n_classes=3, erased=None, regression=False, module=None, seed=0):
@@ -49,8 +47,16 @@ def problem_for(n=300, n_classes=3, erased=None, regression=False, module=None, 
     )  # fmt: skip
 
 
-def solve(problem):
-    return solve_output_layer(problem, problem.gradient - problem.residual)
+# With samples allowed, steps in the output layer are all there is.
+FEW_ARE_MANY = Policy(few_rows=16)
+
+
+def solve(problem, **policy):
+    """Take the steps in the output layer, and no others."""
+    unlearner = StoCuReNU(policy=dataclasses.replace(FEW_ARE_MANY, **policy))
+    result = unlearner.unlearn(dataclasses.replace(problem, rng=np.random.default_rng(0)))
+    assert all(record["block"] == "output layer" for record in result.trace)
+    return result
 
 
 @pytest.mark.parametrize("regression", [False, True])
@@ -67,12 +73,10 @@ def test_gradient_in_the_layer_falls_and_nothing_else_moves(regression):
     assert not torch.equal(result.parameters, problem.parameters)
 
 
-def test_sampled_rows_agree_with_all_of_them(monkeypatch):
+def test_sampled_rows_agree_with_all_of_them():
     problem = problem_for(n=4000)
     everything = solve(problem)
-    monkeypatch.setattr(steps, "_FIRST_ROWS", 250)
-    monkeypatch.setattr(steps, "_MAX_ROWS", 2000)
-    sampled = solve(problem)
+    sampled = solve(problem, first_rows=250, max_rows=2000)
     n_rows = [record["n_rows"] for record in sampled.trace]
     assert n_rows[0] == 250  # more than half as many as leave
     assert all(later in (now, 2 * now) for now, later in pairwise(n_rows))
@@ -82,42 +86,36 @@ def test_sampled_rows_agree_with_all_of_them(monkeypatch):
 
 
 @pytest.mark.parametrize(("n_first", "n_most"), [(100, 2000), (5000, 700), (300, 1000)])
-def test_how_many_rows_are_read_first(monkeypatch, n_first, n_most):
-    monkeypatch.setattr(steps, "_FIRST_ROWS", n_first)
-    monkeypatch.setattr(steps, "_MAX_ROWS", n_most)
-    n_rows = [record["n_rows"] for record in solve(problem_for(n=4000)).trace]
+def test_how_many_rows_are_read_first(n_first, n_most):
+    trace = solve(problem_for(n=4000), first_rows=n_first, max_rows=n_most).trace
+    n_rows = [record["n_rows"] for record in trace]
     first = min(max(n_first, 200), n_most // 2)
     # All at once where no more than as many again are to be had.
     assert n_rows[0] == (n_most if n_most <= 2 * first else first)
 
 
-def test_no_step_is_judged_by_a_handful(monkeypatch):
+def test_no_step_is_judged_by_a_handful():
     # Not 1,600 in the end and then 50.
-    monkeypatch.setattr(steps, "_MAX_ROWS", 1650)
-    monkeypatch.setattr(steps, "_FIRST_ROWS", 400)
-    monkeypatch.setattr(steps, "_ENOUGH", 0.0)
-    monkeypatch.setattr(steps, "_SETTLED", 0.0)
-    monkeypatch.setattr(steps, "_INVISIBLE", 0.0)
-    n_rows = [record["n_rows"] for record in solve(problem_for(n=4000)).trace]
+    never_at_rest = {"agreeing_share": 0.0, "settled_share": 0.0, "invisible_change": 0.0}
+    trace = solve(problem_for(n=4000), max_rows=1650, first_rows=400, **never_at_rest).trace
+    n_rows = [record["n_rows"] for record in trace]
     assert n_rows[:3] == [400, 800, 1650]
 
 
-def test_curvature_of_the_first_rows_is_enough(monkeypatch):
+def test_curvature_of_the_first_rows_is_enough():
     problem = problem_for(n=8000, erased=lambda X, y: y == 2)
-    everything = solve(dataclasses.replace(problem, rng=np.random.default_rng(0)))
+    everything = solve(problem)
     assert everything.trace[-1]["n_rows"] > 2000
-    monkeypatch.setattr(steps, "_CURVATURE_ROWS", 1000)
-    fewer = solve(dataclasses.replace(problem, rng=np.random.default_rng(0)))
+    fewer = solve(problem, curvature_rows=1000)
     moved = (everything.parameters - problem.parameters).norm()
     assert not torch.equal(fewer.parameters, everything.parameters)
     assert (fewer.parameters - everything.parameters).norm() < 0.1 * moved
 
 
-def test_few_rows_and_a_whole_class_stay_bounded(monkeypatch):
+def test_few_rows_and_a_whole_class_stay_bounded():
     # Without the class its column is pushed down for ever by the exact gradient, and few rows do not hold it.
-    monkeypatch.setattr(steps, "_FIRST_ROWS", 20)
     problem = problem_for(n=200, erased=lambda X, y: y == 2)
-    result = solve(problem)
+    result = solve(problem, first_rows=20)
     assert result.trace[0]["n_rows"] < 40
     before, after = problem.retained.value(problem.parameters), problem.retained.value(result.parameters)
     assert after <= 1.1 * before
@@ -145,23 +143,26 @@ def test_the_erased_class_is_no_longer_predicted():
 
 def test_same_rng_same_result():
     problem = problem_for(n=3000)
-    again = [
-        solve(dataclasses.replace(problem, rng=np.random.default_rng(7))).parameters for _ in range(2)
-    ]  # fmt: skip
-    assert torch.equal(*again)
+    assert torch.equal(solve(problem).parameters, solve(problem).parameters)
 
 
-def test_none_where_there_is_no_such_layer():
+def test_no_steps_where_there_is_no_such_layer():
     module = nn.Sequential(nn.Linear(4, 3), nn.Tanh()).double()
-    assert solve(problem_for(module=module)) is None
     problem = problem_for()
     combined = CombinedRisk(problem.retained, removed=[problem.erased])
-    assert solve(dataclasses.replace(problem, retained=combined)) is None
+    for other in (problem_for(module=module), dataclasses.replace(problem, retained=combined)):
+        trace = CuReNU(max_steps=3).unlearn(other).trace
+        assert trace
+        assert not any("block" in record for record in trace)
 
 
-def test_nothing_to_undo_in_the_layer():
+def test_no_steps_where_the_gradient_has_no_part_in_the_layer():
     problem = problem_for()
-    assert solve_output_layer(problem, torch.zeros_like(problem.parameters)) is None
+    layer, _ = output_layer(problem.retained)
+    gradient = layer.insert(problem.gradient, layer.extract(problem.residual))
+    trace = CuReNU(max_steps=3).unlearn(dataclasses.replace(problem, gradient=gradient)).trace
+    assert trace
+    assert not any("block" in record for record in trace)
 
 
 def test_trace_names_the_block():
@@ -175,31 +176,6 @@ def test_trace_names_the_block():
     assert not any(blocks)
 
 
-def test_given_up_where_the_layers_before_would_be_tilted(monkeypatch):
-    problem = problem_for()
-    far = solve(problem)
-    # Features and output layer no longer fit together: the gradient of the whole network is larger than before.
-    far = dataclasses.replace(far, parameters=problem.parameters + 5.0)
-    monkeypatch.setattr(cubic, "solve_output_layer", lambda *args, **options: far)
-    result = CuReNU().unlearn(problem)
-    assert [record["taken"] for record in result.trace if "block" in record] == [False] * len(far.trace)
-    monkeypatch.setattr(cubic, "solve_output_layer", lambda *args, **options: None)
-    torch.testing.assert_close(result.parameters, CuReNU().unlearn(problem).parameters)
-
-
-def test_given_up_even_where_no_step_is_left(monkeypatch):
-    problem = problem_for()
-    far = solve(problem)
-    far = dataclasses.replace(far, parameters=problem.parameters + 5.0)
-    monkeypatch.setattr(cubic, "solve_output_layer", lambda *args, **options: far)
-    result = CuReNU(max_steps=len(far.trace)).unlearn(problem)
-    assert torch.equal(result.parameters, problem.parameters)
-    assert not result.converged
-    assert "taken back" in result.stop_reason
-    assert not any(record["taken"] for record in result.trace)
-    torch.testing.assert_close(result.gradient, problem.gradient)
-
-
 def test_max_steps_counts_them():
     X, y = load_iris(return_X_y=True)
     est = UnlearnableClassifier(unlearner=StoCuReNU(max_steps=2), random_state=0).fit(X, y).forget(X[y == 1][::2])
@@ -207,11 +183,17 @@ def test_max_steps_counts_them():
     assert [record.get("block") for record in trace] == ["output layer"] * 2
 
 
-def test_converged_only_where_the_layer_came_to_rest():
+def test_settled_only_where_the_layer_came_to_rest():
     problem = problem_for(n=3000, erased=lambda X, y: y == 2)
     cut = StoCuReNU(max_steps=1).unlearn(problem)
-    assert not cut.converged
+    assert cut.status == Status.BUDGET_SPENT
     assert "had not come to rest" in cut.stop_reason
     whole = StoCuReNU().unlearn(dataclasses.replace(problem, rng=np.random.default_rng(0)))
-    assert whole.converged
-    assert whole.stop_reason == "the output layer came to rest"
+    assert (whole.status, whole.stop_reason) == (Status.SETTLED, "the output layer came to rest")
+
+
+def test_a_layer_that_no_step_moves_has_not_settled():
+    # Not even a step that leaves the retained rows as they are is allowed.
+    result = solve(problem_for(), max_cost=-1.0)
+    assert result.status == Status.STALLED
+    assert result.notes == ["No parameter moved although the rows had been trained on."]

@@ -1,0 +1,236 @@
+"""The engine of the cubic algorithms: what the settings come to for one problem, and the loop over stages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from torch import Tensor
+
+from sk_unlearn.risks.tilted import TiltedRisk
+from sk_unlearn.solvers.adaptive import AdaptiveWeight, FixedWeight, StepControl
+from sk_unlearn.unlearners._memory import MemoryForecast
+from sk_unlearn.unlearners.base import Unlearner, UnlearnerTags, UnlearningProblem, UnlearningResult
+from sk_unlearn.unlearners.cubic._direction import Dense, Direction, GradientDescent, krylov
+from sk_unlearn.unlearners.cubic._output_layer import OutputLayerStage
+from sk_unlearn.unlearners.cubic._policy import Policy
+from sk_unlearn.unlearners.cubic._sampling import Sampling
+from sk_unlearn.unlearners.cubic._state import Stage, State
+from sk_unlearn.unlearners.cubic._stopping import Ending, FixedSteps, OneUncheckedStep, StoppingRule
+from sk_unlearn.unlearners.cubic._training import with_faded_tilt
+from sk_unlearn.unlearners.cubic._whole_network import WholeNetworkStage
+from sk_unlearn.unlearners.status import Status
+
+__all__ = ["CubicUnlearner", "Plan", "run_stages"]
+
+
+def run_stages(state: State, stages: Sequence[Stage]) -> Ending:
+    """Run stages one after the other, from a state that they change, until one says how it ended."""
+    for stage in stages:
+        ending = stage.run(state)
+        if ending is not None:
+            return ending
+    raise RuntimeError("The last stage must return an ending.")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What an unlearner's settings come to for one problem.
+
+    Attributes
+    ----------
+    problem : UnlearningProblem
+
+    policy : Policy
+
+    objective : TiltedRisk
+        Φ with the tilt that ∇F is to come to.
+
+    sampling : Sampling
+        Which rows steps in the whole network read.
+
+    at_optimum : bool
+        Whether training had ended at an optimum, so that the one without the erased rows is near and worth finding.
+
+    unchecked : bool
+        Whether no step can be checked on rows: there are none, only a model of their risk near the fitted point.
+
+    solver : str
+        The one to use.
+
+    n_products : int
+        Most products for a step in the whole network.
+
+    memory : MemoryForecast
+
+    notes : list of str
+        What the reader of the report should know of the choices.
+    """
+
+    problem: UnlearningProblem
+    policy: Policy
+    objective: TiltedRisk
+    sampling: Sampling
+    at_optimum: bool
+    unchecked: bool
+    solver: str
+    n_products: int
+    memory: MemoryForecast
+    notes: list[str]
+
+
+class CubicUnlearner(Unlearner):
+    """What the cubic algorithms share: from settings to a plan, from the plan to stages, and the run of these."""
+
+    L: float | str
+    solver: str
+    max_steps: int
+    n_products: int | str
+    tol: float
+    hold_residual: bool
+    output_layer_first: bool
+    learning_rate: float | None
+    sigma: float
+    policy: Policy | None
+
+    def __unlearner_tags__(self) -> UnlearnerTags:
+        """Claim the optimum of a quadratic where L adapts and steps are more than a few gradient steps."""
+        tags = super().__unlearner_tags__()
+        tags.exact_on_quadratics = self._adapts and self.solver != "gradient_descent"
+        tags.extra = (*tags.extra, "memory_forecast")
+        return tags
+
+    def unlearn(self, problem: UnlearningProblem) -> UnlearningResult:
+        """Solve one problem; see :meth:`sk_unlearn.unlearners.Unlearner.unlearn`."""
+        self._validate_params()
+        plan = self._plan(problem)
+        state = State.at_start(problem, plan.objective, self._stopping(plan))
+        if plan.objective.is_stationary_at_start:
+            ending = Ending(Status.NOTHING_TO_UNDO, "nothing to undo: the gradient is zero")
+        else:
+            ending = run_stages(state, self._stages(plan))
+        tilt = plan.objective.tilt
+        curvature_min, curvature_max = state.curvature or (float("nan"), float("nan"))
+        taken = [record for record in state.trace if record["taken"]]
+        return UnlearningResult(
+            state.w,
+            ending.status,
+            ending.reason,
+            trace=state.trace,
+            gradient=state.gradient + tilt,
+            target=tilt if self.hold_residual else None,
+            n_products=sum(record["n_products"] for record in state.trace),
+            curvature_min=curvature_min,
+            curvature_max=curvature_max,
+            predicted_decrease=float(sum(record["predicted"] for record in taken)),
+            actual_decrease=float(sum(record["actual"] for record in taken)),
+            solver=plan.solver,
+            notes=plan.notes + state.notes(),
+            extra={"memory_forecast": asdict(plan.memory)},
+        )
+
+    def _stages(self, plan: Plan) -> list[Stage]:
+        """Return the stages in their order; the only place that knows it."""
+        stages: list[Stage] = []
+        if self._adapts and self.output_layer_first and self.hold_residual and not plan.at_optimum:
+            stages.append(OutputLayerStage(plan.policy, plan.sampling))
+        stages.append(
+            WholeNetworkStage(
+                self._direction(plan), self._control(plan), plan.sampling, self._first_damping(plan), plan.policy
+            )
+        )
+        return stages
+
+    # ------------------------------------------------------------------------------- what the settings come to
+
+    @property
+    def _adapts(self) -> bool:
+        return self.L == "auto"
+
+    def _sampling(self, problem: UnlearningProblem, policy: Policy) -> Sampling:
+        """Return which retained rows a step in the whole network reads."""
+        raise NotImplementedError
+
+    def _plan(self, problem: UnlearningProblem) -> Plan:
+        policy = Policy() if self.policy is None else self.policy
+        sampling = self._sampling(problem, policy)
+        objective = self._objective(problem, sampling, policy)
+        unchecked = self._adapts and problem.retained.holds_locally
+        # Compared with what the deletion brings, the gradient that training left is next to nothing.
+        bound = policy.stationary_share * objective.gradient_norm_at_start
+        at_optimum = self._adapts and not unchecked and float(problem.residual.norm()) <= bound
+        n_products = self._chosen_n_products(problem.parameters, at_optimum, sampling, policy)
+        memory = MemoryForecast.of(problem.parameters, n_products)
+        solver, notes = self._chosen_solver(memory, problem.parameters.numel())
+        return Plan(
+            problem, policy, objective, sampling, at_optimum, unchecked, solver, n_products, memory, notes,
+        )  # fmt: skip
+
+    def _objective(self, problem: UnlearningProblem, sampling: Sampling, policy: Policy) -> TiltedRisk:
+        """Return Φ; whether its tilt is to fade is not for a few sampled rows to judge."""
+        if not self.hold_residual:
+            return problem.untilted
+        return with_faded_tilt(problem, policy) if self._adapts and sampling.reads_all else problem.objective
+
+    def _chosen_n_products(self, w: Tensor, at_optimum: bool, sampling: Sampling, policy: Policy) -> int:
+        """Return the most products of a step."""
+        if self.n_products != "auto":
+            return int(self.n_products)
+        if at_optimum and self.solver in ("auto", "krylov"):
+            fitting = policy.wide_bytes // (w.numel() * w.element_size())
+            return max(policy.narrow_products, min(policy.wide_products, fitting))
+        exact = sampling.n_curvature_rows >= sampling.n_rows
+        return policy.narrow_products if exact else policy.rough_products
+
+    def _chosen_solver(self, memory: MemoryForecast, d: int) -> tuple[str, list[str]]:
+        """Return the solver to use and what to note about it; MemoryError when the one asked for does not fit."""
+        asked = "krylov" if self.solver == "auto" else str(self.solver)
+        needed = int(getattr(memory, asked))
+        if memory.available is None or needed <= memory.available:
+            return asked, []
+        short = f"needs about {_gib(needed)} for {d} parameters and {_gib(memory.available)} are free"
+        if self.solver != "auto":
+            raise MemoryError(f"solver={self.solver!r} {short}; use solver='auto', or another device.")
+        return "gradient_descent", [f"solver='auto' took gradient descent: a Krylov space {short}."]
+
+    def _stopping(self, plan: Plan) -> StoppingRule:
+        """Return when to stop."""
+        first_norm, max_steps = plan.objective.gradient_norm_at_start, self.max_steps
+        kind: type[StoppingRule] = StoppingRule
+        if not self._adapts:
+            kind = FixedSteps
+        elif plan.unchecked:
+            kind, max_steps = OneUncheckedStep, 1
+        return kind(
+            first_norm=first_norm,
+            enough=(self.tol**2 if plan.at_optimum else self.tol) * first_norm,
+            max_steps=max_steps,
+            # A minimum is near, and a way to it may lead over steeper ground.
+            max_rise=float("inf") if plan.at_optimum else plan.policy.max_rise,
+            noise_factor=plan.policy.noise_factor,
+        )
+
+    def _direction(self, plan: Plan) -> Direction:
+        """Return the solver of the cubic model."""
+        if plan.solver == "dense":
+            return Dense()
+        if plan.solver == "krylov":
+            return krylov(plan.policy, plan.n_products, at_optimum=plan.at_optimum)
+        rate = float(plan.problem.net.lr) if self.learning_rate is None else self.learning_rate
+        return GradientDescent(plan.n_products, rate, self.sigma, plan.problem.rng)
+
+    def _control(self, plan: Plan) -> StepControl:
+        """Return what chooses L."""
+        if not self._adapts:
+            return FixedWeight(float(self.L))
+        return AdaptiveWeight(None, plan.policy.wide_shrink if plan.at_optimum else plan.policy.shrink)
+
+    @staticmethod
+    def _first_damping(plan: Plan) -> float:
+        if plan.unchecked:
+            return plan.policy.blind_damping
+        return plan.policy.wide_damping if plan.at_optimum else plan.policy.first_damping
+
+
+def _gib(n_bytes: int) -> str:
+    return f"{n_bytes / 2**30:.1f} GiB"

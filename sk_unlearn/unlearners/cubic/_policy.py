@@ -1,0 +1,184 @@
+"""Every rule of thumb of the cubic engine, with its reason and the benchmark that chose it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["Policy"]
+
+
+@dataclass(frozen=True)
+class Policy:
+    """The rules of thumb of :class:`CuReNU` and :class:`StoCuReNU`.
+
+    None of them is for a user to tune: the defaults were chosen once, by the benchmarks named in brackets, whose output
+    is in ``benchmarks/RESULTS.md``. Whoever works on the engine replaces one by
+    ``CuReNU(policy=dataclasses.replace(Policy(), max_rise=1.5))``.
+
+    Attributes
+    ----------
+    few_rows : int
+        StoCuReNU uses every retained row up to this many, or up to twice as many if training was not short; of more
+        rows it draws this many for a step in the whole network. That many rows cost about what a step costs anyway.
+        (frontier: time on digits, Adult and housing.)
+
+    short_training_epochs : int
+        Training was short if it took fewer epochs. A step in the whole network, with its products and trials, costs
+        about as much as this many epochs would, so that training again would be as cheap. (default, one_row)
+
+    fitted_share : float
+        A net fits its rows if it leaves at most this share of the loss of a constant prediction. What is then left of
+        the gradient fades with each row's loss, and the target of the deletion fades with it. (sequence, default:
+        digits and Adult ask for opposite targets, and this tells them apart.)
+
+    stationary_share : float
+        Training ended at an optimum if it left at most this share of the gradient that the deletion brings. An optimum
+        without the rows is then near and worth finding exactly. (frontier, full batch: fits up to three hundredths from
+        stationary are solved, farther ones are not worth the steps.)
+
+    first_damping : float
+        Damping of the first step, as a share of the largest curvature: small enough to move, large enough that the step
+        is taken at once. (engine, frontier)
+
+    blind_damping : float
+        The same for the only step that is taken where the retained rows are not kept and a step cannot be checked on
+        them. With less damping the accuracy on retained rows is at risk. (contract tests over many small networks.)
+
+    shrink : float
+        L is multiplied by this after a step whose actual decrease was at least 90 % of the predicted one. (frontier)
+
+    overshoot : float
+        L is multiplied by this after a first step that left too large a gradient and was taken back: a good decrease on
+        a model that was trusted too far. (frontier: Fashion-MNIST)
+
+    max_rise : float
+        A step may leave a gradient this many times as large as the smallest so far. Beyond that it follows curvature
+        away from the fitted point and undoes nothing. (frontier: whole-network steps on Fashion-MNIST that oscillate)
+
+    noise_factor : float
+        The steps end when the squared norm of a sampled gradient is at most this many times its sampling variance: half
+        of what is seen is then noise. (frontier)
+
+    narrow_products : int
+        Dimension of the Krylov space. Ten products give the step of the dense Hessian to within 5 %, thirty give
+        nine digits, which the next step does not need. (engine)
+
+    rough_products : int
+        The same where the curvature comes from a sample of rows and is not known any better. (frontier)
+
+    wide_products : int
+        Most dimensions of the Krylov space where training ended at an optimum. (frontier, full batch)
+
+    wide_bytes : int
+        Most memory for that space. A setting, not a measurement of what is free: results must not depend on the
+        machine's other work.
+
+    wide_damping, wide_shrink : float
+        First damping and shrink factor where training ended at an optimum: the model holds and large steps pay.
+        (frontier, full batch)
+
+    wide_inexact : float
+        There a step is solved until the residual of the model is this share of the gradient. (frontier, full batch)
+
+    wide_check_every : int
+        How often that residual is looked at, in products: each look solves a small eigenproblem.
+
+    descent_weight : float
+        The first L of the gradient-descent solver, which sees no curvature to choose it by.
+
+    rounding : float
+        A predicted decrease of less than this many units in the last place of the objective cannot be measured. Such a
+        step is taken unmeasured: where the decrease is that small, the model is right.
+
+    first_rows : int
+        Rows that the output layer's steps read first, or half as many as are erased where that is more. (frontier: half
+        a class within a twentieth of retraining's time)
+
+    rows_per_erased : float
+        That half.
+
+    max_rows : int
+        The sample stops growing here: features of a row cost a forward pass. Twice as many were not closer. (frontier)
+
+    fewest_judges : float
+        A step is checked on rows it was not computed from. If these would be fewer than this share of the rows it was
+        computed from, they are read together with the ones before: a handful judges badly.
+
+    curvature_rows : int
+        Curvature in the output layer is taken from the first of the rows read, about this many. More rows make a step
+        dearer and not better. (frontier)
+
+    agreeing_share : float
+        The sample stops growing when the gradient over fresh rows is this share of the first gradient or less: more
+        rows would tell nothing more. (frontier)
+
+    watched_rows : int
+        Erased rows whose predictions are watched, to see when the layer comes to rest.
+
+    settled_share : float
+        The layer is at rest when a step changed these predictions by at most this share of all the change so far. At
+        0.03, three times as many steps came no closer. (frontier)
+
+    invisible_change : float
+        Or, for probabilities, when it changed them by at most this much: retraining with another seed changes them by
+        as much. (frontier, one row)
+
+    layer_max_steps, layer_products : int
+        Most steps in the output layer, and products for each. (frontier)
+
+    layer_shrink : float
+        As `shrink`, in the output layer. Its problem is convex for the usual losses, so boldness pays. (frontier)
+
+    layer_inexact : float
+        A step in the layer is solved until the residual of the model is this share of the gradient: the next step
+        starts from a new model anyway. (frontier)
+
+    layer_check_every : int
+        How often that residual is looked at, in products.
+
+    fresh_tries : int
+        Values of L that are tried while rows are left to be read. Where fresh rows disagree with a step, learning from
+        them is better than the short step on which they would agree. (frontier)
+
+    max_cost : float
+        The output layer's steps together may raise the risk over retained rows by this share. What training had left
+        undone tilts the objective, and along directions that the data hardly bend it falls while the model gets worse.
+        (default: an erased class of digits; frontier: Adult)
+    """
+
+    few_rows: int = 1024
+    short_training_epochs: int = 20
+    fitted_share: float = 0.02
+    stationary_share: float = 3e-2
+    first_damping: float = 1e-2
+    blind_damping: float = 3e-2
+    shrink: float = 1 / 3
+    overshoot: float = 10.0
+    max_rise: float = 2.0
+    noise_factor: float = 2.0
+    narrow_products: int = 10
+    rough_products: int = 5
+    wide_products: int = 200
+    wide_bytes: int = 2**30
+    wide_damping: float = 1e-4
+    wide_shrink: float = 0.1
+    wide_inexact: float = 0.1
+    wide_check_every: int = 5
+    descent_weight: float = 1.0
+    rounding: float = 4.0
+    first_rows: int = 1024
+    rows_per_erased: float = 0.5
+    max_rows: int = 8192
+    fewest_judges: float = 0.5
+    curvature_rows: int = 4096
+    agreeing_share: float = 0.1
+    watched_rows: int = 1024
+    settled_share: float = 0.1
+    invisible_change: float = 1e-2
+    layer_max_steps: int = 12
+    layer_products: int = 12
+    layer_shrink: float = 0.1
+    layer_inexact: float = 0.1
+    layer_check_every: int = 4
+    fresh_tries: int = 2
+    max_cost: float = 0.02

@@ -1,0 +1,132 @@
+"""Where the engine stands, which its stages hand on to each other, and what a stage is."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from sk_unlearn.risks.output_layer import OutputLayer, output_layer
+from sk_unlearn.risks.tilted import TiltedRisk
+from sk_unlearn.unlearners.base import UnlearningProblem
+from sk_unlearn.unlearners.cubic._stopping import Ending, StoppingRule
+
+__all__ = ["Stage", "State"]
+
+
+class Stage(Protocol):
+    """A part of the way, such as the steps in the output layer."""
+
+    def run(self, state: State) -> Ending | None:
+        """Go on from a state, and change it.
+
+        Before it moves it calls :meth:`State.begin_move`, and after it moved it sets ``w``, and ``gradient`` or
+        ``gradient_lags``.
+
+        Returns
+        -------
+        ending : Ending or None
+            None hands over to the next stage; the last one returns an ending.
+        """
+
+
+@dataclass(frozen=True)
+class _Move:
+    """Where a move began: the point, its gradient, and the number of the move's first record in the trace."""
+
+    w: Tensor
+    gradient: Tensor
+    first_record: int
+
+
+@dataclass
+class State:
+    """Where the engine stands.
+
+    Attributes
+    ----------
+    problem : UnlearningProblem
+
+    objective : TiltedRisk
+        Φ, whose tilt is what ∇F is to be in the end.
+
+    stopping : StoppingRule
+
+    w, gradient : Tensor of shape (d,)
+        The point, and the gradient of Φ there.
+
+    gradient_lags : bool
+        Whether w has moved since the gradient was taken.
+
+    trace : list of dict
+        One record a step, of all stages.
+
+    curvature : tuple of float or None
+        The smallest and the largest curvature that the first step in the whole network saw; None before it.
+    """
+
+    problem: UnlearningProblem
+    objective: TiltedRisk
+    stopping: StoppingRule
+    w: Tensor
+    gradient: Tensor
+    gradient_lags: bool = False
+    trace: list[dict[str, Any]] = field(default_factory=list)
+    curvature: tuple[float, float] | None = None
+    _moves: list[_Move] = field(default_factory=list)
+    _started: float = field(default_factory=time.perf_counter)
+
+    @classmethod
+    def at_start(cls, problem: UnlearningProblem, objective: TiltedRisk, stopping: StoppingRule) -> State:
+        """Return the state at the fitted parameters, where the gradient of Φ costs nothing."""
+        return cls(problem, objective, stopping, problem.parameters.clone(), objective.gradient_at_start)
+
+    @property
+    def gradient_norm(self) -> float:
+        """Norm of the gradient of Φ."""
+        return float(self.gradient.norm())
+
+    @cached_property
+    def output_layer(self) -> OutputLayer | None:
+        """The linear layer at the end of the net; None where there is none, or where its rows are not at hand."""
+        retained = self.problem.retained
+        # Not of a combination: its parts have different rows, which the layer's sample would have to be drawn from.
+        return output_layer(retained.stored)[0] if retained.stored is retained else None
+
+    def begin_move(self) -> None:
+        """Remember the present point: :meth:`take_back` returns to it."""
+        self._moves.append(_Move(self.w, self.gradient, len(self.trace)))
+
+    def take_back(self) -> None:
+        """Undo the last move that was begun and not yet undone; its records say that it was not taken."""
+        move = self._moves.pop()
+        self.w, self.gradient, self.gradient_lags = move.w, move.gradient, False
+        for record in self.trace[move.first_record :]:
+            record.update(taken=False, step_norm=0.0, objective_change=0.0)
+
+    def record(self, record: dict[str, Any]) -> None:
+        """Append one step to the trace and show it to whoever watches."""
+        numbered = {"step": len(self.trace) + 1, "seconds": time.perf_counter() - self._started}
+        self.trace.append(record | numbered)
+        self.problem.report_step(self.trace[-1])
+
+    def norms_before_steps(self, first: int) -> list[float]:
+        """Return the gradient norms at which the steps of the trace from a given one on began, of those taken."""
+        return [record["gradient_norm"] for record in self.trace[first:] if record["taken"]]
+
+    def notes(self) -> list[str]:
+        """Say what did not move."""
+        moved = self.w != self.problem.parameters
+        if not bool(moved.any()):
+            return ["No parameter moved although the rows had been trained on."]
+        if bool(moved.all()) or self.output_layer is None:
+            return []
+        rest = torch.ones_like(moved)
+        rest[self.output_layer.indices] = False
+        if bool(rest.any()) and not bool(moved[rest].any()):
+            return ["Only the output layer moved: what the layers before it know of the erased rows is still there."]
+        return []

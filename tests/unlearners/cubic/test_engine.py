@@ -1,0 +1,84 @@
+"""The loop over stages, and what they hand on to each other."""
+
+import pytest
+import torch
+
+from sk_unlearn.unlearners import CuReNU, Status, StoCuReNU
+
+from .test_output_layer import problem_for
+
+
+class Thrown:
+    """A stage that moves so far that the gradient is larger than before."""
+
+    def __init__(self, by=5.0):
+        self.by = by
+
+    def run(self, state):
+        state.begin_move()
+        state.w, state.gradient_lags = state.w + self.by, True
+        state.record(
+            {"taken": True, "step_norm": 1.0, "gradient_norm": state.gradient_norm, "block": "thrown"} | NOTHING
+        )
+
+
+NOTHING = {"n_products": 0, "predicted": 0.0, "actual": 0.0}
+
+
+class Astray(CuReNU):
+    """Its first stage goes astray."""
+
+    def _stages(self, plan):
+        return [Thrown(), super()._stages(plan)[-1]]
+
+
+class Prepared(StoCuReNU):
+    """One more stage before those that there are, which moves a first layer and tells the gradient there."""
+
+    def _stages(self, plan):
+        class First:
+            def run(self, state):
+                state.begin_move()
+                state.w = state.w + 1e-3 * (torch.arange(len(state.w)) < 8)
+                state.gradient = state.objective.gradient(state.w)
+
+        return [First(), *super()._stages(plan)]
+
+
+def test_a_stage_that_led_too_far_is_taken_back():
+    problem = problem_for()
+    result = Astray().unlearn(problem)
+    assert [record["taken"] for record in result.trace if "block" in record] == [False]
+    assert result.trace[0]["step_norm"] == 0.0
+    alone = CuReNU(output_layer_first=False, max_steps=49).unlearn(problem)
+    torch.testing.assert_close(result.parameters, alone.parameters)
+    assert result.status == alone.status
+
+
+def test_taken_back_even_where_no_step_is_left():
+    problem = problem_for()
+    result = Astray(max_steps=1).unlearn(problem)
+    assert torch.equal(result.parameters, problem.parameters)
+    assert result.status == Status.OVERSHOOT_UNDONE
+    assert "taken back" in result.stop_reason
+    assert not any(record["taken"] for record in result.trace)
+    torch.testing.assert_close(result.gradient, problem.gradient)
+
+
+def test_a_stage_put_before_the_others_is_built_upon():
+    problem = problem_for(n=3000)
+    first, alone = Prepared().unlearn(problem), StoCuReNU().unlearn(problem_for(n=3000))
+    moved = first.parameters != problem.parameters
+    assert bool(moved[:8].all())
+    assert not any("Only the output layer" in note for note in first.notes)
+    assert any("Only the output layer" in note for note in alone.notes)
+    assert first.status == Status.SETTLED
+
+
+def test_the_last_stage_must_end():
+    class Endless(CuReNU):
+        def _stages(self, plan):
+            return [Thrown(1e-3)]
+
+    with pytest.raises(RuntimeError, match="last stage"):
+        Endless().unlearn(problem_for())
