@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from sk_unlearn.risks._autograd import PerParameter, is_cut
 from sk_unlearn.risks._parameters import FlatParameters, Point
+from sk_unlearn.risks._randomness import FixedRandomness
 from sk_unlearn.risks._row_loss import RowLoss, refuse_differing
 from sk_unlearn.risks._rows import Chunk, Part, RiskRows, Rows
 
@@ -46,6 +47,10 @@ class Scored(Protocol):
     @property
     def shares(self) -> Tensor:
         """Their shares of the total mass."""
+
+    @property
+    def number(self) -> int:
+        """Which chunk they are: the same random numbers are drawn for it every time."""
 
 
 class Evaluator:
@@ -92,6 +97,7 @@ class Evaluator:
         self.rows = RiskRows(net, self.row_loss, X, y, sample_weight, mask)
         self.parameters = FlatParameters(net)
         self.twice_differentiable, self._is_checked = True, False
+        self._randomness = FixedRandomness(self.parameters.device)
 
     def at(self, w: Tensor, needs_grad: bool = True) -> AbstractContextManager[Point]:
         """Put the parameters at w for the time of a context."""
@@ -114,7 +120,7 @@ class Evaluator:
 
     def read(self, part: Part) -> Iterator[Chunk]:
         """Read one part: a chunk, or several where the net's own iterator cuts it finer."""
-        return self.rows.read(part, self.parameters.sum_dtype, self.parameters.device)
+        return self.rows.read(part, self.parameters.sum_dtype, self.parameters.device, self._randomness)
 
     @cached_property
     def chunk_size(self) -> int:
@@ -157,11 +163,16 @@ class Evaluator:
 
     def infer(self, chunk: Chunk) -> Any:
         """Return the module's output for a chunk."""
-        return self.net.infer(chunk.x)
+        if self._randomness.is_quiet("infer"):
+            return self.net.infer(chunk.x)
+        with self._randomness.fixed("infer", chunk.number):
+            return self.net.infer(chunk.x)
 
     def row_losses(self, output: Any, chunk: Scored) -> Tensor:
         """Return the loss of each row; or their mean, of shape (), where the net's loss cannot be taken apart."""
-        losses = self.row_loss(output, chunk.y, chunk.x, len(chunk.shares), training=True)
+        n, is_quiet = len(chunk.shares), self._randomness.is_quiet("loss")
+        with nullcontext() if is_quiet else self._randomness.fixed("loss", chunk.number):
+            losses = self.row_loss(output, chunk.y, chunk.x, n, training=True)
         if losses.ndim == 0:
             refuse_differing(self.rows.weights_differ)
         return losses

@@ -16,6 +16,7 @@ from skorch.dataset import Dataset, unpack_data
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from sk_unlearn.risks._randomness import FixedRandomness
 from sk_unlearn.risks._row_loss import RowLoss
 from sk_unlearn.rows.sampling import sample_mask
 
@@ -25,18 +26,20 @@ Rows = NDArray[np.int64]
 
 
 class Part(NamedTuple):
-    """Rows to evaluate together, and each one's share of the total mass."""
+    """Rows to evaluate together, each one's share of the total mass, and which of the parts it is."""
 
     rows: slice | Rows
     shares: NDArray[np.float64]
+    number: int
 
 
 class Chunk(NamedTuple):
-    """Rows as tensors, as the net's iterator would give them, and their shares of the total mass."""
+    """Rows as tensors, as the net's iterator would give them, their shares of the total mass, and the part's number."""
 
     x: Any
     y: Any
     shares: Tensor
+    number: int
 
 
 class RiskRows:
@@ -132,21 +135,23 @@ class RiskRows:
         n_parts = math.ceil(n / size)
         bounds = [n * k // n_parts for k in range(n_parts + 1)]
         if isinstance(selected, slice):  # of all rows, so that it starts at 0
-            return [Part(slice(a, b), shares[a:b]) for a, b in pairwise(bounds)]
-        return [Part(selected[a:b], shares[a:b]) for a, b in pairwise(bounds)]
+            return [Part(slice(a, b), shares[a:b], k) for k, (a, b) in enumerate(pairwise(bounds))]
+        return [Part(selected[a:b], shares[a:b], k) for k, (a, b) in enumerate(pairwise(bounds))]
 
-    def read(self, part: Part, dtype: torch.dtype, device: torch.device) -> Iterator[Chunk]:
+    def read(
+        self, part: Part, dtype: torch.dtype, device: torch.device, randomness: FixedRandomness
+    ) -> Iterator[Chunk]:
         """Give the part's batches as the net would see them, with their shares in the given dtype on the device."""
         shares = torch.as_tensor(part.shares, dtype=dtype, device=device)
         X, y = self.X[part.rows], self.y[part.rows]
         if self._slices_arrays:
-            yield Chunk(torch.from_numpy(_writable(X)), torch.from_numpy(_writable(y)), shares)
+            yield Chunk(torch.from_numpy(_writable(X)), torch.from_numpy(_writable(y)), shares, part.number)
             return
         start = 0
-        for batch in _batches(self._net, X, y):
+        for batch in randomness.over("read", part.number, _batches(self._net, X, y)):
             x, target = unpack_data(batch)
             stop = start + len(target)
-            yield Chunk(x, target, shares[start:stop])
+            yield Chunk(x, target, shares[start:stop], part.number)
             start = stop
         if start != len(y):
             raise ValueError(f"The iterator of net gave {start} of {len(y)} rows; it must give all of them, in order.")
@@ -182,11 +187,12 @@ def _slices_arrays(net: NeuralNet, X: Any, y: Any) -> bool:
     return arrays and plain
 
 
-def _batches(net: NeuralNet, X: Any, y: Any) -> Any:
-    """Return the rows as batches of the net's own dataset and iterator."""
+def _batches(net: NeuralNet, X: Any, y: Any) -> Iterator[Any]:
+    """Give the rows as batches of the net's own dataset and iterator."""
     dataset = net.get_dataset(X, y)
     iterator = net.get_iterator(dataset, training=False)
     # A DataLoader may shuffle, drop rows or start processes; only what it makes of a list of rows is wanted.
     if type(iterator) is DataLoader and hasattr(dataset, "__len__") and len(dataset) == len(y):
-        return [iterator.collate_fn([dataset[i] for i in range(len(dataset))])]
-    return iterator
+        yield iterator.collate_fn([dataset[i] for i in range(len(dataset))])
+    else:
+        yield from iterator

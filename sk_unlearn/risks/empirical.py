@@ -101,7 +101,12 @@ class EmpiricalRisk:
     holds fixed, contains it.
 
     *Data.* With skorch's own ``Dataset`` and a plain ``DataLoader`` the arrays are sliced directly; otherwise rows go
-    through ``net.get_dataset`` and ``net.get_iterator(training=False)``. Random augmentation there makes F noisy.
+    through ``net.get_dataset`` and ``net.get_iterator(training=False)``.
+
+    *Random numbers* drawn on the way (dropout that stays on in eval mode, noise in ``forward``, augmentation in a data
+    set) come out the same at every evaluation of a chunk, so that F is a function of w. The generators of Python,
+    NumPy and PyTorch are seeded for it, and are afterwards where they were. A generator that a module or data set holds
+    itself is its own affair.
 
     *Modules that look at the whole batch* (BatchNorm without running statistics) make F depend on the chunk size.
     """

@@ -362,7 +362,7 @@ class LayerRisk:
                 for chunk in evaluator.chunks(rows):
                     evaluator.infer(chunk)
                     x = None if self._plain_loss else chunk.x
-                    yield _Features(seen.pop(), x, chunk.y, chunk.shares)
+                    yield _Features(seen.pop(), x, chunk.y, chunk.shares, chunk.number)
         finally:
             handle.remove()
 
@@ -600,10 +600,10 @@ class _Features(NamedTuple):
     x: Any
     y: Any
     shares: Tensor
+    number: int
 
 
 def _joined(chunks: list[_Features]) -> _Features:
     y = torch.cat([chunk.y.to(chunk.features.device) for chunk in chunks])
-    return _Features(
-        torch.cat([chunk.features for chunk in chunks]), None, y, torch.cat([chunk.shares for chunk in chunks])
-    )
+    shares = torch.cat([chunk.shares for chunk in chunks])
+    return _Features(torch.cat([chunk.features for chunk in chunks]), None, y, shares, chunks[0].number)
