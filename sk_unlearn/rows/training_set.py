@@ -189,32 +189,38 @@ class TrainingSet:
 
     @property
     def X(self) -> Array:  # noqa: N802 - scikit-learn's name for the data
-        """Copy of the live rows, in original order."""
+        """The live rows, in original order, read-only.
+
+        No copy as long as no row has been erased: it then follows a later correction or erasure. Afterwards a copy.
+        """
         return self._live_part(self._X)
 
     @property
     def y(self) -> Array:
-        """Copy of the live rows' targets, in original order."""
+        """The live rows' targets, in original order; see `X`."""
         return self._live_part(self._y)
 
     @property
     def sample_weight(self) -> NDArray[np.float64] | None:
-        """Copy of the live rows' weights, in original order; None if all are one."""
+        """The live rows' weights, in original order, or None if all are one; see `X`."""
         return None if self._weight is None else self._live_part(self._weight)
 
     @property
     def sample_id(self) -> Array | None:
-        """Copy of the live rows' ids, in original order; None if none were given."""
+        """The live rows' ids, in original order, or None if none were given; see `X`."""
         return None if self._id is None else self._live_part(self._id)
 
     @property
     def role(self) -> NDArray[np.int8]:
-        """Copy of the live rows' roles (`RowRole`), in original order."""
+        """The live rows' roles (`RowRole`), in original order; see `X`."""
         return self._live_part(self._role)
 
     def _live_part(self, array: Array) -> Array:
         self.journal.settle()
-        return array[self._live]
+        part = array.view() if self._n_live == len(array) else array[self._live]
+        # A row that is written to would no longer be found by its content.
+        part.flags.writeable = False
+        return part
 
     # -------------------------------------------------------------------------------------------------- raw access
 

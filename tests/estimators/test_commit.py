@@ -71,7 +71,7 @@ def everything(est):
     return {
         **{k: v.clone().numpy() for k, v in est.net_.module_.state_dict().items()},
         **{f"optimiser {i} {k}": np.asarray(v) for i, s in optimiser.items() for k, v in s.items()},
-        **{name: getattr(rows, name) for name in ("X", "y", "role", "sample_id")},
+        **{name: getattr(rows, name).copy() for name in ("X", "y", "role", "sample_id")},
         "found": rows.match(X).found,
         "residual": None if anchor is None else anchor.residual.numpy(),
         "gradient": None if anchor is None else anchor.gradient.numpy(),

@@ -121,7 +121,7 @@ def test_rows_and_ids_together_intersect(data):
 def test_requests_that_make_no_sense_are_refused_and_name_the_argument(data):
     X, y = data
     est = classifier().fit(X, y, sample_id=np.arange(40))
-    before = est.training_set_.X, parameters(est)
+    before = est.training_set_.X.copy(), parameters(est)
     for message, request in {
         "X_del is empty": lambda: est.forget(X[:0]),
         "X_del is empty ": lambda: est.forget([]),

@@ -93,14 +93,18 @@ def test_copy_false_copies_what_it_may_not_write_to(rng):
     assert not rows.raw_X[2].any()
 
 
-def test_properties_are_copies(small):
-    for name in ("X", "y", "sample_weight", "role"):
-        getattr(small, name)[:] = 1
-    small.sample_id[:] = "nobody"
-    assert not (small.X == 1).all()
-    assert small.sample_weight[0] == 0.5
-    assert small.sample_id[0] == "person-0"
-    assert (small.role == RowRole.TRAINED).all()
+def test_properties_are_read_only_and_no_copies_while_no_row_is_erased(small):
+    names = ("X", "y", "sample_weight", "sample_id", "role")
+    for name in names:
+        assert np.shares_memory(getattr(small, name), getattr(small, name))
+        with pytest.raises(ValueError, match="read-only"):
+            getattr(small, name)[:] = getattr(small, name)[0]
+    kept = {name: np.delete(getattr(small, name), 3, axis=0) for name in names}
+    small.drop([3])
+    for name in names:
+        np.testing.assert_array_equal(getattr(small, name), kept[name])
+        with pytest.raises(ValueError, match="read-only"):
+            getattr(small, name)[:] = getattr(small, name)[0]
 
 
 def test_weights_are_none_while_all_are_one(rng):
