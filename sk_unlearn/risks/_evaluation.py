@@ -97,7 +97,7 @@ class Evaluator:
         self.rows = RiskRows(net, self.row_loss, X, y, sample_weight, mask)
         self.parameters = FlatParameters(net)
         self.twice_differentiable, self._is_checked = True, False
-        self._randomness = FixedRandomness(self.parameters.device)
+        self._randomness = FixedRandomness.of(net, self.parameters.device)
 
     def at(self, w: Tensor, needs_grad: bool = True) -> AbstractContextManager[Point]:
         """Put the parameters at w for the time of a context."""

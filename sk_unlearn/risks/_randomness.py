@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from itertools import count
 from typing import Any, NamedTuple, TypeVar, cast
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
+from skorch import NeuralNet
 
 __all__ = ["FixedRandomness"]
 
@@ -35,12 +37,17 @@ class FixedRandomness:
     Notes
     -----
     What a step (reading rows, inferring, taking losses) draws from is seen at its first run. From then on only those
-    generators are looked after: most steps need none, and NumPy's takes 300 microseconds to be set aside and put back.
+    generators are looked after: most steps need none, and NumPy's takes 300 microseconds to set aside and put back.
     """
 
     def __init__(self, device: torch.device) -> None:
         self._all = [_python(), _numpy(), _torch(torch.default_generator), *_of_device(device)]
         self._drawn_from: dict[str, list[_Generator]] = {}
+
+    @classmethod
+    def of(cls, net: NeuralNet, device: torch.device) -> FixedRandomness:
+        """Return the one that all risks of a net share, so that each step is watched only once."""
+        return _OF_NETS.setdefault(net, cls(device))
 
     def is_quiet(self, step: str) -> bool:
         """Whether a step was seen to draw nothing."""
@@ -50,17 +57,14 @@ class FixedRandomness:
     def fixed(self, step: str, number: int) -> Iterator[None]:
         """Seed the generators by the step and the chunk's number, and set them back in the end to where they were."""
         generators = self._drawn_from.get(step, self._all)
-        states = [generator.get() for generator in generators]
+        seed = (_SEED + _STEPS.index(step) + 1_000_003 * number) % 2**32
+        states = [generator.take() for generator in generators]
         try:
             for generator in generators:
-                generator.seed((_SEED + _STEPS.index(step) + 1_000_003 * number) % 2**32)
-            if step in self._drawn_from:
-                yield
-                return
-            before = [generator.get() for generator in generators]
+                generator.seed(seed)
             yield
-            pairs = zip(generators, before, strict=True)
-            self._drawn_from[step] = [each for each, state in pairs if not _same(each.get(), state)]
+            if step not in self._drawn_from:
+                self._drawn_from[step] = [generator for generator in generators if _has_moved(generator, seed)]
         finally:
             for generator, state in zip(generators, states, strict=True):
                 generator.put(state)
@@ -76,24 +80,39 @@ class FixedRandomness:
             yield cast(_Item, item)
 
 
-class _Generator(NamedTuple):
-    """How to take a generator's state, to put it back, and to seed it."""
+_OF_NETS: WeakKeyDictionary[NeuralNet, FixedRandomness] = WeakKeyDictionary()
 
-    get: Callable[[], Any]
+
+class _Generator(NamedTuple):
+    """How to take a generator's state, to put it back, to seed it, and to draw a number."""
+
+    take: Callable[[], Any]
     put: Callable[[Any], Any]
     seed: Callable[[int], Any]
+    draw: Callable[[], float]
+
+
+def _has_moved(generator: _Generator, seed: int) -> bool:
+    """Whether anything was drawn since the generator was seeded; it is not there any more afterwards."""
+    following = generator.draw()
+    generator.seed(seed)
+    return following != generator.draw()
 
 
 def _python() -> _Generator:
-    return _Generator(random.getstate, random.setstate, random.seed)
+    return _Generator(random.getstate, random.setstate, random.seed, random.random)
 
 
 def _numpy() -> _Generator:
-    return _Generator(np.random.get_state, np.random.set_state, np.random.seed)
+    # Not by putting another bit generator in its place: NumPy would lose the normal number that it keeps for next time.
+    return _Generator(np.random.get_state, np.random.set_state, np.random.seed, np.random.random_sample)
 
 
 def _torch(generator: torch.Generator) -> _Generator:
-    return _Generator(generator.get_state, generator.set_state, generator.manual_seed)
+    def draw() -> float:
+        return float(torch.rand((), device=generator.device, generator=generator))
+
+    return _Generator(generator.get_state, generator.set_state, generator.manual_seed, draw)
 
 
 def _of_device(device: torch.device) -> list[_Generator]:
@@ -102,13 +121,10 @@ def _of_device(device: torch.device) -> list[_Generator]:
         index = torch.cuda.current_device() if device.index is None else device.index
         return [_torch(torch.cuda.default_generators[index])]
     if device.type == "mps":
-        return [_Generator(torch.mps.get_rng_state, torch.mps.set_rng_state, torch.mps.manual_seed)]
+        mps = torch.mps
+        return [
+            _Generator(
+                mps.get_rng_state, mps.set_rng_state, mps.manual_seed, lambda: float(torch.rand((), device="mps"))
+            )
+        ]
     return []
-
-
-def _same(a: Any, b: Any) -> bool:
-    if isinstance(a, torch.Tensor):
-        return torch.equal(a, b)
-    if isinstance(a[1], np.ndarray):  # NumPy's state: its name, the numbers, where in them it is, and more
-        return a[2:] == b[2:] and np.array_equal(a[1], b[1])
-    return bool(a == b)

@@ -96,6 +96,7 @@ def test_a_risk_is_a_function(name, chunk_size):
     risk = EmpiricalRisk(build(**CASES[name]), X, y, chunk_size=chunk_size)
     w = risk.parameters()
     v = torch.randn(len(w), dtype=w.dtype)
+    np.random.randn()  # of which NumPy keeps a second for next time
     before = generators()
     gradient = risk.gradient(w)  # the first evaluation is right already
     value = risk.value(w)
