@@ -55,7 +55,7 @@ def test_no_private_name_is_imported_across_folders():
         ("from sk_unlearn.metrics.distances import _finite", "sk_unlearn.inspection", True),
         ("from sk_unlearn.metrics.distances import _finite", "sk_unlearn.metrics", False),
         ("from sk_unlearn.references._fit_many import fit_many", "sk_unlearn.metrics", True),
-        ("from sk_unlearn.unlearners._minibatch import Watch", "sk_unlearn.unlearners.cubic", False),
+        ("from sk_unlearn.unlearners._watch import Watch", "sk_unlearn.unlearners.cubic", False),
         ("from sk_unlearn.unlearners.cubic.curenu import _Memory", "sk_unlearn.unlearners", True),
         ("from .cubic.curenu import _Memory", "sk_unlearn.unlearners", True),
         ("from ..estimators import _nets", "sk_unlearn.risks", True),

@@ -11,11 +11,12 @@ from sklearn.base import is_classifier
 from sklearn.utils._param_validation import Interval
 
 from sk_unlearn.risks.empirical import EmpiricalRisk
-from sk_unlearn.unlearners._minibatch import AT_CHANCE, TOO_DEAR, MinibatchLoop, stored_part
+from sk_unlearn.unlearners._minibatch import MinibatchLoop
+from sk_unlearn.unlearners._watch import AT_CHANCE, TOO_DEAR, stored_part
 from sk_unlearn.unlearners.base import Unlearner, UnlearnerTags, UnlearningProblem, UnlearningResult
 from sk_unlearn.unlearners.status import Status
 
-__all__ = ["GradientAscent", "NegGradPlus", "RandomLabels"]
+__all__ = ["GradientAscent", "NegGradPlus", "RandomLabels", "other_labels", "with_random_targets"]
 
 _LABEL_ROWS = 4096
 
@@ -219,7 +220,7 @@ class RandomLabels(Unlearner):
         known = stored.targets(stored.sample(_LABEL_ROWS, problem.rng))
         labels = np.unique(known) if is_classifier(problem.net) else None
         for _ in range(self.n_epochs):
-            relabelled = _with_random_targets(problem.erased, known, labels, problem.rng)
+            relabelled = with_random_targets(problem.erased, known, labels, problem.rng)
             for retained_rows, erased_rows in loop.paired_batches():
                 gradient = (1 - share) * retained.gradient(loop.w, retained_rows)
                 loop.step(gradient + share * relabelled.gradient(loop.w, erased_rows))
@@ -227,17 +228,44 @@ class RandomLabels(Unlearner):
         return loop.result(Status.COMPLETED, f"{self.n_epochs} passes over the retained rows")
 
 
-def _with_random_targets(
+def with_random_targets(
     erased: EmpiricalRisk, known: NDArray[Any], labels: NDArray[Any] | None, rng: np.random.Generator
 ) -> EmpiricalRisk:
-    """Return the risk over the erased rows with targets of other rows, or, of classes, with other labels."""
+    """Return the risk over the erased rows with random targets.
+
+    Parameters
+    ----------
+    erased : EmpiricalRisk
+        Over the erased rows, with the targets they have.
+    known : ndarray of shape (n, ...)
+        Targets of other rows, to draw from.
+    labels : ndarray of shape (n_classes,) or None
+        The sorted classes, for a label other than the row's own; None draws from ``known``, as for a regressor.
+    rng : numpy.random.Generator
+        The source of randomness.
+    """
     if labels is None:
         return erased.with_targets(known[rng.integers(len(known), size=erased.n_rows)])
-    return erased.with_targets(_other_labels(erased.targets(), labels, rng))
+    return erased.with_targets(other_labels(erased.targets(), labels, rng))
 
 
-def _other_labels(y: NDArray[Any], labels: NDArray[Any], rng: np.random.Generator) -> NDArray[Any]:
-    """Draw for each entry of y one of the sorted labels that differs from it, uniformly; itself where there is none."""
+def other_labels(y: NDArray[Any], labels: NDArray[Any], rng: np.random.Generator) -> NDArray[Any]:
+    """Draw another label for each row, uniformly; a row for which there is no other keeps its own.
+
+    Parameters
+    ----------
+    y : ndarray of shape (n,)
+        Labels of the rows, which need not be among ``labels``.
+    labels : ndarray of shape (n_classes,)
+        Sorted, to draw from.
+    rng : numpy.random.Generator
+        The source of randomness.
+
+    Returns
+    -------
+    drawn : ndarray of shape (n,)
+        Of the dtype of y.
+    """
     at = np.searchsorted(labels, y)
     is_known = labels[np.minimum(at, len(labels) - 1)] == y
     n_others = len(labels) - is_known

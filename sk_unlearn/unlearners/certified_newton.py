@@ -29,7 +29,7 @@ from sk_unlearn.unlearners.base import Unlearner, UnlearnerTags, UnlearningProbl
 from sk_unlearn.unlearners.status import Status
 from sk_unlearn.utils._random import standard_normal
 
-__all__ = ["CertifiedNewton"]
+__all__ = ["BoundConstants", "CertifiedNewton"]
 
 _LANCZOS_PRODUCTS = 30
 # What "auto" adds to what makes the curvature positive; the paper's setting.
@@ -245,7 +245,7 @@ class CertifiedNewton(Unlearner):
         convexity = self._convexity(spectrum)
         solution, left, n_products = self._solve(problem, local, gradient, convexity, spectrum)
         target = _projected(w - solution, self.radius)
-        constants = _Constants(
+        constants = BoundConstants(
             radius=float(self.radius),
             convexity=convexity,
             curvature_min=spectrum.low,
@@ -356,7 +356,7 @@ class CertifiedNewton(Unlearner):
                 largest = max(largest, float((moved.hessian(v) - local.hessian(v)).norm()) / length)
         return largest
 
-    def _certificate(self, problem: UnlearningProblem, constants: _Constants, target: Tensor) -> Certificate:
+    def _certificate(self, problem: UnlearningProblem, constants: BoundConstants, target: Tensor) -> Certificate:
         bound, assumptions = constants.bound, self._assumptions(constants)
         method = "damped Newton step in a ball (Zhang et al. 2024)"
         try:
@@ -382,7 +382,7 @@ class CertifiedNewton(Unlearner):
         assumptions.append(SECRET_SEED)
         return Certificate(method, bound, epsilon, float(self.delta), sigma, "output", vacuous, assumptions)
 
-    def _assumptions(self, constants: _Constants) -> list[Assumption]:
+    def _assumptions(self, constants: BoundConstants) -> list[Assumption]:
         estimated = "estimated, not proven"
         given = "as given"
         return [
@@ -405,8 +405,24 @@ class CertifiedNewton(Unlearner):
 
 
 @dataclass(frozen=True)
-class _Constants:
-    """What the bound is made of."""
+class BoundConstants:
+    """What the bound on the distance from the retrained optimum is made of.
+
+    Attributes
+    ----------
+    radius : float
+        C, of the ball.
+    convexity : float
+        λ, which is added to the curvature.
+    curvature_min : float
+        Smallest eigenvalue of the Hessian.
+    hessian_lipschitz : float
+        M, the Lipschitz constant of the Hessian.
+    residual : float
+        G, the norm of the gradient that training leaves.
+    solver_residual : float
+        Norm of what the linear solver left.
+    """
 
     radius: float
     convexity: float
@@ -417,6 +433,7 @@ class _Constants:
 
     @property
     def bound(self) -> float:
+        """The bound; see :class:`CertifiedNewton`."""
         C, lam = self.radius, self.convexity
         above = 2 * C * (self.hessian_lipschitz * C + lam) + self.residual + self.solver_residual
         return above / (lam + self.curvature_min)
@@ -439,7 +456,7 @@ class _Spectrum:
         return cls(float(values[0]), float(values[-1]), top)
 
 
-def _spoken(certificate: Certificate, constants: _Constants, target: Tensor) -> list[str]:
+def _spoken(certificate: Certificate, constants: BoundConstants, target: Tensor) -> list[str]:
     """Warn of what makes the certificate or the model useless; return the same words for the report."""
     notes = []
     if certificate.vacuous:

@@ -12,12 +12,13 @@ from torch import Tensor
 
 from sk_unlearn.risks.empirical import EmpiricalRisk
 from sk_unlearn.unlearners._ending import notes_on_standing_still
-from sk_unlearn.unlearners._minibatch import Watch, batches, stored_part, training_batch_size
+from sk_unlearn.unlearners._minibatch import batches, training_batch_size
+from sk_unlearn.unlearners._watch import Watch, stored_part
 from sk_unlearn.unlearners.base import Unlearner, UnlearnerTags, UnlearningProblem, UnlearningResult
 from sk_unlearn.unlearners.status import Status
 from sk_unlearn.utils._random import torch_generator
 
-__all__ = ["SSD", "FisherForgetting"]
+__all__ = ["SSD", "FisherForgetting", "dampening_factors"]
 
 # Rows whose single gradients make up the diagonal Fisher matrix, and the bytes that those of one chunk may take.
 _FISHER_ROWS = 4096
@@ -89,7 +90,7 @@ class SSD(Unlearner):
         erased, n_erased = _sum_of_squared_gradients(problem.erased, w, size, problem)
         retained, n_retained = _sum_of_squared_gradients(stored_part(problem.retained), w, size, problem)
         of_all, of_erased = (erased + retained) / (n_erased + n_retained), erased / n_erased
-        factor = _dampening_factors(of_erased, of_all, self.alpha, self.dampening)
+        factor = dampening_factors(of_erased, of_all, self.alpha, self.dampening)
         n_selected = int((factor < 1).sum())
         if not n_selected:
             reason = f"no parameter matters {self.alpha:g} times more for the erased rows; lower alpha"
@@ -191,8 +192,21 @@ def _one_step(problem: UnlearningProblem, watch: Watch, w: Tensor, reason: str, 
     return UnlearningResult(w, status, reason, trace=[record], notes=notes_on_standing_still(problem, w))
 
 
-def _dampening_factors(of_erased: Tensor, of_all: Tensor, alpha: float, dampening: float) -> Tensor:
-    """Return min(dampening * of_all / of_erased, 1) where of_erased > alpha * of_all, and 1 elsewhere."""
+def dampening_factors(of_erased: Tensor, of_all: Tensor, alpha: float, dampening: float) -> Tensor:
+    """Return min(dampening * of_all / of_erased, 1) where of_erased > alpha * of_all, and 1 elsewhere.
+
+    Parameters
+    ----------
+    of_erased, of_all : Tensor of shape (d,)
+        Importance of each parameter for the erased rows and for all rows, not negative.
+    alpha, dampening : float
+        As :class:`SSD` takes them.
+
+    Returns
+    -------
+    factors : Tensor of shape (d,)
+        In [0, 1], to multiply the parameters with.
+    """
     ratio = (dampening * of_all / of_erased.clamp_min(torch.finfo(of_all.dtype).tiny)).clamp_max(1.0)
     return torch.where(of_erased > alpha * of_all, ratio, 1.0)
 

@@ -11,11 +11,12 @@ from skorch import NeuralNet, NeuralNetClassifier
 from torch import Tensor, nn
 
 from sk_unlearn.risks.empirical import EmpiricalRisk, Rows
-from sk_unlearn.unlearners._minibatch import AT_CHANCE, TOO_DEAR, MinibatchLoop, stored_part
+from sk_unlearn.unlearners._minibatch import MinibatchLoop
+from sk_unlearn.unlearners._watch import AT_CHANCE, TOO_DEAR, stored_part
 from sk_unlearn.unlearners.base import Unlearner, UnlearnerTags, UnlearningProblem, UnlearningResult
 from sk_unlearn.unlearners.status import Status
 
-__all__ = ["DELETE", "SCRUB"]
+__all__ = ["DELETE", "SCRUB", "class_logits", "divergence_from_others", "softened_divergence"]
 
 
 class SCRUB(Unlearner):
@@ -125,7 +126,7 @@ class SCRUB(Unlearner):
         teacher = class_logits(problem.net, risk.outputs(problem.parameters, rows))
 
         def loss(output: Tensor, y: Any, at: slice) -> Tensor:
-            return _softened_divergence(teacher[at], class_logits(problem.net, output), self.temperature)
+            return softened_divergence(teacher[at], class_logits(problem.net, output), self.temperature)
 
         return risk.other_loss(w, loss, rows)[1]
 
@@ -202,7 +203,7 @@ class DELETE(Unlearner):
             teacher = class_logits(net, erased.outputs(problem.parameters, rows))
 
             def loss(output: Tensor, y: Any, at: slice) -> Tensor:
-                return _divergence_from_others(teacher[at], class_logits(net, output), y)
+                return divergence_from_others(teacher[at], class_logits(net, output), y)
 
             return erased.other_loss(w, loss, rows)[1]
 
@@ -244,15 +245,39 @@ def class_logits(net: NeuralNet, output: Tensor) -> Tensor:
     return output
 
 
-def _softened_divergence(teacher: Tensor, student: Tensor, temperature: float) -> Tensor:
-    """Return T² KL(teacher || student) for each row of logits, softened by a temperature T."""
+def softened_divergence(teacher: Tensor, student: Tensor, temperature: float) -> Tensor:
+    """Return T² KL(teacher || student) for each row of logits, softened by a temperature T.
+
+    Parameters
+    ----------
+    teacher, student : Tensor of shape (n, n_classes)
+        Logits.
+    temperature : float
+        T, which divides them.
+
+    Returns
+    -------
+    divergence : Tensor of shape (n,)
+    """
     log_p = (teacher / temperature).log_softmax(1)
     log_q = (student / temperature).log_softmax(1)
     return temperature**2 * (log_p.exp() * (log_p - log_q)).sum(1)
 
 
-def _divergence_from_others(teacher: Tensor, student: Tensor, y: Tensor) -> Tensor:
-    """Return KL(q || student) for each row of logits, q the teacher's distribution over the classes other than y."""
+def divergence_from_others(teacher: Tensor, student: Tensor, y: Tensor) -> Tensor:
+    """Return KL(q || student) for each row of logits, q the teacher's distribution over the classes other than y.
+
+    Parameters
+    ----------
+    teacher, student : Tensor of shape (n, n_classes)
+        Logits.
+    y : Tensor of shape (n,)
+        The true classes, whose probability under q is zero.
+
+    Returns
+    -------
+    divergence : Tensor of shape (n,)
+    """
     is_true = torch.zeros_like(teacher, dtype=torch.bool).scatter_(1, y.reshape(-1, 1).long(), True)
     log_q = teacher.masked_fill(is_true, -torch.inf).log_softmax(1)
     # Of the true class q log q is 0, and not 0 times infinity.

@@ -16,7 +16,7 @@ from torch import Tensor
 from sk_unlearn.risks.empirical import EmpiricalRisk
 from sk_unlearn.training.recorder import TrainingRecorder
 from sk_unlearn.unlearners._ending import notes_on_standing_still
-from sk_unlearn.unlearners._minibatch import Watch
+from sk_unlearn.unlearners._watch import Watch
 from sk_unlearn.unlearners.base import Unlearner, UnlearnerTags, UnlearningProblem, UnlearningResult
 from sk_unlearn.unlearners.status import Status
 

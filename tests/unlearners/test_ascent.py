@@ -13,7 +13,7 @@ from torch import nn
 from sk_unlearn import UnlearnableClassifier, UnlearnableRegressor
 from sk_unlearn.risks.empirical import flat_parameters
 from sk_unlearn.unlearners import GradientAscent, NegGradPlus, RandomLabels, Status
-from sk_unlearn.unlearners.ascent import _other_labels, _with_random_targets
+from sk_unlearn.unlearners.ascent import other_labels, with_random_targets
 
 X, y = load_iris(return_X_y=True)
 X = (X - X.mean(0)).astype(np.float32)
@@ -93,14 +93,14 @@ class TestRandomLabels:
     @given(st.lists(st.integers(0, 6), min_size=1), st.sets(st.integers(0, 6), min_size=1), st.integers(0, 99))
     def test_other_labels_differ_and_are_among_those_given(self, labels, known, seed):
         labels, known = np.array(labels), np.array(sorted(known))
-        drawn = _other_labels(labels, known, np.random.default_rng(seed))
+        drawn = other_labels(labels, known, np.random.default_rng(seed))
         possible = (known[None] != labels[:, None]).any(1)
         assert np.isin(drawn[possible], known).all()
         assert (drawn[possible] != labels[possible]).all()
         np.testing.assert_array_equal(drawn[~possible], labels[~possible])
 
     def test_other_labels_are_uniform(self):
-        drawn = _other_labels(np.ones(30_000, dtype=np.int64), np.arange(4), np.random.default_rng(0))
+        drawn = other_labels(np.ones(30_000, dtype=np.int64), np.arange(4), np.random.default_rng(0))
         counts = np.bincount(drawn, minlength=4)
         assert counts[1] == 0
         np.testing.assert_allclose(counts[[0, 2, 3]], 10_000, rtol=0.05)
@@ -124,7 +124,7 @@ class TestRandomLabels:
         from sk_unlearn.risks.empirical import EmpiricalRisk
 
         erased = EmpiricalRisk(est.net_, A[:5], b[:5, None].astype(np.float32))
-        drawn = _with_random_targets(erased, np.array([[1.5], [2.5]], dtype=np.float32), None, rng).targets()
+        drawn = with_random_targets(erased, np.array([[1.5], [2.5]], dtype=np.float32), None, rng).targets()
         assert np.isin(drawn, [1.5, 2.5]).all()
         assert drawn.shape == (5, 1)
         est.set_params(unlearner=RandomLabels()).forget(A[:5])

@@ -30,7 +30,7 @@ from sk_unlearn.unlearners import (
     Unlearner,
     VacuousBoundWarning,
 )
-from sk_unlearn.unlearners.certified_newton import _Constants
+from sk_unlearn.unlearners.certified_newton import BoundConstants
 
 rng = np.random.default_rng(0)
 X = rng.normal(size=(60, 3))
@@ -111,7 +111,7 @@ def test_the_step_is_the_formula():
 
 
 def test_the_bound_is_the_formula():
-    constants = _Constants(20.0, 0.01, 0.002, 0.5, residual=0.3, solver_residual=1e-3)
+    constants = BoundConstants(20.0, 0.01, 0.002, 0.5, residual=0.3, solver_residual=1e-3)
     assert constants.bound == pytest.approx((2 * 20 * (0.5 * 20 + 0.01) + 0.3 + 1e-3) / 0.012)
 
 

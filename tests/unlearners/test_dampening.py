@@ -11,7 +11,7 @@ from torch import nn
 from sk_unlearn import UnlearnableClassifier, UnlearnableRegressor
 from sk_unlearn.risks.empirical import flat_parameters
 from sk_unlearn.unlearners import SSD, FisherForgetting, Status
-from sk_unlearn.unlearners.dampening import _dampening_factors
+from sk_unlearn.unlearners.dampening import dampening_factors
 
 X, y = load_iris(return_X_y=True)
 X = (X - X.mean(0)).astype(np.float32)
@@ -44,8 +44,8 @@ def test_dampening_factors_by_hand():
     of_all = torch.tensor([5.0, 1.0, 0.0, 2.0, 0.0])
     # Selected are those above ten times: the first, the fourth, and the last, which matters for no other row.
     expected = torch.tensor([0.1, 1.0, 1.0, 2 * 2 / 30, 0.0])
-    torch.testing.assert_close(_dampening_factors(of_erased, of_all, 10.0, 2.0), expected)
-    assert _dampening_factors(of_erased, of_all, 10.0, 100.0)[0] == 1.0
+    torch.testing.assert_close(dampening_factors(of_erased, of_all, 10.0, 2.0), expected)
+    assert dampening_factors(of_erased, of_all, 10.0, 100.0)[0] == 1.0
 
 
 def test_ssd_is_its_formula():

@@ -10,7 +10,7 @@ from torch import nn
 
 from sk_unlearn import UnlearnableClassifier, UnlearnableRegressor
 from sk_unlearn.unlearners import DELETE, SCRUB, Status
-from sk_unlearn.unlearners.distillation import _divergence_from_others, _softened_divergence, class_logits
+from sk_unlearn.unlearners.distillation import class_logits, divergence_from_others, softened_divergence
 
 X, y = load_iris(return_X_y=True)
 X = (X - X.mean(0)).astype(np.float32)
@@ -34,7 +34,7 @@ def test_softened_divergence_of_three_rows_by_hand():
     # At T = 2 the first teacher row is (1/2, 1/2) and its student (1/4, 3/4); the other rows agree.
     by_hand = 4 * (0.5 * log(0.5 / 0.25) + 0.5 * log(0.5 / 0.75))
     expected = torch.tensor([by_hand, 0.0, 0.0], dtype=torch.float64)
-    torch.testing.assert_close(_softened_divergence(teacher, student, 2.0), expected, rtol=0, atol=1e-14)
+    torch.testing.assert_close(softened_divergence(teacher, student, 2.0), expected, rtol=0, atol=1e-14)
 
 
 def test_divergence_from_others_of_three_rows_by_hand():
@@ -42,13 +42,13 @@ def test_divergence_from_others_of_three_rows_by_hand():
     student = torch.tensor([[0.0, 0.0, 0.0], [log(1.0), log(2.0), log(1.0)], [0.0, 0.0, 0.0]]).double()
     # q = (0, 1/4, 3/4), (1/2, 0, 1/2), (1/2, 1/2, 0); p = (1/3, 1/3, 1/3), (1/4, 1/2, 1/4), (1/3, 1/3, 1/3).
     by_hand = [0.25 * log(0.75) + 0.75 * log(2.25), log(2.0), log(1.5)]
-    result = _divergence_from_others(teacher, student, torch.tensor([0, 1, 2]))
+    result = divergence_from_others(teacher, student, torch.tensor([0, 1, 2]))
     torch.testing.assert_close(result, torch.tensor(by_hand, dtype=torch.float64), rtol=1e-6, atol=1e-6)
 
 
 def test_divergence_from_others_has_a_finite_gradient():
     student = torch.randn(4, 3, requires_grad=True)
-    _divergence_from_others(torch.randn(4, 3) * 40, student, torch.tensor([0, 1, 2, 0])).sum().backward()
+    divergence_from_others(torch.randn(4, 3) * 40, student, torch.tensor([0, 1, 2, 0])).sum().backward()
     assert torch.isfinite(student.grad).all()
 
 

@@ -186,8 +186,8 @@ def test_pseudo_inverse_is_the_pseudo_inverse_and_its_collapse_is_reported():
 
 
 def test_matrix_that_does_not_fit_is_refused():
-    # Of 1.8 million parameters, that is 71 TiB.
-    problem = problem_for(epochs=1, hidden=200_000)
+    # Of 540 thousand parameters, that is 6 TiB.
+    problem = problem_for(epochs=1, hidden=60_000)
     for unlearner, cure in [
         (PseudoInverseNewton(), "CuReNU"),
         (DampedNewton(solver="dense"), "solver='cg'"),

@@ -6,7 +6,7 @@ import torch
 from skorch import NeuralNet
 
 from sk_unlearn.risks.tilted import TiltedRisk
-from sk_unlearn.unlearners._minibatch import Watch
+from sk_unlearn.unlearners._watch import Watch
 from sk_unlearn.unlearners.base import UnlearningProblem
 from sk_unlearn.unlearners.cubic._policy import Policy
 
