@@ -9,12 +9,13 @@ import numpy as np
 from torch import Tensor
 
 from sk_unlearn.risks.quadratic import CurvatureSketch
+from sk_unlearn.utils._numpy_state import NumpyStateMixin
 
 __all__ = ["Anchor", "FittedState"]
 
 
 @dataclass(frozen=True)
-class Anchor:
+class Anchor(NumpyStateMixin):
     """What a deletion needs to know about the rows that stay, in numbers that do not grow with them.
 
     Attributes

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sk_unlearn.risks.empirical import EmpiricalRisk
+from sk_unlearn.utils._numpy_state import NumpyStateMixin
 
 __all__ = ["CurvatureSketch", "Expansion", "QuadraticRisk"]
 
@@ -18,7 +19,7 @@ _SKETCH_ROWS = 4096
 
 
 @dataclass(frozen=True)
-class CurvatureSketch:
+class CurvatureSketch(NumpyStateMixin):
     r"""A low-rank picture of the curvature of a risk, :math:`H \approx U^\top \Lambda U + \mu (I - U^\top U)`.
 
     Attributes

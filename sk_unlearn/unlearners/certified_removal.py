@@ -22,13 +22,14 @@ from sk_unlearn.solvers.linear import conjugate_gradient
 from sk_unlearn.training.recorder import TrainingRecorder
 from sk_unlearn.unlearners.base import Unlearner, UnlearnerTags, UnlearningProblem, UnlearningResult
 from sk_unlearn.unlearners.status import Status
+from sk_unlearn.utils._numpy_state import NumpyStateMixin
 from sk_unlearn.utils._random import standard_normal
 
 __all__ = ["CertifiedRemoval"]
 
 
 @dataclass(frozen=True)
-class _Perturbed:
+class _Perturbed(NumpyStateMixin):
     """The linear term that training had in its objective, and what of its budget is spent.
 
     Attributes

@@ -17,6 +17,7 @@ from sk_unlearn.risks.empirical import flat_parameters
 from sk_unlearn.training.recorder import TrainingRecorder
 from sk_unlearn.unlearners.base import Unlearner, UnlearnerTags, UnlearningProblem, UnlearningResult
 from sk_unlearn.unlearners.status import Status
+from sk_unlearn.utils._numpy_state import NumpyStateMixin
 
 __all__ = ["FineTune", "RewindToDelete"]
 
@@ -159,7 +160,7 @@ class RewindToDelete(Unlearner):
 
 
 @dataclass(frozen=True)
-class _Checkpoint:
+class _Checkpoint(NumpyStateMixin):
     """Parameters within training, of shape (d,), and the learning rate of every epoch after them."""
 
     parameters: Tensor

@@ -19,6 +19,7 @@ from sk_unlearn.unlearners._ending import notes_on_standing_still
 from sk_unlearn.unlearners._watch import Watch
 from sk_unlearn.unlearners.base import Unlearner, UnlearnerTags, UnlearningProblem, UnlearningResult
 from sk_unlearn.unlearners.status import Status
+from sk_unlearn.utils._numpy_state import NumpyStateMixin
 
 __all__ = ["HessianFreeRecording"]
 
@@ -130,7 +131,7 @@ class HessianFreeRecording(Unlearner):
 
 
 @dataclass(frozen=True)
-class _Influences:
+class _Influences(NumpyStateMixin):
     """One vector for each trained row, in their order: shape (n_trained, d), on the host."""
 
     vectors: Tensor
