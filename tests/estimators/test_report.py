@@ -11,7 +11,18 @@ from skorch.callbacks import EarlyStopping
 from torch import nn
 
 from sk_unlearn import UnlearnableClassifier, UnlearnableRegressor, UnlearningReport
-from sk_unlearn.unlearners import CuReNU, FineTune, Retrain, StoCuReNU
+from sk_unlearn.risks import EmpiricalRisk
+from sk_unlearn.unlearners import (
+    CuReNU,
+    DampedNewton,
+    FineTune,
+    LBFGSWarmStart,
+    Retrain,
+    Status,
+    StoCuReNU,
+    Unlearner,
+    UnlearningResult,
+)
 
 rng = np.random.default_rng(11)
 X = rng.normal(size=(40, 3))
@@ -64,6 +75,62 @@ def test_what_became_of_the_loss_of_the_erased_rows(unlearner, normalised):
         assert report.erased_loss_after == pytest.approx(loss(), rel=1e-4)
     change = f"{report.erased_loss_before:.3g} to {report.erased_loss_after:.3g}"
     assert report.stop_reason.endswith(f"; the mean loss of the erased rows went from {change}")
+
+
+@pytest.mark.parametrize("status", Status)
+def test_converged_says_that_the_tolerance_was_met_and_nothing_else(status):
+    class Ends(Unlearner):
+        def unlearn(self, problem):
+            return UnlearningResult(problem.parameters + 0.01, status, "by decree")
+
+    report = classifier(Ends()).fit(X, y).forget(X[:4]).unlearning_report_
+    assert report.status is status
+    assert report.converged is (status is Status.CONVERGED)
+    assert report.to_dict()["status"] == str(status)
+    assert json.loads(json.dumps(report.to_dict()))["converged"] is report.converged
+
+
+@pytest.mark.parametrize(
+    "unlearner", [CuReNU(), LBFGSWarmStart(), FineTune(), DampedNewton(hold_residual=False), Retrain()]
+)
+def test_gradient_norms_mean_the_same_for_every_method(unlearner):
+    est = classifier(unlearner).fit(X, y)
+    risk = EmpiricalRisk(est.net_, est.training_set_.raw_X, est.training_set_.raw_y)
+    start = risk.parameters()
+    brought = risk.gradient(start, np.arange(4, 40)) - risk.gradient(start)
+    report = est.forget(X[:4]).unlearning_report_
+    assert report.gradient_norm_before == pytest.approx(float(brought.norm()), rel=1e-3)
+
+
+def test_what_else_a_method_tells_is_in_extra_under_names_of_its_own():
+    class Tells(Unlearner):
+        names = ("rate",)
+        ran = False
+
+        def __unlearner_tags__(self):
+            tags = super().__unlearner_tags__()
+            tags.extra = self.names
+            return tags
+
+        def unlearn(self, problem):
+            Tells.ran = True
+            return UnlearningResult(problem.parameters + 0.01, Status.COMPLETED, extra={"rate": 0.5})
+
+    assert classifier(Tells()).fit(X, y).forget(X[:4]).unlearning_report_.extra == {"rate": 0.5}
+    Tells.names, Tells.ran = ("n_steps",), False
+    est = classifier(Tells()).fit(X, y)
+    with pytest.raises(ValueError, match=r"unlearner=Tells would report \['n_steps'\] in extra"):
+        est.forget(X[:4])
+    assert not Tells.ran
+    assert len(est.training_set_) == 40
+
+
+def test_the_representation_fits_a_screen():
+    for unlearner in (CuReNU(), Retrain()):
+        text = repr(classifier(unlearner).fit(X, y).forget(X[:4]).unlearning_report_)
+        assert len(text.splitlines()) <= 12
+        assert "forget by" in text
+        assert "status" in text
 
 
 def test_rows_that_were_not_trained_on_have_no_loss_to_tell():
