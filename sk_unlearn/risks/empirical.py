@@ -106,7 +106,8 @@ class EmpiricalRisk:
     *Random numbers* drawn on the way (dropout that stays on in eval mode, noise in ``forward``, augmentation in a data
     set) come out the same at every evaluation of a chunk, so that F is a function of w. The generators of Python,
     NumPy and PyTorch are seeded for it, and are afterwards where they were. A generator that a module or data set holds
-    itself is its own affair.
+    itself is its own affair. What a row is given depends on its place in a chunk, so that risks over parts of the rows
+    then add up to that over all of them on average only.
 
     *Modules that look at the whole batch* (BatchNorm without running statistics) make F depend on the chunk size.
     """
