@@ -116,7 +116,7 @@ def solve(
         retained=posed.retained,
         erased=posed.erased,
         gradient=posed.gradient,
-        residual=anchor.residual.to(posed.w),
+        residual=posed.residual,
         rng=rng,
         net=posed.net,
         retrain=retrain,
@@ -146,6 +146,7 @@ class _Posed:
     erased: EmpiricalRisk
     foreign: EmpiricalRisk | None
     gradient: Tensor
+    residual: Tensor
     mass: float
     erased_value: float
     erased_gradient: Tensor
@@ -170,9 +171,25 @@ def _pose(net: NeuralNet, rows: TrainingSet | None, request: Request, anchor: An
     change_of_sum = -erased.mass * (erased_gradient - present)
     if added is not None:
         change_of_sum += added.mass * (added.gradient(w) - present)
-    gradient = present + change_of_sum / mass
+    gradient, residual = present + change_of_sum / mass, anchor.residual.to(w)
+    if erased.draws and rows is not None:
+        # What a row draws depends on which others it is evaluated with: gradients over parts of the rows do not add up
+        # to that over all of them. What the deletion brings is kept, and the rest tilts the risk as it is evaluated.
+        brought = gradient - residual
+        gradient = retained.gradient(w)
+        residual = gradient - brought
     return _Posed(
-        net, w, retained, erased, foreign, gradient, mass, erased_value, erased_gradient, stores_rows=rows is not None
+        net,
+        w,
+        retained,
+        erased,
+        foreign,
+        gradient,
+        residual,
+        mass,
+        erased_value,
+        erased_gradient,
+        stores_rows=rows is not None,
     )
 
 

@@ -99,6 +99,11 @@ class Evaluator:
         self.twice_differentiable, self._is_checked = True, False
         self._randomness = FixedRandomness.of(net, self.parameters.device)
 
+    @property
+    def draws(self) -> bool:
+        """Whether evaluations so far have drawn random numbers."""
+        return self._randomness.draws
+
     def at(self, w: Tensor, needs_grad: bool = True) -> AbstractContextManager[Point]:
         """Put the parameters at w for the time of a context."""
         return self.parameters.at(w, needs_grad)

@@ -53,6 +53,11 @@ class FixedRandomness:
         """Whether a step was seen to draw nothing."""
         return self._drawn_from.get(step) == []
 
+    @property
+    def draws(self) -> bool:
+        """Whether any step was seen to draw something."""
+        return any(self._drawn_from.values())
+
     @contextmanager
     def fixed(self, step: str, number: int) -> Iterator[None]:
         """Seed the generators by the step and the chunk's number, and set them back in the end to where they were."""

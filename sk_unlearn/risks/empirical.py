@@ -163,6 +163,11 @@ class EmpiricalRisk:
         """Return the sum of m_i over rows: int64 indices into X, or None for all of S."""
         return float(self._stored.masses(self._stored.selected(rows)).sum())
 
+    @property
+    def draws(self) -> bool:
+        """Whether the evaluations so far have drawn random numbers (see the notes)."""
+        return self.evaluator.draws
+
     def sample(self, size: int, rng: np.random.Generator) -> Rows:
         """Draw rows of S uniformly, without replacement, at a cost that does not grow with the number of rows.
 

@@ -163,9 +163,6 @@ def test_what_draws_nothing_is_not_seeded(monkeypatch):
         assert len(seeds) == further
 
 
-@pytest.mark.xfail(
-    reason="a row's draws depend on its place in a chunk: the risks over all, erased and retained rows do not add up"
-)
 @pytest.mark.parametrize("module", [AlwaysDropout, Noisy])
 def test_a_request_finds_its_way(module):
     net = NeuralNetClassifier(
@@ -178,4 +175,5 @@ def test_a_request_finds_its_way(module):
     report = est.forget(X[:6].astype(np.float32)).unlearning_report_
     assert report.gradient_norm_before > 0
     assert report.n_steps > 0
-    assert report.trace[0]["objective_change"] < 0
+    assert report.actual_decrease > 0
+    assert report.erased_loss_after > report.erased_loss_before
