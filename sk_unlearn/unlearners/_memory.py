@@ -58,19 +58,22 @@ def free_memory(device: torch.device) -> int | None:
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     try:
-        system = int(psutil.virtual_memory().available)
+        system = psutil.virtual_memory()
     except (OSError, RuntimeError, NotImplementedError):  # such as a container that hides /proc/meminfo
         return None
-    return min([system, *control_group_free()])
+    return min([int(system.available), *control_group_free(system.total)])
 
 
 def control_group_free(
-    root: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")
+    total: float, root: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")
 ) -> Iterator[int]:
     """Give what each memory limit on this process leaves free, in bytes; nothing where there is no limit.
 
     Parameters
     ----------
+    total : float
+        Bytes of memory in the machine. A limit that is not below it binds nothing.
+
     root : Path
         Where control groups are mounted: version 2 here, version 1 in its folder ``memory``.
 
@@ -95,6 +98,8 @@ def control_group_free(
         for group in {top / own, *(top / parent for parent in own.parents), top}:
             try:
                 limit = int((group / limit_name).read_text())
+                if limit >= total:  # how version 1 says that there is none
+                    continue
                 used = int((group / used_name).read_text())
                 # Files that were read and are kept in case they are read again: given up when memory is needed.
                 cached = dict(each.split() for each in (group / "memory.stat").read_text().splitlines())

@@ -23,23 +23,30 @@ def test_the_tightest_limit_above_the_process_counts(tmp_path, version, line):
     group(top / "a" / "b", 2000, 50, 0, version)
     membership = tmp_path / "membership"
     membership.write_text(f"9:pids:/\n{line}\n")
-    assert min(control_group_free(tmp_path, membership)) == 300
-    assert sorted(control_group_free(tmp_path, membership)) == [300, 1950]
+    assert min(control_group_free(10**6, tmp_path, membership)) == 300
+    assert sorted(control_group_free(10**6, tmp_path, membership)) == [300, 1950]
 
 
 def test_no_limit_and_no_control_groups(tmp_path):
     group(tmp_path / "a", "max", 800, 100, 2)
     membership = tmp_path / "membership"
     membership.write_text("0::/a\n")
-    assert list(control_group_free(tmp_path, membership)) == []
-    assert list(control_group_free(tmp_path, tmp_path / "nowhere")) == []
+    assert list(control_group_free(10**6, tmp_path, membership)) == []
+    assert list(control_group_free(10**6, tmp_path, tmp_path / "nowhere")) == []
+
+
+def test_a_limit_above_all_there_is_binds_nothing(tmp_path):
+    group(tmp_path / "memory" / "a", 2**63 - 4096, 800, 0, 1)
+    membership = tmp_path / "membership"
+    membership.write_text("4:memory:/a\n")
+    assert list(control_group_free(10**6, tmp_path, membership)) == []
 
 
 def test_a_group_over_its_limit_has_nothing_free(tmp_path):
     group(tmp_path / "a", 100, 800, 0, 2)
     membership = tmp_path / "membership"
     membership.write_text("0::/a\n")
-    assert list(control_group_free(tmp_path, membership)) == [0]
+    assert list(control_group_free(10**6, tmp_path, membership)) == [0]
 
 
 def test_free_memory_is_no_more_than_the_system_has(monkeypatch):

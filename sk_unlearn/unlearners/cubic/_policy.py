@@ -11,16 +11,18 @@ __all__ = ["Policy"]
 class Policy:
     """The rules of thumb of :class:`CuReNU` and :class:`StoCuReNU`.
 
-    None of them is for a user to tune: the defaults were chosen once, by the benchmarks named in brackets, whose output
-    is in ``benchmarks/RESULTS.md``. Whoever works on the engine replaces one by
+    None of them is for a user to tune. In brackets stands the benchmark that chose a value or, where no others were
+    compared, the one to run before changing it; ``benchmarks/RESULTS.md`` has what they printed, and the page on theory
+    what was tried and lost. Whoever works on the engine replaces a rule by
     ``CuReNU(policy=dataclasses.replace(Policy(), max_rise=1.5))``.
 
     Attributes
     ----------
     few_rows : int
         StoCuReNU uses every retained row up to this many, or up to twice as many if training was not short; of more
-        rows it draws this many for a step in the whole network. That many rows cost about what a step costs anyway.
-        (frontier: time on digits, Adult and housing.)
+        rows it draws this many. Only on all rows do steps in the whole network follow those in the output layer: on
+        digits a random tenth is hardly undone without them, on a sample they cost as much again and gain little.
+        (default, frontier)
 
     short_training_epochs : int
         Training was short if it took fewer epochs. A step in the whole network, with its products and trials, costs
@@ -28,13 +30,12 @@ class Policy:
 
     fitted_share : float
         A net fits its rows if it leaves at most this share of the loss of a constant prediction. What is then left of
-        the gradient fades with each row's loss, and the target of the deletion fades with it. (sequence, default:
-        digits and Adult ask for opposite targets, and this tells them apart.)
+        the gradient fades with each row's loss, and the target of the deletion fades with it. In other nets what is
+        left is training that was not finished, which a deletion must not undo. (default, sequence)
 
     stationary_share : float
         Training ended at an optimum if it left at most this share of the gradient that the deletion brings. An optimum
-        without the rows is then near and worth finding exactly. (frontier, full batch: fits up to three hundredths from
-        stationary are solved, farther ones are not worth the steps.)
+        without the rows is then near and worth finding exactly; at a tenth steps drift away. (frontier, full batch)
 
     first_damping : float
         Damping of the first step, as a share of the largest curvature: small enough to move, large enough that the step
@@ -42,18 +43,19 @@ class Policy:
 
     blind_damping : float
         The same for the only step that is taken where the retained rows are not kept and a step cannot be checked on
-        them. With less damping the accuracy on retained rows is at risk. (contract tests over many small networks.)
+        them. With less damping the accuracy on retained rows is at risk. (default, with keep_training_set=False)
 
     shrink : float
-        L is multiplied by this after a step whose actual decrease was at least 90 % of the predicted one. (frontier)
+        L is multiplied by this after a step whose actual decrease was at least 90 % of the predicted one. (default)
 
     overshoot : float
-        L is multiplied by this after a first step that left too large a gradient and was taken back: a good decrease on
-        a model that was trusted too far. (frontier: Fashion-MNIST)
+        L is multiplied by this after a first step that left too large a gradient and was taken back: the model was
+        trusted too far. (default)
 
     max_rise : float
         A step may leave a gradient this many times as large as the smallest so far. Beyond that it follows curvature
-        away from the fitted point and undoes nothing. (frontier: whole-network steps on Fashion-MNIST that oscillate)
+        away from the fitted point and undoes nothing. At 1 a class stays half erased; at 4 a random tenth ends farther
+        away. (default)
 
     noise_factor : float
         The steps end when the squared norm of a sampled gradient is at most this many times its sampling variance: half
@@ -98,11 +100,11 @@ class Policy:
         That half.
 
     max_rows : int
-        The sample stops growing here: features of a row cost a forward pass. Twice as many were not closer. (frontier)
+        The sample stops growing here: features of a row cost a forward pass. Twice as many came no closer. (frontier)
 
     fewest_judges : float
         A step is checked on rows it was not computed from. If these would be fewer than this share of the rows it was
-        computed from, they are read together with the ones before: a handful judges badly.
+        computed from, they are read together with the ones before: a handful judges badly. (frontier)
 
     curvature_rows : int
         Curvature in the output layer is taken from the first of the rows read, about this many. More rows make a step
@@ -113,18 +115,18 @@ class Policy:
         rows would tell nothing more. (frontier)
 
     watched_rows : int
-        Erased rows whose predictions are watched, to see when the layer comes to rest.
+        Erased rows whose predictions are watched, to see when the layer comes to rest: enough for a mean. (frontier)
 
     settled_share : float
-        The layer is at rest when a step changed these predictions by at most this share of all the change so far. At
-        0.03, three times as many steps came no closer. (frontier)
+        The layer is at rest when a step changed these predictions by at most this share of all the change so far.
+        Waiting for 0.03 cost more and came no closer. (frontier)
 
     invisible_change : float
         Or, for probabilities, when it changed them by at most this much: retraining with another seed changes them by
-        as much. (frontier, one row)
+        more. (frontier, one row)
 
     layer_max_steps, layer_products : int
-        Most steps in the output layer, and products for each. (frontier)
+        Most steps in the output layer, and products for each. More products came no closer. (frontier)
 
     layer_shrink : float
         As `shrink`, in the output layer. Its problem is convex for the usual losses, so boldness pays. (frontier)

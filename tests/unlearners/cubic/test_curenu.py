@@ -256,7 +256,7 @@ class TestEngine:
         """Let the system report this many bytes free."""
 
         def set_to(n_bytes):
-            monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=n_bytes))
+            monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=n_bytes, total=2 * n_bytes))
 
         return set_to
 
