@@ -58,24 +58,20 @@ class WholeNetworkStage:
                 state.gradient, noise = self.sampling.gradient(state, view)
                 state.gradient_lags = False
             if moved and stopping.is_too_far(state.gradient_norm, state.norms_before_steps(first)):
-                share = stopping.share(state.gradient_norm)
+                left = stopping.share(state.gradient_norm)
                 if not self._retreat(state, first):
-                    return Ending(
-                        Status.OVERSHOOT_UNDONE,
-                        f"a further step would leave a larger gradient: {share}, and not "
-                        f"{stopping.share(state.gradient_norm)}",
-                    )
+                    here = stopping.share(state.gradient_norm)
+                    reason = f"gradient is at {here}; a further step left it at {left} and was taken back"
+                    return Ending(Status.OVERSHOOT_UNDONE, reason)
                 view = self.sampling.view_again(state, view)
             elif moved:
                 ending = stopping.ending(state.gradient_norm, noise)
                 if ending is not None:
                     return ending
             if not self._step(state, view):
-                share = stopping.share(state.gradient_norm)
-                return Ending(
-                    Status.STALLED,
-                    f"no step lowers the objective any further at this precision, and the gradient is at {share}",
-                )
+                here = stopping.share(state.gradient_norm)
+                reason = f"gradient is at {here}; no step lowers the objective any further at this precision"
+                return Ending(Status.STALLED, reason)
         return self._end_without_steps_left(state, first)
 
     def _step(self, state: State, view: View) -> bool:
