@@ -12,8 +12,8 @@ Columns, means over seeds with their standard errors: ``acc``, accuracy; ``JS``,
 retrained models on the erased rows, and ``ratio``, the same over that among them; ``ToW``, Tug-of-War, mean over the
 retrained models; ``AUC``, of the attack that calls an erased row a member when its loss is low, against test rows of
 the same classes, and what it makes of the retrained models; ``moved``, norm of the change of the parameters; ``time``,
-processor seconds over retraining's; ``MiB``, memory at the height; ``conv.``, on how many seeds the report said
-converged. ``Retrain`` is one more retrained model: what is as good as it cannot be told from retraining.
+processor seconds over retraining's; ``MiB``, memory at the height; ``ended``, the statuses in the reports, each with
+the number of seeds. ``Retrain`` is one more retrained model: what is as good as it cannot be told from retraining.
 
 Three methods watch or alter training. ``RewindToDelete`` watches the one that the others share. ``CertifiedNewton``
 has a fit and retrained models of its own, all in its ball. ``HessianFreeRecording`` has a net of its own, trained by
@@ -228,7 +228,7 @@ def measure(task: Task, seed: int, *, recording: bool, only: Sequence[str] = ())
                         "moved": parameter_distance(model.net_, fitted.net_),
                         "time": cost["cpu"] / ruler.seconds,
                         "memory": cost["memory"],
-                        "converged": method.unlearner is not None and model.unlearning_report_.converged,
+                        "ended": "" if method.unlearner is None else str(model.unlearning_report_.status),
                         "stopped": cost["stopped"],
                     }
                 )
@@ -298,9 +298,13 @@ def table(records: Sequence[Record]) -> pd.DataFrame:
         },
         index=means.index,
     )
-    text["conv."] = [f"{c}/{n}" for c, n in zip(by.converged.sum(), by.size(), strict=True)]
-    text.loc[text.index == NO_OP.name, "conv."] = ""
+    text["ended"] = by.ended.agg(_counted)
     return text
+
+
+def _counted(endings: pd.Series) -> str:
+    """Name every status that occurs, the most frequent first, with how often it does."""
+    return ", ".join(f"{status} {n}" for status, n in endings.value_counts().items() if status)
 
 
 def _with_error(mean: float, error: float) -> str:

@@ -142,14 +142,16 @@ class KeepsRows(UnlearnableClassifier):
 
 class KeepsTargets(UnlearnableRegressor):
     def fit(self, X, y, **metadata):
-        self.largest_ = y[:3].copy()
-        return super().fit(X, y, **metadata)
+        super().fit(X, y, **metadata)
+        self.first_ = y[:3].copy()
+        return self
 
 
 class KeepsIds(UnlearnableClassifier):
     def fit(self, X, y, *, sample_id=None, **metadata):
+        super().fit(X, y, sample_id=sample_id, **metadata)
         self.ids_ = None if sample_id is None else list(map(str, sample_id))
-        return super().fit(X, y, sample_id=sample_id, **metadata)
+        return self
 
 
 class NeverDrops(UnlearnableClassifier):
