@@ -23,7 +23,7 @@ from torch import nn
 
 from sk_unlearn import UnlearnableClassifier
 from sk_unlearn.model_selection import ForgetSearchCV
-from sk_unlearn.references._fit_many import fit_many
+from sk_unlearn.references.many import fit_many
 from sk_unlearn.unlearners import Status, Unlearner, UnlearningProblem, UnlearningResult
 
 

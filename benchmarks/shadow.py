@@ -17,7 +17,7 @@ from sklearn.base import clone
 from sklearn.datasets import load_digits
 
 from sk_unlearn import UnlearnableClassifier
-from sk_unlearn.references._fit_many import fit_many
+from sk_unlearn.references.many import fit_many
 
 
 def main() -> None:

@@ -41,6 +41,13 @@ __all__ = [
 ]
 
 _SKETCH_RANK = 32
+# What a fit learns; all of it is replaced by the next.
+_LEARNT = frozenset(
+    (
+        "_journal", "classes_", "feature_names_in_", "n_features_in_", "net_", "target_shape_", "training_set_",
+        "unlearning_history_", "unlearning_report_", "unlearning_state_",
+    )
+)  # fmt: skip
 
 
 class FitTask(NamedTuple):
@@ -64,14 +71,17 @@ def draft_of(estimator: BaseUnlearnable) -> BaseUnlearnable:
 
 def take_over(estimator: BaseUnlearnable, draft: BaseUnlearnable) -> BaseUnlearnable:
     """Give the estimator all that its draft has learnt in place of what it had learnt itself, at once."""
-    settings = {name: value for name, value in estimator.__dict__.items() if not _is_learnt(name)}
-    fitted = {name: value for name, value in draft.__dict__.items() if _is_learnt(name)}
-    estimator.__dict__ = settings | fitted
+    # What somebody else put there meanwhile, such as scikit-learn for its callbacks.
+    others = {
+        name: value for name, value in estimator.__dict__.items() if not _is_learnt(name) and name not in draft.__dict__
+    }
+    estimator.__dict__ = draft.__dict__ | others
     return estimator
 
 
 def _is_learnt(name: str) -> bool:
-    return name == "_journal" or (name.endswith("_") and not name.startswith("_"))
+    # By name, and not every name that ends with an underscore: a subclass may set attributes of its own before fit.
+    return name in _LEARNT
 
 
 def begin_fit(draft: BaseUnlearnable, X: Any, y: Any, sample_weight: ArrayLike | None) -> FitTask:

@@ -1,7 +1,6 @@
 """Look at a deletion: an audit of it in words and figures, and displays of its parts."""
 
-from sk_unlearn.inspection._audit._audit import audit
-from sk_unlearn.inspection._audit._report import AuditReport
+from sk_unlearn.inspection._audit import AuditReport, audit
 from sk_unlearn.inspection._erased_loss import ErasedLossDisplay
 from sk_unlearn.inspection._forget_curve import ForgetCurveDisplay
 from sk_unlearn.inspection._frontier import FrontierDisplay

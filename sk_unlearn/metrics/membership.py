@@ -22,7 +22,7 @@ from sklearn.metrics import auc, roc_curve
 
 from sk_unlearn.metrics.distances import Floats, as_finite, as_probabilities, tug_of_war
 from sk_unlearn.metrics.forgetting import label_probabilities, row_losses
-from sk_unlearn.references._fit_many import fit_many
+from sk_unlearn.references.many import fit_many
 
 __all__ = [
     "AttackResult",
@@ -597,7 +597,7 @@ def fit_shadows(
     random_state: int = 0,
     n_jobs: int | None = None,
 ) -> Shadows:
-    """Train the shadow models of U-LiRA, together where `sk_unlearn.references._fit_many.fit_many` can.
+    """Train the shadow models of U-LiRA, together where `sk_unlearn.references.many.fit_many` can.
 
     Parameters
     ----------
@@ -616,7 +616,7 @@ def fit_shadows(
     random_state : int, default=0
         Seeds the halves and the models.
     n_jobs : int, default=None
-        See `sk_unlearn.references._fit_many.fit_many`.
+        See `sk_unlearn.references.many.fit_many`.
 
     Returns
     -------

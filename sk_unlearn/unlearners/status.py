@@ -37,7 +37,10 @@ class Status(str, Enum):
     SETTLED = "settled", "The output layer came to rest. The layers before it were not moved."
     SAMPLING_NOISE = "sampling_noise", "The gradient cannot be told from the noise of sampling rows."
     STALLED = "stalled", "No step lowers the objective any further at this precision."
-    OVERSHOOT_UNDONE = "overshoot_undone", "A further step left a larger gradient and was taken back."
+    OVERSHOOT_UNDONE = (
+        "overshoot_undone",
+        "A further step did harm (a larger gradient, or retained rows) and was taken back.",
+    )
     BUDGET_SPENT = "budget_spent", "The steps or products allowed were used up before the tolerance was met."
     MODEL_BROKE_DOWN = "model_broke_down", "The step went further than the model of the objective holds."
     HARMED_RETAINED = "harmed_retained", "The loss on retained rows rose markedly."

@@ -228,3 +228,24 @@ def test_unfitted_estimators_are_stored_too(tmp_path):
     loaded = pickle.loads(pickle.dumps(classifier(CuReNU(L=3.0))))
     assert loaded.unlearner.L == 3.0
     loaded.fit(X, labels)
+
+
+class Doubling(UnlearnableClassifier):
+    """Prepares its rows itself, as subclasses do."""
+
+    def fit(self, X, y, sample_weight=None, *, sample_id=None):
+        self.factor_ = 2.0
+        return super().fit(self.factor_ * np.asarray(X), y, sample_weight, sample_id=sample_id)
+
+    def _learn_targets(self, y, classes=None):
+        self.first_target_ = y[0]
+        return super()._learn_targets(y, classes)
+
+
+def test_a_subclass_keeps_what_it_sets_around_a_fit():
+    est = Doubling(random_state=0).fit(X, y)
+    assert est.factor_ == 2.0
+    assert est.first_target_ == y[0]
+    assert est.fit(X[::-1], y[::-1]).first_target_ == y[-1]
+    est.forget(2 * X[:2])
+    assert len(est.training_set_) == len(X) - 2

@@ -23,8 +23,8 @@ from sk_unlearn.inspection._audit._verdict import Closeness, Findings, expected_
 from sk_unlearn.metrics import distance_ratio, distance_ratio_interval, row_losses, tug_of_war_score
 from sk_unlearn.metrics.membership import membership_attack
 from sk_unlearn.privacy import Certificate
-from sk_unlearn.references import _references
-from sk_unlearn.references._fit_many import fit_many
+from sk_unlearn.references import retrained
+from sk_unlearn.references.many import fit_many
 from sk_unlearn.unlearners import Retrain
 
 
@@ -200,8 +200,8 @@ def test_a_whole_class_of_a_net_with_outputs_of_its_own(data):
     gone = np.flatnonzero(names[:60] == "far")
     est = tiny(3, random_state=0).fit(X[:60], names[:60])
     kept = np.setdiff1d(np.arange(60), gone)
-    rows_kept = _references.Rows(X[kept], names[kept])
-    model = _references.train_references(est, rows_kept, [5]).models[0]
+    rows_kept = retrained.Rows(X[kept], names[kept])
+    model = retrained.train_references(est, rows_kept, [5]).models[0]
     alone = tiny(3, random_state=5).fit(X[kept], names[kept])
     assert model.classes_.tolist() == ["far", "no", "yes"]
     np.testing.assert_allclose(
@@ -273,7 +273,7 @@ def test_interrupted_keeps_what_is_done(after, data, monkeypatch, capsys):
             raise KeyboardInterrupt
         return fit_many(*args, **kwargs)
 
-    monkeypatch.setattr(_references, "fit_many", interrupted)
+    monkeypatch.setattr(retrained, "fit_many", interrupted)
     found = audit(after, *rows(data), verbose=1)
     assert not found.complete
     assert len(found.seeds["references"]) == 1
@@ -288,7 +288,7 @@ def test_interrupted_before_anything_is_done(after, data, monkeypatch):
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(_references, "fit_many", interrupted)
+    monkeypatch.setattr(retrained, "fit_many", interrupted)
     found = audit(after, *rows(data))
     assert found.seeds["references"] == []
     assert value(found, "attack AUC", "erased", "after")["value"] >= 0
@@ -311,7 +311,7 @@ def test_a_model_whose_training_was_cut_short_is_no_reference(data):
         nn.Linear(3, 2), criterion=nn.CrossEntropyLoss, train_split=None, verbose=0, callbacks=[CtrlC()], max_epochs=4
     )
     handler = signal.getsignal(signal.SIGINT)
-    trained = _references.train_references(UnlearnableClassifier(net), _references.Rows(X, y), [1, 2, 3])
+    trained = retrained.train_references(UnlearnableClassifier(net), retrained.Rows(X, y), [1, 2, 3])
     assert trained.models == []
     assert not trained.complete
     assert signal.getsignal(signal.SIGINT) is handler

@@ -27,7 +27,7 @@ from sk_unlearn.metrics.membership import (
     ulira,
     ulira_scores,
 )
-from sk_unlearn.references._fit_many import fit_many
+from sk_unlearn.references.many import fit_many
 from sk_unlearn.unlearners import Retrain
 
 

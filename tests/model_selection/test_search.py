@@ -20,7 +20,7 @@ from skorch import NeuralNetClassifier, NeuralNetRegressor
 from sk_unlearn import UnlearnableClassifier, UnlearnableRegressor
 from sk_unlearn.metrics import jensen_shannon, make_retrain_scorer
 from sk_unlearn.model_selection import ForgetSearchCV
-from sk_unlearn.references import _cases, fit_many
+from sk_unlearn.references import cases, fit_many
 from sk_unlearn.training.recorder import TrainingRecorder
 from sk_unlearn.unlearners import FineTune, Retrain, Status, Unlearner, UnlearningResult
 
@@ -109,7 +109,7 @@ def counted_fit_many(monkeypatch):
         calls.append(1)
         return fit_many(*args, **kwargs)
 
-    monkeypatch.setattr(_cases, "fit_many", counting)
+    monkeypatch.setattr(cases, "fit_many", counting)
     return calls
 
 

@@ -24,8 +24,8 @@ from sk_unlearn.inspection._audit._measures import Case, Measured, measure
 from sk_unlearn.inspection._audit._report import AuditReport
 from sk_unlearn.inspection._audit._verdict import ENOUGH_REFERENCES, judge
 from sk_unlearn.metrics.distances import last_step
-from sk_unlearn.references._cases import stored_targets
-from sk_unlearn.references._references import References, Rows, train_references
+from sk_unlearn.references.cases import stored_targets
+from sk_unlearn.references.retrained import References, Rows, train_references
 
 __all__ = ["audit"]
 

@@ -25,7 +25,7 @@ from sk_unlearn.metrics import (
 )
 from sk_unlearn.metrics.distances import Distance
 from sk_unlearn.metrics.membership import AttackResult, evaluate_attack, loss_scores
-from sk_unlearn.references._references import Rows
+from sk_unlearn.references.retrained import Rows
 
 __all__ = ["Case", "Measured", "measure"]
 

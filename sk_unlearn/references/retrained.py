@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, clone, is_classifier
 from tqdm import tqdm
 
-from sk_unlearn.references._fit_many import fit_many
+from sk_unlearn.references.many import fit_many
 from sk_unlearn.utils._interrupts import noticed_interrupts
 
 __all__ = ["References", "Rows", "changes_training", "train_references"]
@@ -62,7 +62,7 @@ def train_references(
     seeds : sequence of int
         One for each model.
     n_jobs : int or None
-        See `sk_unlearn.references._fit_many.fit_many`.
+        See `sk_unlearn.references.many.fit_many`.
     verbose : int
         Above 0 shows on stderr how many are done.
     """
@@ -123,4 +123,5 @@ class _WithErasedClasses(ClassifierMixin, BaseEstimator):
 
 def _all_outputs(model: Any, X: Any) -> NDArray[Any]:
     """Return the probabilities of all outputs; ``predict_proba`` leaves out those of no class of ``fit``."""
-    return np.asarray(model.net_.predict_proba(np.asarray(X, dtype=model.training_set_.X.dtype)))
+    # A copy: rows of a training set are read-only, of which PyTorch warns.
+    return np.asarray(model.net_.predict_proba(np.array(X, dtype=model.unlearning_state_.dtype)))

@@ -14,8 +14,8 @@ from skorch.callbacks import Callback, GradientNormClipping, LRScheduler
 from torch import nn
 
 from sk_unlearn import UnlearnableClassifier, UnlearnableRegressor
-from sk_unlearn.references import _fit_many as shadow
-from sk_unlearn.references._fit_many import fit_many
+from sk_unlearn.references import many as shadow
+from sk_unlearn.references.many import fit_many
 from sk_unlearn.training import stacked as _stacked
 from sk_unlearn.unlearners import TrainingRecorder, Unlearner
 

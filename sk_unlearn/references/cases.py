@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import is_regressor
 
-from sk_unlearn.references._fit_many import fit_many
+from sk_unlearn.references.many import fit_many
 
 __all__ = ["Case", "fit_references", "stored_targets"]
 

@@ -83,7 +83,7 @@ def fit_many(
     >>> import numpy as np
     >>> from sklearn.datasets import load_iris
     >>> from sk_unlearn import UnlearnableClassifier
-    >>> from sk_unlearn.references._fit_many import fit_many
+    >>> from sk_unlearn.references.many import fit_many
     >>> X, y = load_iris(return_X_y=True)
     >>> halves = np.random.default_rng(0).random((3, 150)) < 0.5
     >>> models = fit_many(UnlearnableClassifier(), X, y, halves, seeds=[0, 1, 2])
