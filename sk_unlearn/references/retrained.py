@@ -42,7 +42,16 @@ class References(NamedTuple):
 def changes_training(unlearner: Any) -> bool:
     """Tell whether an unlearner, None for the default one, changes the parameters that training arrives at.
 
-    Retrained models then need it in their training too. What declares no tags changes nothing.
+    Retrained models then need it in their training too.
+
+    Parameters
+    ----------
+    unlearner : Unlearner or None
+        None, and what declares no tags, changes nothing.
+
+    Returns
+    -------
+    changes : bool
     """
     tags = getattr(unlearner, "__unlearner_tags__", None)
     return tags is not None and bool(tags().changes_training)
