@@ -38,7 +38,7 @@ class TrainingTask:
         The kind of target.
 
     recorder : TrainingRecorder or None
-        Takes part, and leaves a recording. All that the unlearner has to do with training is in it.
+        Watches the training or takes part in it. The unlearner has no other influence on training.
     """
 
     net: NeuralNet
@@ -65,7 +65,7 @@ def cached_training(memory: Any, task: TrainingTask, *, verbose: int) -> Trained
     """
     trained = cached(memory, partial(_carry_out, verbose), task)
     trained.net.verbose = verbose
-    # A memory that maps files hands out what cannot be written to.
+    # With memory-mapped files joblib returns arrays that cannot be written to.
     return trained._replace(role=np.array(trained.role))
 
 
@@ -81,7 +81,7 @@ def _carry_out(verbose: int, task: TrainingTask) -> Trained:
         net.initialize()
         X = cast_features(task.X, feature_dtype(net, task.X))
         y = cast_targets(net, X, task.y, classifier=task.classifier)
-        # Ctrl-C must not leave a half-trained net where a trained one will be looked for.
+        # Otherwise Ctrl-C would put a half-trained net into the cache.
         return train_rows(
             net, X, y, task.weight, interruptible=False, recorder=task.recorder, rng=recorder_rng(task.seed)
         )

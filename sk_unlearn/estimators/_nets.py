@@ -28,7 +28,7 @@ def build_net(
     n_outputs: int,
     device: Any,
 ) -> NeuralNet:
-    """Return an uninitialised net that owes nothing to the user's objects and knows the shapes of the data.
+    """Return an uninitialised net that shares nothing with the user's objects and knows the shapes of the data.
 
     Raises
     ------
@@ -71,7 +71,7 @@ def build_net(
 
 
 def _kind(net: NeuralNet) -> str | None:
-    # skorch's nets told by an attribute before scikit-learn had tags.
+    # Before scikit-learn had tags, skorch's nets told their kind by an attribute.
     kind: str | None = getattr(net, "_estimator_type", None) or net.__sklearn_tags__().estimator_type
     return kind
 

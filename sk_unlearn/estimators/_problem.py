@@ -26,7 +26,7 @@ from sk_unlearn.utils._twins import twin
 
 __all__ = ["Solution", "solve", "stored_risk"]
 
-# Where less than this share of the mass is left, it is summed anew: as a difference it would be rounding.
+# Where less than this share of the mass is left, it is summed anew: the difference would be mostly rounding error.
 _LITTLE = 1e-6
 
 
@@ -164,8 +164,8 @@ def _pose(net: NeuralNet, rows: TrainingSet | None, request: Request, anchor: An
         mass = retained.mass
     if not mass > 0:
         raise ValueError("The request covers every row that the network was trained on; nothing would be left.")
-    # The gradient over what stays follows from what is known over all rows and from the changed rows alone. It is
-    # written as a change, so that rows that change nothing leave exactly the gradient there was.
+    # The gradient over what stays follows from what is known over all rows and from the changed rows alone. Written as
+    # a change, it is exactly the present gradient where the rows change nothing.
     present = anchor.gradient.to(w)
     erased_value, erased_gradient = erased.value_and_gradient(w)
     change_of_sum = -erased.mass * (erased_gradient - present)
@@ -212,8 +212,8 @@ def _without_rows(anchor: Anchor, w: Tensor, foreign: EmpiricalRisk | None) -> Q
     sketch, removed = anchor.sketch.to(w.device), _listed(foreign)
     present = QuadraticRisk(w, anchor.gradient.to(w), sketch, anchor.mass)
     after = CombinedRisk(present, removed=removed)
-    # The rows that leave are expanded too: taken away exactly from a quadratic they would not cancel their own part
-    # of it, and what is left would fall without end as their loss grows.
+    # A quadratic stands for the rows that leave, too. Their exact loss would not cancel their part of the other
+    # quadratic, and the difference of the two would fall without bound as their loss grows.
     return QuadraticRisk(w, after.gradient(w), sketch.updated(anchor.mass, w, removed=removed), after.mass)
 
 
@@ -284,7 +284,7 @@ def _told(posed: _Posed, problem: UnlearningProblem, result: UnlearningResult, r
         "erased_loss_before": before,
         "erased_loss_after": after,
         "damping": float(taken[-1]["damping"]) if taken and "damping" in taken[-1] else float("nan"),
-        # An algorithm's own criterion may be met by doing little: say what became of the loss.
+        # A method may meet its own criterion by doing little, so the report says what became of the loss.
         "stop_reason": f"{result.stop_reason}; the mean loss of the erased rows went from {before:.3g} to {after:.3g}",
         "certificate": certificate,
         "notes": list(result.notes),

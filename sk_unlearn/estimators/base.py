@@ -110,8 +110,8 @@ class BaseUnlearnable(VersionedMixin, InputsMixin, CallbackSupportMixin, BaseEst
             Targets.
 
         sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the rows in the loss. A weight of k is a row that stands there k times; a row of weight zero
-            is stored but never seen.
+            Weights of the rows in the loss. A row of weight k counts as k equal rows; one of weight zero is stored and
+            takes no part in training.
 
         sample_id : array-like of shape (n_samples,), default=None
             Identifiers, such as a customer number, by which :meth:`forget` finds rows. They may repeat: all rows of an
@@ -266,8 +266,8 @@ class BaseUnlearnable(VersionedMixin, InputsMixin, CallbackSupportMixin, BaseEst
 
         The caller vouches that the model was trained on them. Stored copies, if there are any, go too. With
         ``keep_training_set=False`` it is the only way to forget: the influence of the rows is then undone against a
-        sketch of the curvature. For a linear model with squared loss that is exact; for a network it is one damped step
-        that goes part of the way.
+        sketch of the curvature. For a linear model with squared loss that is exact. For a network it is one damped
+        step, which undoes only a part of the influence.
 
         Parameters
         ----------

@@ -64,7 +64,7 @@ class MLP(nn.Module):
         widths = [n_features_in, *hidden_layer_sizes]
         layers: list[nn.Module] = []
         for n_in, n_out in pairwise(widths):
-            # A smooth unit: the engine's second derivatives then describe the loss, not the kinks beside it.
+            # A smooth unit: where a unit has kinks, second derivatives at a point do not tell of them.
             layers += [nn.Linear(n_in, n_out, dtype=dtype), nn.SiLU()]
         self.body = nn.Sequential(*layers, nn.Linear(widths[-1], n_outputs, dtype=dtype))
 
@@ -111,7 +111,7 @@ def _training_defaults(n_rows: float) -> dict[str, Any]:
         "lr": 3e-3,
         "train_split": None,
         "iterator_train__shuffle": True,
-        # Annealed to zero: the fit ends near a stationary point, from which forgetting is best defined.
+        # The rate falls to zero, so that the fit ends near a stationary point: a deletion is best undone from there.
         "callbacks": [
             ("schedule", LRScheduler(policy=torch.optim.lr_scheduler.CosineAnnealingLR, T_max=max_epochs)),
         ],
@@ -152,7 +152,7 @@ def default_net(
     if not classifier:
         shift, scale = _coarse_standardisation(y.reshape(len(y), -1), sample_weight)
         parameters |= {"module__output_shift": shift, "module__output_scale": scale}
-        # The squared loss is in squared units of the target, and the penalty must keep its share of it.
+        # The squared loss is in squared units of the target, so the penalty is scaled along with it.
         parameters["optimizer__weight_decay"] = 1e-2 * float(np.mean(np.square(scale)))
     parameters["module__dtype"] = torch.float32 if X.dtype == np.float32 else torch.float64
     return wrap_module(MLP, X, sample_weight, classifier=classifier).set_params(**parameters)

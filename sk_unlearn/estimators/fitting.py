@@ -127,7 +127,7 @@ def train_net(
     Parameters
     ----------
     estimator : BaseUnlearnable
-        Whose callbacks of scikit-learn are told.
+        Its scikit-learn callbacks are told of every epoch.
 
     draft : BaseUnlearnable
         The one that is being fitted.
@@ -137,7 +137,7 @@ def train_net(
     recorder : TrainingRecorder or None
     """
     X, y, weight, seed = task
-    # Callbacks of scikit-learn are there to see the training, so that there has to be one.
+    # Callbacks of scikit-learn wait for a training, so nothing is taken from the cache then.
     if draft.memory is None or getattr(estimator, "_skl_callbacks", None):
         with seeded_torch(seed):
             net, X_net, y_net = new_net(draft, X, y, weight)

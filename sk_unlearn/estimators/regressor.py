@@ -49,8 +49,8 @@ class UnlearnableRegressor(RegressorMixin, BaseUnlearnable):
     memory : str or joblib.Memory, default=None
         Where ``fit`` keeps the networks it trains, and finds them when the same rows, settings and seed come again, as
         they do for every candidate of a `GridSearchCV` over unlearners: parameters of the unlearner that have no part
-        in training are left out of the key. `random_state` must be an int for anything to be found. What is found
-        was not trained now: callbacks of the net were not called. What is kept was trained on rows that
+        in training are left out of the key. `random_state` must be an int for anything to be found. A network that
+        is found is not trained again, and its callbacks are not called. What is kept was trained on rows that
         :meth:`forget` may take out later, and no request reaches it: clear the cache (``joblib.Memory.clear``, or
         delete the folder) when a search has ended, when rows must be erased, and when the code of a module has changed.
         Ctrl-C raises, rather than keep a network that is half trained.
@@ -61,7 +61,7 @@ class UnlearnableRegressor(RegressorMixin, BaseUnlearnable):
     Attributes
     ----------
     net_ : skorch.NeuralNet
-        The fitted net, with its history and callbacks.
+        The fitted net, with its history and callbacks. It stays the same object; a request replaces its ``module_``.
 
     n_features_in_ : int
         Size of the second axis of X.
@@ -71,6 +71,9 @@ class UnlearnableRegressor(RegressorMixin, BaseUnlearnable):
 
     training_set_ : TrainingSet
         The rows that may still matter. Absent with ``keep_training_set=False``.
+
+    unlearning_state_ : FittedState
+        What later requests start from, such as the seed and the gradient that training left. To be read, not changed.
 
     unlearning_report_ : UnlearningReport
         What the last request did. Absent before the first.

@@ -80,8 +80,8 @@ class UnlearningReport:
 
     converged : bool
         Whether the tolerance that the algorithm was given is met: True for the status "converged" and no other. It
-        does not say that enough was forgotten: what a retrained model would make of the erased rows is not known, and
-        no share of a gradient or of a loss stands for it.
+        does not say that enough was forgotten: that takes a comparison with retrained models, and no norm of a gradient
+        and no loss can replace it.
 
     stop_reason : str
         Why it ended, and what that did to the mean loss of the erased rows.

@@ -73,8 +73,8 @@ def group_rows(words: Words) -> tuple[Positions, Positions]:
 class Segment:
     """Slots grouped by the highest bits of a hash; about one slot a bucket.
 
-    No hash is stored, so none has to be wiped without breaking a sorted order: a dropped row's entry becomes -1.
-    Until the next rebuild the place of that entry tells about log2(n) bits of a hash of an unnamed row.
+    No hash is stored. When a row is dropped its entry becomes -1, and the order of the others stays as it is. Until the
+    next rebuild the place of that entry still gives away about log2(n) bits of the dropped row's hash.
 
     Parameters
     ----------

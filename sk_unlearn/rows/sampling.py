@@ -9,7 +9,7 @@ from sk_unlearn.rows._index import Mask, Positions
 __all__ = ["sample_mask"]
 
 
-# Rounds of drawing before giving up on luck; the first nearly always suffices.
+# Most rounds of drawing before the true positions are listed instead; the first nearly always suffices.
 _MAX_DRAWS = 64
 
 

@@ -92,8 +92,8 @@ class TrainingSet:
     Notes
     -----
     **Positions** are slots in the raw arrays (`raw_X` and the rest), int64. `drop`, `replace` and `append` leave those
-    of other rows as they are; only `compact` renumbers. It is therefore never called from in here: whoever handed
-    positions out knows when none is in use any more (an estimator: at the end of a commit).
+    of other rows as they are; only `compact` renumbers. The class never calls it by itself, because only the caller
+    knows when no position is in use any more (for an estimator, at the end of a commit).
 
     **Erasure**: `drop` overwrites the slot in every array with zeros and removes it from the index, which
     holds no hashes. A pickle or copy holds live rows only and no index.
@@ -318,7 +318,7 @@ class TrainingSet:
         if y_query is None:
             return self._sorted_match(slots, kept[first[owner]], row_found, row_found)
 
-        # A join on (content, label) rather than a comparison of all pairs, of which many copies would make too many.
+        # A join on (content, label): comparing all pairs would take too long where a row is stored many times.
         group_of = np.full(len(query), -1)
         group_of[kept] = group
         asked = np.flatnonzero(row_found & exact_label)

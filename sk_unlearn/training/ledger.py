@@ -162,7 +162,7 @@ def record_rows(
 
     def numbered_dataset(X: Any, y: Any = None) -> Any:
         dataset = get_dataset(X, y)
-        # Datasets that exist already, such as the held-out part that a callback scores, are numbered or foreign.
+        # A dataset that exists already, such as the held-out part that a callback scores, is not wrapped again.
         if dataset is X:
             return dataset
         if len(dataset) != n_rows:
@@ -263,7 +263,7 @@ def train(
         recorder.trained = np.flatnonzero(ledger.role == RowRole.TRAINED)
         ledger.recording = recorder.recording(net)
     for _, callback in net.callbacks_:
-        # Needed no more once training has ended, and a copy of parameters that no deletion would reach.
+        # No longer needed, and a deletion would not reach this copy of the parameters.
         if getattr(callback, "best_model_weights_", None) is not None:
             callback.best_model_weights_ = None
     return ledger
@@ -340,7 +340,7 @@ def uses_validation_rows(net: NeuralNet) -> bool:
         only_saves = isinstance(callback, Checkpoint) and not getattr(callback, "load_best", False)
         if not monitored or only_saves:
             continue
-        # A callable monitor sees the whole net: assume the worst.
+        # A callable monitor may look at anything: assume that it looks at validation rows.
         if callable(monitored) or "train" not in str(monitored):
             return True
     return False

@@ -31,7 +31,7 @@ from sk_unlearn.rows import RowRole
 
 __all__ = ["Member", "groups_to_stack", "train_stacked"]
 
-# Each works on every element of a parameter by itself, so that a stack of parameters is one more parameter to it.
+# Each of these treats every element of a parameter separately, and so treats a stack of parameters correctly.
 _ELEMENTWISE = {
     torch.optim.SGD,
     torch.optim.Adam,
@@ -147,7 +147,7 @@ def train_stacked(members: Sequence[Member], X: NDArray[Any]) -> list[NDArray[np
 
 
 def _is_stackable(net: NeuralNet) -> bool:
-    """Tell whether skorch's own training loop, with nothing of the user's in it, trains the net."""
+    """Tell whether skorch's own training loop, without any code of the user's, trains the net."""
     loader = net.get_params_for("iterator_train")
     return (
         type(net) in _NETS
@@ -219,8 +219,8 @@ def _stack_agrees(members: Sequence[Member], X: NDArray[Any]) -> bool:
                 net.module_.eval()
                 alone = net.get_loss(net.module_(x[k]), y[k], X=x[k], training=True)
                 torch.testing.assert_close(together[k], alone, rtol=1e-3, atol=1e-5)
-        # Whatever vmap cannot do, and whatever it does otherwise, is left to training one after the other, which
-        # reports what is wrong with the net itself.
+        # Nets that vmap cannot evaluate, or evaluates differently, are trained one after the other. If something is
+        # wrong with the net itself, that training raises it.
         except Exception:
             return False
     return True
@@ -319,7 +319,7 @@ def _write_history(net: NeuralNet, losses: NDArray[np.float64], seconds: Sequenc
 
 
 class _RowNumbers(Dataset[int]):
-    """A dataset of which nothing but the length is asked."""
+    """A dataset that has a length and no items, which is all that a sampler needs."""
 
     def __init__(self, n_rows: int) -> None:
         self.n_rows = n_rows
@@ -363,7 +363,7 @@ class _Batches:
         self.rows = _padded([member.rows for member in members]).to(device)
         weights = [np.ones(len(m.rows)) if m.weight is None else m.weight for m in members]
         self.weight = _padded(weights).to(dtype).to(device)
-        # Where all weights are 1 and all batches as long, there is nothing to weigh.
+        # Weights are only needed where some are not 1 or where batches differ in length.
         self.weighs = any(m.weight is not None for m in members) | (sizes != self.longest[:, None]).any(axis=1)
 
     def epoch(self) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
