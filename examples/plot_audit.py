@@ -36,8 +36,8 @@ options, _ = parser.parse_known_args()  # a notebook has arguments of its own
 # %%
 # The request
 # -----------
-# A copy of the model from before the request tells what doing nothing would have come to. The test rows have been used
-# for nothing.
+# A copy of the model from before the request shows what doing nothing would have given. The test rows have not been used
+# so far.
 
 X, y = load_digits(return_X_y=True)
 X_train, X_test, y_train, y_test = train_test_split(X, y, test_size=0.3, stratify=y, random_state=0)
@@ -76,8 +76,8 @@ report  # noqa: B018  shown in the gallery
 # A model that did not forget
 # ---------------------------
 # Training on for an epoch without the threes looks like forgetting, since the model now says "three" less often. The
-# audit tells it from a retrained model. References that have been trained may be handed on, but a model from another
-# method would get the same ones anyway: they follow from ``random_state``.
+# audit tells it from a retrained model. It retrains the same references again, because they follow from
+# ``random_state``; references that are at hand may be passed instead.
 
 tuned = copy.deepcopy(before).set_params(unlearner=FineTune(1)).forget(X_train[threes], y_train[threes])
 verdict = audit(tuned, X_train[threes], y_train[threes], X_test, y_test, n_references=options.references)
@@ -86,7 +86,7 @@ print(f"\nFineTune for one epoch: {verdict.headline}")
 # %%
 # Two of the pictures
 # -------------------
-# The report's parts are displays that can be had one by one.
+# Each part of the report is also a display of its own.
 
 figure, axes = plt.subplots(1, 2, figsize=(10, 3.8), layout="constrained")
 ErasedLossDisplay.from_losses(report.losses, ax=axes[0])

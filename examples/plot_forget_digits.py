@@ -43,9 +43,9 @@ if options.seeds < 1:
 # The yardstick
 # -------------
 # What we would like to have is the model *retrained* without the erased rows. There is no single such model: two
-# retrainings that differ in their seed alone do not predict quite the same. That difference is the finest one that can
-# mean anything, so we retrain several times and divide by it: a **distance ratio** of 1 says that the model is no
-# farther from the retrained ones than they are from each other.
+# retrainings that differ in their seed alone do not predict quite the same. Smaller differences than theirs mean
+# nothing, so we retrain several times and divide by how far these models are apart: a **distance ratio** of 1 says that
+# the model is no farther from the retrained ones than they are from each other.
 #
 # The distance itself is the Jensen-Shannon divergence (JS) between predicted probabilities, in nats.
 

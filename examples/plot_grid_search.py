@@ -38,7 +38,7 @@ if options.folds < 2:
 # The candidates
 # --------------
 # The cubic step with several weights of its cubic term, and continued training for some epochs, with the learning rate
-# of the net and with others. Both are given a fair choice: a rival that nobody tuned is easily beaten.
+# of the net and with others. Both are tuned, so that the comparison is fair.
 
 candidates = [
     {"unlearner": [StoCuReNU()], "unlearner__L": ["auto", 0.1, 1.0, 10.0]},
@@ -66,8 +66,8 @@ print(results[columns].rename(columns=names).to_string(index=False, na_rep="", f
 # %%
 # The number to quote
 # -------------------
-# The best of thirteen may owe something to luck. So the search asked the winner to forget other rows, that no candidate
-# had been judged by, and compared it on other unseen rows. That score belongs into a report, and not the one above.
+# The best of thirteen candidates is best partly by luck. So the search also asked the winner to forget other rows, by
+# which no candidate had been judged, and compared it on other unseen rows. That score is the one to report.
 
 print(f"\nBest: {search.best_params_}")
 print(f"selected by a score of {search.cv_results_['mean_selection_score'][search.best_index_]:.5f}")
