@@ -32,11 +32,12 @@ html_theme_options = {
 numpydoc_show_class_members = False
 autodoc_typehints = "none"  # the docstrings say more
 autosummary_generate = True
-# A class page lists the methods and properties of the class, without those that every estimator, int or tuple has.
+# A class page lists the methods and properties of the class, without those that every estimator, int, str or tuple has.
 autosummary_context = {
     "everyones": [
         "__init__",
         *dir(int),
+        *dir(str),
         *dir(tuple),
         *(
             name
