@@ -36,8 +36,8 @@ options, _ = parser.parse_known_args()  # a notebook has arguments of its own
 # %%
 # The request
 # -----------
-# A copy of the model from before the request shows what doing nothing would have given. The test rows have not been used
-# so far.
+# A copy of the model from before the request shows what doing nothing would have given. The test rows have not been
+# used so far.
 
 X, y = load_digits(return_X_y=True)
 X_train, X_test, y_train, y_test = train_test_split(X, y, test_size=0.3, stratify=y, random_state=0)

@@ -78,11 +78,6 @@ class UnlearningReport:
     status : Status
         How the algorithm ended, in a word: see :class:`~sk_unlearn.unlearners.Status`.
 
-    converged : bool
-        Whether the tolerance that the algorithm was given is met: True for the status "converged" and no other. It
-        does not say that enough was forgotten: that takes a comparison with retrained models, and no norm of a gradient
-        and no loss can replace it.
-
     stop_reason : str
         Why it ended, and what that did to the mean loss of the erased rows.
 
@@ -132,7 +127,11 @@ class UnlearningReport:
 
     @property
     def converged(self) -> bool:
-        """Whether the tolerance that the algorithm was given is met."""
+        """Whether the tolerance that the algorithm was given is met: True for the status "converged" and no other.
+
+        It does not say that enough was forgotten. That takes a comparison with retrained models, and no norm of a
+        gradient and no loss can replace it.
+        """
         return self.status is Status.CONVERGED
 
     def to_dict(self) -> dict[str, Any]:

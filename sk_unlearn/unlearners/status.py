@@ -39,7 +39,7 @@ class Status(str, Enum):
     STALLED = "stalled", "No step lowers the objective any further at this precision."
     OVERSHOOT_UNDONE = (
         "overshoot_undone",
-        "A further step did harm (a larger gradient, or retained rows) and was taken back.",
+        "A further step did harm and was taken back.",
     )
     BUDGET_SPENT = "budget_spent", "The steps or products allowed were used up before the tolerance was met."
     MODEL_BROKE_DOWN = "model_broke_down", "The step went further than the model of the objective holds."

@@ -243,9 +243,9 @@ class Doubling(UnlearnableClassifier):
 
 
 def test_a_subclass_keeps_what_it_sets_around_a_fit():
-    est = Doubling(random_state=0).fit(X, y)
+    est = Doubling(random_state=0).fit(X, labels)
     assert est.factor_ == 2.0
-    assert est.first_target_ == y[0]
-    assert est.fit(X[::-1], y[::-1]).first_target_ == y[-1]
+    assert est.first_target_ == labels[0]
+    assert est.fit(X[::-1], labels[::-1]).first_target_ == labels[-1]
     est.forget(2 * X[:2])
     assert len(est.training_set_) == len(X) - 2
