@@ -1,4 +1,4 @@
-"""TrainingSet against a list of rows, byte searches for what was erased, and an interrupt at every bytecode."""
+"""TrainingSet against a list of rows, byte searches for what was erased, and an interrupt at every step of a change."""
 
 import copy
 import pickle
@@ -12,6 +12,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+import sk_unlearn
 from sk_unlearn.rows import RowMatch, RowRole, TrainingSet, _index, sample_mask, training_set
 
 DTYPES = [np.float32, np.float64, np.int64]
@@ -428,12 +429,14 @@ def test_replace_moves_rows_in_the_index(rng):
     X = rows_of(rng, 10, (3,), np.float32)
     rows = TrainingSet(X, np.arange(10))
     rows.locate(X)
-    for step in range(training_set._MAX_SEGMENTS + 3):  # past the point where the index starts anew
+    held = []
+    for step in range(40):  # past the point where the index starts anew, twice
         rows.replace([4, 2], X_new=X[[4, 2]] + 1e6 * (step + 1))
         assert not rows.match(X[[4, 2]] + 1e6 * step).found.any()
         assert rows.locate(X[[4]] + 1e6 * (step + 1)).tolist() == [4]
         assert rows.locate(X[[5]]).tolist() == [5]
-        assert len(rows._row_segments) <= training_set._MAX_SEGMENTS
+        held.append(len(every_byte(rows)))
+    assert max(held[20:]) <= max(held[:20])  # it does not grow without end
     rows.replace([4], y_new=[77])
     assert rows.locate(rows.X[[4]], [77]).tolist() == [4]
     assert len(rows) == 10
@@ -680,17 +683,30 @@ def test_a_pickle_with_read_only_buffers_can_still_forget(small):
 # Interrupts
 
 
+PACKAGE = Path(sk_unlearn.__file__).parent
+TRACED = {str(path) for path in (PACKAGE / "rows").iterdir()} | {str(PACKAGE / "utils" / "_journal.py")}
+WRITES = {"commit", "__setstate__"}
+
+
 def run_until(step, change):
-    """Run `change`, raising KeyboardInterrupt before the step-th line or bytecode; whether it came to that."""
-    executed = 0
+    """Run `change`, raising KeyboardInterrupt at its step-th moment; whether it came to that.
+
+    Until the change begins to be written, which is when `Journal.commit` or (in `compact`) `__setstate__` is called,
+    a moment is a line: nothing is at stake yet. From there on it is a bytecode.
+    """
+    executed, writing = 0, False
 
     def trace(frame, event, _):
-        nonlocal executed
-        file = Path(frame.f_code.co_filename)
-        if file.parent != Path(training_set.__file__).parent and file.name != "_journal.py":
-            return None
-        frame.f_trace_opcodes = True
-        if event in ("opcode", "line"):
+        nonlocal executed, writing
+        if event == "call":
+            if frame.f_code.co_filename not in TRACED:
+                return None
+            if frame.f_code.co_name in WRITES:
+                writing, caller = True, frame.f_back
+                while caller.f_trace is not None:  # those that wait for it go on by bytecodes too
+                    caller.f_trace_opcodes, caller = True, caller.f_back
+            frame.f_trace_opcodes = writing
+        elif event == ("opcode" if writing else "line"):
             executed += 1
             if executed == step:
                 raise KeyboardInterrupt
@@ -747,8 +763,9 @@ def test_an_interrupt_anywhere_leaves_all_or_nothing(rng, name, indexed):
         now = content(rows)
         assert now in (before, after)
         outcomes.append(now == after)
-        assert (rows._live == rows.raw_X.any(axis=1)).all()
-        assert (rows._trained == rows._live & (rows._role == RowRole.TRAINED)).all()
+        assert (rows.live_mask == rows.raw_X.any(axis=1)).all()
+        assert (rows.trained_mask[rows.live_mask] == (rows.role == RowRole.TRAINED)).all()
+        assert not rows.trained_mask[~rows.live_mask].any()
         match = rows.match(np.concatenate([rows.X, X[[4, 1]]]))
         assert match.found[:-2].all()
         assert len(match.positions) == len(rows)
@@ -776,13 +793,14 @@ class Interrupting(np.ndarray):
 def test_a_drop_interrupted_twice_is_finished_by_the_next_call(small, column, times):
     first = small.X[:1]
     small.locate(first)
+    # A private attribute, since no public one hands out the array itself that a drop writes to.
     setattr(small, column, getattr(small, column).view(Interrupting))
     Interrupting.left = times
     with pytest.raises(KeyboardInterrupt):
         small.drop([0])
     assert small.journal.is_settled == (times == 1)
     assert len(small) == 19
-    assert not small._X[0].any()
+    assert not small.raw_X[0].any()
     assert not small.match(first).found.any()
     with pytest.raises(ValueError, match="erased already are 0"):
         small.drop([0])
@@ -820,7 +838,7 @@ def test_one_row_costs_nothing_that_grows(large, monkeypatch, act):
         assert len(array) < 1000
         return np.nonzero(array)[0]
 
-    live = np.nonzero(rows._live)[0]
+    live = np.nonzero(rows.live_mask)[0]
     act(rows, X, live[-1])  # caches, lazy imports
     monkeypatch.setattr(np, "flatnonzero", forbidden)
     tracemalloc.start()
