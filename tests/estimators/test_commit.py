@@ -10,13 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from skorch import NeuralNetClassifier
 from skorch.callbacks import Callback
 from torch import nn
 
 import sk_unlearn
-from sk_unlearn import UnlearnableClassifier
 from sk_unlearn.unlearners import Retrain, Status, StoCuReNU, Unlearner, UnlearningResult
+from tests._problems import classifier
 
 PACKAGE = str(Path(sk_unlearn.__file__).parent)
 
@@ -45,11 +44,7 @@ y = (X[:, 0] > 0).astype(int)
 
 
 def fit(unlearner=None):
-    net = NeuralNetClassifier(
-        NormNet, criterion=nn.CrossEntropyLoss, optimizer=torch.optim.Adam, lr=0.05, max_epochs=3, batch_size=10,
-        train_split=None, verbose=0,
-    )  # fmt: skip
-    est = UnlearnableClassifier(net, unlearner, random_state=0)
+    est = classifier(unlearner, NormNet, optimizer=torch.optim.Adam, lr=0.05, max_epochs=3, batch_size=10)
     est.fit(X[:30], y[:30], sample_id=np.arange(30)).forget(X[:2])
     # So that the optimiser, which a request empties, has something to lose.
     return est.partial_fit(X[30:], y[30:], sample_id=np.arange(30, 40))
@@ -196,8 +191,7 @@ def test_first_request_that_fails_leaves_no_report():
         def unlearn(self, problem):
             raise RuntimeError("injected")
 
-    net = NeuralNetClassifier(NormNet, criterion=nn.CrossEntropyLoss, max_epochs=1, train_split=None, verbose=0)
-    est = UnlearnableClassifier(net, Fails(), random_state=0).fit(X, y)
+    est = classifier(Fails(), NormNet, max_epochs=1).fit(X, y)
     with pytest.raises(RuntimeError):
         est.forget(X[:2])
     assert est.unlearning_history_ == []

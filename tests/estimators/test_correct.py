@@ -5,14 +5,12 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from skorch import NeuralNetClassifier, NeuralNetRegressor
 from skorch.dataset import ValidSplit
-from torch import nn
 
-from sk_unlearn import UnlearnableClassifier, UnlearnableRegressor
-from sk_unlearn.risks.empirical import flat_parameters
 from sk_unlearn.rows import RowRole
 from sk_unlearn.unlearners import CuReNU, Retrain
+from tests import _problems
+from tests._problems import affine, mlp, parameters, ridge_solution
 
 rng = np.random.default_rng(6)
 X = rng.normal(size=(50, 3))
@@ -21,34 +19,16 @@ DECAY = 0.05
 
 
 def regressor(unlearner=None, **settings):
-    net = NeuralNetRegressor(
-        nn.Linear(3, 1, dtype=torch.float64),
-        **({"max_epochs": 80, "batch_size": -1, "lr": 0.3, "optimizer__weight_decay": DECAY, "train_split": None,
-            "verbose": 0} | settings),
-    )  # fmt: skip
-    return UnlearnableRegressor(net, CuReNU(tol=0.0) if unlearner is None else unlearner, random_state=0)
+    defaults = {"max_epochs": 80, "batch_size": -1, "lr": 0.3, "optimizer__weight_decay": DECAY}
+    return _problems.regressor(CuReNU(tol=0.0) if unlearner is None else unlearner, affine(3), **(defaults | settings))
 
 
 def classifier(unlearner=None, **settings):
-    module = nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 2))
-    net = NeuralNetClassifier(
-        module, criterion=nn.CrossEntropyLoss,
-        **({"max_epochs": 4, "lr": 0.3, "batch_size": 16, "train_split": None, "verbose": 0} | settings),
-    )  # fmt: skip
-    return UnlearnableClassifier(net, unlearner, random_state=0)
+    defaults = {"max_epochs": 4, "lr": 0.3, "batch_size": 16}
+    return _problems.classifier(unlearner, mlp(3, 2, n_hidden=5), **(defaults | settings))
 
 
 labels = np.where(y > 0, "high", "low")
-
-
-def parameters(est):
-    return flat_parameters(est.net_).numpy()
-
-
-def ridge(X, y, weight=None):
-    weight = np.ones(len(X)) if weight is None else weight
-    A = np.column_stack([X, np.ones(len(X))])
-    return np.linalg.solve((A.T * weight) @ A + 0.5 * DECAY * weight.sum() * np.eye(4), (A.T * weight) @ y)
 
 
 def changed(values, rows, new):
@@ -75,9 +55,9 @@ def test_equals_training_on_the_corrected_rows(options, X_after, y_after, weight
     weight = rng.uniform(0.5, 2, size=50) if weighted else None
     est = regressor().fit(X, y, sample_weight=weight)
     start = parameters(est)
-    np.testing.assert_allclose(start, ridge(X, y, weight), atol=1e-8)
+    np.testing.assert_allclose(start, ridge_solution(X, y, DECAY, weight), atol=1e-8)
     est.correct(X[:4], **options)
-    optimum = ridge(X_after, y_after, weight)
+    optimum = ridge_solution(X_after, y_after, DECAY, weight)
     assert np.linalg.norm(parameters(est) - optimum) < 1e-3 * np.linalg.norm(start - optimum)
     np.testing.assert_array_equal(est.training_set_.X, X_after)
     np.testing.assert_array_equal(est.training_set_.y[:, 0], y_after)
@@ -89,7 +69,7 @@ def test_forgetting_after_a_correction():
     est = regressor().fit(X, y)
     est.correct(X[:4], X_new=NEW_X).forget(NEW_X[:2]).correct(NEW_X[2:], y_new=NEW_Y[2:])
     X_after, y_after = np.concatenate([NEW_X[2:], X[4:]]), np.concatenate([NEW_Y[2:], y[4:]])
-    np.testing.assert_allclose(parameters(est), ridge(X_after, y_after), atol=1e-3)
+    np.testing.assert_allclose(parameters(est), ridge_solution(X_after, y_after, DECAY), atol=1e-3)
 
 
 def test_old_content_cannot_be_found_and_leaves_no_byte():
@@ -148,7 +128,7 @@ def test_order_of_the_request_does_not_matter():
 
 def test_all_rows_may_be_corrected():
     est = regressor().fit(X, y).correct(X, y_new=y + 1)
-    optimum = ridge(X, y + 1)
+    optimum = ridge_solution(X, y + 1, DECAY)
     assert np.linalg.norm(parameters(est) - optimum) < 1e-3 * np.linalg.norm(parameters(est))
 
 

@@ -5,35 +5,22 @@ import pandas as pd
 import pytest
 import torch
 from sklearn.exceptions import DataConversionWarning, NotFittedError
-from skorch import NeuralNetClassifier, NeuralNetRegressor
-from torch import nn
 
 from sk_unlearn import UnlearnableClassifier, UnlearnableRegressor
 from sk_unlearn.risks.empirical import flat_parameters
 from sk_unlearn.unlearners import StoCuReNU
+from tests import _problems
+from tests._problems import Mlp
 
-
-class Net(nn.Module):
-    def __init__(self, n_features_in, n_outputs, dtype=torch.float32):
-        super().__init__()
-        self.body = nn.Sequential(
-            nn.Linear(n_features_in, 5, dtype=dtype), nn.Tanh(), nn.Linear(5, n_outputs, dtype=dtype)
-        )
-
-    def forward(self, X):
-        return self.body(X)
-
-
-SETTINGS = {"max_epochs": 5, "batch_size": 16, "train_split": None, "verbose": 0}
+SETTINGS = {"max_epochs": 5, "batch_size": 16}
 
 
 def classifier(**settings):
-    net = NeuralNetClassifier(Net, criterion=nn.CrossEntropyLoss, lr=0.3, **(SETTINGS | settings))
-    return UnlearnableClassifier(net, random_state=0)
+    return _problems.classifier(**({"lr": 0.3} | SETTINGS | settings))
 
 
 def regressor(**settings):
-    return UnlearnableRegressor(NeuralNetRegressor(Net, **({"lr": 0.1} | SETTINGS | settings)), random_state=0)
+    return _problems.regressor(**({"lr": 0.1} | SETTINGS | settings))
 
 
 rng = np.random.default_rng(2)
@@ -115,11 +102,11 @@ def test_a_column_of_one_target_stays_a_column():
 
 
 def test_module_with_flat_output():
-    class Flat(Net):
+    class Flat(Mlp):
         def forward(self, X):
             return super().forward(X)[:, 0]
 
-    est = UnlearnableRegressor(NeuralNetRegressor(Flat, lr=0.1, **SETTINGS), random_state=0).fit(X, score)
+    est = regressor(module=Flat).fit(X, score)
     assert est.forget(X[:3]).predict(X).shape == (40,)
 
 

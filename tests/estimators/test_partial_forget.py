@@ -5,12 +5,10 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from skorch import NeuralNetClassifier, NeuralNetRegressor
-from torch import nn
 
-from sk_unlearn import UnlearnableClassifier, UnlearnableRegressor
-from sk_unlearn.risks.empirical import flat_parameters
 from sk_unlearn.unlearners import CuReNU, FineTune, Retrain, StoCuReNU
+from tests import _problems
+from tests._problems import affine, parameters, ridge_solution
 
 rng = np.random.default_rng(8)
 X = rng.normal(size=(60, 3))
@@ -20,39 +18,15 @@ DECAY = 0.05
 
 
 def regressor(keep, unlearner=None):
-    net = NeuralNetRegressor(
-        nn.Linear(3, 1, dtype=torch.float64), max_epochs=80, batch_size=-1, lr=0.3, optimizer__weight_decay=DECAY,
-        train_split=None, verbose=0,
+    return _problems.regressor(
+        CuReNU(tol=0.0) if unlearner is None else unlearner, affine(3), keep_training_set=keep, max_epochs=80,
+        batch_size=-1, lr=0.3, optimizer__weight_decay=DECAY,
     )  # fmt: skip
-    unlearner = CuReNU(tol=0.0) if unlearner is None else unlearner
-    return UnlearnableRegressor(net, unlearner, keep_training_set=keep, random_state=0)
-
-
-class Net(nn.Module):
-    def __init__(self, n_features_in, n_outputs):
-        super().__init__()
-        self.body = nn.Sequential(nn.Linear(n_features_in, 8), nn.Tanh(), nn.Linear(8, n_outputs))
-
-    def forward(self, X):
-        return self.body(X)
 
 
 def classifier(keep, unlearner=None, **settings):
-    net = NeuralNetClassifier(
-        Net, criterion=nn.CrossEntropyLoss,
-        **({"max_epochs": 10, "lr": 0.5, "batch_size": 16, "train_split": None, "verbose": 0} | settings),
-    )  # fmt: skip
-    return UnlearnableClassifier(net, unlearner, keep_training_set=keep, random_state=0)
-
-
-def parameters(est):
-    return flat_parameters(est.net_).numpy()
-
-
-def ridge(X, y, weight=None):
-    weight = np.ones(len(X)) if weight is None else weight
-    A = np.column_stack([X, np.ones(len(X))])
-    return np.linalg.solve((A.T * weight) @ A + 0.5 * DECAY * weight.sum() * np.eye(4), (A.T * weight) @ y)
+    defaults = {"module__n_hidden": 8, "max_epochs": 10, "lr": 0.5, "batch_size": 16}
+    return _problems.classifier(unlearner, keep_training_set=keep, **(defaults | settings))
 
 
 # -------------------------------------------------------------------------------------------------------- with a store
@@ -126,7 +100,7 @@ def test_refused(keep):
 @pytest.mark.parametrize("unlearner", [CuReNU(tol=0.0), StoCuReNU(tol=0.0)])
 def test_exact_on_a_quadratic_without_rows(unlearner):
     est = regressor(False, unlearner).fit(X, y)
-    start, optimum = parameters(est), ridge(X[6:], y[6:])
+    start, optimum = parameters(est), ridge_solution(X[6:], y[6:], DECAY)
     est.partial_forget(X[:6], y[:6])
     assert np.linalg.norm(parameters(est) - optimum) < 1e-3 * np.linalg.norm(start - optimum)
     assert not hasattr(est, "training_set_")
@@ -138,7 +112,7 @@ def test_weights_at_fit_count():
     weight = np.ones(60)
     weight[10:] = 2.0
     est = regressor(False).fit(X, y, sample_weight=weight)
-    start, optimum = parameters(est), ridge(X[6:], y[6:], weight[6:])
+    start, optimum = parameters(est), ridge_solution(X[6:], y[6:], DECAY, weight[6:])
     est.partial_forget(X[:6], y[:6])
     assert np.linalg.norm(parameters(est) - optimum) < 1e-3 * np.linalg.norm(start - optimum)
 

@@ -6,7 +6,6 @@ import math
 import numpy as np
 import pytest
 from sklearn.metrics import log_loss
-from skorch import NeuralNetClassifier
 from skorch.callbacks import EarlyStopping
 from torch import nn
 
@@ -23,19 +22,17 @@ from sk_unlearn.unlearners import (
     Unlearner,
     UnlearningResult,
 )
+from tests import _problems
+from tests._problems import mlp
 
 rng = np.random.default_rng(11)
 X = rng.normal(size=(40, 3))
 y = (X[:, 0] > 0).astype(int)
 
 
-def classifier(unlearner=None, **settings):
-    module = settings.pop("module", nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 2)))
-    net = NeuralNetClassifier(
-        module, criterion=nn.CrossEntropyLoss,
-        **({"max_epochs": 3, "lr": 0.3, "batch_size": 16, "train_split": None, "verbose": 0} | settings),
-    )  # fmt: skip
-    return UnlearnableClassifier(net, unlearner, random_state=0)
+def classifier(unlearner=None, module=None, **settings):
+    defaults = {"max_epochs": 3, "lr": 0.3, "batch_size": 16}
+    return _problems.classifier(unlearner, module or mlp(3, 2, n_hidden=5), **(defaults | settings))
 
 
 # -------------------------------------------------------------------------------------------------------------- report

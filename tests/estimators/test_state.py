@@ -8,21 +8,19 @@ import numpy as np
 import pytest
 import torch
 from sklearn.datasets import load_iris
-from skorch import NeuralNetClassifier
 from torch import nn
 
 from sk_unlearn import UnlearnableClassifier
 from sk_unlearn.unlearners import CertifiedRemoval, HessianFreeRecording, RewindToDelete
+from tests._problems import classifier
 
 X, y = load_iris(return_X_y=True)
 
 
-def linear(unlearner, **settings):
-    net = NeuralNetClassifier(
-        nn.Linear(4, 3).double(), criterion=nn.CrossEntropyLoss, max_epochs=4, lr=0.1, batch_size=-1, train_split=None,
-        optimizer__weight_decay=0.01, verbose=0,
-    )  # fmt: skip
-    return UnlearnableClassifier(net, unlearner, random_state=0, **settings).fit(X, y)
+def linear(unlearner):
+    return classifier(
+        unlearner, nn.Linear(4, 3).double(), max_epochs=4, lr=0.1, batch_size=-1, optimizer__weight_decay=0.01
+    ).fit(X, y)
 
 
 FITTED = {

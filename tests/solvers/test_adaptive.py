@@ -8,19 +8,25 @@ from sk_unlearn.solvers import DenseCubicModel
 from sk_unlearn.solvers.adaptive import AdaptiveWeight, FixedWeight, first_weight
 
 
-def model(seed=0, d=6):
+def hessian_and_gradient(seed=0, d=6):
     rng = np.random.default_rng(seed)
     A = torch.from_numpy(rng.normal(size=(d, d)))
-    return DenseCubicModel(A @ A.T, torch.from_numpy(rng.normal(size=d)))
+    return A @ A.T, torch.from_numpy(rng.normal(size=d))
 
 
-def quadratic(problem):
-    return lambda s: -float(problem.g @ s + 0.5 * s @ problem._hessian @ s)
+def model():
+    return DenseCubicModel(*hessian_and_gradient())
+
+
+def quadratic(s):
+    """The decrease that a function has which is the quadratic part of `model` and no more."""
+    H, g = hessian_and_gradient()
+    return -float(g @ s + 0.5 * s @ H @ s)
 
 
 def test_a_decrease_as_predicted_shrinks_the_weight():
     problem, weight = model(), AdaptiveWeight(1.0, shrink=0.1)
-    tried = weight.step(problem, quadratic(problem))
+    tried = weight.step(problem, quadratic)
     assert tried.taken
     assert pytest.approx(0.1) == weight.L
     torch.testing.assert_close(tried.step, problem.solve(1.0).step)
@@ -28,7 +34,7 @@ def test_a_decrease_as_predicted_shrinks_the_weight():
 
 def test_a_decrease_that_fails_grows_it_until_one_comes():
     problem, weight = model(), AdaptiveWeight(0.01, shrink=0.1)
-    tried = weight.step(problem, lambda s: quadratic(problem)(s) - 5 * float(s.norm()) ** 3)
+    tried = weight.step(problem, lambda s: quadratic(s) - 5 * float(s.norm()) ** 3)
     assert tried.taken
     assert weight.L > 0.01
     assert tried.record["ratio"] > 0.1
