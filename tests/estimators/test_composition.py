@@ -16,7 +16,7 @@ from sklearn.model_selection import GridSearchCV, cross_val_predict, cross_val_s
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from sk_unlearn import UnlearnableRegressor
+from sk_unlearn import UnlearnableClassifier, UnlearnableRegressor
 from sk_unlearn.metrics import make_retrain_scorer
 from sk_unlearn.unlearners import CuReNU, FineTune, StoCuReNU
 from tests import _problems
