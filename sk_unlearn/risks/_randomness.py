@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from skorch import NeuralNet
 
+from sk_unlearn.utils._twins import source_of
+
 __all__ = ["FixedRandomness"]
 
 # One seed for all risks: two of them over the same rows, and two points of one, see the same noise.
@@ -41,13 +43,18 @@ class FixedRandomness:
     """
 
     def __init__(self, device: torch.device) -> None:
+        self.device = device
         self._all = [_python(), _numpy(), _torch(torch.default_generator), *_of_device(device)]
         self._drawn_from: dict[str, list[_Generator]] = {}
 
     @classmethod
     def of(cls, net: NeuralNet, device: torch.device) -> FixedRandomness:
-        """Return the one that all risks of a net share, so that each step is watched only once."""
-        return _OF_NETS.setdefault(net, cls(device))
+        """Return the one that all risks of a net and its twins share, so that each step is watched only once."""
+        source = source_of(net)
+        known = _OF_NETS.get(source)
+        if known is None or known.device != device:
+            known = _OF_NETS[source] = cls(device)
+        return known
 
     def is_quiet(self, step: str) -> bool:
         """Whether a step was seen to draw nothing."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import pickle
-from collections import defaultdict
+from collections import OrderedDict, defaultdict
 from collections.abc import Iterator
 from types import MethodType
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 from skorch import NeuralNet
 from torch import Tensor, nn
 
-__all__ = ["is_twin", "learnt", "pinned", "training_copy", "twin", "uncompiled"]
+__all__ = ["is_twin", "learnt", "pinned", "source_of", "training_copy", "twin", "uncompiled"]
 
 logger = logging.getLogger("sk_unlearn")
 
@@ -25,6 +25,12 @@ _REFUSALS = (TypeError, RuntimeError, NotImplementedError, copy.Error, pickle.Pi
 def is_twin(net: NeuralNet) -> bool:
     """Whether a net is one that :func:`twin` made."""
     return _MARK in vars(net)
+
+
+def source_of(net: NeuralNet) -> NeuralNet:
+    """Return the net that a twin was made of, or of whose twin it is one; a net that is no twin itself."""
+    source: NeuralNet = vars(net).get(_MARK, net)
+    return source
 
 
 def twin(net: NeuralNet, *, share_tensors: bool = True) -> NeuralNet:
@@ -55,7 +61,7 @@ def twin(net: NeuralNet, *, share_tensors: bool = True) -> NeuralNet:
     other = object.__new__(type(net))
     held = vars(other)
     held.update(vars(net))
-    held[_MARK] = True
+    held[_MARK] = source_of(net)
     memo: dict[int, Any] = {id(net): other}
     for name in (f"{name}_" for name in [*net._modules, *net._criteria]):
         if name in held:
@@ -90,6 +96,9 @@ def _known(module: nn.Module, share_tensors: bool) -> dict[int, Any]:
     known: dict[int, Any] = {}
     modules = list(module.modules())
     own = {id(m) for m in modules}
+    # A module has a dozen empty dictionaries for hooks, on which copy.deepcopy spends most of its time.
+    empty = (value for m in modules for value in vars(m).values() if type(value) in (dict, OrderedDict) and not value)
+    known.update((id(value), type(value)()) for value in empty)
     for value in (value for m in modules for value in _entries(m)):
         if isinstance(value, Tensor) and share_tensors:
             known[id(value)] = value
