@@ -5,7 +5,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.datasets import load_iris
 from sklearn.utils._param_validation import InvalidParameterError
 from skorch import NeuralNetClassifier, NeuralNetRegressor
 from torch import nn
@@ -14,23 +13,14 @@ from sk_unlearn import UnlearnableClassifier, UnlearnableRegressor
 from sk_unlearn.risks.empirical import flat_parameters
 from sk_unlearn.unlearners import GradientAscent, NegGradPlus, RandomLabels, Status
 from sk_unlearn.unlearners.ascent import other_labels, with_random_targets
+from tests._problems import centred_iris, iris_classifier
 
-X, y = load_iris(return_X_y=True)
-X = (X - X.mean(0)).astype(np.float32)
-
-
-def classifier(unlearner=None, **settings):
-    defaults = {"max_epochs": 60, "batch_size": 32, "lr": 0.05, "optimizer": torch.optim.Adam, "train_split": None}
-    net = NeuralNetClassifier(
-        nn.Linear, module__in_features=4, module__out_features=3, criterion=nn.CrossEntropyLoss, verbose=0,
-        **(defaults | settings),
-    )  # fmt: skip
-    return UnlearnableClassifier(net, unlearner, random_state=0)
+X, y = centred_iris()
 
 
 class TestGradientAscent:
     def test_first_step_climbs_the_loss_without_the_weight_decay(self):
-        est = classifier(GradientAscent(1, learning_rate=1e-3), optimizer__weight_decay=0.5, batch_size=-1)
+        est = iris_classifier(GradientAscent(1, learning_rate=1e-3), optimizer__weight_decay=0.5, batch_size=-1)
         est.fit(X, y)
         w, at = flat_parameters(est.net_), torch.from_numpy
         loss = nn.functional.cross_entropy(est.net_.module_(at(X[y == 0])), at(y[y == 0]))
@@ -40,7 +30,7 @@ class TestGradientAscent:
         torch.testing.assert_close(flat_parameters(est.net_) - w, 1e-3 * gradient / (gradient.abs() + 1e-8))
 
     def test_it_stops_at_chance(self):
-        est = classifier(GradientAscent(200, learning_rate=3e-3)).fit(X, y).forget(X[y == 0])
+        est = iris_classifier(GradientAscent(200, learning_rate=3e-3)).fit(X, y).forget(X[y == 0])
         report = est.unlearning_report_
         assert report.status is Status.COMPLETED
         assert "chance" in report.stop_reason
@@ -48,7 +38,7 @@ class TestGradientAscent:
         assert est.score(X[y == 0], y[y == 0]) < 0.5
 
     def test_it_takes_no_step_that_breaks_the_rest(self):
-        est = classifier(GradientAscent(50, learning_rate=0.3)).fit(X, y)
+        est = iris_classifier(GradientAscent(50, learning_rate=0.3)).fit(X, y)
         before = est.score(X, y)
         report = est.forget(X[:140:7]).unlearning_report_
         assert report.status is Status.OVERSHOOT_UNDONE
@@ -56,7 +46,7 @@ class TestGradientAscent:
         assert est.score(X, y) > before - 0.05
 
     def test_too_little_is_reported(self):
-        report = classifier(GradientAscent(1, learning_rate=1e-6)).fit(X, y).forget(X[y == 0]).unlearning_report_
+        report = iris_classifier(GradientAscent(1, learning_rate=1e-6)).fit(X, y).forget(X[y == 0]).unlearning_report_
         assert report.status is Status.BUDGET_SPENT
         assert "did not bring" in report.stop_reason
 
@@ -64,7 +54,7 @@ class TestGradientAscent:
 class TestNegGradPlus:
     def test_first_step_is_along_the_weighted_difference(self):
         unlearner = NegGradPlus(0.8, n_epochs=1, learning_rate=1e-3)
-        est = classifier(unlearner, batch_size=-1, optimizer__weight_decay=0.1).fit(X, y)
+        est = iris_classifier(unlearner, batch_size=-1, optimizer__weight_decay=0.1).fit(X, y)
         w, at, parameters = flat_parameters(est.net_), torch.from_numpy, list(est.net_.module_.parameters())
 
         def risk(rows):
@@ -79,12 +69,12 @@ class TestNegGradPlus:
         )
 
     def test_the_ascent_is_bounded(self):
-        est = classifier(NegGradPlus(0.5, n_epochs=20, learning_rate=0.05)).fit(X, y).forget(X[y == 0])
+        est = iris_classifier(NegGradPlus(0.5, n_epochs=20, learning_rate=0.05)).fit(X, y).forget(X[y == 0])
         assert est.unlearning_report_.trace[-1]["erased_loss"] < 20
         assert est.score(X[y != 0], y[y != 0]) > 0.9
 
     def test_a_rise_of_the_retained_loss_is_reported(self):
-        report = classifier(NegGradPlus(0.01, learning_rate=1.0)).fit(X, y).forget(X[y == 0]).unlearning_report_
+        report = iris_classifier(NegGradPlus(0.01, learning_rate=1.0)).fit(X, y).forget(X[y == 0]).unlearning_report_
         assert not report.converged
         assert "retained rows rose markedly" in report.stop_reason
 
@@ -141,5 +131,5 @@ def test_constraints(make, name, value):
 @pytest.mark.gpu
 @pytest.mark.parametrize("unlearner", [GradientAscent(), NegGradPlus(), RandomLabels()])
 def test_on_a_gpu(unlearner):
-    est = classifier(unlearner).set_params(device="cuda").fit(X, y).forget(X[y == 0])
+    est = iris_classifier(unlearner).set_params(device="cuda").fit(X, y).forget(X[y == 0])
     assert est.unlearning_report_.parameters_moved

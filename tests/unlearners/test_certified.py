@@ -10,12 +10,11 @@ import numpy as np
 import pytest
 import torch
 from sklearn.utils._param_validation import InvalidParameterError
-from skorch import NeuralNetClassifier, NeuralNetRegressor
+from skorch import NeuralNetClassifier
 from skorch.dataset import ValidSplit
 from torch import nn
 
-from sk_unlearn import UnlearnableClassifier, UnlearnableRegressor
-from sk_unlearn.metrics import make_retrain_scorer
+from sk_unlearn.metrics import make_retrain_scorer, retrain_distance
 from sk_unlearn.privacy import gaussian_epsilon, gaussian_sigma
 from sk_unlearn.risks.empirical import EmpiricalRisk, flat_parameters
 from sk_unlearn.rows import RowRole
@@ -31,6 +30,7 @@ from sk_unlearn.unlearners import (
     VacuousBoundWarning,
 )
 from sk_unlearn.unlearners.certified_newton import BoundConstants
+from tests._problems import classifier, regressor
 
 rng = np.random.default_rng(0)
 X = rng.normal(size=(60, 3))
@@ -47,12 +47,9 @@ def deep():
     return nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 2)).double()
 
 
-def estimator(unlearner, module=linear, cls=NeuralNetClassifier, wrapper=UnlearnableClassifier, **settings):
-    options = {
-        "criterion": nn.CrossEntropyLoss, "max_epochs": 80, "batch_size": -1, "lr": 0.5, "train_split": None,
-        "optimizer__weight_decay": 0.1, "verbose": 0,
-    }  # fmt: skip
-    return wrapper(cls(module(), **(options | settings)), unlearner, random_state=0)
+def estimator(unlearner, module=linear, build=classifier, **settings):
+    defaults = {"max_epochs": 80, "batch_size": -1, "lr": 0.5, "optimizer__weight_decay": 0.1}
+    return build(unlearner, module(), **(defaults | settings))
 
 
 def solved(risk, term=0.0):
@@ -123,8 +120,7 @@ def test_published_bound_holds_on_quadratics():
         A, b = r.normal(size=(20, 3)), r.normal(size=(20, 1))
         est = estimator(
             CertifiedNewton(sigma=0.0, radius=3.0, hessian_lipschitz=0.0, convexity=float(r.uniform(0.05, 3))),
-            lambda: linear(k=1), NeuralNetRegressor, UnlearnableRegressor, criterion=nn.MSELoss,
-            max_epochs=int(r.integers(1, 8)), lr=0.1,
+            lambda: linear(k=1), regressor, max_epochs=int(r.integers(1, 8)), lr=0.1,
         ).fit(A, b)  # fmt: skip
         est.forget(A[:4])
         w_star = solved(EmpiricalRisk(est.net_, A[4:], b[4:]))
@@ -287,11 +283,13 @@ def test_constraints(unlearner, name):
         unlearner.recorder()
 
 
+@pytest.mark.filterwarnings("ignore::sk_unlearn.unlearners.VacuousBoundWarning")
 def test_the_scorer_trains_references_in_the_ball_too():
     est = estimator(CertifiedNewton(sigma=0.0, radius=0.5)).fit(X, y)
-    scorer = make_retrain_scorer("parameters")
-    (reference,) = scorer._references(est, est)
-    assert float(flat_parameters(reference.net_).norm()) <= 0.5 * (1 + 1e-9)
+    score = make_retrain_scorer("parameters", request=lambda X, y, rng: np.arange(3))(est, X)
+    inside = estimator(CertifiedNewton(sigma=0.0, radius=0.5)).fit(X[3:], y[3:])
+    assert float(flat_parameters(inside.net_).norm()) == pytest.approx(0.5)
+    assert score == pytest.approx(-retrain_distance(est.forget(X[:3]), inside, X, "parameters"))
 
 
 # -------------------------------------------------------------------------------------------------- certified removal
@@ -326,12 +324,9 @@ def test_what_a_step_leaves_is_at_most_the_bound(criterion, k):
         A = r.normal(size=(30, 3)) * r.uniform(0.3, 2)
         b = r.integers(k, size=30) if classifies else r.integers(2, size=(30, 1)).astype(float)
         b[:4] = np.arange(4) % k if classifies else b[:4]
-        kinds = (
-            (NeuralNetClassifier, UnlearnableClassifier) if classifies else (NeuralNetRegressor, UnlearnableRegressor)
-        )
         est = estimator(
-            CertifiedRemoval(epsilon=1e9, sigma=3.0, max_steps=1), lambda: linear(k=k), *kinds, criterion=criterion,
-            lr=0.1, max_epochs=int(r.integers(40, 100)),
+            CertifiedRemoval(epsilon=1e9, sigma=3.0, max_steps=1), lambda: linear(k=k),
+            classifier if classifies else regressor, criterion=criterion, lr=0.1, max_epochs=int(r.integers(40, 100)),
         ).fit(A, b, sample_weight=r.uniform(0.5, 2, size=30))  # fmt: skip
         weight = est.training_set_.sample_weight
         est.forget(A[4:10])

@@ -3,35 +3,27 @@
 import numpy as np
 import pytest
 import torch
-from sklearn.datasets import load_iris
 from sklearn.utils._param_validation import InvalidParameterError
-from skorch import NeuralNetClassifier, NeuralNetRegressor
+from skorch import NeuralNetRegressor
 from torch import nn
 
-from sk_unlearn import UnlearnableClassifier, UnlearnableRegressor
+from sk_unlearn import UnlearnableRegressor
 from sk_unlearn.risks.empirical import flat_parameters
 from sk_unlearn.unlearners import SSD, FisherForgetting, Status
 from sk_unlearn.unlearners.dampening import dampening_factors
+from tests import _problems
+from tests._problems import centred_iris, iris_classifier, parameters
 
-X, y = load_iris(return_X_y=True)
-X = (X - X.mean(0)).astype(np.float32)
+X, y = centred_iris()
 rng = np.random.default_rng(3)
 A = rng.normal(size=(40, 3))
 b = A @ [1.0, -1.0, 0.5] + 0.1 * rng.normal(size=40)
 A[:8, 0] *= 5
 
 
-def classifier(unlearner=None):
-    net = NeuralNetClassifier(
-        nn.Linear, module__in_features=4, module__out_features=3, criterion=nn.CrossEntropyLoss, max_epochs=60,
-        batch_size=32, lr=0.05, optimizer=torch.optim.Adam, train_split=None, verbose=0,
-    )  # fmt: skip
-    return UnlearnableClassifier(net, unlearner, random_state=0)
-
-
 def regressor(unlearner, **settings):
-    settings = {"max_epochs": 3, "batch_size": 8, "lr": 0.01, "train_split": None, "verbose": 0} | settings
-    return UnlearnableRegressor(NeuralNetRegressor(nn.Linear(3, 1).double(), **settings), unlearner, random_state=0)
+    defaults = {"max_epochs": 3, "batch_size": 8, "lr": 0.01}
+    return _problems.regressor(unlearner, nn.Linear(3, 1).double(), **(defaults | settings))
 
 
 def row_gradients(w):
@@ -51,13 +43,13 @@ def test_dampening_factors_by_hand():
 def test_ssd_is_its_formula():
     # Single-row batches: the mean squared gradient is that of rows. The weight decay is no part of it.
     est = regressor(SSD(alpha=1.5, dampening=0.7), batch_size=1, optimizer__weight_decay=0.3).fit(A, b)
-    w = flat_parameters(est.net_).numpy()
+    w = parameters(est)
     squares = row_gradients(w) ** 2
     of_erased, of_all = squares[:8].mean(0), squares.mean(0)
     expected = np.where(of_erased > 1.5 * of_all, np.minimum(0.7 * of_all / of_erased, 1), 1) * w
     assert (expected != w).any()
     est.forget(A[:8])
-    np.testing.assert_allclose(flat_parameters(est.net_).numpy(), expected, rtol=1e-10)
+    np.testing.assert_allclose(parameters(est), expected, rtol=1e-10)
 
 
 def test_ssd_that_selects_nothing_says_so():
@@ -73,7 +65,7 @@ def test_fisher_noise_has_the_variance_of_the_formula():
     wide = np.random.default_rng(5).normal(size=(20, 3000)) * np.geomspace(0.1, 10, 3000)
     net = NeuralNetRegressor(nn.Linear(3000, 1).double(), max_epochs=1, lr=1e-9, train_split=None, verbose=0)
     est = UnlearnableRegressor(net, FisherForgetting(1e-4, damping=0.5), random_state=0).fit(wide, b[:20])
-    w = flat_parameters(est.net_).numpy()
+    w = parameters(est)
     B = np.column_stack([wide, np.ones(20)])[4:]
     fisher = ((2 * B * (B @ w - b[4:20])[:, None]) ** 2).mean(0)
     standard = (flat_parameters(est.forget(wide[:4]).net_).numpy() - w) / np.sqrt(1e-4 / (fisher + 0.5 * fisher.mean()))
@@ -92,7 +84,7 @@ def test_a_parameter_that_nothing_holds_is_left_alone_without_damping():
 
 
 def test_automatic_noise_moves_and_does_not_wreck():
-    est = classifier(FisherForgetting()).fit(X, y)
+    est = iris_classifier(FisherForgetting()).fit(X, y)
     before = est.score(X, y)
     report = est.forget(X[:5]).unlearning_report_
     assert report.parameters_moved
@@ -103,7 +95,7 @@ def test_automatic_noise_moves_and_does_not_wreck():
 
 @pytest.mark.parametrize("unlearner", [FisherForgetting(1e6), SSD(alpha=1e-3, dampening=0.0)])
 def test_a_wrecked_model_is_reported(unlearner):
-    report = classifier(unlearner).fit(X, y).forget(X[:5]).unlearning_report_
+    report = iris_classifier(unlearner).fit(X, y).forget(X[:5]).unlearning_report_
     assert report.status is Status.HARMED_RETAINED
     assert "retained rows rose markedly" in report.stop_reason
 
@@ -121,5 +113,5 @@ def test_constraints(unlearner, name):
 @pytest.mark.gpu
 @pytest.mark.parametrize("unlearner", [SSD(1.0), FisherForgetting()])
 def test_on_a_gpu(unlearner):
-    est = classifier(unlearner).set_params(device="cuda").fit(X, y).forget(X[y == 0])
+    est = iris_classifier(unlearner).set_params(device="cuda").fit(X, y).forget(X[y == 0])
     assert est.unlearning_report_.parameters_moved

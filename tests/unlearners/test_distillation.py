@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from sklearn.datasets import load_iris
 from sklearn.utils._param_validation import InvalidParameterError
 from skorch import NeuralNetBinaryClassifier, NeuralNetClassifier, NeuralNetRegressor
 from torch import nn
@@ -11,18 +10,9 @@ from torch import nn
 from sk_unlearn import UnlearnableClassifier, UnlearnableRegressor
 from sk_unlearn.unlearners import DELETE, SCRUB, Status
 from sk_unlearn.unlearners.distillation import class_logits, divergence_from_others, softened_divergence
+from tests._problems import centred_iris, iris_classifier
 
-X, y = load_iris(return_X_y=True)
-X = (X - X.mean(0)).astype(np.float32)
-
-
-def classifier(unlearner=None, **settings):
-    defaults = {"max_epochs": 60, "batch_size": 32, "lr": 0.05, "optimizer": torch.optim.Adam, "train_split": None}
-    net = NeuralNetClassifier(
-        nn.Linear, module__in_features=4, module__out_features=3, criterion=nn.CrossEntropyLoss, verbose=0,
-        **(defaults | settings),
-    )  # fmt: skip
-    return UnlearnableClassifier(net, unlearner, random_state=0)
+X, y = centred_iris()
 
 
 log = np.log
@@ -68,26 +58,26 @@ def test_logits_of_probabilities_and_of_one_logit():
 
 @pytest.mark.parametrize("unlearner", [SCRUB(10, n_max_epochs=8, learning_rate=0.02), DELETE(60, learning_rate=0.01)])
 def test_a_class_is_unlearnt(unlearner):
-    est = classifier(unlearner).fit(X, y)
+    est = iris_classifier(unlearner).fit(X, y)
     est.forget(X[y == 0])
     assert est.score(X[y == 0], y[y == 0]) < 0.5
     assert est.score(X[y != 0], y[y != 0]) > 0.9
 
 
 def test_delete_takes_no_step_that_breaks_the_rest():
-    report = classifier(DELETE(learning_rate=0.3)).fit(X, y).forget(X[:140:7]).unlearning_report_
+    report = iris_classifier(DELETE(learning_rate=0.3)).fit(X, y).forget(X[:140:7]).unlearning_report_
     assert report.status is Status.OVERSHOOT_UNDONE
     assert "markedly" in report.stop_reason
 
 
 def test_delete_reports_too_little():
-    report = classifier(DELETE(1, learning_rate=1e-6)).fit(X, y).forget(X[y == 0]).unlearning_report_
+    report = iris_classifier(DELETE(1, learning_rate=1e-6)).fit(X, y).forget(X[y == 0]).unlearning_report_
     assert report.status is Status.BUDGET_SPENT
     assert "did not bring" in report.stop_reason
 
 
 def test_scrub_reports_that_the_retained_loss_rose():
-    report = classifier(SCRUB(1, learning_rate=30.0)).fit(X, y).forget(X[y == 0]).unlearning_report_
+    report = iris_classifier(SCRUB(1, learning_rate=30.0)).fit(X, y).forget(X[y == 0]).unlearning_report_
     assert report.status is Status.HARMED_RETAINED
     assert "retained rows rose markedly" in report.stop_reason
 
@@ -120,5 +110,5 @@ def test_constraints(unlearner, name):
 @pytest.mark.gpu
 @pytest.mark.parametrize("unlearner", [SCRUB(), DELETE()])
 def test_on_a_gpu(unlearner):
-    est = classifier(unlearner).set_params(device="cuda").fit(X, y).forget(X[y == 0])
+    est = iris_classifier(unlearner).set_params(device="cuda").fit(X, y).forget(X[y == 0])
     assert est.unlearning_report_.parameters_moved

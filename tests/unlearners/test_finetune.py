@@ -4,13 +4,11 @@ import numpy as np
 import pytest
 import torch
 from sklearn.utils._param_validation import InvalidParameterError
-from skorch import NeuralNetRegressor
 from skorch.callbacks import EarlyStopping, LRScheduler
-from torch import nn
 
-from sk_unlearn import UnlearnableRegressor
-from sk_unlearn.risks.empirical import flat_parameters
 from sk_unlearn.unlearners import FineTune, Retrain, RewindToDelete, Status
+from tests import _problems
+from tests._problems import affine, parameters
 
 rng = np.random.default_rng(13)
 X = rng.normal(size=(40, 3))
@@ -19,15 +17,8 @@ y[:5] += 10
 
 
 def regressor(unlearner, **settings):
-    net = NeuralNetRegressor(
-        nn.Linear(3, 1, dtype=torch.float64),
-        **({"max_epochs": 60, "batch_size": -1, "lr": 0.3, "train_split": None, "verbose": 0} | settings),
-    )
-    return UnlearnableRegressor(net, unlearner, random_state=0)
-
-
-def parameters(est):
-    return flat_parameters(est.net_).numpy()
+    defaults = {"max_epochs": 60, "batch_size": -1, "lr": 0.3}
+    return _problems.regressor(unlearner, affine(3), **(defaults | settings))
 
 
 def gradient(X, y, w):

@@ -1,15 +1,11 @@
 """The loop that the first-order algorithms share."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import torch
-from skorch import NeuralNetClassifier
-from torch import nn
 
-from sk_unlearn.risks.empirical import EmpiricalRisk
 from sk_unlearn.unlearners import Status
 from sk_unlearn.unlearners._minibatch import MinibatchLoop, batches, training_batch_size
+from tests._problems import untrained_problem
 
 rng = np.random.default_rng(0)
 X = rng.normal(size=(50, 3))
@@ -18,15 +14,7 @@ y[:25] = 0
 
 
 def problem(**settings):
-    torch.manual_seed(0)
-    net = NeuralNetClassifier(nn.Linear(3, 3).double(), criterion=nn.CrossEntropyLoss, batch_size=8, **settings)
-    net.initialize()
-    mask = np.arange(50) >= 10
-    retained = EmpiricalRisk(net, X, y, mask=mask)
-    return SimpleNamespace(
-        net=net, retained=retained, erased=EmpiricalRisk(net, X[:10], y[:10]), parameters=retained.parameters(),
-        rng=np.random.default_rng(1), report_step=lambda record: None,
-    )  # fmt: skip
+    return untrained_problem(X, y, **settings)
 
 
 def test_batches_cover_every_row_once():

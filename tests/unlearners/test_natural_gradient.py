@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from sklearn.datasets import load_iris, make_classification
+from sklearn.datasets import load_iris
 from skorch import NeuralNetClassifier, NeuralNetRegressor
 from torch import nn
 
@@ -19,37 +19,29 @@ from sk_unlearn.unlearners import (
     MinMaxNaturalGradient,
     NaturalGradient,
     Status,
-    UnlearningProblem,
     natural_gradient_sigma,
 )
+from tests import _problems
+from tests._problems import mlp, skorch_net
 
 DECAY = 1e-2
 
 
 def network():
-    return nn.Sequential(nn.Linear(5, 6), nn.Tanh(), nn.Linear(6, 3))
+    return mlp(5, 3, n_hidden=6)
 
 
 def fitted(module, X, y, **settings):
     torch.manual_seed(0)
     defaults = {"optimizer": torch.optim.Adam, "lr": 0.02, "max_epochs": 30, "optimizer__weight_decay": DECAY}
     kind = NeuralNetClassifier if y.dtype.kind == "i" else NeuralNetRegressor
-    criterion = nn.CrossEntropyLoss if y.dtype.kind == "i" else nn.MSELoss
-    return kind(
-        module.double(), criterion=criterion, batch_size=-1, train_split=None, verbose=0, **(defaults | settings)
-    ).fit(X, y)
+    return skorch_net(module.double(), kind, batch_size=-1, **(defaults | settings)).fit(X, y)
 
 
 def problem_for(module=None, n=80, erased=8, **settings):
-    X, y = make_classification(n, 5, n_informative=5, n_redundant=0, n_classes=3, random_state=0)
-    net = fitted(module or network(), X, y, **settings)
-    w = flat_parameters(net)
-    retained = EmpiricalRisk(net, X[erased:], y[erased:])
-    return UnlearningProblem(
-        parameters=w, retained=retained, erased=EmpiricalRisk(net, X[:erased], y[:erased]),
-        gradient=retained.gradient(w), residual=EmpiricalRisk(net, X, y).gradient(w),
-        rng=np.random.default_rng(0), net=net, retrain=lambda **options: net,
-    )  # fmt: skip
+    """A training of fewer epochs, and the weights that the generator gives next."""
+    defaults = {"max_epochs": 30, "optimizer__weight_decay": DECAY}
+    return _problems.problem_for(n, erased=erased, module=module or network(), **(defaults | settings))
 
 
 def explicit_fisher(net, X, weight=None):

@@ -1,7 +1,6 @@
 """One damped step against the matrices themselves, and that a bad one is called bad."""
 
 import dataclasses
-import functools
 import pickle
 
 import numpy as np
@@ -12,7 +11,7 @@ from skorch import NeuralNetClassifier, NeuralNetRegressor
 from torch import nn
 
 from sk_unlearn import UnlearnableClassifier, UnlearnableRegressor
-from sk_unlearn.risks.empirical import EmpiricalRisk, flat_parameters
+from sk_unlearn.risks.empirical import flat_parameters
 from sk_unlearn.unlearners import (
     DampedNewton,
     GaussNewton,
@@ -20,27 +19,9 @@ from sk_unlearn.unlearners import (
     NaturalGradient,
     PseudoInverseNewton,
     Status,
-    UnlearningProblem,
 )
 from sk_unlearn.utils.estimator_checks import check_exact_on_quadratics
-
-
-@functools.cache
-def problem_for(n=80, d=5, n_classes=3, seed=0, erased=8, epochs=60, hidden=6):
-    X, y = make_classification(n, d, n_informative=d, n_redundant=0, n_classes=n_classes, random_state=seed)
-    torch.manual_seed(seed)
-    module = nn.Sequential(nn.Linear(d, hidden), nn.Tanh(), nn.Linear(hidden, n_classes))
-    net = NeuralNetClassifier(
-        module.double(), criterion=nn.CrossEntropyLoss, optimizer=torch.optim.Adam, optimizer__weight_decay=1e-2,
-        lr=0.02, max_epochs=epochs, batch_size=-1, train_split=None, verbose=0,
-    ).fit(X, y)  # fmt: skip
-    w = flat_parameters(net)
-    retained = EmpiricalRisk(net, X[erased:], y[erased:])
-    return UnlearningProblem(
-        parameters=w, retained=retained, erased=EmpiricalRisk(net, X[:erased], y[:erased]),
-        gradient=retained.gradient(w), residual=EmpiricalRisk(net, X, y).gradient(w),
-        rng=np.random.default_rng(seed), net=net, retrain=lambda **options: net,
-    )  # fmt: skip
+from tests._problems import parameters, problem_for, ridge_solution
 
 
 def matrix(problem, kind):
@@ -94,9 +75,7 @@ def test_one_undamped_step_is_exact_for_ridge_regression(unlearner, hold_residua
     )  # fmt: skip
     unlearner.set_params(hold_residual=hold_residual)
     est = UnlearnableRegressor(net, unlearner, random_state=0).fit(X, y).forget(X[:10])
-    A = np.column_stack([X[10:], np.ones(50)])
-    ridge = np.linalg.solve(A.T @ A + decay * 25 * np.eye(5), A.T @ y[10:])
-    np.testing.assert_allclose(flat_parameters(est.net_).numpy(), ridge, atol=1e-6)
+    np.testing.assert_allclose(parameters(est), ridge_solution(X[10:], y[10:], decay), atol=1e-6)
     assert est.unlearning_report_.status is Status.COMPLETED
 
 
@@ -120,7 +99,7 @@ def test_claim_is_not_made_with_damping():
 
 @pytest.mark.parametrize("solver", ["dense", "cg"])
 def test_indefinite_curvature_is_reported(solver):
-    problem = problem_for(epochs=5)
+    problem = problem_for(max_epochs=5)
     lowest = float(torch.linalg.eigvalsh(matrix(problem, "hessian"))[0])
     assert lowest < -1e-4
     weak = DampedNewton(-lowest / 2, solver=solver).unlearn(problem)
@@ -136,7 +115,7 @@ def test_indefinite_curvature_is_reported(solver):
 
 @pytest.mark.parametrize("unlearner", [DampedNewton(), GaussNewton(), NaturalGradient()])
 def test_automatic_damping_grows_until_the_promise_is_kept(unlearner):
-    problem = problem_for(n=200, erased=60, epochs=100)
+    problem = problem_for(n=200, erased=60, max_epochs=100)
     result = unlearner.unlearn(problem)
     assert result.status is Status.COMPLETED
     assert [record["taken"] for record in result.trace] == [False] * (len(result.trace) - 1) + [True]
@@ -169,7 +148,7 @@ def test_automatic_damping_follows_the_unit_of_the_loss():
 
 
 def test_pseudo_inverse_is_the_pseudo_inverse_and_its_collapse_is_reported():
-    problem = problem_for(epochs=10)
+    problem = problem_for(max_epochs=10)
     H, g = matrix(problem, "hessian"), problem.gradient - problem.residual
     step = -torch.linalg.pinv(H, rtol=1e-3, hermitian=True) @ g
     torch.testing.assert_close(step_of(PseudoInverseNewton(1e-3), problem), step, rtol=1e-7, atol=1e-10)
@@ -187,7 +166,7 @@ def test_pseudo_inverse_is_the_pseudo_inverse_and_its_collapse_is_reported():
 
 def test_matrix_that_does_not_fit_is_refused():
     # Of 540 thousand parameters, that is 6 TiB.
-    problem = problem_for(epochs=1, hidden=60_000)
+    problem = problem_for(max_epochs=1, hidden=60_000)
     for unlearner, cure in [
         (PseudoInverseNewton(), "CuReNU"),
         (DampedNewton(solver="dense"), "solver='cg'"),
@@ -208,13 +187,13 @@ def test_nothing_to_undo_is_the_identity(unlearner):
 
 
 def test_unsolved_system_is_reported():
-    result = DampedNewton(1e-4, solver="cg", max_products=2, tol=1e-8).unlearn(problem_for(epochs=300))
+    result = DampedNewton(1e-4, solver="cg", max_products=2, tol=1e-8).unlearn(problem_for(max_epochs=300))
     assert result.status is Status.BUDGET_SPENT
     assert "of the linear system unsolved" in result.stop_reason
 
 
 def test_lissa_that_diverges_raises_and_changes_nothing():
-    problem = problem_for(epochs=5)
+    problem = problem_for(max_epochs=5)
     with pytest.raises(FloatingPointError, match="larger damping"):
         DampedNewton(0.0, solver="lissa", max_products=3000).unlearn(problem)
 
@@ -231,7 +210,7 @@ def test_lissa_that_diverges_raises_and_changes_nothing():
 )
 def test_bad_parameters_are_named(unlearner, name):
     with pytest.raises(ValueError, match=f"'{name}' parameter"):
-        unlearner.unlearn(problem_for(epochs=1))
+        unlearner.unlearn(problem_for(max_epochs=1))
 
 
 @pytest.mark.gpu

@@ -5,13 +5,13 @@ import pytest
 import torch
 from sklearn.base import clone
 from sklearn.utils._param_validation import InvalidParameterError
-from skorch import NeuralNetClassifier, NeuralNetRegressor
 from skorch.callbacks import GradientNormClipping, LRScheduler
 from torch import nn
 
-from sk_unlearn import UnlearnableClassifier, UnlearnableRegressor
 from sk_unlearn.risks.empirical import EmpiricalRisk, flat_parameters
 from sk_unlearn.unlearners import HessianFreeRecording, Status, StoCuReNU
+from tests import _problems
+from tests._problems import mlp
 
 N = 24
 rng = np.random.default_rng(0)
@@ -24,16 +24,15 @@ DECAY = 0.1
 
 def regressor(unlearner=None, **settings):
     torch.manual_seed(0)
-    settings = {"max_epochs": 1, "batch_size": 6, "lr": 0.05, "optimizer__weight_decay": DECAY} | settings
-    net = NeuralNetRegressor(nn.Linear(3, 1).double(), train_split=None, verbose=0, **settings)
-    return UnlearnableRegressor(net, unlearner or HessianFreeRecording(), random_state=0)
+    defaults = {"max_epochs": 1, "batch_size": 6, "lr": 0.05, "optimizer__weight_decay": DECAY}
+    module = nn.Linear(3, 1).double()
+    return _problems.regressor(unlearner or HessianFreeRecording(), module, **(defaults | settings))
 
 
 def classifier(module=None, **settings):
-    settings = {"max_epochs": 2, "batch_size": 6, "lr": 0.2, "optimizer__weight_decay": DECAY} | settings
-    module = module or nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 3))
-    net = NeuralNetClassifier(module.double(), criterion=nn.CrossEntropyLoss, train_split=None, verbose=0, **settings)
-    return UnlearnableClassifier(net, HessianFreeRecording(), random_state=0)
+    defaults = {"max_epochs": 2, "batch_size": 6, "lr": 0.2, "optimizer__weight_decay": DECAY}
+    module = module or mlp(3, 3, n_hidden=4)
+    return _problems.classifier(HessianFreeRecording(), module.double(), **(defaults | settings))
 
 
 def sgd_by_hand(net, weight, y, n_epochs, rates, size=6):

@@ -5,13 +5,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from skorch import NeuralNetClassifier
 from torch import nn
 
 from sk_unlearn.risks.combined import CombinedRisk
-from sk_unlearn.risks.empirical import EmpiricalRisk
 from sk_unlearn.unlearners import Status
 from sk_unlearn.unlearners._watch import Watch, stored_part
+from tests._problems import untrained_problem
 
 rng = np.random.default_rng(0)
 X = rng.normal(size=(50, 3))
@@ -20,15 +19,7 @@ y[:25] = 0
 
 
 def problem(**settings):
-    torch.manual_seed(0)
-    net = NeuralNetClassifier(nn.Linear(3, 3).double(), criterion=nn.CrossEntropyLoss, batch_size=8, **settings)
-    net.initialize()
-    mask = np.arange(50) >= 10
-    retained = EmpiricalRisk(net, X, y, mask=mask)
-    return SimpleNamespace(
-        net=net, retained=retained, erased=EmpiricalRisk(net, X[:10], y[:10]), parameters=retained.parameters(),
-        rng=np.random.default_rng(1), report_step=lambda record: None,
-    )  # fmt: skip
+    return untrained_problem(X, y, **settings)
 
 
 @torch.no_grad()

@@ -12,39 +12,9 @@ from torch import nn
 from sk_unlearn import UnlearnableClassifier, UnlearnableRegressor
 from sk_unlearn.risks.empirical import EmpiricalRisk, flat_parameters
 from sk_unlearn.solvers import cauchy_point, solve_dense
-from sk_unlearn.unlearners import CuReNU, Status, StoCuReNU, UnlearningProblem
+from sk_unlearn.unlearners import CuReNU, Status, StoCuReNU
 from sk_unlearn.unlearners.cubic import Policy
-
-
-def problem_for(n=80, d=5, n_classes=3, seed=0, erased=8, epochs=60, module=None):
-    """A small fitted net in float64 and the problem of forgetting its first rows, posed by hand."""
-    X, y = make_classification(n, d, n_informative=d, n_redundant=0, n_classes=n_classes, random_state=seed)
-    torch.manual_seed(seed)
-    module = module or nn.Sequential(nn.Linear(d, 6), nn.Tanh(), nn.Linear(6, n_classes))
-    net = NeuralNetClassifier(
-        module.double(),
-        criterion=nn.CrossEntropyLoss,
-        optimizer=torch.optim.Adam,
-        optimizer__weight_decay=1e-2,
-        lr=0.02,
-        max_epochs=epochs,
-        batch_size=-1,
-        train_split=None,
-        verbose=0,
-    ).fit(X, y)
-    w = flat_parameters(net)
-    retained = EmpiricalRisk(net, X[erased:], y[erased:])
-    gone = EmpiricalRisk(net, X[:erased], y[:erased]) if erased else EmpiricalRisk(net, X, y)
-    return UnlearningProblem(
-        parameters=w,
-        retained=retained,
-        erased=gone,
-        gradient=retained.gradient(w),
-        residual=EmpiricalRisk(net, X, y).gradient(w),
-        rng=np.random.default_rng(seed),
-        net=net,
-        retrain=lambda **options: net,
-    )
+from tests._problems import problem_for
 
 
 def hessian(risk, w):
@@ -142,7 +112,7 @@ class TestEngine:
 
     @pytest.mark.parametrize("epochs", [5, 1500])
     def test_a_net_fits_its_rows_after_long_training_only(self, epochs):
-        problem = problem_for(epochs=epochs, d=120, erased=4)
+        problem = problem_for(max_epochs=epochs, d=120, erased=4)
         w, rows = problem.parameters, problem.retained
         outputs = rows.outputs(w)
         constant = nn.functional.cross_entropy(outputs.mean(0).expand_as(outputs), torch.from_numpy(rows.targets()))
@@ -163,7 +133,7 @@ class TestEngine:
         ("n", "epochs", "n_read"), [(2100, 25, 1024), (1500, 25, 1490), (1500, 5, 1024), (900, 5, 890), (900, 25, 890)]
     )
     def test_how_many_rows_a_step_takes(self, n, epochs, n_read):
-        problem = problem_for(n=n, erased=10, epochs=epochs)
+        problem = problem_for(n=n, erased=10, max_epochs=epochs)
         whole_network = StoCuReNU(output_layer_first=False).unlearn(problem)
         assert {record["n_rows"] for record in whole_network.trace} == {n_read}
         in_layer = ["block" in record for record in StoCuReNU().unlearn(problem).trace]
@@ -195,7 +165,7 @@ class TestEngine:
 
     @pytest.mark.parametrize("unlearner", [CuReNU(), CuReNU(solver="dense"), StoCuReNU(n_gradient_rows=40)])
     def test_gradient_and_objective_fall(self, unlearner):
-        problem = problem_for(n=400, erased=40, epochs=200)
+        problem = problem_for(n=400, erased=40, max_epochs=200)
         result = unlearner.unlearn(problem)
         goal = problem.gradient - result.target
         left = problem.retained.gradient(result.parameters) - result.target
@@ -310,12 +280,12 @@ class TestEngine:
     )
     def test_bad_parameters_are_named(self, unlearner, name):
         with pytest.raises(ValueError, match=f"'{name}' parameter"):
-            unlearner.unlearn(problem_for(epochs=1))
+            unlearner.unlearn(problem_for(max_epochs=1))
 
 
 class TestHonestStatus:
     def test_converged_is_the_gradient_at_tol(self):
-        problem = problem_for(n=200, erased=20, epochs=200)
+        problem = problem_for(n=200, erased=20, max_epochs=200)
         result = CuReNU(tol=0.3).unlearn(problem)
         assert result.status == Status.CONVERGED
         first = float((problem.gradient - result.target).norm())
@@ -363,7 +333,7 @@ class TestHonestStatus:
         assert (result.status, result.stop_reason) == (Status.BUDGET_SPENT, "took max_steps=1 steps")
 
     def test_the_last_step_allowed_may_be_the_one_that_converges(self):
-        problem = problem_for(n=200, erased=20, epochs=200)
+        problem = problem_for(n=200, erased=20, max_epochs=200)
         n_steps = len(CuReNU(tol=0.3).unlearn(problem).trace)
         assert CuReNU(tol=0.3, max_steps=n_steps).unlearn(problem).status == Status.CONVERGED
 
@@ -378,7 +348,7 @@ class TestHonestStatus:
     def test_only_the_output_layer_moved(self, linear):
         note = "Only the output layer moved: what the layers before it know of the erased rows is still there."
         module = nn.Linear(5, 3) if linear else None
-        result = StoCuReNU().unlearn(problem_for(n=3000, erased=30, epochs=25, module=module))
+        result = StoCuReNU().unlearn(problem_for(n=3000, erased=30, max_epochs=25, module=module))
         assert result.status == Status.SETTLED
         # Where that layer is all there is, nothing is left out.
         assert result.notes == ([] if linear else [note])

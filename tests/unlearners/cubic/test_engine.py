@@ -25,6 +25,7 @@ class Thrown:
 NOTHING = {"n_products": 0, "predicted": 0.0, "actual": 0.0}
 
 
+# Stages are private: these subclasses put one in, since none of the package's own goes astray on a small problem.
 class Astray(CuReNU):
     """Its first stage goes astray."""
 

@@ -12,10 +12,11 @@ from torch import nn
 
 from sk_unlearn import UnlearnableClassifier
 from sk_unlearn.risks.combined import CombinedRisk
-from sk_unlearn.risks.empirical import EmpiricalRisk, flat_parameters
+from sk_unlearn.risks.empirical import EmpiricalRisk
 from sk_unlearn.risks.output_layer import output_layer
-from sk_unlearn.unlearners import CuReNU, Status, StoCuReNU, UnlearningProblem
+from sk_unlearn.unlearners import CuReNU, Status, StoCuReNU
 from sk_unlearn.unlearners.cubic import Policy
+from tests._problems import mlp, posed, skorch_net
 
 
 def problem_for(n=300, n_classes=3, erased=None, regression=False, module=None, seed=0):
@@ -26,25 +27,16 @@ def problem_for(n=300, n_classes=3, erased=None, regression=False, module=None, 
         y = (X[:, :1] + 0.1 * rng.normal(size=(n, 1))).astype(np.float64)
     else:
         y = (X[:, 0] + 0.3 * rng.normal(size=n) > 0).astype(np.int64) + (X[:, 1] > 0.5)
-    n_out = 1 if regression else n_classes
     if module is None:
-        module = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, n_out)).double()
-    kind, criterion = (NeuralNetRegressor, nn.MSELoss) if regression else (NeuralNetClassifier, nn.CrossEntropyLoss)
-    net = kind(
-        module, criterion=criterion, optimizer=torch.optim.Adam, lr=0.01, optimizer__weight_decay=1e-3, max_epochs=20,
-        batch_size=256, train_split=None, verbose=0,
+        module = mlp(4, 1 if regression else n_classes, n_hidden=8).double()
+    net = skorch_net(
+        module, NeuralNetRegressor if regression else NeuralNetClassifier, optimizer=torch.optim.Adam, lr=0.01,
+        optimizer__weight_decay=1e-3, max_epochs=20, batch_size=256,
     ).initialize()  # fmt: skip
     net.fit(X, y)
-    w = flat_parameters(net)
-    gone = np.zeros(n, dtype=bool)
-    gone[: n // 10] = True
-    if erased is not None:
-        gone = erased(X, y)
+    gone = np.arange(n) < n // 10 if erased is None else erased(X, y)
     whole, retained = EmpiricalRisk(net, X, y), EmpiricalRisk(net, X, y, mask=~gone)
-    return UnlearningProblem(
-        parameters=w, retained=retained, erased=EmpiricalRisk(net, X[gone], y[gone]), gradient=retained.gradient(w),
-        residual=whole.gradient(w), rng=np.random.default_rng(0), net=net, retrain=lambda **options: net,
-    )  # fmt: skip
+    return posed(net, whole, retained, EmpiricalRisk(net, X[gone], y[gone]))
 
 
 # With samples allowed, steps in the output layer are all there is.
