@@ -26,27 +26,7 @@ from sk_unlearn.privacy import Certificate
 from sk_unlearn.references import retrained
 from sk_unlearn.references.many import fit_many
 from sk_unlearn.unlearners import Retrain
-
-
-class Tiny(nn.Sequential):
-    def __init__(self, n_outputs=2):
-        super().__init__(nn.Linear(3, 6), nn.Tanh(), nn.Linear(6, n_outputs))
-
-
-def tiny(n_outputs=2, **settings):
-    """Return an estimator that is quick to train."""
-    net = NeuralNetClassifier(
-        Tiny,
-        module__n_outputs=n_outputs,
-        criterion=nn.CrossEntropyLoss,
-        lr=0.3,
-        max_epochs=8,
-        batch_size=16,
-        train_split=None,
-        verbose=0,
-    )
-    return UnlearnableClassifier(net, **settings)
-
+from tests._problems import tiny_classifier
 
 ERASED, KEPT, TEST = slice(0, 12), slice(12, 60), slice(60, 120)
 
@@ -68,7 +48,7 @@ def quick_bootstrap():
 @pytest.fixture(scope="module")
 def before(data):
     X, y = data
-    return tiny(random_state=0).fit(X[:60], y[:60])
+    return tiny_classifier(random_state=0).fit(X[:60], y[:60])
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +59,7 @@ def after(before, data):
 @pytest.fixture(scope="module")
 def references(data):
     X, y = data
-    return fit_many(tiny(), X[KEPT], y[KEPT], seeds=[1, 2, 3])
+    return fit_many(tiny_classifier(), X[KEPT], y[KEPT], seeds=[1, 2, 3])
 
 
 def rows(data):
@@ -134,7 +114,7 @@ def test_references_are_retrained_on_what_the_estimator_keeps(after, data):
     found = audit(after, *rows(data), random_state=3)
     assert len(found.seeds["references"]) == 3
     assert found.n_retained == 48
-    models = fit_many(tiny(), X[KEPT], y[KEPT], seeds=found.seeds["references"])
+    models = fit_many(tiny_classifier(), X[KEPT], y[KEPT], seeds=found.seeds["references"])
     expected = distance_ratio(after, models, X[TEST])
     assert value(found, "distance ratio", "test", "after")["value"] == pytest.approx(expected, rel=1e-3)
     again = audit(after, *rows(data), random_state=3)
@@ -162,7 +142,7 @@ def test_rows_still_stored_are_found_and_not_retrained_on(before, data):
 
 def test_retraining_is_taken_for_forgotten(data):
     X, y = data
-    est = tiny(unlearner=Retrain(), random_state=0).fit(X[:60], y[:60]).forget(X[ERASED])
+    est = tiny_classifier(unlearner=Retrain(), random_state=0).fit(X[:60], y[:60]).forget(X[ERASED])
     found = audit(est, *rows(data), n_references=6)
     assert found.verdict not in ("not_yet", "over_forgotten")
     assert "retrained on the retained rows" in found.to_json()
@@ -198,11 +178,11 @@ def test_a_whole_class_of_a_net_with_outputs_of_its_own(data):
     X, y = data
     names = np.where(np.abs(X[:, 1]) > 1, "far", np.where(y == 1, "yes", "no"))
     gone = np.flatnonzero(names[:60] == "far")
-    est = tiny(3, random_state=0).fit(X[:60], names[:60])
+    est = tiny_classifier(n_outputs=3, random_state=0).fit(X[:60], names[:60])
     kept = np.setdiff1d(np.arange(60), gone)
     rows_kept = retrained.Rows(X[kept], names[kept])
     model = retrained.train_references(est, rows_kept, [5]).models[0]
-    alone = tiny(3, random_state=5).fit(X[kept], names[kept])
+    alone = tiny_classifier(n_outputs=3, random_state=5).fit(X[kept], names[kept])
     assert model.classes_.tolist() == ["far", "no", "yes"]
     np.testing.assert_allclose(
         model.predict_proba(X)[:, [1, 2, 0]], alone.net_.predict_proba(X.astype(np.float32)), rtol=1e-5
@@ -214,7 +194,7 @@ def test_a_whole_class_of_a_net_with_outputs_of_its_own(data):
 
 def test_pipeline(data):
     X, y = data
-    pipeline = make_pipeline(StandardScaler(), tiny(random_state=0)).fit(X[:60], y[:60])
+    pipeline = make_pipeline(StandardScaler(), tiny_classifier(random_state=0)).fit(X[:60], y[:60])
     untouched = copy.deepcopy(pipeline)
     pipeline[-1].forget(pipeline[:-1].transform(X[ERASED]))
     found = audit(pipeline, *rows(data), before=untouched)
@@ -224,7 +204,7 @@ def test_pipeline(data):
 
 def test_without_stored_rows(data):
     X, y = data
-    est = tiny(random_state=0, keep_training_set=False).fit(X[:60], y[:60])
+    est = tiny_classifier(random_state=0, keep_training_set=False).fit(X[:60], y[:60])
     est.partial_forget(X[ERASED], y[ERASED])
     with pytest.raises(ValueError, match="give X_retained"):
         audit(est, *rows(data))
@@ -372,7 +352,7 @@ def test_another_is_expected_where_it_turns_up():
 def test_a_model_that_forgot_nothing_is_told(data, references):
     X, y = data
     noisy = np.where(np.arange(120) < 12, 1 - y, y)
-    est = tiny(random_state=0).fit(X[:60], noisy[:60])
+    est = tiny_classifier(random_state=0).fit(X[:60], noisy[:60])
     before = copy.deepcopy(est)
     est.forget(X[ERASED])
     # The parameters of the model before, with the rows merely struck off the list.

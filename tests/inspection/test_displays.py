@@ -6,10 +6,7 @@ import pytest
 from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from skorch import NeuralNetClassifier
-from torch import nn
 
-from sk_unlearn import UnlearnableClassifier
 from sk_unlearn.inspection import (
     ErasedLossDisplay,
     ForgetCurveDisplay,
@@ -20,27 +17,9 @@ from sk_unlearn.inspection import (
 from sk_unlearn.metrics import distance_ratio, row_losses
 from sk_unlearn.metrics.membership import evaluate_attack, membership_attack
 from sk_unlearn.unlearners import FineTune
+from tests._problems import tiny_classifier
 
 Figure = pytest.importorskip("matplotlib.figure").Figure
-
-
-class Tiny(nn.Sequential):
-    def __init__(self):
-        super().__init__(nn.Linear(3, 6), nn.Tanh(), nn.Linear(6, 2))
-
-
-def tiny(**settings):
-    """Return an estimator that is quick to train."""
-    net = NeuralNetClassifier(
-        Tiny,
-        criterion=nn.CrossEntropyLoss,
-        lr=0.3,
-        max_epochs=8,
-        batch_size=16,
-        train_split=None,
-        verbose=0,
-    )
-    return UnlearnableClassifier(net, **settings)
 
 
 @pytest.fixture
@@ -58,20 +37,20 @@ def data():
 @pytest.fixture(scope="module")
 def fitted(data):
     X, y = data
-    return tiny(random_state=0).fit(X[:40], y[:40])
+    return tiny_classifier(random_state=0).fit(X[:40], y[:40])
 
 
 @pytest.fixture(scope="module")
 def forgetful(data):
     X, y = data
-    est = tiny(random_state=0).fit(X[:40], y[:40])
+    est = tiny_classifier(random_state=0).fit(X[:40], y[:40])
     return est.forget(X[:5]).forget(X[5:8])
 
 
 @pytest.fixture(scope="module")
 def references(data):
     X, y = data
-    return [tiny(random_state=seed).fit(X[8:40], y[8:40]) for seed in (1, 2)]
+    return [tiny_classifier(random_state=seed).fit(X[8:40], y[8:40]) for seed in (1, 2)]
 
 
 def is_drawn_on(display, ax):
@@ -137,7 +116,7 @@ def test_forget_curve_without_gradients(ax, data, fitted):
     X, y = data
     with pytest.raises(NotFittedError):
         ForgetCurveDisplay.from_estimator(fitted, ax=ax)
-    tuned = tiny(unlearner=FineTune(1), random_state=0).fit(X[:40], y[:40]).forget(X[:5])
+    tuned = tiny_classifier(unlearner=FineTune(1), random_state=0).fit(X[:40], y[:40]).forget(X[:5])
     with pytest.raises(ValueError, match="none of them a 'gradient_norm'"):
         ForgetCurveDisplay.from_estimator(tuned, ax=ax)
 
@@ -195,7 +174,7 @@ def test_drift_of_distances(ax):
 
 def test_pipelines(ax, data):
     X, y = data
-    pipeline = make_pipeline(StandardScaler(), tiny(random_state=0)).fit(X[:40], y[:40])
+    pipeline = make_pipeline(StandardScaler(), tiny_classifier(random_state=0)).fit(X[:40], y[:40])
     pipeline[-1].forget(pipeline[:-1].transform(X[:5]))
     assert is_drawn_on(ForgetCurveDisplay.from_estimator(pipeline, ax=ax), ax)
     assert SequenceDriftDisplay.from_estimator(pipeline, ax=ax).n_erased.tolist() == [5]

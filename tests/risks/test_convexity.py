@@ -12,16 +12,15 @@ from sk_unlearn.risks.combined import CombinedRisk
 from sk_unlearn.risks.convexity import convex_model, distance_certificate
 from sk_unlearn.risks.empirical import EmpiricalRisk
 from sk_unlearn.unlearners import FineTune, Retrain, StoCuReNU
+from tests._problems import skorch_net
 
 
 def linear(k, d=3, dtype=torch.float64, **options):
     return nn.Linear(d, k, dtype=dtype, **options)
 
 
-def net_for(module, criterion, cls=NeuralNetClassifier, decay=0.05, **settings):
-    return cls(
-        module, criterion=criterion, optimizer__weight_decay=decay, train_split=None, verbose=0, lr=0.3, **settings
-    )
+def net_for(module, criterion=nn.CrossEntropyLoss, cls=NeuralNetClassifier, decay=0.05, **settings):
+    return skorch_net(module, cls, criterion=criterion, optimizer__weight_decay=decay, lr=0.3, **settings)
 
 
 def risk_for(module, criterion=nn.CrossEntropyLoss, y=None, cls=NeuralNetClassifier, seed=0, n=20, weight=None, **kw):
@@ -214,8 +213,7 @@ def test_features_are_what_the_layer_is_given():
 
 def estimator(unlearner=None, module=None, **settings):
     options = {"max_epochs": 60, "batch_size": -1} | settings
-    module = linear(2) if module is None else module
-    return UnlearnableClassifier(net_for(module, nn.CrossEntropyLoss, **options), unlearner, random_state=0)
+    return UnlearnableClassifier(net_for(module or linear(2), **options), unlearner, random_state=0)
 
 
 rng = np.random.default_rng(0)

@@ -15,13 +15,14 @@ from skorch.dataset import Dataset
 from torch import nn
 
 from sk_unlearn.risks.empirical import EmpiricalRisk, flat_parameters, weighted_loss
+from tests._problems import skorch_net
 
 N, N_CLASSES = 11, 3
 
 
 def build(kind, module, criterion, **options):
-    settings = {"optimizer": torch.optim.SGD, "train_split": None, "verbose": 0, "lr": 0.1}
-    return kind(module.double(), criterion=criterion, **{**settings, **options}).initialize()
+    settings = {"optimizer": torch.optim.SGD, "lr": 0.1}
+    return skorch_net(module.double(), kind, criterion=criterion, **(settings | options)).initialize()
 
 
 def classifier(module=None, criterion=nn.CrossEntropyLoss, **options):

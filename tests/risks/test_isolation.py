@@ -6,10 +6,10 @@ import threading
 import numpy as np
 import pytest
 import torch
-from skorch import NeuralNetClassifier
 from torch import nn
 
 from sk_unlearn.risks import EmpiricalRisk
+from tests._problems import skorch_net
 
 rng = np.random.default_rng(0)
 X, y = rng.normal(size=(12, 4)), rng.integers(0, 3, size=12)
@@ -17,7 +17,7 @@ X, y = rng.normal(size=(12, 4)), rng.integers(0, 3, size=12)
 
 def build(module):
     torch.manual_seed(0)
-    return NeuralNetClassifier(module.double(), criterion=nn.CrossEntropyLoss, verbose=0).initialize()
+    return skorch_net(module.double()).initialize()
 
 
 def mlp():

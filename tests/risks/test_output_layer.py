@@ -8,6 +8,7 @@ from torch import nn
 
 from sk_unlearn.risks.empirical import EmpiricalRisk
 from sk_unlearn.risks.output_layer import output_layer
+from tests._problems import skorch_net
 
 N, N_CLASSES = 13, 3
 
@@ -44,10 +45,7 @@ def partly_frozen(name):
 
 
 def risk_of(kind, module, criterion, y, *, weighted=True, decay=0.1, seed=0, **options):
-    net = kind(
-        module.double(), criterion=criterion, optimizer=torch.optim.SGD, optimizer__weight_decay=decay,
-        train_split=None, verbose=0, **options,
-    ).initialize()  # fmt: skip
+    net = skorch_net(module.double(), kind, criterion=criterion, optimizer__weight_decay=decay, **options).initialize()
     rng = np.random.default_rng(seed)
     X, weight = rng.normal(size=(N, 4)), rng.integers(0, 4, size=N).astype(float)
     mask = rng.random(N) < 0.8

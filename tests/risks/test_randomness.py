@@ -14,6 +14,7 @@ from torch import nn
 from sk_unlearn import UnlearnableClassifier
 from sk_unlearn.risks import EmpiricalRisk
 from sk_unlearn.risks.output_layer import output_layer
+from tests._problems import skorch_net
 
 rng = np.random.default_rng(0)
 X, y = rng.normal(size=(40, 4)), rng.integers(0, 3, size=40)
@@ -82,8 +83,7 @@ CASES = {
 
 def build(module, kind=NeuralNetClassifier, **options):
     torch.manual_seed(0)
-    settings = {"criterion": nn.CrossEntropyLoss, "optimizer__weight_decay": 0.01, "train_split": None, "verbose": 0}
-    return kind(module().double(), **(settings | options)).initialize()
+    return skorch_net(module().double(), kind, **({"optimizer__weight_decay": 0.01} | options)).initialize()
 
 
 def generators():

@@ -12,13 +12,14 @@ from skorch.callbacks import LRScheduler
 from torch import nn
 
 from sk_unlearn.utils._twins import is_twin, pinned, training_copy, twin
+from tests._problems import skorch_net
 
 X = torch.from_numpy(np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32))
 
 
-def build(module, kind=NeuralNetClassifier, criterion=nn.CrossEntropyLoss, **options):
+def build(module, kind=NeuralNetClassifier, **options):
     torch.manual_seed(0)
-    return kind(module, criterion=criterion, optimizer__weight_decay=0.1, verbose=0, **options).initialize()
+    return skorch_net(module, kind, optimizer__weight_decay=0.1, **options).initialize()
 
 
 class Recurrent(nn.Module):
@@ -176,7 +177,7 @@ def test_references_between_module_criterion_and_net():
             return 2 * self.module_(x)
 
     module = nn.Linear(4, 3)
-    net = build(module, Scaled, Regularised, criterion__module=module)
+    net = build(module, Scaled, criterion=Regularised, criterion__module=module)
     net.infer = net.scaled
     net.module_.owner = net
     other = twin(net)
@@ -228,11 +229,7 @@ class TwiceUsed(nn.Module):
 
 
 def fitted(module, **settings):
-    net = NeuralNetClassifier(
-        module, criterion=nn.CrossEntropyLoss, optimizer=torch.optim.Adam, max_epochs=2, train_split=None, verbose=0,
-        **settings,
-    )  # fmt: skip
-    return net.fit(ROWS, LABELS)
+    return skorch_net(module, optimizer=torch.optim.Adam, max_epochs=2, **settings).fit(ROWS, LABELS)
 
 
 def test_a_training_copy_trains_on_as_the_net_would_have():
