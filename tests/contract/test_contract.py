@@ -3,8 +3,6 @@
 import inspect
 
 import pytest
-import torch
-from skorch import NeuralNetClassifier, NeuralNetRegressor
 
 import sk_unlearn
 import sk_unlearn.unlearners
@@ -12,6 +10,7 @@ from sk_unlearn import UnlearnableClassifier, UnlearnableRegressor
 from sk_unlearn.estimators.base import BaseUnlearnable
 from sk_unlearn.unlearners import HessianFreeRecording, Unlearner
 from sk_unlearn.utils.estimator_checks import parametrize_with_checks
+from tests._problems import LinearLayer, classifier, regressor
 
 
 def _exported(module, base):
@@ -23,17 +22,10 @@ UNLEARNERS = _exported(sk_unlearn.unlearners, Unlearner)
 ESTIMATORS = _exported(sk_unlearn, BaseUnlearnable)
 
 
-class _Linear(torch.nn.Linear):
-    def __init__(self, n_features_in, n_outputs):
-        super().__init__(n_features_in, n_outputs)
-
-
 def _with_plain_sgd(unlearner):
     """Both estimators around nets that the unlearner can follow, in place of the nets of the suite."""
-    settings = {"max_epochs": 4, "batch_size": 16, "lr": 0.1, "train_split": None, "verbose": 0}
-    classifier = NeuralNetClassifier(_Linear, criterion=torch.nn.CrossEntropyLoss, **settings)
-    yield UnlearnableClassifier(classifier, unlearner=unlearner)
-    yield UnlearnableRegressor(NeuralNetRegressor(_Linear, **settings), unlearner=unlearner)
+    for build in (classifier, regressor):
+        yield build(unlearner, LinearLayer, random_state=None, max_epochs=4, batch_size=16, lr=0.1)
 
 
 def _subjects():

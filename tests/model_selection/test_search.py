@@ -23,17 +23,13 @@ from sk_unlearn.model_selection import ForgetSearchCV
 from sk_unlearn.references import cases, fit_many
 from sk_unlearn.training.recorder import TrainingRecorder
 from sk_unlearn.unlearners import FineTune, Retrain, Status, Unlearner, UnlearningResult
+from tests._problems import LinearLayer, skorch_net
 
 MODULE = torch.nn.Linear(4, 3)
 X, y = load_iris(return_X_y=True)
 # Rows that occur once, so that a request erases as many as it asks for.
 _, first = np.unique(X, axis=0, return_index=True)
 X, y = X[np.sort(first)], np.array(["ant", "bee", "cow"])[y[np.sort(first)]]
-
-
-class Head(torch.nn.Linear):
-    def __init__(self, n_features_in, n_outputs):
-        super().__init__(n_features_in, n_outputs)
 
 
 class Push(Unlearner):
@@ -113,13 +109,10 @@ def counted_fit_many(monkeypatch):
     return calls
 
 
-def net(module=MODULE, **options):
+def net(module=MODULE, kind=NeuralNetClassifier, **options):
     """Return a net that trains fast; the penalty and the few rows make its optimum depend on each row."""
-    kind = options.pop("kind", NeuralNetClassifier)
-    settings = {"max_epochs": 8, "lr": 0.1, "train_split": None, "verbose": 0, "iterator_train__shuffle": True}
-    if kind is NeuralNetClassifier:
-        settings["criterion"] = torch.nn.CrossEntropyLoss
-    return kind(module, **settings | options)
+    settings = {"max_epochs": 8, "lr": 0.1, "iterator_train__shuffle": True}
+    return skorch_net(module, kind, **settings | options)
 
 
 def estimator(unlearner=None, module=MODULE, **options):
@@ -248,7 +241,7 @@ def test_several_measures():
 
 def test_a_class_and_another_class():
     requests = {"request": {"class": "ant"}, "report_request": {"class": "cow"}}
-    found = search(PUSHES, **requests, refit=False).set_params(estimator__estimator__module=Head).fit(X, y)
+    found = search(PUSHES, **requests, refit=False).set_params(estimator__estimator__module=LinearLayer).fit(X, y)
     assert found.best_score_ < 0
 
 
@@ -340,7 +333,7 @@ def test_score_in_a_pipeline_and_its_memory(tmp_path, monkeypatch):
 
 def test_score_of_a_class_that_is_gone():
     requests = {"request": {"class": "ant"}, "report_request": {"class": "cow"}}
-    found = search(PUSHES, **requests).set_params(estimator__estimator__module=Head).fit(X, y)
+    found = search(PUSHES, **requests).set_params(estimator__estimator__module=LinearLayer).fit(X, y)
     found.forget(X[y == "ant"])
     with pytest.raises(ValueError, match="names a class without training rows"):
         found.score(X, y)

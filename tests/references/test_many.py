@@ -18,6 +18,7 @@ from sk_unlearn.references import many as shadow
 from sk_unlearn.references.many import fit_many
 from sk_unlearn.training import stacked as _stacked
 from sk_unlearn.unlearners import TrainingRecorder, Unlearner
+from tests._problems import skorch_net
 
 
 class Tiny(nn.Module):
@@ -42,16 +43,13 @@ class Tiny(nn.Module):
 def tiny_net(kind="plain", **options):
     settings = {
         "module__kind": kind,
-        "criterion": nn.CrossEntropyLoss,
         "optimizer": torch.optim.Adam,
         "lr": 0.01,
         "max_epochs": 4,
         "batch_size": 16,
         "iterator_train__shuffle": True,
-        "train_split": None,
-        "verbose": 0,
     }
-    return NeuralNetClassifier(Tiny, **(settings | options))
+    return skorch_net(Tiny, **(settings | options))
 
 
 @pytest.fixture
