@@ -184,7 +184,7 @@ def nothing_forgotten(task: Task, fitted: Any) -> float:
     """Return how far the parameters go when a row is replaced by itself."""
     row = task.requests["one row"]
     model, _ = forgetful(fitted, task, row, None)
-    model.correct(task.X[row], task.y[row], X_new=task.X[row])
+    model.correct(task.X[row], y_old=task.y[row], X_new=task.X[row])
     return parameter_distance(model.net_, fitted.net_)
 
 
