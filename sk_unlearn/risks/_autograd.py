@@ -11,9 +11,6 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 __all__ = ["Ends", "PerParameter", "central_difference", "is_cut", "vjp", "without_values"]
 
-# Whether torch.autograd.grad differentiates what is given by its place in the graph.
-_TAKES_EDGES = torch.torch_version.TorchVersion(torch.__version__) >= "2.5"
-
 # One entry for each parameter; None where it is zero.
 PerParameter = Sequence[Tensor | None]
 # What is differentiated: tensors or their places in the graph; None where nothing depends on the parameters.
@@ -23,8 +20,6 @@ Ends = Sequence[Tensor | GradientEdge | None]
 def without_values(outputs: Ends) -> list[Tensor | GradientEdge | None]:
     """Return where outputs stand in the graph, so that their values can be freed; None where there is no graph."""
     attached = [part if isinstance(part, Tensor) and part.requires_grad else None for part in outputs]
-    if not _TAKES_EDGES:
-        return list(attached)
     return [None if part is None else get_gradient_edge(part) for part in attached]
 
 

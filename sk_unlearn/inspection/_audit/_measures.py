@@ -99,8 +99,11 @@ class _Recalling:
         self._model = model
         self._known: dict[tuple[str, int], tuple[Any, Any]] = {}
 
+    def __sklearn_tags__(self) -> Any:  # by which scikit-learn tells classifiers from regressors
+        return self._model.__sklearn_tags__()
+
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("_") and name != "__sklearn_tags__":
+        if name.startswith("_"):
             raise AttributeError(name)
         attribute = getattr(self._model, name)
         if name not in ("predict", "predict_proba"):
