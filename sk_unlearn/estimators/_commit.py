@@ -186,7 +186,7 @@ def _out_of_reach(
 ) -> list[str]:
     """Say what still knows the rows after the request."""
     notes = []
-    if estimator.memory is not None and not request.replaces:
+    if estimator.memory is not None:
         notes.append("memory keeps networks that were trained on the erased rows until it is cleared.")
     chosen = estimator.unlearning_state_.chosen_by_validation and solution.role is None
     if rows is not None and chosen:

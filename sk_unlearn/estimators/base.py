@@ -20,6 +20,7 @@ from torch import nn
 from sk_unlearn.estimators._certificate import latest_certificate
 from sk_unlearn.estimators._commit import commit
 from sk_unlearn.estimators._inputs import InputsMixin, cast_features, cast_targets, check_same_length
+from sk_unlearn.estimators._lock import one_at_a_time
 from sk_unlearn.estimators._problem import Solution, solve, stored_risk
 from sk_unlearn.estimators._progress import print_step, silent
 from sk_unlearn.estimators._request import Request, resolve_correction, resolve_deletion, resolve_handed_in
@@ -91,6 +92,7 @@ class BaseUnlearnable(VersionedMixin, InputsMixin, CallbackSupportMixin, BaseEst
     # ------------------------------------------------------------------ learning
 
     @_fit_context(prefer_skip_nested_validation=True)
+    @one_at_a_time
     def fit(
         self,
         X: ArrayLike,
@@ -135,6 +137,7 @@ class BaseUnlearnable(VersionedMixin, InputsMixin, CallbackSupportMixin, BaseEst
         return take_over(self, draft)
 
     @_fit_context(prefer_skip_nested_validation=True)
+    @one_at_a_time
     def partial_fit(
         self,
         X: ArrayLike,
@@ -215,6 +218,7 @@ class BaseUnlearnable(VersionedMixin, InputsMixin, CallbackSupportMixin, BaseEst
 
     # ------------------------------------------------------------------ forgetting
 
+    @one_at_a_time
     def forget(
         self, X_del: ArrayLike | None = None, y_del: ArrayLike | None = None, *, sample_id: ArrayLike | None = None
     ) -> BaseUnlearnable:
@@ -261,6 +265,7 @@ class BaseUnlearnable(VersionedMixin, InputsMixin, CallbackSupportMixin, BaseEst
         X_net, y_net = (None, None) if X_del is None else self._validate_request(X_del, y_del, "X_del", "y_del")
         return self._carry_out(resolve_deletion(rows, X_net, y_net, sample_id), started)
 
+    @one_at_a_time
     def partial_forget(self, X: ArrayLike, y: ArrayLike) -> BaseUnlearnable:
         """Forget rows that the caller hands in, without having to find them in the training set.
 
@@ -293,6 +298,7 @@ class BaseUnlearnable(VersionedMixin, InputsMixin, CallbackSupportMixin, BaseEst
         assert y_net is not None
         return self._carry_out(resolve_handed_in(getattr(self, "training_set_", None), X_net, y_net), started)
 
+    @one_at_a_time
     def correct(
         self,
         X_old: ArrayLike,

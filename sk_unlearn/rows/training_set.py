@@ -689,7 +689,9 @@ class TrainingSet:
         n_dead = self.n_slots - self._n_live
         if n_dead == 0 or (2 * n_dead <= self.n_slots and not force):
             return False
-        self.__setstate__(self.__getstate__())
+        state = self._state_of(self.__getstate__())
+        del state["journal"]  # others commit through it too
+        self.__dict__.update(state)
         return True
 
     def sample(self, size: int, rng: np.random.Generator, *, among: str = "trained") -> Positions:
@@ -760,12 +762,17 @@ class TrainingSet:
         return columns
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(self._state_of(state))
+
+    @classmethod
+    def _state_of(cls, state: dict[str, Any]) -> dict[str, Any]:
+        """Return the attributes that go with the columns of a pickle."""
         # Loaded arrays may be read-only (memory-mapped, out-of-band buffers); erasing has to write.
         X, y, role = (owned(state[name], copy=False) for name in ("X", "y", "role"))
         weight, ids = (
             None if state[name] is None else owned(state[name], copy=False) for name in ("sample_weight", "sample_id")
         )
-        self.__dict__.update(self._new_state(X, y, weight, ids, role))
+        return cls._new_state(X, y, weight, ids, role)
 
     def __copy__(self) -> TrainingSet:
         # A shallow copy would share arrays, and a drop in one would corrupt the other.

@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 from sk_unlearn.risks.empirical import weighted_loss
 from sk_unlearn.rows import RowRole
 from sk_unlearn.training.recorder import TrainingRecorder
+from sk_unlearn.utils._interrupts import noticed_interrupts
 
 __all__ = ["RowLedger", "Trained", "check_trained", "record_rows", "train", "train_rows", "uses_validation_rows"]
 
@@ -252,11 +253,13 @@ def train(
             assert rng is not None
             recorder.begin(net, len(X), float(len(X) if sample_weight is None else sample_weight.sum()), rng)
         net.notify("on_train_begin", X=X, y=y)
-        try:
-            net.fit_loop(X, y, epochs=epochs)
-        except KeyboardInterrupt as error:
-            if not interruptible and not _raised_by_callback(error):
-                raise
+        with noticed_interrupts() as noticed:
+            try:
+                net.fit_loop(X, y, epochs=epochs)
+            except KeyboardInterrupt as error:
+                # A Ctrl-C may strike while a callback runs, and look like the callback's own.
+                if not interruptible and (noticed or not _raised_by_callback(error)):
+                    raise
         net.notify("on_train_end", X=X, y=y)
     if recorder is not None:
         recorder.rows = None

@@ -132,6 +132,21 @@ def _without_state(optimiser: Any, memo: dict[int, Any]) -> Any:
     return other
 
 
+def _with_state(optimiser: Any, memo: dict[int, Any]) -> Any:
+    """Return a copy of an optimiser that goes on where it stands, for the parameters that the memo has.
+
+    Not ``copy.deepcopy`` of the whole: PyTorch hands out groups and state alone, so that hooks, what L-BFGS keeps and
+    the attributes of a user's own class would be lost.
+    """
+    other = object.__new__(type(optimiser))
+    memo[id(optimiser)] = other
+    for name, value in vars(optimiser).items():
+        if name == "step":  # how a scheduler counts steps: bound to the original; the next one binds it anew
+            continue
+        vars(other)[name] = copy.copy(value) if name.endswith("_hooks") else copy.deepcopy(value, memo)
+    return other
+
+
 def uncompiled(module: Any) -> Any:
     """Return the module that torch.compile was given, or the module itself."""
     return getattr(module, "_orig_mod", module)
@@ -156,16 +171,22 @@ def training_copy(net: NeuralNet) -> NeuralNet:
         if isinstance(getattr(net, name + "_"), nn.Module):
             memo |= _known(uncompiled(getattr(net, name + "_")), share_tensors=False)
     for name in learnt(net):
+        value = vars(net)[name]
         try:
-            vars(other)[name] = copy.deepcopy(vars(net)[name], memo)
+            copied = _with_state(value, memo) if hasattr(value, "param_groups") else copy.deepcopy(value, memo)
         except _REFUSALS:
             if name != "callbacks_":
                 raise
+            copied = value
+        vars(other)[name] = copied
     return other
 
 
 def learnt(net: NeuralNet) -> list[str]:
-    """Return the names of what initialising and training a net has set, those that optimisers depend on first."""
+    """Return the names of what initialising and training a net has set: modules, then optimisers, then all else.
+
+    Optimisers hold parameters of modules, and schedulers among the callbacks hold optimisers.
+    """
     names = [name for name in vars(net) if name.endswith("_") and not name.startswith("_")]
-    modules = [name + "_" for name in net._modules]
-    return sorted(names, key=lambda name: name not in modules)
+    first = [f"{name}_" for name in (*net._modules, *net._criteria, *net._optimizers)]
+    return sorted(names, key=lambda name: first.index(name) if name in first else len(first))

@@ -275,6 +275,31 @@ def test_forget_in_a_thread(shifted):
     assert len(est.training_set_) == 34
 
 
+def test_a_second_request_waits_for_the_first(shifted):
+    """What two threads ask for at once is what they would have asked for one after the other."""
+    orders = []
+    for order in ((2, 4), (4, 2)):
+        est = copy.deepcopy(shifted)
+        for first in order:
+            est.forget(X[first : first + 2])
+        orders.append(everything(est))
+    for _ in range(20):
+        est, start = copy.deepcopy(shifted), threading.Barrier(2)
+
+        def ask(first, est=est, start=start):
+            start.wait()
+            est.forget(X[first : first + 2])
+
+        threads = [threading.Thread(target=ask, args=(first,)) for first in (2, 4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        now = everything(est)
+        assert any(same(now, each) for each in orders)
+        assert est.unlearning_state_.anchor.n_rows == len(est.training_set_) == 34
+
+
 # ------------------------------------------------------------------------------------------- the net that predicts
 
 

@@ -94,6 +94,13 @@ def test_copy_false_copies_what_it_may_not_write_to(rng):
     assert not rows.raw_X[2].any()
 
 
+def test_a_compaction_keeps_the_journal_that_others_commit_through(small):
+    journal = small.journal
+    small.drop(np.arange(15))
+    assert small.compact()
+    assert small.journal is journal
+
+
 def test_properties_are_read_only_and_no_copies_while_no_row_is_erased(small):
     names = ("X", "y", "sample_weight", "sample_id", "role")
     for name in names:

@@ -1,9 +1,13 @@
 """Retrain is a fit on what is left."""
 
+import os
+import signal
+
 import numpy as np
 import pytest
 import torch
 from skorch import NeuralNetClassifier
+from skorch.callbacks import Callback
 from torch import nn
 
 from sk_unlearn import UnlearnableClassifier, UnlearnableRegressor
@@ -75,4 +79,21 @@ def test_interrupted_training_is_not_taken(monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         est.forget(X[-3:])
     assert all(torch.equal(v, before[k]) for k, v in est.net_.module_.state_dict().items())
+    assert len(est.training_set_) == 50
+
+
+class SendsCtrlC(Callback):
+    armed = False
+
+    def on_epoch_end(self, net, **kwargs):
+        if SendsCtrlC.armed:
+            SendsCtrlC.armed = False
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_ctrl_c_that_strikes_in_a_callback_is_not_taken_for_the_callback_ending_the_training():
+    est = UnlearnableClassifier(net().set_params(callbacks=[SendsCtrlC()]), Retrain(), random_state=3).fit(X, y)
+    SendsCtrlC.armed = True
+    with pytest.raises(KeyboardInterrupt):
+        est.forget(X[-3:])
     assert len(est.training_set_) == 50

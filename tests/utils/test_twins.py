@@ -251,6 +251,40 @@ def test_a_training_copy_trains_on_as_the_net_would_have():
         assert torch.equal(a, b)
 
 
+class Slowing(torch.optim.SGD):
+    """Has an attribute of its own, as a user's optimiser may."""
+
+    def __init__(self, params, lr):
+        super().__init__(params, lr=lr, momentum=0.5)
+        self.scale = 1.0
+
+    def step(self, closure=None):
+        self.scale *= 0.5
+        return super().step(closure)
+
+
+@pytest.mark.parametrize("optimizer", [torch.optim.LBFGS, Slowing, torch.optim.Adagrad])
+def test_a_training_copy_has_all_of_its_optimiser(optimizer):
+    seen = []
+    net = NeuralNetClassifier(
+        TwiceUsed, criterion=nn.CrossEntropyLoss, optimizer=optimizer, lr=0.1, max_epochs=2, train_split=None,
+        verbose=0, callbacks=[("rate", LRScheduler("StepLR", step_size=1, gamma=0.5))],
+    )  # fmt: skip
+    net.fit(ROWS, LABELS).optimizer_.register_step_post_hook(lambda *args: seen.append(1))
+    other, before = training_copy(net), copy.deepcopy(net.module_.state_dict())
+    scale = getattr(net.optimizer_, "scale", None)
+    other.partial_fit(ROWS, LABELS)
+    assert seen
+    assert getattr(net.optimizer_, "scale", None) == scale
+    for key, value in net.module_.state_dict().items():
+        assert torch.equal(value, before[key])
+    straight = net.partial_fit(ROWS, LABELS)
+    for a, b in zip(straight.module_.parameters(), other.module_.parameters(), strict=True):
+        assert torch.equal(a, b)
+    # A scheduler among the callbacks of the copy turns the rate of the copy.
+    assert dict(other.callbacks_)["rate"].lr_scheduler_.optimizer is other.optimizer_
+
+
 def test_a_pinned_net_goes_on_with_the_modules_it_had():
     net = NeuralNetRegressor(nn.Linear(3, 1), train_split=None, verbose=0, max_epochs=1).fit(
         ROWS, LABELS[:, None].astype("f4")
