@@ -96,15 +96,18 @@ VERBS = {
 }
 
 
-def strike_at(step, verb, est, error, every=("line",)):
-    """Carry a request out, and raise the error before the step-th line of the package; whether it came to that."""
-    executed = 0
+def strike_at(step, verb, est, error=KeyboardInterrupt):
+    """Carry a request out, and raise the error before the step-th line of the package; None never does.
+
+    Returns whether it came to that, and how many lines were executed.
+    """
+    executed, struck = 0, False
 
     def trace(frame, event, _):
         nonlocal executed
         if not frame.f_code.co_filename.startswith(PACKAGE):
             return None
-        if event in every:
+        if event == "line":
             executed += 1
             if executed == step:
                 raise error
@@ -115,37 +118,17 @@ def strike_at(step, verb, est, error, every=("line",)):
     try:
         verb(est)
     except error:
-        return True
+        struck = True
     finally:
         sys.settrace(before)
-    return False
-
-
-def lines_of(verb, est):
-    """Count the lines of the package that a request executes."""
-    executed = 0
-
-    def trace(frame, event, _):
-        nonlocal executed
-        if not frame.f_code.co_filename.startswith(PACKAGE):
-            return None
-        executed += event == "line"
-        return trace
-
-    before = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        verb(est)
-    finally:
-        sys.settrace(before)
-    return executed
+    return struck, executed
 
 
 @pytest.mark.parametrize("name", VERBS)
 def test_an_exception_at_any_line_leaves_the_old_state_or_the_new(shifted, name):
     # Every line would take minutes: each in a different place of a stride, over the three kinds of error.
     before, done = everything(shifted), copy.deepcopy(shifted)
-    n_lines = lines_of(VERBS[name], copy.deepcopy(shifted))
+    _, n_lines = strike_at(None, VERBS[name], copy.deepcopy(shifted))
     VERBS[name](done)
     after = everything(done)
     assert not same(before, after)
@@ -168,10 +151,10 @@ def test_an_exception_at_any_line_leaves_the_old_state_or_the_new(shifted, name)
 def test_an_exception_in_the_solve_leaves_the_old_state(unlearner):
     est = fit(Shift()).set_params(unlearner=unlearner)
     before = everything(est)
-    n_lines = lines_of(VERBS["forget"], copy.deepcopy(est))
+    _, n_lines = strike_at(None, VERBS["forget"], copy.deepcopy(est))
     for step in range(5, n_lines, max(1, n_lines // 25)):
         struck = copy.deepcopy(est)
-        strike_at(step, VERBS["forget"], struck, KeyboardInterrupt)
+        strike_at(step, VERBS["forget"], struck)
         now = everything(struck)
         assert same(now, before, but=("residual", "gradient", "anchor")) or len(struck.training_set_) == 34
     # And nothing is broken: the same request now does what it would have done.
@@ -180,7 +163,7 @@ def test_an_exception_in_the_solve_leaves_the_old_state(unlearner):
 
 def test_a_request_after_a_struck_one_does_what_it_would_have_done(shifted):
     est, straight = copy.deepcopy(shifted), copy.deepcopy(shifted).forget(X[2:6])
-    assert strike_at(200, VERBS["forget"], est, KeyboardInterrupt)
+    assert strike_at(200, VERBS["forget"], est)[0]
     assert len(est.unlearning_history_) == 1
     est.forget(X[2:6])
     np.testing.assert_array_equal(est.predict_proba(X), straight.predict_proba(X))
