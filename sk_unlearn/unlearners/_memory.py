@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-import psutil
 import torch
 from torch import Tensor
 
@@ -57,6 +56,8 @@ def free_memory(device: torch.device) -> int | None:
     """
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
+    import psutil  # here, so that importing the package does not wait for it
+
     try:
         system = psutil.virtual_memory()
     except (OSError, RuntimeError, NotImplementedError):  # such as a container that hides /proc/meminfo
