@@ -1,6 +1,5 @@
 """A request is carried out whole or not at all: whatever strikes leaves the old state or the new, bit for bit."""
 
-import contextlib
 import copy
 import os
 import signal
@@ -151,13 +150,14 @@ def test_an_exception_at_any_line_leaves_the_old_state_or_the_new(shifted, name)
 @pytest.mark.parametrize("unlearner", [StoCuReNU(max_steps=2), Retrain()], ids=["cubic", "retrain"])
 def test_an_exception_in_the_solve_leaves_the_old_state(unlearner):
     est = fit(Shift()).set_params(unlearner=unlearner)
-    before = everything(est)
+    before, after = everything(est), everything(copy.deepcopy(est).forget(X[2:6]))
     _, n_lines = strike_at(None, VERBS["forget"], copy.deepcopy(est))
     for step in range(5, n_lines, max(1, n_lines // 25)):
         struck = copy.deepcopy(est)
         strike_at(step, VERBS["forget"], struck)
         now = everything(struck)
-        assert same(now, before, but=("residual", "gradient", "anchor")) or len(struck.training_set_) == 34
+        lazy = ("residual", "gradient", "anchor")
+        assert same(now, before, but=lazy) or same(now, after, but=lazy), step
     # And nothing is broken: the same request now does what it would have done.
     assert est.forget(X[2:6]).unlearning_report_.n_erased == 4
 
@@ -223,10 +223,13 @@ def test_ctrl_c_before_the_commit_changes_nothing():
 # One that strikes in a destructor is printed by Python and not raised.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_signals_of_a_timer_leave_the_old_state_or_the_new(shifted):
-    class Alarm(Exception):  # noqa: N818
+    class Alarm(Exception):  # noqa: N818  it is a signal that came and no error
         pass
 
+    rang = []
+
     def ring(number, frame):
+        rang.append(number)
         raise Alarm
 
     before, done = everything(shifted), copy.deepcopy(shifted).forget(X[2:6])
@@ -236,14 +239,17 @@ def test_signals_of_a_timer_leave_the_old_state_or_the_new(shifted):
     try:
         for wait in waits:
             est = copy.deepcopy(shifted)
-            # It may also ring on the way out of the inner block, and numpy makes a TypeError of what strikes in a
-            # comparison.
-            with contextlib.suppress(Alarm, TypeError):
+            rang.clear()
+            try:
                 try:
                     signal.setitimer(signal.ITIMER_REAL, wait)
                     est.forget(X[2:6])
                 finally:
                     signal.setitimer(signal.ITIMER_REAL, 0)
+            except Alarm:  # it may also ring on the way out of the inner block
+                pass
+            except TypeError:  # which numpy makes of what strikes in a comparison
+                assert rang
             now = everything(est)
             lazy = ("residual", "gradient", "anchor")
             assert same(now, before, but=lazy) or same(now, after, but=lazy)

@@ -1223,7 +1223,6 @@ class TestDoorsForBatches:
         assert other.value(w) == pytest.approx(expected)
 
 
-@pytest.mark.skipif(torch.torch_version.TorchVersion(torch.__version__) < "2.5", reason="this PyTorch needs the values")
 def test_kept_graphs_hold_no_gradient_each():
     def n_vectors():
         gc.collect()
