@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import Any
@@ -71,10 +72,10 @@ def group_rows(words: Words) -> tuple[Positions, Positions]:
 
 
 class Segment:
-    """Slots grouped by the highest bits of a hash; about one slot a bucket.
+    """Slots grouped by the highest bits of a hash; about one slot a bucket. It never changes: `without` makes another.
 
-    No hash is stored. When a row is dropped its entry becomes -1, and the order of the others stays as it is. Until the
-    next rebuild the place of that entry still gives away about log2(n) bits of the dropped row's hash.
+    No hash is stored, and nothing tells where a slot stood that has been taken out: a gap in a bucket would give away
+    as many bits of the hash of an erased row as the segment has buckets, enough to confirm a guess of its content.
 
     Parameters
     ----------
@@ -86,8 +87,10 @@ class Segment:
         n_bits = max(1, (len(slots) - 1).bit_length())
         self._shift = np.uint64(64 - n_bits)
         bucket = self._bucket(hashes)
-        self.slots = slots[np.argsort(bucket, kind="stable")]
-        self._start = np.zeros((1 << n_bits) + 1, dtype=np.int64)
+        # Taking rows out copies both arrays, so they are kept narrow.
+        narrow: type[np.signedinteger[Any]] = np.int32 if slots.max(initial=0) <= np.iinfo(np.int32).max else np.int64
+        self._slots = slots[np.argsort(bucket, kind="stable")].astype(narrow)
+        self._start: Array = np.zeros((1 << n_bits) + 1, dtype=narrow)
         np.cumsum(np.bincount(bucket, minlength=1 << n_bits), out=self._start[1:])
 
     def _bucket(self, hashes: Words) -> Positions:
@@ -95,7 +98,7 @@ class Segment:
 
     def _entries(self, bucket: Positions) -> tuple[Positions, Positions]:
         """Every entry of each given bucket, and which of the given buckets it is for."""
-        start = self._start[bucket]
+        start = self._start[bucket].astype(np.int64)
         count = self._start[bucket + 1] - start
         owner = np.repeat(np.arange(len(bucket)), count)
         rank_in_bucket = np.arange(len(owner)) - np.repeat(np.cumsum(count) - count, count)
@@ -104,14 +107,21 @@ class Segment:
     def candidates(self, hashes: Words) -> tuple[Positions, Positions]:
         """Slots that may have one of the hashes, and the index of that hash."""
         entries, owner = self._entries(self._bucket(hashes))
-        slots = self.slots[entries]
-        held = slots >= 0
-        return slots[held], owner[held]
+        return self._slots[entries].astype(np.int64), owner
 
-    def entries_of(self, slots: Positions, hashes: Words) -> Positions:
-        """Where in `self.slots` the given slots, with the given hashes, stand; those not in here are left out."""
-        entries, _ = self._entries(np.unique(self._bucket(hashes)))
-        return entries[np.isin(self.slots[entries], slots)]
+    def without(self, slots: Positions, hashes: Words) -> Segment:
+        """Return the segment of the others; slots that are not in here, whatever their hashes, do not matter."""
+        bucket = np.unique(self._bucket(hashes))
+        entries, owner = self._entries(bucket)
+        gone = np.isin(self._slots[entries], slots)
+        if not gone.any():
+            return self
+        rest = copy.copy(self)
+        rest._slots = np.delete(self._slots, entries[gone])
+        # Each bucket starts earlier by as many entries as are gone from those before it.
+        after = np.concatenate([[0], bucket[owner[gone]] + 1, [len(self._start)]])
+        rest._start = self._start - np.repeat(np.arange(len(after) - 1, dtype=self._start.dtype), np.diff(after))
+        return rest
 
 
 Segments = tuple[Segment, ...]
