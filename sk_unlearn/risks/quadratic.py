@@ -16,6 +16,8 @@ from sk_unlearn.utils._numpy_state import NumpyStateMixin
 __all__ = ["CurvatureSketch", "Expansion", "QuadraticRisk"]
 
 _SKETCH_ROWS = 4096
+# A direction with less curvature than this share of what a row that goes had there, on average, is told by it alone.
+_TELLING = 1e-3
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,8 @@ class CurvatureSketch(NumpyStateMixin):
         )
         values = (singular**2 - shift).clamp_min(0)
         rest = max(0.0, trace - float(values.sum())) / max(1, d - rank)
+        if float(values[-1]) <= 100 * shift:
+            rest = 0.0  # all curvature is found, and what is left of the trace is the error of its estimate
         # One step as long as the parameters: where the risk is quadratic its gradient changes as the products say.
         length = float(w.norm()) or 1.0
         change = (risk.gradient(w + length * test[:, 0], rows) - local.gradient).double() / length
@@ -103,7 +107,11 @@ class CurvatureSketch(NumpyStateMixin):
     def updated(
         self, mass: float, w: Tensor, *, added: Sequence[EmpiricalRisk] = (), removed: Sequence[EmpiricalRisk] = ()
     ) -> CurvatureSketch:
-        """Return the sketch after rows have come or gone: exact in the directions it knows, blind to others as before.
+        """Return the sketch after rows have come or gone, of the same rank or less.
+
+        The directions of the changed rows are taken in first, so that those kept turn away from rows that go; and a
+        direction in which rows that go had nearly all of the curvature is left out. The span of the sketch would show
+        them otherwise: of fewer rows than its rank it holds each one exactly.
 
         Parameters
         ----------
@@ -114,23 +122,48 @@ class CurvatureSketch(NumpyStateMixin):
             Where the curvature of the changed rows is taken.
 
         added, removed : sequence of EmpiricalRisk
-            The rows, which cost ``rank`` products.
+            The rows, which cost up to twice ``rank`` products.
         """
-        parts = [(part.mass, part) for part in added] + [(-part.mass, part) for part in removed]
-        after = mass + sum(change for change, _ in parts)
-        vectors = self.vectors.to(w)
-        core = (mass / after) * torch.diag(self.values.to(w)).double()
-        for change, part in parts:
-            local = part.linearise(w)
-            images = torch.stack([local.ggn(u) for u in vectors], 1)
-            core += (change / after) * (vectors @ images).double()
+        rank, d = self.vectors.shape
+        changed = [(part.mass, part.linearise(w)) for part in added]
+        changed += [(-part.mass, part.linearise(w)) for part in removed]
+        if not changed:
+            return self
+        after = mass + sum(change for change, _ in changed)
+        known = self.vectors.to(w)
+        images = [torch.stack([local.ggn(u) for u in known]) for _, local in changed]
+        fresh = _directions_outside(known, torch.cat(images))
+        basis = torch.cat([known, fresh]).double()
+        values = torch.cat([self.values.to(w), torch.full((len(fresh),), self.rest).to(w)]).double()
+        core, gone = (mass / after) * torch.diag(values), torch.zeros(len(basis), len(basis)).to(values)
+        for (change, local), image in zip(changed, images, strict=True):
+            image = torch.cat([image, *(local.ggn(u)[None] for u in fresh)]).double()
+            curvature = basis @ image.T
+            core += (change / after) * curvature
+            gone += max(0.0, -change) * curvature
         values, rotation = torch.linalg.eigh((core + core.T) / 2)
+        kept = torch.arange(len(values)).to(values.device) >= len(values) - rank
+        if rank < d and removed:
+            mean_of_gone = (rotation * (gone @ rotation)).sum(0) / sum(part.mass for part in removed)
+            kept &= values > _TELLING * mean_of_gone
         # What is left of a positive matrix is positive; the sketch of it may err by more than is left.
-        return CurvatureSketch((rotation.T.to(w) @ vectors), values.clamp_min(0).to(w), self.rest, self.quadratic)
+        values = values[kept].clamp_min(0).to(w)
+        return CurvatureSketch((rotation[:, kept].T @ basis).to(w).contiguous(), values, self.rest, self.quadratic)
 
     def to(self, device: torch.device) -> CurvatureSketch:
         """Return the sketch on another device."""
         return CurvatureSketch(self.vectors.to(device), self.values.to(device), self.rest, self.quadratic)
+
+
+def _directions_outside(basis: Tensor, vectors: Tensor) -> Tensor:
+    """Return orthonormal rows that span what the given rows, of shape (n, d), have outside the span of a basis."""
+    outside = vectors.double()
+    size, basis = float(outside.norm()), basis.double()
+    for _ in range(2):  # once more, for the first leaves rounding errors
+        outside = outside - outside @ basis.T @ basis
+    _, singular, directions = torch.linalg.svd(outside, full_matrices=False)
+    n_found = int((singular > 1e-5 * size).sum())
+    return directions[:n_found].to(vectors)
 
 
 @dataclass

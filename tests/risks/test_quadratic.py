@@ -319,3 +319,61 @@ def test_value_and_gradient_are_those_of_either_call():
             value, gradient = each.value_and_gradient(w + 0.1, selected)
             assert value == pytest.approx(each.value(w + 0.1, selected), rel=1e-13)
             torch.testing.assert_close(gradient, each.gradient(w + 0.1, selected), rtol=1e-13, atol=1e-15)
+
+
+# ------------------------------------------------------------------------------------------------ what a sketch tells
+
+
+def linear_risk(X, decay):
+    net = NeuralNetRegressor(
+        nn.Linear(X.shape[1], 1, bias=False, dtype=torch.float64), optimizer__weight_decay=decay, verbose=0
+    ).initialize()
+    return EmpiricalRisk(net, X, X[:, :1])
+
+
+def energy(sketch, vectors):
+    """The share of each vector that lies in the span of the sketch."""
+    inside = vectors @ sketch.vectors.T
+    return (inside.square().sum(1) / vectors.square().sum(1)).numpy()
+
+
+@pytest.mark.parametrize("decay", [0.0, 1e-2])
+@pytest.mark.parametrize("n", [20, 30, 60])
+@pytest.mark.parametrize("n_gone", [1, 3])
+def test_the_span_does_not_tell_of_rows_that_went(n, decay, n_gone):
+    """A sketch of rank 32 of fewer rows holds each of them exactly, and must not after they have gone."""
+    generator = np.random.default_rng(n)
+    X = generator.normal(size=(n, 100))
+    w, gone = torch.zeros(100, dtype=torch.float64), torch.from_numpy(X[:n_gone])
+    before = CurvatureSketch.fit(linear_risk(X, decay), w, 32, generator)
+    after = before.updated(n, w, removed=[linear_risk(X[:n_gone], decay)])
+    anew = CurvatureSketch.fit(linear_risk(X[n_gone:], decay), w, 32, generator)
+    assert (energy(before, gone) > 0.999).all() == (n < 32)
+    assert energy(after, gone).mean() < energy(anew, gone).mean() + 0.1
+    H = ggn_matrix(linear_risk(X[n_gone:], decay), w)
+    assert torch.linalg.norm(matrix(after) - H) < 1.1 * torch.linalg.norm(matrix(anew) - H) + 0.05 * torch.linalg.norm(
+        H
+    )
+
+
+def test_the_span_learns_of_rows_that_come():
+    generator = np.random.default_rng(0)
+    X = generator.normal(size=(40, 100))
+    w = torch.zeros(100, dtype=torch.float64)
+    sketch = CurvatureSketch.fit(linear_risk(X[:20], 0.0), w, 32, generator)
+    new = torch.from_numpy(X[20:22])
+    grown = sketch.updated(20, w, added=[linear_risk(X[20:22], 0.0)])
+    assert (energy(sketch, new) < 0.6).all()
+    np.testing.assert_allclose(energy(grown, new), 1, rtol=1e-6)
+    H = ggn_matrix(linear_risk(X[:22], 0.0), w)
+    assert torch.linalg.norm(matrix(grown) - H) < 1e-6 * torch.linalg.norm(H)
+
+
+@fast
+@given(st.integers(0, 10**6), st.integers(1, 20))
+def test_a_sketch_of_all_directions_follows_exactly(seed, n_gone):
+    risk, w, generator = problem(seed)
+    sketch = CurvatureSketch.fit(risk, w, rank=10**6, rng=generator)
+    after = sketch.updated(risk.mass, w, removed=[part(risk, np.arange(n_gone))])
+    H = ggn_matrix(part(risk, np.arange(n_gone, risk.n_rows)), w)
+    assert torch.linalg.norm(matrix(after) - H) < 1e-6 * torch.linalg.norm(H)
