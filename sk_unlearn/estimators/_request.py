@@ -193,11 +193,14 @@ def _joined(stored: Content, foreign: Content) -> Content:
     return Content(np.concatenate([stored.X, foreign.X]), np.concatenate([stored.y, foreign.y]), weight)
 
 
-def _listed(sample_id: Any) -> list[Any]:
-    """Return identifiers as a list that leaves each of them as it is; a single one may come alone."""
-    alone = isinstance(sample_id, str | bytes) or not isinstance(sample_id, Iterable) or np.ndim(sample_id) == 0  # type: ignore[arg-type]
-    ids = [sample_id] if alone else list(sample_id)
-    if not ids:
+def _listed(sample_id: Any) -> Any:
+    """Return identifiers as they are; a single one, which may come alone, in a list."""
+    alone = isinstance(sample_id, str | bytes) or not isinstance(sample_id, Iterable)
+    alone = alone or getattr(sample_id, "shape", None) == ()
+    ids = [sample_id[()] if isinstance(sample_id, np.ndarray) else sample_id] if alone else sample_id
+    if not alone and not hasattr(ids, "shape"):
+        ids = list(ids)
+    if not len(ids):
         raise ValueError("sample_id is empty: name at least one identifier to forget.")
     return ids
 

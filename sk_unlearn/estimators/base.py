@@ -116,8 +116,8 @@ class BaseUnlearnable(VersionedMixin, InputsMixin, CallbackSupportMixin, BaseEst
             takes no part in training.
 
         sample_id : array-like of shape (n_samples,), default=None
-            Identifiers, such as a customer number, by which :meth:`forget` finds rows. They may repeat: all rows of an
-            identifier are forgotten together.
+            Identifiers, such as a customer number, by which :meth:`forget` finds rows: any hashable objects, none of
+            them missing; see :ref:`by_identifier`. They may repeat: all rows of an identifier are forgotten together.
 
         Returns
         -------
@@ -180,11 +180,8 @@ class BaseUnlearnable(VersionedMixin, InputsMixin, CallbackSupportMixin, BaseEst
         X_net = cast_features(X, state.dtype)
         y_net = cast_targets(self.net_, X_net, self._encode_targets(y, "y"), classifier=self._classifier)
         kept: TrainingSet | None = getattr(self, "training_set_", None)
-        if kept is not None and (sample_id is None) != (kept.sample_id is None):
-            raise ValueError(
-                f"sample_id was {'not ' * (sample_id is None)}given here but {'not ' * (sample_id is not None)}given "
-                "before; give it every time or never."
-            )
+        if kept is not None:
+            kept.check_ids_given(sample_id)
         # Built before training, so that identifiers that cannot be stored are refused at once.
         new = TrainingSet(X_net, y_net, sample_weight=weight, sample_id=sample_id)
         number = state.n_partial_fits + 1
@@ -197,7 +194,7 @@ class BaseUnlearnable(VersionedMixin, InputsMixin, CallbackSupportMixin, BaseEst
             new.set_role(None, role)
             state = replace(state, anchor=grown_anchor(net, self._present_anchor(), new))
         else:
-            grown = kept.plan_append(X_net, y_net, sample_weight=weight, sample_id=sample_id, role=role)
+            grown = kept.plan_append(X_net, y_net, sample_weight=weight, sample_id=new.sample_id, role=role)
         trained = [(vars(self.net_), name, vars(net)[name]) for name in learnt(net)]
         self._journal.commit([*trained, *grown, (self.__dict__, "unlearning_state_", state)])
         return self

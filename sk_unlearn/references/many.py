@@ -95,8 +95,11 @@ def fit_many(
     chosen: list[NDArray[np.int64] | None] = [None] * len(seeds)
     if subsets is not None:
         chosen = [_as_indices(subset, len(y), number) for number, subset in enumerate(subsets)]
-    columns = {"sample_weight": sample_weight, "sample_id": sample_id}
-    given = {name: np.asarray(column) for name, column in columns.items() if column is not None}
+    given: dict[str, Any] = {}
+    if sample_weight is not None:
+        given["sample_weight"] = np.asarray(sample_weight)
+    if sample_id is not None:
+        given["sample_id"] = sample_id  # an array of a mixed list would turn numbers into strings
     n_parts = max(effective_n_jobs(n_jobs), -(-len(seeds) // _MODELS_A_STACK))
     parts = [part for part in np.array_split(np.arange(len(seeds)), n_parts) if len(part)]
     fitted = Parallel(n_jobs=n_jobs)(
@@ -110,7 +113,7 @@ def _fit_part(
     estimator: Any,
     X: Any,
     y: Any,
-    given: dict[str, NDArray[Any]],
+    given: dict[str, Any],
     subsets: Sequence[NDArray[np.int64] | None],
     seeds: Sequence[int],
 ) -> list[Any]:
@@ -128,7 +131,7 @@ def _fit_together(
     models: Sequence[BaseUnlearnable],
     X: Any,
     y: Any,
-    given: dict[str, NDArray[Any]],
+    given: dict[str, Any],
     subsets: Sequence[NDArray[np.int64] | None],
 ) -> None:
     """Fit those of the models that can be trained in a stack with others; leave the rest unfitted."""

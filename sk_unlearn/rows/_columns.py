@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sk_unlearn.rows._index import Array, Mask, id_hash, row_size
+from sk_unlearn.rows._index import Array, Mask, row_size
 from sk_unlearn.rows.roles import RowRole
 
 
@@ -39,23 +39,10 @@ def check_length(values: Array, n: int, name: str, of: str) -> None:
         raise ValueError(f"{name} must have shape ({n},), one value for each row of {of}, got {values.shape}")
 
 
-def check_ids(sample_id: ArrayLike, n: int) -> Array:
-    ids = np.asarray(sample_id)
-    check_length(ids, n, "sample_id", "X")
-    if ids.dtype.kind not in "biufUSO":
-        raise ValueError(f"sample_id must hold numbers, strings or hashable objects, got dtype {ids.dtype}")
-    if ids.dtype.kind == "O":
-        try:
-            id_hash(ids, n)
-        except TypeError as error:  # found out at fit, not when somebody asks to be erased
-            raise ValueError(f"sample_id must hold hashable objects: {error}") from error
-    return ids
-
-
 def check_role(role: Any, n: int) -> NDArray[np.int8]:
     given = np.asarray(role)
     if not np.isin(given, list(RowRole)).all():
-        raise ValueError(f"role must hold values of RowRole ({few([int(r) for r in RowRole])}), got {role!r}")
+        raise ValueError(f"role must hold values of RowRole: {few([int(r) for r in RowRole])}")
     if given.ndim:
         check_length(given, n, "role", "the rows")
     return np.broadcast_to(given.astype(np.int8), (n,))

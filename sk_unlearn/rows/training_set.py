@@ -18,7 +18,6 @@ from numpy.typing import ArrayLike, NDArray
 from sk_unlearn.rows._columns import (
     cast_exactly,
     cast_like,
-    check_ids,
     check_length,
     check_numeric,
     check_role,
@@ -26,6 +25,7 @@ from sk_unlearn.rows._columns import (
     indices,
     owned,
 )
+from sk_unlearn.rows._identifiers import id_column, joined_ids, listed_ids, same_id
 from sk_unlearn.rows._index import (
     Array,
     Mask,
@@ -77,8 +77,9 @@ class TrainingSet:
         Targets as the net sees them (encoded).
     sample_weight : (n,) array, optional
         Default: all one. Held as float64; as None while all are one.
-    sample_id : (n,) array, optional
-        Numbers, strings or hashable objects that say whose row it is; may repeat.
+    sample_id : (n,) array or list, optional
+        Hashable objects that say whose row it is, none missing; may repeat. Equality is Python's: 1 and 1.0 are the
+        same, 1 and "1" are not. Scalars of NumPy's and times of pandas' become the Python objects they equal.
     role : RowRole or (n,) array of it, optional
         Default: all `RowRole.TRAINED`. Held as int8.
     copy : bool, default=True
@@ -87,7 +88,7 @@ class TrainingSet:
     Raises
     ------
     ValueError
-        If lengths disagree, `X` or `y` is not numeric, rows have no values, or an id is not hashable.
+        If lengths disagree, `X` or `y` is not numeric, rows have no values, or an id is missing or not hashable.
 
     Notes
     -----
@@ -150,7 +151,7 @@ class TrainingSet:
         if weight is not None:
             check_length(weight, len(X), "sample_weight", "X")
             weight = None if (weight == 1.0).all() else owned(weight, copy)
-        ids = None if sample_id is None else owned(check_ids(sample_id, len(X)), copy)
+        ids = None if sample_id is None else _checked_ids(sample_id, len(X))
         roles = check_role(RowRole.TRAINED if role is None else role, len(X)).copy()
         self.__dict__.update(self._new_state(owned(X, copy), owned(y, copy), weight, ids, roles))
 
@@ -412,21 +413,28 @@ class TrainingSet:
         """
         if self._id is None:
             raise ValueError("sample_id cannot be looked up: none was given at fit; give the rows themselves")
-        shape = getattr(sample_id, "shape", None)
-        if isinstance(sample_id, str | bytes) or (shape is not None and len(shape) != 1):
-            raise ValueError(f"sample_id must be a one-dimensional array of ids, got {sample_id!r}")
-        try:
-            wanted = list(dict.fromkeys(sample_id))
-        except TypeError as error:
-            raise ValueError(f"sample_id must be a one-dimensional array of hashable ids: {error}") from error
+        given = listed_ids(sample_id)
+        wanted = list(dict.fromkeys(given))
         slots, owner = self._candidates(self._id_index(self._id), id_hash(wanted, len(wanted)))
         pairs = zip(self._id[slots].tolist(), owner.tolist(), strict=True)
-        same = np.fromiter((stored == wanted[i] for stored, i in pairs), dtype=bool, count=len(slots))
+        same = np.fromiter((same_id(stored, wanted[i]) for stored, i in pairs), dtype=bool, count=len(slots))
         known = _marked(owner[same], len(wanted))
         if not known.all():
-            unknown = [wanted[i] for i in np.flatnonzero(~known)]
-            raise ValueError(f"sample_id: {len(unknown)} of {len(wanted)} ids are not stored: {few(unknown)}")
+            raise ValueError(self._unknown_ids(given, [wanted[i] for i in np.flatnonzero(~known)]))
         return np.sort(slots[same])
+
+    def _unknown_ids(self, given: list[Any], unknown: list[Any]) -> str:
+        """Say how many of the given ids are not stored, where the first five stand, and of what type; never which."""
+        assert self._id is not None
+        held, asked = ({type(one).__name__ for one in ids} for ids in (self._id[self._live].tolist(), unknown))
+        where = _marked(np.array([given.index(one) for one in unknown[:6]]), len(given))
+        message = f"sample_id: {len(unknown)} of {len(set(given))} ids are not stored ({indices(where)})"
+        if held and not asked & held:
+            message += f"; ids of type {' or '.join(sorted(asked))} were asked for, and those stored are of type "
+            message += " or ".join(sorted(held))
+        if "tuple" in held:
+            message += "; an id that is a tuple goes into a list: sample_id=[(..., ...)]"
+        return message
 
     def _copies(self, unique_words: Words) -> tuple[Positions, Positions]:
         """Slots of the live rows that equal one of the given, distinct contents, and the index of that content."""
@@ -623,14 +631,12 @@ class TrainingSet:
         n_old, n_new = self.n_slots, len(X_new)
         if len(y_new) != n_new:
             raise ValueError(f"y must have {n_new} rows, as X has, got {len(y_new)}")
-        if (sample_id is None) != (self._id is None):
-            given, wanted = ("not given", "given") if sample_id is None else ("given", "not given")
-            raise ValueError(f"sample_id was {given} here but {wanted} at fit; it must be given both times or never")
+        self.check_ids_given(sample_id)
         state = self._new_state(
             np.concatenate([self._X, X_new]),
             np.concatenate([self._y, y_new]),
             self._joined_weight(sample_weight, n_new),
-            None if self._id is None or sample_id is None else _joined_ids(self._id, check_ids(sample_id, n_new)),
+            None if self._id is None or sample_id is None else joined_ids(self._id, _checked_ids(sample_id, n_new)),
             np.concatenate([self._role, check_role(RowRole.TRAINED if role is None else role, n_new)]),
             np.concatenate([self._live, np.ones(n_new, dtype=bool)]),
         )
@@ -643,6 +649,22 @@ class TrainingSet:
             state["_id_segments"] = self._with_segment(self._id_segments, slots, hashes)
         del state["journal"]  # the one that will make the assignments stays
         return [(self.__dict__, name, value) for name, value in state.items()]
+
+    def check_ids_given(self, sample_id: ArrayLike | None) -> None:
+        """Refuse further rows with identifiers where the stored ones have none, and the other way round.
+
+        Parameters
+        ----------
+        sample_id : (m,) array or list, or None
+
+        Raises
+        ------
+        ValueError
+            If ids are given here and were not at fit, or the other way round.
+        """
+        if (sample_id is None) != (self._id is None):
+            given, wanted = ("not given", "given") if sample_id is None else ("given", "not given")
+            raise ValueError(f"sample_id was {given} here but {wanted} at fit; it must be given both times or never")
 
     def _joined_weight(self, sample_weight: ArrayLike | None, n_new: int) -> NDArray[np.float64] | None:
         new = np.ones(n_new) if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
@@ -793,8 +815,7 @@ def _marked(indices: Positions, n: int) -> Mask:
     return mask
 
 
-def _joined_ids(old: Array, new: Array) -> Array:
-    # Joined by numpy, numbers would become strings, or large integers floats, and would not be found again.
-    if old.dtype.kind != new.dtype.kind:
-        old, new = old.astype(object), new.astype(object)
-    return np.concatenate([old, new])
+def _checked_ids(sample_id: ArrayLike, n: int) -> Array:
+    column = id_column(listed_ids(sample_id))  # type: ignore[arg-type]
+    check_length(column, n, "sample_id", "X")
+    return column

@@ -1,5 +1,7 @@
 """What X and y may be: labels of any kind, targets of any number, data types, data frames, missing devices."""
 
+from datetime import datetime
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -157,6 +159,40 @@ def test_ids_from_a_data_frame():
     est = classifier().fit(frame, group, sample_id=owner)
     est.forget(sample_id=owner[:1])
     assert len(est.training_set_) == 38
+
+
+@pytest.mark.parametrize(
+    "asked", [[("clinic", 3)], "7", 7, np.int64(7), np.array(7), ["7"], np.array([7]), {7}, np.datetime64("2024-01-01")]
+)
+def test_ids_of_any_kind(asked):
+    ids = [("clinic", i) for i in range(37)] + [7, "7", datetime(2024, 1, 1)]
+    est = classifier().fit(X, group, sample_id=ids)
+    est.forget(sample_id=asked)
+    assert len(est.training_set_) == 39
+    with pytest.raises(ValueError, match="1 of 1 ids are not stored"):
+        est.forget(sample_id=asked)
+
+
+def test_big_ids_in_a_mixed_list_stay_two_persons():
+    est = classifier().fit(X, group, sample_id=[2**53, 2**53 + 1, *range(37), 0.5])
+    est.forget(sample_id=[2**53])
+    assert len(est.training_set_) == 39
+    est.partial_fit(X[:1], group[:1], sample_id=["7"]).forget(sample_id=[7])
+    assert len(est.training_set_) == 39
+    assert "7" in est.training_set_.sample_id.tolist()
+
+
+def test_an_id_that_is_missing_is_refused_where_it_comes_in():
+    ids = [*range(39), None]
+    est = classifier()
+    with pytest.raises(ValueError, match="sample_id is missing"):
+        est.fit(X, group, sample_id=ids)
+    est.fit(X, group, sample_id=range(40))
+    with pytest.raises(ValueError, match="sample_id is missing"):
+        est.partial_fit(X, group, sample_id=ids)
+    with pytest.raises(ValueError, match="sample_id was not given here but given at fit"):
+        est.partial_fit(X, group)
+    assert len(est.training_set_) == 40
 
 
 def test_fit_owns_its_rows():

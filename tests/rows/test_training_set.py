@@ -135,7 +135,8 @@ def test_weights_are_none_while_all_are_one(rng):
         (np.ones((3, 2), np.longdouble), np.arange(3), {}, "X must have a boolean"),
         (np.ones((3, 2)), np.array(["a", "b", "c"]), {}, "y must have a boolean"),
         (np.ones((3, 2)), np.arange(3), {"sample_weight": np.ones(2)}, r"sample_weight must have shape \(3,\)"),
-        (np.ones((3, 2)), np.arange(3), {"sample_id": np.ones((3, 1))}, r"sample_id must have shape \(3,\)"),
+        (np.ones((3, 2)), np.arange(3), {"sample_id": np.ones((3, 1))}, r"one-dimensional .* shape \(3, 1\)"),
+        (np.ones((3, 2)), np.arange(3), {"sample_id": np.ones(2)}, r"sample_id must have shape \(3,\)"),
         (np.ones((3, 2)), np.arange(3), {"sample_id": np.array([{}, 1, 2], object)}, "sample_id must hold hashable"),
         (np.ones((3, 2)), np.arange(3), {"role": [0, 1, 3]}, "role must hold values of RowRole"),
         (np.ones((3, 2)), np.arange(3), {"role": [0, 1]}, r"role must have shape \(3,\)"),
@@ -320,7 +321,7 @@ def test_many_copies_are_not_quadratic(rng):
         np.array([5, -1, 5, 7]),
         np.array(["e", "anne", "e", "g"]),
         np.array([b"e", b"anne", b"e", b"g"]),
-        np.array(["e", 1, "e", None], object),
+        np.array(["e", 1, "e", b"e"], object),
         np.array([2.5, 1.0, 2.5, 4.0]),
     ],
 )
@@ -348,15 +349,15 @@ def test_tuples_can_be_ids():
     assert TrainingSet(np.arange(2.0), np.arange(2), sample_id=ids).locate_ids([("a", 2)]).tolist() == [1]
 
 
-def test_unknown_ids_are_named(small):
-    with pytest.raises(ValueError, match="sample_id: 2 of 3 ids are not stored: 'person-99', 'person'"):
+def test_unknown_ids_are_counted(small):
+    with pytest.raises(ValueError, match=r"sample_id: 2 of 3 ids are not stored \(indices 0, 2\)$"):
         small.locate_ids(["person-99", "person-1", "person", "person-99"])
     small.drop(small.locate_ids(["person-1"]))
-    with pytest.raises(ValueError, match="1 of 1 ids are not stored: 'person-1'"):
+    with pytest.raises(ValueError, match=r"1 of 1 ids are not stored \(index 0\)$"):
         small.locate_ids(["person-1"])
 
 
-@pytest.mark.parametrize("ids", ["person-1", np.array([["person-1"]]), np.array("person-1"), 5, [["person-1"]]])
+@pytest.mark.parametrize("ids", ["person-1", np.array([["person-1"]]), np.array("person-1"), 5])
 def test_ids_must_be_one_dimensional(small, ids):
     with pytest.raises(ValueError, match="sample_id must be a one-dimensional array"):
         small.locate_ids(ids)
@@ -476,12 +477,12 @@ def test_append_refuses_and_changes_nothing(small):
 
 
 @pytest.mark.parametrize(
-    ("old", "new"), [(["a"], ["longer"]), ([1], ["1"]), ([2**60 + 1], [0.5]), ([b"a"], ["a"]), ([1], [None])]
+    ("old", "new"), [(["a"], ["longer"]), ([1], ["1"]), ([2**60 + 1], [0.5]), ([b"a"], ["a"]), ([1], [("a", 1)])]
 )
 def test_appended_ids_keep_what_they_are(old, new):
     rows = TrainingSet(np.arange(1.0), np.arange(1), sample_id=np.array(old))
     rows.locate_ids(old)
-    rows.append([1.0], [1], sample_id=np.array(new))
+    rows.append([1.0], [1], sample_id=new)
     assert rows.locate_ids(old).tolist() == [0]
     assert rows.locate_ids(new).tolist() == [1]
     assert rows.sample_id.tolist() == old + new

@@ -1,0 +1,126 @@
+"""Identifiers of rows: taken as they are given, and held in a column that tells any two of them apart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import date, datetime, timedelta
+from typing import Any
+
+import numpy as np
+
+from sk_unlearn.rows._columns import indices
+from sk_unlearn.rows._index import Array
+
+# Types whose values are held in one block of memory; all others, and mixtures, as Python objects.
+_COMPACT: dict[type, type] = {int: np.int64, float: np.float64, str: np.str_}
+# Every string of a block takes the room of the longest, so that one long string must not blow up the others.
+_LONGEST_STRING = 64
+# Python's own types that can be hashed and equal themselves: they need no look one by one.
+_SOUND = frozenset((int, str, bytes, bool, date, datetime, timedelta))
+
+
+def listed_ids(sample_id: Iterable[Any]) -> list[Any]:
+    """Return identifiers as a list of Python objects that equal what was given.
+
+    A scalar of NumPy's, or a time of pandas', becomes the Python object that it equals, if there is one, so that
+    ``np.int64(1)`` and ``1``, or a `Timestamp` and a `datetime`, are one identifier. Nothing else is converted: ``1``
+    and ``"1"`` stay two.
+
+    Raises
+    ------
+    ValueError
+        If they are not in a one-dimensional container, one cannot be hashed, or one is missing (None, NaN, NaT, NA).
+    """
+    shape = getattr(sample_id, "shape", None)
+    flat = isinstance(sample_id, Iterable) if shape is None else len(shape) == 1
+    if not flat or isinstance(sample_id, str | bytes):
+        given = f"an array of shape {tuple(shape)}" if shape is not None else type(sample_id).__name__
+        raise ValueError(
+            f"sample_id must be a one-dimensional array or list of identifiers, got {given}; identifiers of several "
+            "parts are tuples in a list"
+        )
+    times = isinstance(sample_id, np.ndarray) and sample_id.dtype.kind in "mM"  # tolist makes numbers of nanoseconds
+    ids = sample_id.tolist() if hasattr(sample_id, "tolist") and not times else list(sample_id)
+    if not set(map(type, ids)) <= _SOUND:
+        ids = [one if type(one) in _SOUND else _plain(one) for one in ids]
+        _check_each(ids)
+    return ids
+
+
+def id_column(ids: list[Any]) -> Array:
+    """Return identifiers as a column: a block of integers, floats or strings where that loses nothing."""
+    kinds = set(map(type, ids))
+    compact = _COMPACT.get(kinds.pop()) if len(kinds) == 1 else None
+    if compact is np.str_ and max(map(len, ids)) > _LONGEST_STRING:
+        compact = None
+    if compact is not None:
+        try:
+            column: Array = np.array(ids, dtype=compact)
+        except OverflowError:  # an integer of more than 64 bits
+            pass
+        else:
+            if column.tolist() == ids:  # NumPy drops zero characters at the end of a string
+                return column
+    return np.fromiter(ids, dtype=object, count=len(ids))
+
+
+def joined_ids(old: Array, new: Array) -> Array:
+    """Return two columns as one."""
+    # Joined by numpy, numbers would become strings, or large integers floats, and would not be found again.
+    if old.dtype.kind != new.dtype.kind:
+        old, new = old.astype(object), new.astype(object)
+    return np.concatenate([old, new])
+
+
+def same_id(one: Any, other: Any) -> bool:
+    """Tell whether two identifiers are equal, as a dict would."""
+    return one is other or (hash(one) == hash(other) and bool(one == other))
+
+
+def _plain(one: Any) -> Any:
+    """Return the Python object that a scalar of NumPy's or a time of pandas' equals; others as they are."""
+    if isinstance(one, datetime | timedelta) and hasattr(one, "to_numpy") and getattr(one, "tzinfo", None) is None:
+        one = one.to_numpy()
+    if not isinstance(one, np.generic):
+        return one
+    if one.dtype.kind not in "mM":
+        return one.item()
+    if np.isnat(one):
+        return None
+    try:
+        micro = one.astype(f"{one.dtype.kind}8[us]")
+        exact = micro.item() if micro == one else None  # an integer where Python's calendar ends
+    except TypeError:  # months have no length
+        return one
+    return exact if isinstance(exact, datetime | timedelta) else one
+
+
+def _check_each(ids: list[Any]) -> None:
+    hashable, present = np.ones(len(ids), dtype=bool), np.ones(len(ids), dtype=bool)
+    for i, one in enumerate(ids):
+        try:
+            hash(one)
+        except TypeError:
+            hashable[i] = False
+        else:
+            present[i] = one is not None and _equals_itself(one)
+    if not hashable.all():
+        kinds = ", ".join(sorted({type(ids[i]).__name__ for i in np.flatnonzero(~hashable)}))
+        raise ValueError(
+            f"sample_id must hold hashable identifiers, got {kinds} ({indices(~hashable)}); identifiers of several "
+            "parts are tuples in a list"
+        )
+    if not present.all():
+        raise ValueError(
+            f"sample_id is missing (None, NaN, NaT or NA) for {(~present).sum()} of {len(ids)} ({indices(~present)}): "
+            "such a row could not be told from others, nor found again; give each an identifier"
+        )
+
+
+def _equals_itself(one: Any) -> bool:
+    if isinstance(one, tuple):
+        return all(part is None or _equals_itself(part) for part in one)
+    try:
+        return bool(one == one)  # NaN and NaT do not
+    except (ArithmeticError, TypeError, ValueError):  # NA, and a signalling NaN
+        return False
