@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from skorch import NeuralNet
 
-from sk_unlearn.estimators._inputs import cast_features, cast_targets, feature_dtype
+from sk_unlearn.estimators._inputs import cast_targets, cast_values, feature_dtype
 from sk_unlearn.training.ledger import Trained, train_rows
 from sk_unlearn.training.recorder import TrainingRecorder
 from sk_unlearn.utils._cache import cached
@@ -79,7 +79,7 @@ def _carry_out(verbose: int, task: TrainingTask) -> Trained:
     net.verbose = verbose
     with seeded_torch(task.seed):
         net.initialize()
-        X = cast_features(task.X, feature_dtype(net, task.X))
+        X = cast_values(task.X, feature_dtype(net, task.X))
         y = cast_targets(net, X, task.y, classifier=task.classifier)
         # Otherwise Ctrl-C would put a half-trained net into the cache.
         return train_rows(

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
+from sklearn.utils import check_array
 from sklearn.utils.validation import _check_sample_weight, validate_data
 from skorch import NeuralNet, NeuralNetBinaryClassifier
 from torch import nn
 
 from sk_unlearn.estimators._state import FittedState
+from sk_unlearn.estimators._validation import check_numbers, listed, validated
+from sk_unlearn.rows import count_distinct
 
-__all__ = ["InputsMixin", "cast_features", "cast_targets", "check_same_length", "feature_dtype"]
+__all__ = ["InputsMixin", "cast_targets", "cast_values", "check_same_length", "feature_dtype", "warn_of_merged_rows"]
 
 
 class InputsMixin:
@@ -38,22 +43,37 @@ class InputsMixin:
     def _validate_training_rows(
         self, X: Any, y: Any, sample_weight: ArrayLike | None, *, reset: bool
     ) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.float64] | None]:
-        X, y = validate_data(
-            self, X, y, reset=reset, dtype="numeric", allow_nd=True, multi_output=True, y_numeric=not self._classifier
-        )
+        X = self._validate_numbers(X, "X", reset=reset)
+        if y is None:
+            raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None.")
+        dtype = None if self._classifier else "numeric"
+        y = validated("y", y, lambda: check_array(listed(y), ensure_2d=False, dtype=dtype, input_name="y"))
+        if not self._classifier:
+            check_numbers("y", y)
+        check_same_length(y, X, "y")
         if not reset:
             self._check_row_shape(X, "X")
         if sample_weight is None:
             return X, y, None
-        weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+        weight = validated(
+            "sample_weight",
+            sample_weight,
+            lambda: _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True),
+        )
         if not weight.any():
             raise ValueError("sample_weight is zero for every row; at least one row must count.")
         return X, y, None if (weight == 1).all() else weight
 
+    def _validate_numbers(self, X: Any, name: str, *, reset: bool) -> NDArray[Any]:
+        def check() -> Any:
+            return validate_data(self, listed(X), reset=reset, dtype="numeric", allow_nd=True)
+
+        return check_numbers(name, validated(name, X, check, called="X"))
+
     def _validate_features(self, X: Any, name: str = "X") -> NDArray[Any]:
-        X = validate_data(self, X, reset=False, dtype="numeric", allow_nd=True)
+        X = self._validate_numbers(X, name, reset=False)
         self._check_row_shape(X, name)
-        return cast_features(X, self.unlearning_state_.dtype)
+        return cast_values(X, self.unlearning_state_.dtype, name)
 
     def _check_row_shape(self, X: NDArray[Any], name: str) -> None:
         shape = self.unlearning_state_.row_shape
@@ -61,7 +81,7 @@ class InputsMixin:
             raise ValueError(f"{name} has rows of shape {X.shape[1:]}; the estimator was fitted on {shape}.")
 
     def _validate_request(self, X: Any, y: Any, X_name: str, y_name: str) -> tuple[NDArray[Any], NDArray[Any] | None]:
-        if hasattr(X, "__len__") and len(X) == 0:
+        if getattr(X, "shape", (1,))[:1] == (0,) or (isinstance(X, list | tuple) and not X):
             raise ValueError(f"{X_name} is empty: pass at least one row.")
         X_net = self._validate_features(X, X_name)
         return X_net, None if y is None else self._targets_for_net(y, X_net, y_name)
@@ -69,7 +89,7 @@ class InputsMixin:
     def _targets_for_net(self, y: Any, X_net: NDArray[Any], name: str) -> NDArray[Any]:
         encoded = self._encode_targets(y, name)
         check_same_length(encoded, X_net, name)
-        return cast_targets(self.net_, X_net, encoded, classifier=self._classifier)
+        return cast_targets(self.net_, X_net, encoded, classifier=self._classifier, name=name)
 
 
 def check_same_length(a: NDArray[Any], X: NDArray[Any], name: str) -> None:
@@ -86,12 +106,66 @@ def feature_dtype(net: NeuralNet, X: NDArray[Any]) -> np.dtype[Any]:
     return np.dtype(str(next(kinds, torch.float32)).removeprefix("torch."))
 
 
-def cast_features(X: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Return X as the net takes it, copying only where it must; torch takes no read-only memory."""
-    return np.require(X, dtype, ["C_CONTIGUOUS", "WRITEABLE"])
+def cast_values(values: NDArray[Any], dtype: np.dtype[Any], name: str = "X") -> NDArray[Any]:
+    """Return validated numbers as the net takes them, copying only where it must; torch takes no read-only memory.
+
+    A float type rounds: that is what the net sees. But no number is made a whole one, and none is made infinite.
+
+    Raises
+    ------
+    ValueError
+        If the data type cannot hold a value.
+    """
+    if values.dtype == dtype:
+        return np.require(values, dtype, ["C_CONTIGUOUS", "WRITEABLE"])
+    with np.errstate(over="ignore", invalid="ignore"):
+        cast: NDArray[Any] = np.require(values, dtype, ["C_CONTIGUOUS", "WRITEABLE"])
+        if dtype.kind == "f":
+            lost = np.isinf(cast)  # what has been validated is finite
+            cure = "scale them, or use a net of float64 parameters"
+        else:
+            lost = (cast.astype(values.dtype) != values) | ((cast < 0) != (values < 0))
+            cure = "the net was fitted on whole numbers; for others, fit it on a table of floats"
+    if lost.any():
+        n = np.count_nonzero(lost.reshape(len(lost), -1).any(axis=1))
+        raise ValueError(
+            f"{name} has numbers that {dtype}, which the net takes, cannot hold, in {n} of {len(lost)} rows: {cure}."
+        )
+    return cast
 
 
-def cast_targets(net: NeuralNet, X: NDArray[Any], y: NDArray[Any], *, classifier: bool) -> NDArray[Any]:
+def warn_of_merged_rows(X: NDArray[Any], X_net: NDArray[Any]) -> None:
+    """Warn where rows become equal because the net's data type cannot tell whole numbers of theirs apart.
+
+    Numbers with a fraction are measured, and measurements that agree in so many digits are seldom two persons'. Whole
+    numbers may well be numbers *of* persons, which float32 tells apart up to 2**24 and float64 up to 2**53.
+    """
+    if X.dtype == X_net.dtype or not any(map(_loses_whole_numbers, _parts(X), _parts(X_net))):
+        return
+    n = count_distinct(X) - count_distinct(X_net)
+    if n:
+        warnings.warn(
+            f"{n} rows of X become equal to others in {X_net.dtype}, which the net takes: it cannot tell whole numbers "
+            "of theirs apart. forget(X_del) forgets such rows together. Name rows by sample_id, or leave that column "
+            "out of X.",
+            UserWarning,
+            stacklevel=2,
+        )
+
+
+def _parts(X: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    return (X[start : start + 10_000] for start in range(0, len(X), 10_000))
+
+
+def _loses_whole_numbers(X: NDArray[Any], X_net: NDArray[Any]) -> bool:
+    with np.errstate(invalid="ignore"):
+        lost = X_net.astype(X.dtype) != X
+    return bool(lost.any() and (X.dtype.kind != "f" or (np.rint(X) == X)[lost].any()))
+
+
+def cast_targets(
+    net: NeuralNet, X: NDArray[Any], y: NDArray[Any], *, classifier: bool, name: str = "y"
+) -> NDArray[Any]:
     """Return targets in the data type and shape that the net's criterion takes.
 
     Parameters
@@ -104,11 +178,17 @@ def cast_targets(net: NeuralNet, X: NDArray[Any], y: NDArray[Any], *, classifier
 
     y : ndarray of shape (n_samples,) or (n_samples, n_targets)
         Class numbers, or values.
+
+    classifier : bool
+        The kind of target.
+
+    name : str
+        What the caller's user calls y.
     """
     if classifier and not isinstance(net, NeuralNetBinaryClassifier):
         return y.astype(np.int64)
     dtype = X.dtype if X.dtype.kind == "f" else np.dtype(np.float32)
-    y = y.astype(dtype)
+    y = cast_values(y, dtype, name)
     if classifier or y.ndim == 2:
         return y
     with torch.no_grad():

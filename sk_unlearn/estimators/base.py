@@ -19,7 +19,13 @@ from torch import nn
 
 from sk_unlearn.estimators._certificate import latest_certificate
 from sk_unlearn.estimators._commit import commit
-from sk_unlearn.estimators._inputs import InputsMixin, cast_features, cast_targets, check_same_length
+from sk_unlearn.estimators._inputs import (
+    InputsMixin,
+    cast_targets,
+    cast_values,
+    check_same_length,
+    warn_of_merged_rows,
+)
 from sk_unlearn.estimators._lock import one_at_a_time
 from sk_unlearn.estimators._problem import Solution, solve, stored_risk
 from sk_unlearn.estimators._progress import print_step, silent
@@ -136,48 +142,16 @@ class BaseUnlearnable(VersionedMixin, InputsMixin, CallbackSupportMixin, BaseEst
         end_fit(draft, trained.net, rows, task.seed, recording=trained.recording)
         return take_over(self, draft)
 
-    @_fit_context(prefer_skip_nested_validation=True)
-    @one_at_a_time
-    def partial_fit(
-        self,
-        X: ArrayLike,
-        y: ArrayLike,
-        classes: ArrayLike | None = None,
-        sample_weight: ArrayLike | None = None,
-        *,
-        sample_id: ArrayLike | None = None,
+    def _partial_fit(
+        self, X: Any, y: Any, classes: ArrayLike | None, sample_weight: ArrayLike | None, sample_id: ArrayLike | None
     ) -> BaseUnlearnable:
-        """Train for one pass over further rows, which then belong to the training set.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features) or (n_samples, ...)
-            Rows.
-
-        y : array-like of shape (n_samples,) or (n_samples, n_targets)
-            Targets.
-
-        classes : array-like of shape (n_classes,), default=None
-            For a classifier, all labels that will ever come; needed in the first call, if not all are in y.
-
-        sample_weight, sample_id : array-like of shape (n_samples,), default=None
-            As in :meth:`fit`.
-
-        Returns
-        -------
-        self : object
-            The estimator.
-
-        Notes
-        -----
-        The training residual is taken anew over all stored rows, at the next request. With
-        ``keep_training_set=False`` it is updated from the new rows alone.
-        """
+        """Carry out ``partial_fit`` of a classifier or a regressor, whose arguments differ."""
         if not self.__sklearn_is_fitted__():
             return self._first_partial_fit(X, y, classes, sample_weight, sample_id)
         state = self.unlearning_state_
         X, y, weight = self._validate_training_rows(X, y, sample_weight, reset=False)
-        X_net = cast_features(X, state.dtype)
+        X_net = cast_values(X, state.dtype)
+        warn_of_merged_rows(X, X_net)
         y_net = cast_targets(self.net_, X_net, self._encode_targets(y, "y"), classifier=self._classifier)
         kept: TrainingSet | None = getattr(self, "training_set_", None)
         if kept is not None:

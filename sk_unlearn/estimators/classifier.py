@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import ClassifierMixin
+from sklearn.base import ClassifierMixin, _fit_context
 from sklearn.utils import column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 from skorch import NeuralNetBinaryClassifier
 
+from sk_unlearn.estimators._lock import one_at_a_time
+from sk_unlearn.estimators._validation import validated
 from sk_unlearn.estimators.base import BaseUnlearnable
 from sk_unlearn.utils._twins import pinned
 
@@ -116,14 +119,14 @@ class UnlearnableClassifier(ClassifierMixin, BaseUnlearnable):
     _classifier = True
 
     def _learn_targets(self, y: NDArray[Any], classes: ArrayLike | None = None) -> NDArray[Any]:
-        check_classification_targets(y)
+        validated("y", y, lambda: check_classification_targets(y))
         y = column_or_1d(y, warn=True)
         labels = np.unique(y)
         if classes is not None:
             given = np.unique(np.asarray(classes))
             missing = np.setdiff1d(labels, given)
             if len(missing):
-                raise ValueError(f"classes must hold every label in y; {missing.tolist()} are missing.")
+                raise ValueError(f"classes must hold every label in y; {len(missing)} of {len(labels)} are missing.")
             labels = given
         binary = isinstance(self.estimator, NeuralNetBinaryClassifier)
         if binary and len(labels) != 2:
@@ -132,14 +135,73 @@ class UnlearnableClassifier(ClassifierMixin, BaseUnlearnable):
         return np.searchsorted(labels, y)
 
     def _encode_targets(self, y: Any, name: str) -> NDArray[Any]:
-        y = column_or_1d(y, warn=True)
-        at = np.searchsorted(self.classes_, y) if len(y) else np.empty(0, dtype=np.int64)
-        at = np.minimum(at, len(self.classes_) - 1)
-        known = self.classes_[at] == y
-        if not np.all(known):
-            unknown = np.unique(np.asarray(y)[~known]).tolist()
-            raise ValueError(f"{name} holds labels that fit has not seen: {unknown[:5]}; known are classes_.")
-        return at
+        # By Python's equality, as identifiers: 1 and 1.0 are one label, 1 and "1" are two. In a list they stay what
+        # they are.
+        given = np.asarray(y, dtype=object) if isinstance(y, list | tuple) else y
+        labels = validated(name, y, lambda: column_or_1d(given, warn=True), called="y").tolist()
+        code_of = {label: code for code, label in enumerate(self.classes_.tolist())}
+        codes = np.array([code_of.get(label, -1) if isinstance(label, Hashable) else -1 for label in labels], np.int64)
+        unknown = np.flatnonzero(codes < 0).tolist()
+        if unknown:
+            raise ValueError(
+                f"{name} holds labels that fit has not seen, in {len(unknown)} of {len(labels)} rows (the first at "
+                f"index {unknown[0]}); the labels that this estimator was fitted on are {_some(self.classes_)}. If "
+                "another estimator fitted it on labels of its own, pass those."
+            )
+        return codes
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    @one_at_a_time
+    def partial_fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        classes: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+        *,
+        sample_id: ArrayLike | None = None,
+    ) -> UnlearnableClassifier:
+        """Train for one pass over further rows, which then belong to the training set.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples, ...)
+            Rows.
+
+        y : array-like of shape (n_samples,)
+            Labels.
+
+        classes : array-like of shape (n_classes,), default=None
+            All labels that will ever come; needed in the first call, if not all are in y. In later calls, and after
+            ``fit``, it may be left out and must not differ.
+
+        sample_weight, sample_id : array-like of shape (n_samples,), default=None
+            As in :meth:`fit`.
+
+        Returns
+        -------
+        self : object
+            The estimator.
+
+        Raises
+        ------
+        ValueError
+            For invalid data, a label that is not among the classes, or other classes than those known. Nothing has
+            changed then.
+
+        Notes
+        -----
+        The training residual is taken anew over all stored rows, at the next request. With
+        ``keep_training_set=False`` it is updated from the new rows alone.
+        """
+        again = classes is not None and self.__sklearn_is_fitted__()
+        if again and set(np.asarray(classes).tolist()) != set(self.classes_.tolist()):
+            raise ValueError(
+                f"classes differs from the labels that this estimator knows, {_some(self.classes_)}: leave it out, or "
+                "fit a new estimator."
+            )
+        self._partial_fit(X, y, classes, sample_weight, sample_id)
+        return self
 
     @property
     def _n_outputs(self) -> int:
@@ -186,3 +248,8 @@ class UnlearnableClassifier(ClassifierMixin, BaseUnlearnable):
         if codes.size and codes.max() >= len(self.classes_):  # an output that stands for no class
             codes = self.predict_proba(X).argmax(axis=1)
         return self.classes_[codes]
+
+
+def _some(labels: NDArray[Any]) -> str:
+    shown = ", ".join(map(repr, labels[:10].tolist()))
+    return f"[{shown}{', ...' if len(labels) > 10 else ''}]"

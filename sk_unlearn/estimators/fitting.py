@@ -12,7 +12,7 @@ from skorch import NeuralNet
 from skorch.callbacks import Callback
 
 from sk_unlearn.estimators._cached_training import TrainingTask, cached_training, recorder_rng
-from sk_unlearn.estimators._inputs import cast_features, cast_targets, feature_dtype
+from sk_unlearn.estimators._inputs import cast_targets, cast_values, feature_dtype, warn_of_merged_rows
 from sk_unlearn.estimators._nets import build_net
 from sk_unlearn.estimators._problem import stored_risk
 from sk_unlearn.estimators._state import Anchor, FittedState
@@ -115,7 +115,8 @@ def new_net(
 def _cast(
     estimator: BaseUnlearnable, net: NeuralNet, X: NDArray[Any], y: NDArray[Any]
 ) -> tuple[NDArray[Any], NDArray[Any]]:
-    X_net = cast_features(X, feature_dtype(net, X))
+    X_net = cast_values(X, feature_dtype(net, X))
+    warn_of_merged_rows(X, X_net)
     return X_net, cast_targets(net, X_net, y, classifier=estimator._classifier)
 
 

@@ -6,10 +6,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import RegressorMixin
+from sklearn.base import RegressorMixin, _fit_context
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
 
+from sk_unlearn.estimators._lock import one_at_a_time
+from sk_unlearn.estimators._validation import check_numbers, listed, validated
 from sk_unlearn.estimators.base import BaseUnlearnable
 from sk_unlearn.utils._twins import pinned
 
@@ -102,18 +104,58 @@ class UnlearnableRegressor(RegressorMixin, BaseUnlearnable):
     _classifier = False
 
     def _learn_targets(self, y: NDArray[Any], classes: ArrayLike | None = None) -> NDArray[Any]:
-        if classes is not None:
-            raise ValueError("classes is for classifiers; leave it None.")
         self.target_shape_ = y.shape[1:]
         return y
 
     def _encode_targets(self, y: Any, name: str) -> NDArray[Any]:
-        y = check_array(y, ensure_2d=False, dtype="numeric", input_name=name)
+        y = validated(name, y, lambda: check_array(listed(y), ensure_2d=False, dtype="numeric", input_name=name))
+        y = check_numbers(name, y)
         if {y.shape[1:], self.target_shape_} == {(), (1,)}:  # one target, flat here and a column there
             return y.reshape(len(y), *self.target_shape_)
         if y.shape[1:] != self.target_shape_:
             raise ValueError(f"{name} has targets of shape {y.shape[1:]}; fit had {self.target_shape_}.")
         return y
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    @one_at_a_time
+    def partial_fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        *,
+        sample_id: ArrayLike | None = None,
+    ) -> UnlearnableRegressor:
+        """Train for one pass over further rows, which then belong to the training set.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples, ...)
+            Rows.
+
+        y : array-like of shape (n_samples,) or (n_samples, n_targets)
+            Targets.
+
+        sample_weight, sample_id : array-like of shape (n_samples,), default=None
+            As in :meth:`fit`.
+
+        Returns
+        -------
+        self : object
+            The estimator.
+
+        Raises
+        ------
+        ValueError
+            For invalid data. Nothing has changed then.
+
+        Notes
+        -----
+        The training residual is taken anew over all stored rows, at the next request. With
+        ``keep_training_set=False`` it is updated from the new rows alone.
+        """
+        self._partial_fit(X, y, None, sample_weight, sample_id)
+        return self
 
     @property
     def _n_outputs(self) -> int:

@@ -95,11 +95,8 @@ def fit_many(
     chosen: list[NDArray[np.int64] | None] = [None] * len(seeds)
     if subsets is not None:
         chosen = [_as_indices(subset, len(y), number) for number, subset in enumerate(subsets)]
-    given: dict[str, Any] = {}
-    if sample_weight is not None:
-        given["sample_weight"] = np.asarray(sample_weight)
-    if sample_id is not None:
-        given["sample_id"] = sample_id  # an array of a mixed list would turn numbers into strings
+    columns = {"sample_weight": sample_weight, "sample_id": sample_id}
+    given: dict[str, Any] = {name: column for name, column in columns.items() if column is not None}
     n_parts = max(effective_n_jobs(n_jobs), -(-len(seeds) // _MODELS_A_STACK))
     parts = [part for part in np.array_split(np.arange(len(seeds)), n_parts) if len(part)]
     fitted = Parallel(n_jobs=n_jobs)(

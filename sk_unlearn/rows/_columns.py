@@ -55,8 +55,8 @@ def cast_like(values: ArrayLike, stored: Array, name: str) -> tuple[Array, Mask]
     -------
     cast : (n, ...) array
     exact : (n,) bool
-        False for rows that an integer or boolean dtype cannot represent (1.5 is not stored as 1); a float dtype
-        rounds, and rounding is what the net sees.
+        False for rows that an integer or boolean dtype cannot represent (1.5 is not stored as 1), or that a float dtype
+        has no finite number for. Otherwise a float dtype rounds, and rounding is what the net sees.
     """
     given = np.asarray(values)
     if given.ndim != stored.ndim or given.shape[1:] != stored.shape[1:]:
@@ -68,15 +68,21 @@ def cast_like(values: ArrayLike, stored: Array, name: str) -> tuple[Array, Mask]
         raise ValueError(f"{name} must be real ({stored.dtype}), got {given.dtype}")
     if given.dtype.kind != "O":
         check_numeric(given, name)
+    cast = None
     try:
         with np.errstate(over="ignore", invalid="ignore"):
             cast = given.astype(stored.dtype)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise ValueError(f"{name} must be convertible to {stored.dtype}, got dtype {given.dtype}: {error}") from error
+    except (TypeError, ValueError, OverflowError):
+        pass  # their messages quote values
+    if cast is None:
+        raise ValueError(f"{name} must be convertible to {stored.dtype}, got {given.dtype} that is not")
     if stored.dtype.kind in "fc":
-        return cast, np.ones(len(given), dtype=bool)
-    same = np.asarray(cast == given, dtype=bool).reshape(len(given), row_size(given))
-    return cast, np.asarray(same.all(axis=1))
+        sound = ~np.isinf(cast)
+        if not sound.all():  # infinite as given is not made infinite
+            sound |= np.isinf(given.astype(np.result_type(stored.dtype, np.float64)))
+    else:
+        sound = np.asarray(cast == given, dtype=bool)
+    return cast, np.asarray(sound.reshape(len(given), row_size(given)).all(axis=1))
 
 
 def cast_exactly(values: ArrayLike, stored: Array, name: str) -> Array:

@@ -71,6 +71,22 @@ def group_rows(words: Words) -> tuple[Positions, Positions]:
     return first, group
 
 
+def count_distinct(rows: Array) -> int:
+    """Count the rows that differ from all before them.
+
+    Parameters
+    ----------
+    rows : (n, ...) array
+        Boolean, integer, float or complex.
+
+    Returns
+    -------
+    n_distinct : int
+        The sign of a zero and the payload of a NaN do not count.
+    """
+    return len(group_rows(as_words(rows))[0])
+
+
 class Segment:
     """Slots grouped by the highest bits of a hash; about one slot a bucket. It never changes: `without` makes another.
 

@@ -40,6 +40,7 @@ from sk_unlearn.rows._index import (
     row_hash,
     row_size,
 )
+from sk_unlearn.rows._near import MOST_QUERIES, near_misses
 from sk_unlearn.rows.roles import RowRole
 from sk_unlearn.rows.sampling import sample_mask
 from sk_unlearn.utils._journal import Assignment, Journal
@@ -392,6 +393,20 @@ class TrainingSet:
         raise ValueError(
             f"{name}: {(~match.found).sum()} of {len(match.found)} rows cannot be found: {'; '.join(reasons)}. "
             f"Every row of {name} must be one the estimator was fitted on, and not erased since."
+            + self._near_misses(X_query, absent, name)
+        )
+
+    def _near_misses(self, X_query: ArrayLike, absent: Mask, name: str) -> str:
+        """Say how many of the absent rows equal a stored one but for rounding, and what to do about it."""
+        cast, _ = cast_like(X_query, self._X, name)
+        at = np.flatnonzero(absent)
+        near = _marked(at[near_misses(cast[at], self._X, np.flatnonzero(self._live))], len(absent))
+        if not near.any():
+            return ""
+        count = f"{'At least ' * (len(at) > MOST_QUERIES)}{near.sum()}"
+        return (
+            f" {count} of them miss a stored row by rounding alone ({indices(near)}), as rows do that went through "
+            f"float32 or a text file: pass them as they were given to fit, or name them by sample_id."
         )
 
     def locate_ids(self, sample_id: Iterable[Any]) -> Positions:

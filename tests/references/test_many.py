@@ -183,6 +183,17 @@ def test_weights_and_ids(data, stacks):
         np.testing.assert_array_equal(a.training_set_.sample_weight, b.training_set_.sample_weight)
 
 
+def test_ids_of_several_types_stay_apart(data):
+    X, y = data
+    ids = [2**53, 2**53 + 1, "7", 0.5, *range(len(y) - 4)]
+    models = fit_many(UnlearnableClassifier(tiny_net()), X, y, [range(60), range(70)], seeds=[0, 1], sample_id=ids)
+    for model in models:
+        left = len(model.training_set_) - 1
+        model.forget(sample_id=[2**53]).forget(sample_id=[7])
+        assert len(model.training_set_) == left - 1
+        assert "7" in model.training_set_.sample_id.tolist()
+
+
 def test_all_rows_from_other_seeds_and_what_comes_after(data, stacks):
     X, y = data
     estimator = UnlearnableClassifier(tiny_net())
