@@ -44,7 +44,7 @@ from sk_unlearn.estimators.fitting import (
 )
 from sk_unlearn.estimators.report import UnlearningReport
 from sk_unlearn.privacy import Certificate
-from sk_unlearn.rows import TrainingSet
+from sk_unlearn.rows import TrainingSet, as_identifiers
 from sk_unlearn.training.ledger import train_rows
 from sk_unlearn.unlearners.base import Unlearner
 from sk_unlearn.unlearners.cubic import StoCuReNU
@@ -137,8 +137,9 @@ class BaseUnlearnable(VersionedMixin, InputsMixin, CallbackSupportMixin, BaseEst
         """
         draft = draft_of(self)
         task = begin_fit(draft, X, y, sample_weight)
+        ids = as_identifiers(sample_id, len(task.X))
         trained, X_net, y_net = train_net(self, draft, task, self._unlearner().recorder())
-        rows = TrainingSet(X_net, y_net, sample_weight=task.weight, sample_id=sample_id, role=trained.role)
+        rows = TrainingSet(X_net, y_net, sample_weight=task.weight, sample_id=ids, role=trained.role)
         end_fit(draft, trained.net, rows, task.seed, recording=trained.recording)
         return take_over(self, draft)
 

@@ -15,7 +15,7 @@ from sklearn.utils import _safe_indexing, check_array
 
 from sk_unlearn.estimators.base import BaseUnlearnable
 from sk_unlearn.estimators.fitting import begin_fit, end_fit, new_net
-from sk_unlearn.rows import RowRole, TrainingSet
+from sk_unlearn.rows import RowRole, TrainingSet, as_identifiers
 from sk_unlearn.training.ledger import check_trained
 from sk_unlearn.training.stacked import Member, groups_to_stack, train_stacked
 from sk_unlearn.utils._random import seeded_torch
@@ -95,7 +95,8 @@ def fit_many(
     chosen: list[NDArray[np.int64] | None] = [None] * len(seeds)
     if subsets is not None:
         chosen = [_as_indices(subset, len(y), number) for number, subset in enumerate(subsets)]
-    columns = {"sample_weight": sample_weight, "sample_id": sample_id}
+    ids = as_identifiers(sample_id, len(y))
+    columns = {"sample_weight": sample_weight, "sample_id": ids}
     given: dict[str, Any] = {name: column for name, column in columns.items() if column is not None}
     n_parts = max(effective_n_jobs(n_jobs), -(-len(seeds) // _MODELS_A_STACK))
     parts = [part for part in np.array_split(np.arange(len(seeds)), n_parts) if len(part)]

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from sk_unlearn.rows._columns import indices
+from sk_unlearn.rows._columns import check_length, indices
 from sk_unlearn.rows._index import Array
 
 # Types whose values are held in one block of memory; all others, and mixtures, as Python objects.
@@ -47,8 +47,35 @@ def listed_ids(sample_id: Iterable[Any]) -> list[Any]:
     return ids
 
 
-def id_column(ids: list[Any]) -> Array:
-    """Return identifiers as a column: a block of integers, floats or strings where that loses nothing."""
+def as_identifiers(sample_id: Any, n: int) -> Array | None:
+    """Return identifiers as a column that keeps each as it is.
+
+    Parameters
+    ----------
+    sample_id : one-dimensional array or iterable of hashable objects, or None
+        Equality is Python's: 1 and 1.0 are one identifier, 1 and "1" are two. Scalars of NumPy's and times of pandas'
+        become the Python objects that they equal.
+    n : int
+        How many there must be.
+
+    Returns
+    -------
+    column : (n,) array or None
+        Integers, floats or strings in one block where that loses nothing, else Python objects; None for None.
+
+    Raises
+    ------
+    ValueError
+        If there are not as many, one cannot be hashed, or one is missing (None, NaN, NaT, NA).
+    """
+    if sample_id is None:
+        return None
+    column = _column(listed_ids(sample_id))
+    check_length(column, n, "sample_id", "X")
+    return column
+
+
+def _column(ids: list[Any]) -> Array:
     kinds = set(map(type, ids))
     compact = _COMPACT.get(kinds.pop()) if len(kinds) == 1 else None
     if compact is np.str_ and max(map(len, ids)) > _LONGEST_STRING:
@@ -64,8 +91,10 @@ def id_column(ids: list[Any]) -> Array:
     return np.fromiter(ids, dtype=object, count=len(ids))
 
 
-def joined_ids(old: Array, new: Array) -> Array:
-    """Return two columns as one."""
+def joined_ids(old: Array | None, new: Array | None) -> Array | None:
+    """Return two columns as one; None where there is none."""
+    if old is None or new is None:
+        return None
     # Joined by numpy, numbers would become strings, or large integers floats, and would not be found again.
     if old.dtype.kind != new.dtype.kind:
         old, new = old.astype(object), new.astype(object)

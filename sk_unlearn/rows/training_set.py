@@ -25,7 +25,7 @@ from sk_unlearn.rows._columns import (
     indices,
     owned,
 )
-from sk_unlearn.rows._identifiers import id_column, joined_ids, listed_ids, same_id
+from sk_unlearn.rows._identifiers import as_identifiers, joined_ids, listed_ids, same_id
 from sk_unlearn.rows._index import (
     Array,
     Mask,
@@ -152,7 +152,7 @@ class TrainingSet:
         if weight is not None:
             check_length(weight, len(X), "sample_weight", "X")
             weight = None if (weight == 1.0).all() else owned(weight, copy)
-        ids = None if sample_id is None else _checked_ids(sample_id, len(X))
+        ids = as_identifiers(sample_id, len(X))
         roles = check_role(RowRole.TRAINED if role is None else role, len(X)).copy()
         self.__dict__.update(self._new_state(owned(X, copy), owned(y, copy), weight, ids, roles))
 
@@ -390,6 +390,8 @@ class TrainingSet:
             reasons.append(
                 f"{relabelled.sum()} stored, but with another label than in {y_name} ({indices(relabelled)})"
             )
+            if self._y.dtype.kind == "f":
+                reasons[-1] += ", which must be what fit was given to the last digit"
         raise ValueError(
             f"{name}: {(~match.found).sum()} of {len(match.found)} rows cannot be found: {'; '.join(reasons)}. "
             f"Every row of {name} must be one the estimator was fitted on, and not erased since."
@@ -651,7 +653,7 @@ class TrainingSet:
             np.concatenate([self._X, X_new]),
             np.concatenate([self._y, y_new]),
             self._joined_weight(sample_weight, n_new),
-            None if self._id is None or sample_id is None else joined_ids(self._id, _checked_ids(sample_id, n_new)),
+            joined_ids(self._id, as_identifiers(sample_id, n_new)),
             np.concatenate([self._role, check_role(RowRole.TRAINED if role is None else role, n_new)]),
             np.concatenate([self._live, np.ones(n_new, dtype=bool)]),
         )
@@ -828,9 +830,3 @@ def _marked(indices: Positions, n: int) -> Mask:
     mask = np.zeros(n, dtype=bool)
     mask[indices] = True
     return mask
-
-
-def _checked_ids(sample_id: ArrayLike, n: int) -> Array:
-    column = id_column(listed_ids(sample_id))  # type: ignore[arg-type]
-    check_length(column, n, "sample_id", "X")
-    return column

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import torch
 from sklearn.exceptions import DataConversionWarning, NotFittedError
+from skorch.callbacks import EpochScoring
 
 from sk_unlearn import UnlearnableClassifier, UnlearnableRegressor
 from sk_unlearn.risks.empirical import flat_parameters
@@ -184,9 +185,13 @@ def test_big_ids_in_a_mixed_list_stay_two_persons():
 
 def test_an_id_that_is_missing_is_refused_where_it_comes_in():
     ids = [*range(39), None]
-    est = classifier()
+    epochs = []
+    est = classifier(callbacks=[("count", EpochScoring(lambda net, X, y: epochs.append(1) or 0.0, on_train=True))])
     with pytest.raises(ValueError, match="sample_id is missing"):
         est.fit(X, group, sample_id=ids)
+    with pytest.raises(ValueError, match=r"sample_id must have shape \(40,\)"):
+        est.fit(X, group, sample_id=ids[:39])
+    assert not epochs  # before an hour of training, not after it
     est.fit(X, group, sample_id=range(40))
     with pytest.raises(ValueError, match="sample_id is missing"):
         est.partial_fit(X, group, sample_id=ids)
