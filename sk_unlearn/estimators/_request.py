@@ -115,11 +115,23 @@ def resolve_deletion(rows: TrainingSet, X: NDArray[Any] | None, y: NDArray[Any] 
 
 
 def resolve_handed_in(rows: TrainingSet | None, X: NDArray[Any], y: NDArray[Any]) -> Request:
-    """Take rows that ``partial_forget`` is handed: stored copies go, the others are foreign."""
+    """Take rows that ``partial_forget`` is handed: stored copies go, the others are foreign.
+
+    Raises
+    ------
+    ValueError
+        For a request of everything, and for rows that miss a stored one by rounding alone: it would stay.
+    """
     if rows is None:
         return _request("partial_forget", None, np.empty(0, dtype=np.int64), foreign=Content(X, y))
     match = rows.match(X, y, name="X")
     unknown = ~match.found
+    near = rows.near_misses(X, y, among=unknown, name="X") if unknown.any() else unknown
+    if near.any():
+        raise ValueError(
+            f"{near.sum()} of {len(X)} rows of X, with their targets in y, miss a stored row by rounding alone (the "
+            f"first at index {np.argmax(near)}): the stored one would stay. Pass both as they were given to fit."
+        )
     foreign = Content(X[unknown], y[unknown]) if unknown.any() else None
     return _request("partial_forget", rows, match.positions, foreign=foreign)
 

@@ -134,6 +134,12 @@ class BaseUnlearnable(VersionedMixin, InputsMixin, CallbackSupportMixin, BaseEst
         ------
         ValueError
             For invalid data, or when training diverged.
+
+        Warns
+        -----
+        UserWarning
+            Where rows of X that differ become equal in the data type that the network takes, because it cannot tell
+            whole numbers apart: :meth:`forget` finds them together.
         """
         draft = draft_of(self)
         task = begin_fit(draft, X, y, sample_weight)
@@ -209,7 +215,7 @@ class BaseUnlearnable(VersionedMixin, InputsMixin, CallbackSupportMixin, BaseEst
 
         sample_id : array-like of shape (n_ids,), default=None
             Identifiers: all their rows are forgotten. Together with ``X_del``, only rows that have the content *and*
-            one of the identifiers.
+            one of the identifiers. One that is no tuple may come without a list around it.
 
         Returns
         -------
@@ -220,7 +226,8 @@ class BaseUnlearnable(VersionedMixin, InputsMixin, CallbackSupportMixin, BaseEst
         ------
         ValueError
             When a row or identifier is not (or no longer) in the training set, when the request is empty or covers
-            every row, or when the rows have another shape than those of ``fit``. Nothing has changed then.
+            every row, or when the rows have another shape than those of ``fit`` or hold what the data type of the
+            network cannot. Nothing has changed then.
 
         FloatingPointError
             When the algorithm did not arrive at finite numbers. Nothing has changed then.
@@ -262,7 +269,8 @@ class BaseUnlearnable(VersionedMixin, InputsMixin, CallbackSupportMixin, BaseEst
         Raises
         ------
         ValueError, FloatingPointError, sklearn.exceptions.NotFittedError
-            As :meth:`forget`, but for unknown rows.
+            As :meth:`forget`, but for unknown rows; also where rows miss stored ones by rounding alone, since those
+            would stay.
         """
         started = time.perf_counter()
         check_is_fitted(self)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -9,23 +11,23 @@ from sk_unlearn.rows._index import Array, Mask, Positions, chunks, row_size
 
 # Text with six digits, as "%.6g" writes it, is off by 5e-6 of a value at most, float32 by 6e-8.
 _TOLERANCE = 1e-5
-# Enough to tell what went wrong, and a bound on the time it takes to say so.
-MOST_QUERIES = 1000
+# Of those near on the line, how many are compared in full: a bound on time where very many are.
 _MOST_CANDIDATES = 1000
 
 
-def near_misses(query: Array, stored: Array, slots: Positions) -> Mask:
+def near_misses(queries: Sequence[Array], stored: Sequence[Array], slots: Positions) -> Mask:
     """Tell which rows equal a stored one but for rounding.
 
-    Two rows do where each value differs by at most 1e-5 of itself and of the mean absolute value of its column. All
-    rows are projected on one line, on which near ones are near; only these are compared in full, so that neither time
-    nor memory grows with the product of both numbers.
+    Two rows do where each number differs by at most 1e-5 of itself and of the mean absolute value of its column, and
+    whole numbers not at all. All rows are projected on one line, on which near ones are near; only these are compared
+    in full, so that neither time nor memory grows with the product of both numbers.
 
     Parameters
     ----------
-    query : (m, ...) float array
-        Rows that equal no stored one exactly. Only the first thousand are looked at.
-    stored : (n, ...) float array
+    queries : sequence of (m, ...) arrays
+        Features, and targets if they count, in the stored data types.
+    stored : sequence of (n, ...) arrays
+        The same of the stored rows.
     slots : (n_live,) int64
         Those to compare with.
 
@@ -33,35 +35,41 @@ def near_misses(query: Array, stored: Array, slots: Positions) -> Mask:
     -------
     near : (m,) bool
     """
-    near = np.zeros(len(query), dtype=bool)
-    if stored.dtype.kind != "f" or len(slots) == 0:
+    near = np.zeros(len(queries[0]), dtype=bool)
+    kinds = {column.dtype.kind for column in stored}
+    if "f" not in kinds or "c" in kinds or len(slots) == 0:
         return near
-    flat = stored.reshape(len(stored), row_size(stored))
-    asked = query[:MOST_QUERIES].reshape(-1, flat.shape[1])
-    parts = [slots[part] for part in chunks(len(slots), 8 * flat.shape[1])]
-    scale = _column_scale(flat, parts)
-    direction = np.random.default_rng(0).uniform(0.5, 1.5, flat.shape[1]) / scale
+    relative = np.concatenate([np.full(row_size(a), _TOLERANCE if a.dtype.kind == "f" else 0.0) for a in stored])
+    row_bytes = 8 * len(relative)
+    parts = [slots[part] for part in chunks(len(slots), row_bytes)]
+    scale = _column_scale(stored, parts, len(relative))
+    direction = np.random.default_rng(0).uniform(0.5, 1.5, len(relative)) / scale
     with np.errstate(over="ignore", invalid="ignore"):
-        line = np.concatenate([flat[part].astype(np.float64) @ direction for part in parts])
+        line = np.concatenate([_content(stored, part) @ direction for part in parts])
         order = np.argsort(line)
         line = line[order]
-        for i, row in enumerate(asked.astype(np.float64)):
-            tolerance = _TOLERANCE * (np.abs(row) + scale)
-            place, reach = row @ direction, tolerance @ direction
+        for i, row in enumerate(_content(queries, np.arange(len(near)))):
+            tolerance = relative * (np.abs(row) + scale)
+            # The sum that makes a place on the line is itself rounded.
+            place, reach = row @ direction, tolerance @ direction + 1e-12 * (np.abs(row) @ direction)
             first, middle, last = np.searchsorted(line, [place - reach, place, place + reach])
             half = _MOST_CANDIDATES // 2
             close = slots[order[max(first, middle - half) : min(last, middle + half)]]
-            for part in chunks(len(close), 8 * flat.shape[1]):
-                candidates = flat[close[part]].astype(np.float64)
-                near[i] |= (np.abs(candidates - row) <= tolerance).all(axis=1).any()
+            for part in chunks(len(close), row_bytes):
+                near[i] |= (np.abs(_content(stored, close[part]) - row) <= tolerance).all(axis=1).any()
     return near
 
 
-def _column_scale(flat: Array, parts: list[Positions]) -> NDArray[np.float64]:
+def _content(arrays: Sequence[Array], slots: Positions) -> NDArray[np.float64]:
+    """Return features, and targets, of some rows side by side."""
+    return np.column_stack([a[slots].reshape(len(slots), row_size(a)).astype(np.float64) for a in arrays])
+
+
+def _column_scale(stored: Sequence[Array], parts: list[Positions], n_columns: int) -> NDArray[np.float64]:
     """Mean absolute value of each column, one where that is zero or not finite."""
-    total, n = np.zeros(flat.shape[1]), 0
+    total, n = np.zeros(n_columns), 0
     for part in parts:
-        total += np.abs(flat[part].astype(np.float64)).sum(axis=0)
+        total += np.abs(_content(stored, part)).sum(axis=0)
         n += len(part)
     scale: NDArray[np.float64] = total / n
     scale[~(np.isfinite(scale) & (scale > 0))] = 1.0

@@ -40,7 +40,7 @@ from sk_unlearn.rows._index import (
     row_hash,
     row_size,
 )
-from sk_unlearn.rows._near import MOST_QUERIES, near_misses
+from sk_unlearn.rows._near import near_misses
 from sk_unlearn.rows.roles import RowRole
 from sk_unlearn.rows.sampling import sample_mask
 from sk_unlearn.utils._journal import Assignment, Journal
@@ -49,6 +49,8 @@ __all__ = ["RowMatch", "TrainingSet"]
 
 # Each append or replacement adds an index segment and every look-up visits all: past this many, one rebuild is better.
 _MAX_SEGMENTS = 16
+# Of rows that are not stored, how many are looked at for the reason.
+_MOST_TOLD = 1000
 
 
 class RowMatch(NamedTuple):
@@ -390,26 +392,63 @@ class TrainingSet:
             reasons.append(
                 f"{relabelled.sum()} stored, but with another label than in {y_name} ({indices(relabelled)})"
             )
-            if self._y.dtype.kind == "f":
-                reasons[-1] += ", which must be what fit was given to the last digit"
         raise ValueError(
             f"{name}: {(~match.found).sum()} of {len(match.found)} rows cannot be found: {'; '.join(reasons)}. "
             f"Every row of {name} must be one the estimator was fitted on, and not erased since."
-            + self._near_misses(X_query, absent, name)
+            + self._told_near_misses(X_query, y_query, ~match.found, name)
         )
 
-    def _near_misses(self, X_query: ArrayLike, absent: Mask, name: str) -> str:
-        """Say how many of the absent rows equal a stored one but for rounding, and what to do about it."""
-        cast, _ = cast_like(X_query, self._X, name)
-        at = np.flatnonzero(absent)
-        near = _marked(at[near_misses(cast[at], self._X, np.flatnonzero(self._live))], len(absent))
+    def _told_near_misses(self, X_query: ArrayLike, y_query: ArrayLike | None, unknown: Mask, name: str) -> str:
+        """Say how many of the unknown rows equal a stored one but for rounding, and what to do about it."""
+        # The first ones are enough to tell what went wrong, and bound the time it takes to say so.
+        first = unknown & (np.cumsum(unknown) <= _MOST_TOLD)
+        near = self.near_misses(X_query, y_query, among=first, name=name)
         if not near.any():
             return ""
-        count = f"{'At least ' * (len(at) > MOST_QUERIES)}{near.sum()}"
+        count = "At least " if unknown.sum() > _MOST_TOLD else ""
         return (
-            f" {count} of them miss a stored row by rounding alone ({indices(near)}), as rows do that went through "
-            f"float32 or a text file: pass them as they were given to fit, or name them by sample_id."
+            f" {count}{near.sum()} of them miss a stored row by rounding alone ({indices(near)}), as rows do that went "
+            "through float32 or a text file: pass them as they were given to fit, or name them by sample_id."
         )
+
+    def near_misses(
+        self,
+        X_query: ArrayLike,
+        y_query: ArrayLike | None = None,
+        *,
+        among: Mask | None = None,
+        name: str = "X_del",
+    ) -> Mask:
+        """Tell which query rows equal a live row but for rounding, exact copies included.
+
+        It reads all live rows. Where a request names rows that are not stored, this says whether that is why.
+
+        Parameters
+        ----------
+        X_query, y_query, name
+            As in `match`; with labels, these have to be near, too.
+        among : (n_query,) bool array, optional
+            Which query rows to look at; default: all.
+
+        Returns
+        -------
+        near : (n_query,) bool
+            Each number within 1e-5, relative to it and to the mean absolute value of its column; whole numbers equal.
+
+        Raises
+        ------
+        ValueError
+            If a shape or dtype is not that of the stored rows.
+        """
+        queries, stored = [X_query], [self._X]
+        if y_query is not None:
+            queries, stored = [X_query, y_query], [self._X, self._y]
+        names = (name, name.replace("X", "y", 1))
+        cast = [cast_like(*column) for column in zip(queries, stored, names, strict=False)]
+        asked = np.logical_and.reduce([exact for _, exact in cast])
+        at = np.flatnonzero(asked if among is None else asked & among)
+        near = near_misses([values[at] for values, _ in cast], stored, np.flatnonzero(self._live))
+        return _marked(at[near], len(asked))
 
     def locate_ids(self, sample_id: Iterable[Any]) -> Positions:
         """Find every live row with one of the given ids.

@@ -283,3 +283,17 @@ def test_rows_that_miss_by_rounding_are_told_from_unknown_ones(fitted):
         est.forget(np.concatenate([rounded, X[:1] + 1]))
     assert "sample_id" in str(caught.value)
     assert len(est.training_set_) == 30
+
+
+@pytest.mark.parametrize("rounded", ["rows", "targets", "both"])
+def test_rows_handed_in_that_miss_by_rounding_are_refused(rounded):
+    """Their stored copies would stay, and nobody would know."""
+    est = UnlearnableRegressor(random_state=0).fit(X, score)
+    near_X = X[1:3].astype(np.float32) if rounded != "targets" else X[1:3]
+    near_y = score[1:3].astype(np.float32) if rounded != "rows" else score[1:3]
+    with pytest.raises(ValueError, match=r"2 of 3 rows of X.*by rounding alone \(the first at index 1\)"):
+        est.partial_forget(np.concatenate([X[3:4], near_X]), np.concatenate([score[3:4], near_y]))
+    assert len(est.training_set_) == 30
+    est.partial_forget(X[1:3] + 0.1, score[1:3])
+    assert est.unlearning_report_.n_erased == 2
+    assert len(est.training_set_) == 30

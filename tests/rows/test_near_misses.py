@@ -48,6 +48,25 @@ def test_rows_that_differ_in_a_small_column_are_not_near(X):
         rows.locate(query)
 
 
+def test_a_target_that_was_rounded_is_counted(X):
+    y = X @ [1.0, 2.0, 3.0, 4.0]
+    rows = TrainingSet(X, y)
+    message = "2 stored, but with another label than in y_del .* {} of them miss a stored row by rounding alone"
+    with pytest.raises(ValueError, match=message.format(2)):
+        rows.locate(X[:2], y[:2].astype(np.float32))
+    with pytest.raises(ValueError, match=message.format(1)):
+        rows.locate(X[:2], [np.float32(y[0]), y[1] + 1])
+    with pytest.raises(ValueError, match="1 of them miss"):
+        rows.locate(X[:2].astype(np.float32), [y[0], y[1] + 1])
+
+
+def test_whole_numbers_beside_fractions_must_be_equal(X):
+    rows = TrainingSet(X, np.arange(500) + 10**6)
+    assert rows.near_misses(X[:2].astype(np.float32), [10**6, 10**6 + 2]).tolist() == [True, False]
+    rows = TrainingSet(np.arange(500) + 10**6, X[:, 0])
+    assert rows.near_misses([10**6, 10**6 + 2], X[:2, 0].astype(np.float32)).tolist() == [True, False]
+
+
 @pytest.mark.parametrize("dtype", [np.int64, bool])
 def test_whole_numbers_are_never_near(dtype):
     with pytest.raises(ValueError, match=r"and not erased since\.$"):
