@@ -185,7 +185,7 @@ def _out_of_reach(
     estimator: BaseUnlearnable, rows: TrainingSet | None, request: Request, solution: Solution
 ) -> list[str]:
     """Say what still knows the rows after the request."""
-    notes = []
+    notes = list(estimator.unlearning_state_.notes)
     if estimator.memory is not None:
         notes.append("memory keeps networks that were trained on the erased rows until it is cleared.")
     chosen = estimator.unlearning_state_.chosen_by_validation and solution.role is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import warnings
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from torch import nn
 
 from sk_unlearn.estimators.default_net import default_net, wrap_module
 
-__all__ = ["build_net"]
+__all__ = ["build_net", "check_kind", "warn_of_methods_not_called"]
 
 
 def build_net(
@@ -50,13 +51,7 @@ def build_net(
     elif isinstance(estimator, type) and issubclass(estimator, nn.Module):
         net = wrap_module(estimator, X, sample_weight, classifier=classifier)
     elif isinstance(estimator, NeuralNet):
-        kind, wanted = _kind(estimator), "classifier" if classifier else "regressor"
-        if kind != wanted:
-            raise TypeError(
-                f"estimator={type(estimator).__name__} must be a {wanted}, such as "
-                f"{'NeuralNetClassifier' if classifier else 'NeuralNetRegressor'}; it is "
-                + (f"a {kind}, for Unlearnable{kind.capitalize()}." if kind else "neither classifier nor regressor.")
-            )
+        check_kind(estimator, "estimator", classifier=classifier)
         net = clone(estimator)
     else:
         raise TypeError(
@@ -68,6 +63,41 @@ def build_net(
     if str(net.device).startswith("cuda") and not torch.cuda.is_available():
         raise ValueError(f"device={str(net.device)!r} was asked for but CUDA is not available; use device='cpu'.")
     return net
+
+
+def check_kind(net: NeuralNet, name: str, *, classifier: bool) -> None:
+    """Raise a TypeError unless a net is of the kind that the estimator is."""
+    kind, wanted = _kind(net), "classifier" if classifier else "regressor"
+    if kind != wanted:
+        raise TypeError(
+            f"{name}={type(net).__name__} must be a {wanted}, such as "
+            f"{'NeuralNetClassifier' if classifier else 'NeuralNetRegressor'}; it is "
+            + (f"a {kind}, for Unlearnable{kind.capitalize()}." if kind else "neither classifier nor regressor.")
+        )
+
+
+def warn_of_methods_not_called(estimator: Any) -> None:
+    """Warn where a subclass of skorch's net overrides ``fit`` or ``partial_fit``: its ``fit_loop`` is what is called.
+
+    Parameters
+    ----------
+    estimator : object
+        What the user gave as the network.
+    """
+    if not isinstance(estimator, NeuralNet):
+        return
+    overridden = [
+        name
+        for name in ("fit", "partial_fit")
+        if not next(c for c in type(estimator).__mro__ if name in vars(c)).__module__.startswith("skorch.")
+    ]
+    if overridden:
+        warnings.warn(
+            f"{' and '.join(overridden)} of {type(estimator).__name__} will not be called: initialize and fit_loop of "
+            "the net are. Move what must happen in training there.",
+            UserWarning,
+            stacklevel=2,
+        )
 
 
 def _kind(net: NeuralNet) -> str | None:

@@ -69,6 +69,12 @@ class FittedState:
 
     recording : object
         What the unlearner's recorder recorded while the present parameters were trained; None without one.
+
+    notes : tuple of str
+        What every report should say of the training.
+
+    initial_parameters : Tensor of shape (d,), on the CPU, or None
+        Where training started, if whoever handed over a trained net said so; no unlearner reads it yet.
     """
 
     seed: int
@@ -78,3 +84,5 @@ class FittedState:
     n_partial_fits: int = 0
     anchor: Anchor | None = None
     recording: Any = None
+    notes: tuple[str, ...] = ()
+    initial_parameters: Tensor | None = None

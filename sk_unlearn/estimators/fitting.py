@@ -13,7 +13,7 @@ from skorch.callbacks import Callback
 
 from sk_unlearn.estimators._cached_training import TrainingTask, cached_training, recorder_rng
 from sk_unlearn.estimators._inputs import cast_targets, cast_values, feature_dtype, warn_of_merged_rows
-from sk_unlearn.estimators._nets import build_net
+from sk_unlearn.estimators._nets import build_net, warn_of_methods_not_called
 from sk_unlearn.estimators._problem import stored_risk
 from sk_unlearn.estimators._state import Anchor, FittedState
 from sk_unlearn.risks.empirical import flat_parameters
@@ -86,6 +86,7 @@ def _is_learnt(name: str) -> bool:
 
 def begin_fit(draft: BaseUnlearnable, X: Any, y: Any, sample_weight: ArrayLike | None) -> FitTask:
     """Validate the rows, learn the kind of target and draw the seed of the training."""
+    warn_of_methods_not_called(draft.estimator)
     X, y, weight = draft._validate_training_rows(X, y, sample_weight, reset=True)
     y = draft._learn_targets(y)
     return FitTask(X, y, weight, int(check_random_state(draft.random_state).randint(2**31 - 1)))
@@ -198,7 +199,9 @@ def end_fit(
     seed: int,
     *,
     recording: Any = None,
+    note: str = "",
     n_partial_fits: int = 0,
+    initial_parameters: torch.Tensor | None = None,
 ) -> BaseUnlearnable:
     """Take over a trained net and what a deletion needs of the rows it was trained on.
 
@@ -219,8 +222,14 @@ def end_fit(
     recording : object
         What the unlearner's recorder recorded.
 
+    note : str
+        What reports should say of the training.
+
     n_partial_fits : int
         1 where this was the first call of ``partial_fit``.
+
+    initial_parameters : Tensor or None
+        Where training started, for a net that was trained elsewhere.
     """
     held_out = bool((rows.role == RowRole.VALIDATED).any())
     draft.unlearning_state_ = FittedState(
@@ -231,6 +240,8 @@ def end_fit(
         n_partial_fits=n_partial_fits,
         anchor=first_anchor(net, rows, seed, keeps_rows=draft.keep_training_set),
         recording=recording,
+        notes=(note,) if note else (),
+        initial_parameters=initial_parameters,
     )
     draft.net_ = net
     if draft.keep_training_set:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -13,14 +14,25 @@ from numpy.typing import NDArray
 from skorch import NeuralNet
 from skorch.callbacks import Callback, Checkpoint
 from skorch.dataset import Dataset as SkorchDataset
-from torch.utils.data import DataLoader, Dataset, default_collate
+from torch.utils.data import DataLoader, Dataset, Subset, default_collate
 
 from sk_unlearn.risks.empirical import weighted_loss
 from sk_unlearn.rows import RowRole
+from sk_unlearn.training._parameter_log import ParameterLog
 from sk_unlearn.training.recorder import TrainingRecorder
 from sk_unlearn.utils._interrupts import noticed_interrupts
 
 __all__ = ["RowLedger", "Trained", "check_trained", "record_rows", "train", "train_rows", "uses_validation_rows"]
+
+OWN_LOOP = "The net's own training loop did not go through get_iterator; all rows are counted as trained."
+OWN_POLISH = (
+    "Parameters also changed outside the batches that get_iterator gave out, as in a final polish or by averaging; all "
+    "rows are counted as trained."
+)
+_WEIGHTS_UNUSED = (
+    "sample_weight cannot be honoured: the net trains on batches that did not come from get_iterator, so that the "
+    "weights of their rows are not known. Take the batches from get_iterator, or give no weights."
+)
 
 
 class RowLedger:
@@ -31,31 +43,65 @@ class RowLedger:
     role : ndarray of shape (n_rows,), dtype=int8
         A :class:`~sk_unlearn.rows.training_set.RowRole` a row.
 
+    in_batch : ndarray of int64 or None
+        The rows of the training batch that is out at present; None while there is none.
+
     recorder : TrainingRecorder or None
         Is told the rows of each batch.
 
+    parameters : ParameterLog
+        Knows whether parameters changed at another time than while a recorded batch was out.
+
     recording : object
         What the recorder made of the training.
+
+    note : str
+        What reports should say of the training; empty where it went by the book.
     """
 
-    def __init__(self, n_rows: int, recorder: TrainingRecorder | None = None) -> None:
+    def __init__(self, net: NeuralNet, n_rows: int, recorder: TrainingRecorder | None = None) -> None:
         self.role: NDArray[np.int8] = np.full(n_rows, RowRole.UNSEEN, dtype=np.int8)
-        self.in_batch: NDArray[np.int64] = np.empty(0, dtype=np.int64)
+        self.in_batch: NDArray[np.int64] | None = None
         self.recorder = recorder
+        self.parameters = ParameterLog(net)
         self.recording: Any = None
+        self.note = ""
 
-    def enter_gradient(self, rows: NDArray[np.int64]) -> None:
-        """Note the rows of a training batch."""
+    def hand_out(self, rows: NDArray[np.int64] | None) -> None:
+        """Note which rows are in the training batch that is out now; None for a validation batch or none."""
         self.in_batch = rows
-        self.role[rows] = RowRole.TRAINED
+        if rows is not None:
+            self.role[rows] = RowRole.TRAINED
         if self.recorder is not None:
             self.recorder.rows = rows
 
-    def enter_validation(self, rows: NDArray[np.int64]) -> None:
-        """Note the rows of a validation batch."""
-        if self.recorder is not None:
-            self.recorder.rows = None
+    def look_at(self, rows: NDArray[np.int64]) -> None:
+        """Note the rows of a batch that no gradient is taken of."""
         self.role[rows] = np.where(self.role[rows] == RowRole.TRAINED, RowRole.TRAINED, RowRole.VALIDATED)
+
+    def count_all_where_unrecorded(self) -> None:
+        """Count all rows as trained where parameters changed without a recorded batch: any row may have done it.
+
+        Raises
+        ------
+        ValueError
+            When no row entered a gradient and no parameter changed, or a recorder missed a part of the training.
+        """
+        recorded = self.role == RowRole.TRAINED
+        if not recorded.any() and not self.parameters.moved:
+            raise ValueError(
+                "No row entered a gradient, so that there is nothing to forget later: max_epochs is 0, or the loader "
+                "gave out no batch. For a net that was trained elsewhere use from_fitted."
+            )
+        if not self.parameters.changed_elsewhere or recorded.all():
+            return
+        if self.recorder is not None:
+            raise ValueError(
+                "The unlearner records the training, and a part of it did not go through get_iterator; use an "
+                "unlearner that records nothing, or take the batches from get_iterator."
+            )
+        self.role[:] = RowRole.TRAINED
+        self.note = OWN_POLISH if recorded.any() else OWN_LOOP
 
 
 class _Fetched:
@@ -69,23 +115,25 @@ class _Fetched:
 
 
 class _NumberedDataset(Dataset[Any]):
-    """A dataset whose items remember their number, under any split, sampler and number of workers."""
+    """A dataset as the loader sees it: its items remember their row, under any sampler and number of workers."""
 
-    def __init__(self, inner: Any) -> None:
+    def __init__(self, inner: Any, base: Any, rows: NDArray[np.int64]) -> None:
         self.inner = inner
+        self.rows = rows
         # skorch's own dataset over plain arrays is fetched a batch at a time: same content, no loop over rows.
-        self.sliceable = type(inner) is SkorchDataset and all(isinstance(a, np.ndarray) for a in (inner.X, inner.y))
+        plain = type(base) is SkorchDataset and all(isinstance(a, np.ndarray) for a in (base.X, base.y))
+        self.arrays = (base.X, base.y) if plain and (inner is base or type(inner) is Subset) else None
 
     def __len__(self) -> int:
         return len(self.inner)
 
     def __getitem__(self, i: int) -> _Fetched:
-        return _Fetched(self.inner[i], i)
+        return _Fetched(self.inner[i], self.rows[i])
 
-    def __getitems__(self, rows: list[int]) -> list[_Fetched] | _Fetched:
-        if not self.sliceable:
-            return [self[i] for i in rows]
-        return _Fetched(None, np.asarray(rows, dtype=np.int64))
+    def __getitems__(self, items: list[int]) -> list[_Fetched] | _Fetched:
+        if self.arrays is None:
+            return [self[i] for i in items]
+        return _Fetched(None, np.asarray(items, dtype=np.int64))
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") or name == "inner":
@@ -101,11 +149,12 @@ class _Collate:
         self.collate = collate
 
     def __call__(self, fetched: list[_Fetched] | _Fetched) -> _Fetched:
-        if isinstance(fetched, _Fetched) and self.collate is None:
-            rows, inner = fetched.rows, self.dataset.inner
-            return _Fetched([torch.from_numpy(inner.X[rows]), torch.from_numpy(inner.y[rows])], rows)
         if isinstance(fetched, _Fetched):
-            fetched = [self.dataset[int(i)] for i in fetched.rows]
+            items = fetched.rows
+            if self.collate is None and self.dataset.arrays is not None:
+                rows = self.dataset.rows[items]
+                return _Fetched([torch.from_numpy(array[rows]) for array in self.dataset.arrays], rows)
+            fetched = [self.dataset[int(i)] for i in items]
         collate = default_collate if self.collate is None else self.collate
         return _Fetched(collate([item.content for item in fetched]), np.array([item.rows for item in fetched]))
 
@@ -113,14 +162,26 @@ class _Collate:
 class _NumberedLoader:
     """A data loader that tells the ledger which rows it is handing out, then hands out the plain batch."""
 
-    def __init__(self, loader: DataLoader[Any], entered: Callable[[NDArray[np.int64]], None]) -> None:
+    def __init__(self, loader: DataLoader[Any], ledger: RowLedger, *, training: bool) -> None:
         self.loader = loader
-        self.entered = entered
+        self.ledger = ledger
+        self.training = training
 
     def __iter__(self) -> Iterator[Any]:
-        for fetched in self.loader:
-            self.entered(fetched.rows)
-            yield fetched.content
+        ledger = self.ledger
+        before = ledger.in_batch  # a callback may iterate over rows while a training batch is out
+        if self.training:
+            ledger.parameters.begin_pass()
+        try:
+            for fetched in self.loader:
+                if not self.training:
+                    ledger.look_at(fetched.rows)
+                ledger.hand_out(fetched.rows if self.training else None)
+                yield fetched.content
+        finally:
+            ledger.hand_out(before)
+            if self.training:
+                ledger.parameters.end_pass()
 
     def __len__(self) -> int:
         return len(self.loader)
@@ -133,20 +194,22 @@ class _NumberedLoader:
 
 @contextmanager
 def record_rows(
-    net: NeuralNet, n_rows: int, sample_weight: NDArray[np.float64] | None, recorder: TrainingRecorder | None = None
+    net: NeuralNet, X: NDArray[Any], sample_weight: NDArray[np.float64] | None, recorder: TrainingRecorder | None = None
 ) -> Iterator[RowLedger]:
     """Record in a ledger what the net does with its rows for the time of the context.
 
     Only the *instance* is instrumented (dataset, iterator and loss), so that a user's subclass keeps working, and
     nothing of it remains afterwards. Without weights the net computes exactly what it computes without the ledger.
+    Only datasets built from this very array are recorded: what a callback predicts, scores or iterates over beside it
+    is none of the ledger's business.
 
     Parameters
     ----------
     net : skorch.NeuralNet
-        Initialised or not.
+        Initialised.
 
-    n_rows : int
-        Number of rows that the net will be given.
+    X : ndarray of shape (n_rows, ...)
+        The rows that the net will be given; the same object.
 
     sample_weight : ndarray of shape (n_rows,) or None
         Weights that the training loss of each batch honours.
@@ -158,25 +221,24 @@ def record_rows(
     ------
     ledger : RowLedger
     """
-    ledger = RowLedger(n_rows, recorder)
+    ledger = RowLedger(net, len(X), recorder)
     get_dataset, get_iterator, get_loss = net.get_dataset, net.get_iterator, net.get_loss
+    own: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
 
-    def numbered_dataset(X: Any, y: Any = None) -> Any:
-        dataset = get_dataset(X, y)
-        # A dataset that exists already, such as the held-out part that a callback scores, is not wrapped again.
-        if dataset is X:
+    def noted_dataset(X_given: Any, y: Any = None) -> Any:
+        dataset = get_dataset(X_given, y)
+        if X_given is not X:
             return dataset
-        if len(dataset) != n_rows:
+        if len(dataset) != len(X):
             raise TypeError(
-                f"dataset of the net must have one item a row: {net.dataset!r} has {len(dataset)} for {n_rows} rows."
+                f"dataset of the net must have one item a row: {net.dataset!r} has {len(dataset)} for {len(X)} rows."
             )
-        return _NumberedDataset(dataset)
+        own[id(dataset)] = dataset
+        return dataset
 
     def numbered_iterator(dataset: Any, training: bool = False) -> Any:
-        base = dataset
-        while isinstance(base, torch.utils.data.Subset):
-            base = base.dataset
-        if not isinstance(base, _NumberedDataset):
+        base = _base(dataset)
+        if own.get(id(base)) is not base:
             return get_iterator(dataset, training=training)
         iterator = net.iterator_train if training else net.iterator_valid
         prefix = "iterator_train" if training else "iterator_valid"
@@ -185,25 +247,31 @@ def record_rows(
                 f"{prefix} of the net must be torch.utils.data.DataLoader or a subclass, so that the rows that enter "
                 f"a gradient can be recorded; got {iterator!r}."
             )
-        collate = net.get_params_for(prefix).get("collate_fn")
-        net.__dict__[prefix + "__collate_fn"] = _Collate(base, collate)
+        numbered = _NumberedDataset(dataset, base, _rows_of(dataset))
+        given = net.get_params_for(prefix).get("collate_fn")
+        collate = _Collate(numbered, given)
+        net.__dict__[prefix + "__collate_fn"] = collate
         try:
-            loader = get_iterator(dataset, training=training)
+            loader = get_iterator(numbered, training=training)
         finally:
-            if collate is None:
+            if given is None:
                 del net.__dict__[prefix + "__collate_fn"]
             else:
-                net.__dict__[prefix + "__collate_fn"] = collate
-        return _NumberedLoader(loader, ledger.enter_gradient if training else ledger.enter_validation)
+                net.__dict__[prefix + "__collate_fn"] = given
+        if getattr(loader, "collate_fn", None) is not collate:  # the net builds loaders of its own
+            return get_iterator(dataset, training=training)
+        return _NumberedLoader(loader, ledger, training=training)
 
     def loss_with_weights(y_pred: Any, y_true: Any, X: Any = None, training: bool = False) -> torch.Tensor:
         if not training:
             return get_loss(y_pred, y_true, X=X, training=training)
         assert sample_weight is not None
+        if ledger.in_batch is None:
+            raise ValueError(_WEIGHTS_UNUSED)
         weight = torch.from_numpy(sample_weight[ledger.in_batch])
         return weighted_loss(net, get_loss, y_pred, y_true, weight, X=X, training=training)
 
-    instrumented: dict[str, Any] = {"get_dataset": numbered_dataset, "get_iterator": numbered_iterator}
+    instrumented: dict[str, Any] = {"get_dataset": noted_dataset, "get_iterator": numbered_iterator}
     if sample_weight is not None:
         instrumented["get_loss"] = loss_with_weights
     net.__dict__.update(instrumented)
@@ -212,6 +280,20 @@ def record_rows(
     finally:
         for name in instrumented:
             del net.__dict__[name]
+
+
+def _base(dataset: Any) -> Any:
+    """Return what a dataset is a subset, or a subset of a subset, of."""
+    while isinstance(dataset, Subset):
+        dataset = dataset.dataset
+    return dataset
+
+
+def _rows_of(dataset: Any) -> NDArray[np.int64]:
+    """Return which item of its base each item of a dataset is."""
+    if not isinstance(dataset, Subset):
+        return np.arange(len(dataset))
+    return _rows_of(dataset.dataset)[np.asarray(dataset.indices, dtype=np.int64)]
 
 
 def _raised_by_callback(error: KeyboardInterrupt) -> bool:
@@ -247,8 +329,14 @@ def train(
 
     rng : numpy.random.Generator or None
         Its source of randomness; needed with a recorder.
+
+    Raises
+    ------
+    ValueError
+        When training diverged, when no row entered a gradient, or when the net's own training loop leaves weights or a
+        recorder out of account.
     """
-    with record_rows(net, len(X), sample_weight, recorder) as ledger, _installed(net, recorder):
+    with record_rows(net, X, sample_weight, recorder) as ledger, _installed(net, recorder):
         if recorder is not None:
             assert rng is not None
             recorder.begin(net, len(X), float(len(X) if sample_weight is None else sample_weight.sum()), rng)
@@ -260,7 +348,13 @@ def train(
                 # A Ctrl-C may strike while a callback runs, and look like the callback's own.
                 if not interruptible and (noticed or not _raised_by_callback(error)):
                     raise
+                ledger.parameters.interrupt()
         net.notify("on_train_end", X=X, y=y)
+        ledger.parameters.compare()
+    check_trained(net)
+    ledger.count_all_where_unrecorded()
+    if sample_weight is not None and ledger.note == OWN_LOOP:
+        raise ValueError(_WEIGHTS_UNUSED)
     if recorder is not None:
         recorder.rows = None
         recorder.trained = np.flatnonzero(ledger.role == RowRole.TRAINED)
@@ -299,11 +393,15 @@ class Trained(NamedTuple):
 
     recording : object
         What a recorder recorded; None without one.
+
+    note : str
+        What reports should say of the training; empty where it went by the book.
     """
 
     net: NeuralNet
     role: NDArray[np.int8] | None
     recording: Any = None
+    note: str = ""
 
 
 def train_rows(
@@ -319,15 +417,14 @@ def train_rows(
     Raises
     ------
     ValueError
-        When training diverged.
+        As :func:`train`.
     """
     seen = slice(None) if sample_weight is None else np.flatnonzero(sample_weight)
     role = np.full(len(X), RowRole.UNSEEN, dtype=np.int8)
     weight = None if sample_weight is None or (sample_weight[seen] == 1).all() else sample_weight[seen]
     ledger = train(net, X[seen], y[seen], weight, **options)
     role[seen] = ledger.role
-    check_trained(net)
-    return Trained(net, role, ledger.recording)
+    return Trained(net, role, ledger.recording, ledger.note)
 
 
 def check_trained(net: NeuralNet) -> None:

@@ -158,6 +158,7 @@ def _is_stackable(net: NeuralNet) -> bool:
         and net.train_split is None
         and net.verbose == 0
         and not net.compile
+        and net.max_epochs > 0
         and net._modules == ["module"]
         and net._criteria == ["criterion"]
         and not list(net.criterion_.parameters())

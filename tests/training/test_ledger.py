@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 import torch
 from skorch import NeuralNetClassifier
-from skorch.callbacks import Checkpoint, EarlyStopping, LRScheduler
+from skorch.callbacks import (
+    BatchScoring,
+    Callback,
+    Checkpoint,
+    EarlyStopping,
+    EpochScoring,
+    Initializer,
+    LRScheduler,
+)
 from skorch.dataset import Dataset as SkorchDataset
 from skorch.dataset import ValidSplit
 from skorch.helper import predefined_split
@@ -12,10 +20,11 @@ from torch import nn
 from torch.utils.data import DataLoader, RandomSampler, TensorDataset, WeightedRandomSampler, default_collate
 
 from sk_unlearn import UnlearnableClassifier
+from sk_unlearn.references import fit_many
 from sk_unlearn.risks.empirical import flat_parameters
 from sk_unlearn.rows import RowRole, TrainingSet
 from sk_unlearn.training.ledger import train
-from sk_unlearn.unlearners import FineTune, Retrain, Status
+from sk_unlearn.unlearners import FineTune, HessianFreeRecording, Retrain, RewindToDelete, Status
 from tests import _problems
 from tests._problems import affine, parameters, skorch_net
 
@@ -31,10 +40,10 @@ class Net(nn.Module):
         return self.body(X)
 
 
-def net(module=Net, **settings):
+def net(module=Net, kind=NeuralNetClassifier, **settings):
     """One that holds out a fifth of its rows, as skorch does unless told otherwise."""
     defaults = {"max_epochs": 3, "lr": 0.2, "batch_size": 8, "train_split": ValidSplit(5, stratified=True)}
-    return skorch_net(module, **(defaults | settings))
+    return skorch_net(module, kind, **(defaults | settings))
 
 
 rng = np.random.default_rng(0)
@@ -427,3 +436,304 @@ def test_scale_of_the_weights_does_not_matter():
 def test_weights_that_make_no_sense(weight, message):
     with pytest.raises(ValueError, match=message):
         estimator().fit(X, y, sample_weight=weight)
+
+
+# ------------------------------------------------------------------------------------------- training loops of the user
+
+
+class PlainLoop(NeuralNetClassifier):
+    """Trains in plain torch, on datasets and loaders of its own."""
+
+    def fit_loop(self, X, y=None, epochs=None, **fit_params):
+        loader = DataLoader(self.get_dataset(X, y), batch_size=10)
+        for _ in range(self.max_epochs if epochs is None else epochs):
+            for Xi, yi in loader:
+                self.optimizer_.zero_grad()
+                self.criterion_(self.module_(Xi), yi).backward()
+                self.optimizer_.step()
+        return self
+
+
+def polish(net, X, y):
+    """A few steps of L-BFGS over all rows."""
+    parameters = list(net.module_.parameters())
+    optimiser = torch.optim.LBFGS(parameters, max_iter=3)
+    net.module_.eval()
+
+    def closure():
+        optimiser.zero_grad()
+        loss = net.criterion_(net.module_(torch.as_tensor(X)), torch.as_tensor(y))
+        loss.backward()
+        return loss
+
+    optimiser.step(closure)
+
+
+class PolishedInLoop(NeuralNetClassifier):
+    def fit_loop(self, X, y=None, epochs=None, **fit_params):
+        super().fit_loop(X, y, epochs=epochs, **fit_params)
+        polish(self, X, y)
+        return self
+
+
+class PolishedAtEnd(NeuralNetClassifier):
+    def on_train_end(self, net, X=None, y=None, **kwargs):
+        polish(self, X, y)
+
+
+class PolishedInBetween(Callback):
+    def on_epoch_end(self, net, dataset_train=None, **kwargs):
+        if len(net.history) == 1:
+            polish(net, X, y)
+
+
+class AllRowsOverValidationLoader(NeuralNetClassifier):
+    """Takes gradients over batches that are handed out as if to validate."""
+
+    def on_train_end(self, net, X=None, y=None, **kwargs):
+        for Xi, yi in self.get_iterator(self.get_dataset(X, y), training=False):
+            self.train_step((Xi, yi))
+
+
+class OtherRows(NeuralNetClassifier):
+    """Trains on an array of its own making, in another order."""
+
+    def fit_loop(self, X, y=None, **fit_params):
+        return super().fit_loop(X[::-1].copy(), y[::-1].copy(), **fit_params)
+
+
+class LoaderOfItsOwn(NeuralNetClassifier):
+    def get_iterator(self, dataset, training=False):
+        return DataLoader(dataset, batch_size=7)
+
+
+class Averaging(Callback):
+    """Leaves the average of the weights over the epochs."""
+
+    def on_train_begin(self, net, **kwargs):
+        self.sums = [torch.zeros_like(p) for p in net.module_.parameters()]
+
+    def on_epoch_end(self, net, **kwargs):
+        for total, p in zip(self.sums, net.module_.parameters(), strict=True):
+            total += p.detach()
+
+    def on_train_end(self, net, **kwargs):
+        with torch.no_grad():
+            for total, p in zip(self.sums, net.module_.parameters(), strict=True):
+                p.copy_(total / len(net.history))
+
+
+LOOPS = {
+    "plain torch": {"kind": PlainLoop},
+    "polish in fit_loop": {"kind": PolishedInLoop},
+    "polish in on_train_end": {"kind": PolishedAtEnd},
+    "polish between epochs": {"callbacks": [("polish", PolishedInBetween)]},
+    "gradients of validation batches": {"kind": AllRowsOverValidationLoader},
+    "rows in another order": {"kind": OtherRows},
+    "own loader": {"kind": LoaderOfItsOwn},
+    "average": {"callbacks": [("average", Averaging)]},
+}
+
+
+@pytest.mark.parametrize("settings", LOOPS.values(), ids=LOOPS)
+def test_rows_whose_use_was_not_recorded_count_as_trained(settings):
+    est = estimator(**settings).fit(X, y)
+    assert (est.training_set_.role == TRAINED).all()
+    # Those that the split holds out, too: nothing says that they were not used.
+    held_out = np.flatnonzero(estimator().fit(X, y).training_set_.role == VALIDATED)[:3]
+    assert 49 not in held_out
+    before = parameters(est)
+    report = est.forget(X[held_out]).unlearning_report_
+    assert report.n_trained_erased == 3
+    assert not np.array_equal(before, parameters(est))
+    assert any("all rows are counted as trained" in note for note in report.notes)
+    # As long as the estimator lives, every report says so.
+    assert any("all rows are counted as trained" in note for note in est.forget(X[-1:]).unlearning_report_.notes)
+
+
+def test_the_note_tells_an_own_loop_from_a_polish():
+    (note,) = estimator(kind=PlainLoop).fit(X, y).forget(X[:1]).unlearning_report_.notes
+    assert "own training loop did not go through get_iterator" in note
+    (note,) = estimator(kind=PolishedAtEnd).fit(X, y).forget(X[:1]).unlearning_report_.notes
+    assert "outside the batches that get_iterator gave out" in note
+
+
+def test_own_loop_forgets_as_the_same_training_by_skorch_does():
+    own = estimator(kind=PlainLoop, train_split=None, batch_size=10).fit(X, y)
+    usual = estimator(train_split=None, batch_size=10).fit(X, y)
+    assert np.array_equal(own.forget(X[:3]).net_.predict_proba(X), usual.forget(X[:3]).net_.predict_proba(X))
+
+
+def test_own_loop_in_partial_fit():
+    est = estimator(kind=PlainLoop).partial_fit(X[:30], y[:30]).partial_fit(X[30:], y[30:])
+    assert est.forget(X[[0, 40]]).unlearning_report_.n_trained_erased == 2
+    assert any("own training loop" in note for note in est.unlearning_report_.notes)
+
+
+def test_own_loop_that_cannot_honour_weights_is_refused():
+    with pytest.raises(ValueError, match=r"sample_weight cannot be honoured.*get_iterator"):
+        estimator(kind=PlainLoop).fit(X, y, sample_weight=np.arange(1, 51))
+    # Rows of weight zero are not handed to the loop.
+    est = estimator(kind=PlainLoop).fit(X, y, sample_weight=np.r_[np.zeros(5), np.ones(45)])
+    np.testing.assert_array_equal(est.training_set_.role, [UNSEEN] * 5 + [TRAINED] * 45)
+
+
+def test_own_loop_under_an_unlearner_that_records_is_refused():
+    with pytest.raises(ValueError, match="records the training"):
+        estimator(RewindToDelete(), kind=PlainLoop).fit(X, y)
+
+
+class Restoring(Callback):
+    """Puts back the parameters after the first epoch."""
+
+    def on_epoch_end(self, net, **kwargs):
+        if len(net.history) == 1:
+            self.best = [p.detach().clone() for p in net.module_.parameters()]
+
+    def on_train_end(self, net, **kwargs):
+        with torch.no_grad():
+            for best, p in zip(self.best, net.module_.parameters(), strict=True):
+                p.copy_(best)
+
+
+BEST = {
+    "Checkpoint": lambda path: Checkpoint(monitor="train_loss_best", load_best=True, dirname=path),
+    "EarlyStopping": lambda path: EarlyStopping(patience=1, threshold=10, load_best=True),
+    "own": lambda path: Restoring(),
+    "Initializer": lambda path: Initializer("*weight", fn=nn.init.orthogonal_),
+}
+
+
+@pytest.mark.parametrize("callback", BEST.values(), ids=BEST)
+def test_best_weights_and_initial_weights_are_no_polish(callback, tmp_path):
+    est = estimator(max_epochs=5, callbacks=[("best", callback(str(tmp_path)))]).fit(X, y)
+    assert np.bincount(est.training_set_.role, minlength=3).tolist() == [40, 10, 0]
+    assert not any("counted as trained" in note for note in est.forget(X[:1]).unlearning_report_.notes)
+
+
+def test_where_all_rows_were_recorded_a_polish_needs_no_note():
+    est = estimator(kind=PolishedAtEnd, train_split=None).fit(X, y)
+    assert est.forget(X[:3]).unlearning_report_.notes == []
+
+
+@pytest.mark.parametrize("memory", [False, True])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"max_epochs": 0},
+        {"train_split": None, "batch_size": 60, "iterator_train__drop_last": True, "callbacks": "disable"},
+    ],
+)
+def test_training_on_no_row_is_refused(settings, memory, tmp_path):  # fmt: skip
+    est = estimator(**settings).set_params(memory=str(tmp_path) if memory else None)
+    with pytest.raises(ValueError, match=r"No row entered a gradient.*from_fitted"):
+        est.fit(X, y)
+    assert not hasattr(est, "net_")
+
+
+def test_many_trainings_on_no_row_are_refused():
+    with pytest.raises(ValueError, match="No row entered a gradient"):
+        fit_many(estimator(max_epochs=0, train_split=None), X, y, seeds=[0, 1])
+
+
+class OverridesFit(NeuralNetClassifier):
+    def fit(self, X, y=None, **fit_params):
+        raise AssertionError("not reached")
+
+
+class OverridesBoth(OverridesFit):
+    def partial_fit(self, X, y=None, classes=None, **fit_params):
+        raise AssertionError("not reached")
+
+
+@pytest.mark.parametrize("verb", ["fit", "partial_fit"])
+@pytest.mark.parametrize(
+    ("kind", "names"), [(OverridesFit, r"^fit of OverridesFit"), (OverridesBoth, r"^fit and partial_fit of")]
+)
+def test_methods_that_will_not_be_called_are_named(kind, names, verb):
+    with pytest.warns(UserWarning, match=names + r".* will not be called: .*fit_loop"):
+        est = getattr(estimator(kind=kind), verb)(X, y)
+    est.forget(X[:1])  # says nothing more
+
+
+# ---------------------------------------------------------------------------------- callbacks that look at other things
+
+
+class Looks(Callback):
+    """Predicts and scores on rows of its own, and iterates over them, whenever it can."""
+
+    def __init__(self, X, y):
+        self.X, self.y = X, y
+
+    def look(self, net):
+        net.predict(self.X)
+        net.score(self.X, self.y)
+        for _ in net.get_iterator(net.get_dataset(self.X, self.y)):
+            pass
+        list(net.forward_iter(self.X, training=False))
+
+    def on_train_begin(self, net, **kwargs):
+        self.look(net)
+
+    def on_epoch_end(self, net, **kwargs):
+        self.look(net)
+
+    def on_batch_end(self, net, **kwargs):
+        self.look(net)
+
+
+@pytest.mark.parametrize("n", [7, 50, 51])
+@pytest.mark.parametrize("weight", [None, np.linspace(0.5, 1.5, 50)])
+def test_callbacks_may_look_at_other_rows(n, weight):
+    foreign = rng.normal(size=(n, 3)).astype(np.float32)
+    settings = {"module": LOGITS, "train_split": None, "iterator_train__drop_last": True}
+    est = estimator(**settings, callbacks=[("looks", Looks(foreign, np.arange(n) % 2))]).fit(X, y, weight)
+    np.testing.assert_array_equal(est.training_set_.role, [TRAINED] * 48 + [UNSEEN] * 2)
+    assert np.array_equal(parameters(est), parameters(estimator(**settings).fit(X, y, weight)))
+
+
+def test_looking_at_the_own_rows_does_not_disturb_a_recorder():
+    """It is told the rows of the present batch, also after another callback has looked at all of them meanwhile."""
+
+    def forgetful(callbacks):
+        settings = {"train_split": None, "module": LOGITS, "callbacks": callbacks}
+        est = estimator(HessianFreeRecording(), **settings).fit(X, y)
+        return parameters(est.forget(X[:3]))
+
+    class LooksAtOwn(Looks):
+        def on_train_begin(self, net, X, y, **kwargs):
+            self.X, self.y = X, y
+
+        def on_grad_computed(self, net, **kwargs):
+            net.score(self.X, self.y)
+
+    assert np.array_equal(forgetful([("looks", LooksAtOwn(None, None))]), forgetful(None))
+
+
+SCORING = {
+    "epoch, no cache": lambda: EpochScoring("accuracy", use_caching=False),
+    "epoch, on training rows": lambda: EpochScoring("accuracy", on_train=True, use_caching=False, name="train_acc"),
+    "epoch, cache": lambda: EpochScoring("neg_log_loss"),
+    "batch": lambda: BatchScoring("accuracy"),
+    "batch, no cache": lambda: BatchScoring("accuracy", use_caching=False, on_train=True, name="b"),
+}
+
+
+@pytest.mark.parametrize("split", ["own", "foreign", "foreign of equal length"])
+@pytest.mark.parametrize("scoring", SCORING.values(), ids=SCORING)
+def test_scoring_is_as_in_plain_skorch(scoring, split):
+    foreign = SkorchDataset(X[: 50 if "equal" in split else 9] + 1, y[: 50 if "equal" in split else 9])
+    settings = {} if split == "own" else {"train_split": predefined_split(foreign)}
+    settings["callbacks"] = [("scoring", scoring())]
+    torch.manual_seed(7)
+    plain = net(**settings).initialize()
+    state = torch.random.get_rng_state()
+    plain.partial_fit(X, y)
+    torch.manual_seed(7)
+    recorded = net(**settings).initialize()
+    torch.random.set_rng_state(state)
+    ledger = train(recorded, X, y, None)
+    name = plain.callbacks_[-2][1].name_
+    assert plain.history[:, name] == recorded.history[:, name]
+    assert np.bincount(ledger.role, minlength=3).tolist() == ([40, 10, 0] if split == "own" else [50, 0, 0])
+    assert ledger.note == ""
