@@ -27,6 +27,8 @@ from sk_unlearn.estimators._inputs import (
     warn_of_merged_rows,
 )
 from sk_unlearn.estimators._lock import one_at_a_time
+from sk_unlearn.estimators._nets import warn_of_methods_not_called
+from sk_unlearn.estimators._passes import plan_rows
 from sk_unlearn.estimators._problem import Solution, solve, stored_risk
 from sk_unlearn.estimators._progress import print_step, silent
 from sk_unlearn.estimators._request import Request, resolve_correction, resolve_deletion, resolve_handed_in
@@ -46,6 +48,7 @@ from sk_unlearn.estimators.report import UnlearningReport
 from sk_unlearn.privacy import Certificate
 from sk_unlearn.rows import TrainingSet, as_identifiers
 from sk_unlearn.training.ledger import train_rows
+from sk_unlearn.training.rates import fresh_rates
 from sk_unlearn.unlearners.base import Unlearner
 from sk_unlearn.unlearners.cubic import StoCuReNU
 from sk_unlearn.utils._journal import Journal
@@ -146,7 +149,7 @@ class BaseUnlearnable(VersionedMixin, InputsMixin, CallbackSupportMixin, BaseEst
         ids = as_identifiers(sample_id, len(task.X))
         trained, X_net, y_net = train_net(self, draft, task, self._unlearner().recorder())
         rows = TrainingSet(X_net, y_net, sample_weight=task.weight, sample_id=ids, role=trained.role)
-        end_fit(draft, trained.net, rows, task.seed, recording=trained.recording)
+        end_fit(draft, trained.net, rows, task.seed, recording=trained.recording, note=trained.note)
         return take_over(self, draft)
 
     def _partial_fit(
@@ -167,22 +170,23 @@ class BaseUnlearnable(VersionedMixin, InputsMixin, CallbackSupportMixin, BaseEst
         new = TrainingSet(X_net, y_net, sample_weight=weight, sample_id=sample_id)
         number = state.n_partial_fits + 1
         net = training_copy(self.net_)
-        role = _one_pass(net, new, weight, seed=[state.seed, number])
+        note = _one_pass(net, new, weight, seed=[state.seed, number])
+        notes = tuple(dict.fromkeys([*state.notes, *([note] if note else [])]))
         # A recording would be of another training than the one that led to the parameters.
-        state = replace(state, n_partial_fits=number, recording=None, anchor=None)
+        state = replace(state, n_partial_fits=number, recording=None, anchor=None, notes=notes)
         grown = []
         if kept is None:
-            new.set_role(None, role)
             state = replace(state, anchor=grown_anchor(net, self._present_anchor(), new))
         else:
-            grown = kept.plan_append(X_net, y_net, sample_weight=weight, sample_id=new.sample_id, role=role)
-        trained = [(vars(self.net_), name, vars(net)[name]) for name in learnt(net)]
-        self._journal.commit([*trained, *grown, (self.__dict__, "unlearning_state_", state)])
+            grown = plan_rows(kept, new)
+        learnt_state = [(vars(self.net_), name, vars(net)[name]) for name in learnt(net)]
+        self._journal.commit([*learnt_state, *grown, (self.__dict__, "unlearning_state_", state)])
         return self
 
     def _first_partial_fit(
         self, X: Any, y: Any, classes: ArrayLike | None, sample_weight: ArrayLike | None, sample_id: ArrayLike | None
     ) -> BaseUnlearnable:
+        warn_of_methods_not_called(self.estimator)
         draft = draft_of(self)
         X, y, weight = draft._validate_training_rows(X, y, sample_weight, reset=True)
         y = draft._learn_targets(y, classes)
@@ -190,8 +194,8 @@ class BaseUnlearnable(VersionedMixin, InputsMixin, CallbackSupportMixin, BaseEst
         with seeded_torch(seed):
             net, X_net, y_net = new_net(draft, X, y, weight)
         rows = TrainingSet(X_net, y_net, sample_weight=weight, sample_id=sample_id)
-        rows.set_role(None, _one_pass(net, rows, weight, seed=[seed, 1]))
-        end_fit(draft, net, rows, seed, n_partial_fits=1)
+        note = _one_pass(net, rows, weight, seed=[seed, 1])
+        end_fit(draft, net, rows, seed, note=note, n_partial_fits=1)
         return take_over(self, draft)
 
     # ------------------------------------------------------------------ forgetting
@@ -410,11 +414,14 @@ class BaseUnlearnable(VersionedMixin, InputsMixin, CallbackSupportMixin, BaseEst
             self._journal = self.training_set_.journal
 
 
-def _one_pass(net: NeuralNet, rows: TrainingSet, weight: Any, *, seed: list[int]) -> Any:
-    """Train for one epoch on all rows and return the role of each."""
+def _one_pass(net: NeuralNet, rows: TrainingSet, weight: Any, *, seed: list[int]) -> str:
+    """Train for one epoch on all rows, at the rates of a new training; set their roles, and return the note on it."""
     split, net.train_split = net.train_split, None
     try:
-        with seeded_torch(int(np.random.SeedSequence(seed).generate_state(1)[0])):
-            return train_rows(net, rows.raw_X, rows.raw_y, weight, epochs=1, interruptible=False).role
+        with seeded_torch(int(np.random.SeedSequence(seed).generate_state(1)[0])), fresh_rates(net):
+            trained = train_rows(net, rows.raw_X, rows.raw_y, weight, epochs=1, interruptible=False)
     finally:
         net.train_split = split
+    assert trained.role is not None
+    rows.set_role(None, trained.role)
+    return trained.note

@@ -152,7 +152,15 @@ class UnlearnableRegressor(RegressorMixin, BaseUnlearnable):
         Notes
         -----
         The training residual is taken anew over all stored rows, at the next request. With
-        ``keep_training_set=False`` it is updated from the new rows alone.
+        ``keep_training_set=False`` it is updated from the rows of the call alone, as rows that have not come before.
+
+        Learning rates are those of the net's settings, and schedulers begin at their start, however low a schedule
+        had ended; what the optimiser has accumulated stays. Rates that are zero in every step are refused.
+
+        Further passes over the same rows store nothing twice. A row is the same when content, target, weight and,
+        where there are any, identifier are. With ``sample_id``, a row is stored as often as it came in one call.
+        Without, nobody can tell another person's equal row from another pass over a stored one: a call in which every
+        row is stored already, at least as often as it comes, stores nothing, and any other call is stored whole.
         """
         self._partial_fit(X, y, None, sample_weight, sample_id)
         return self

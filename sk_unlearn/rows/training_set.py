@@ -680,20 +680,25 @@ class TrainingSet:
         sample_weight: ArrayLike | None = None,
         sample_id: ArrayLike | None = None,
         role: ArrayLike | None = None,
+        stored_role: ArrayLike | None = None,
     ) -> list[Assignment]:
-        """Return the assignments of `append` without making them; see `plan`."""
+        """Return the assignments of `append`, and of new roles of the live rows so far, without making them."""
         self.journal.settle()
         X_new, y_new = cast_exactly(X, self._X, "X"), cast_exactly(y, self._y, "y")
         n_old, n_new = self.n_slots, len(X_new)
         if len(y_new) != n_new:
             raise ValueError(f"y must have {n_new} rows, as X has, got {len(y_new)}")
         self.check_ids_given(sample_id)
+        old_role = self._role
+        if stored_role is not None:
+            old_role = self._role.copy()
+            old_role[self._live] = check_role(stored_role, self._n_live)
         state = self._new_state(
             np.concatenate([self._X, X_new]),
             np.concatenate([self._y, y_new]),
             self._joined_weight(sample_weight, n_new),
             joined_ids(self._id, as_identifiers(sample_id, n_new)),
-            np.concatenate([self._role, check_role(RowRole.TRAINED if role is None else role, n_new)]),
+            np.concatenate([old_role, check_role(RowRole.TRAINED if role is None else role, n_new)]),
             np.concatenate([self._live, np.ones(n_new, dtype=bool)]),
         )
         slots = np.arange(n_old, n_old + n_new)

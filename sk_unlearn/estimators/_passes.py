@@ -1,0 +1,86 @@
+"""Whether rows that come to ``partial_fit`` are stored already, so that further passes over them store nothing."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sk_unlearn.rows import RowRole, TrainingSet
+from sk_unlearn.utils._journal import Assignment
+
+__all__ = ["plan_rows"]
+
+
+def plan_rows(stored: TrainingSet, call: TrainingSet) -> list[Assignment]:
+    """Return what stores the rows of a call that are new, and notes that the others have entered a gradient.
+
+    A row is known by its content, target and weight, and by its identifier if there are any. With identifiers, a row
+    that comes as often as it is stored, or less often, is the stored one; of one that comes more often, the surplus is
+    new. Without them nobody can tell a second person's row from a second pass over the first one's: a call of nothing
+    but rows that are stored (each at least as often as it comes) is a further pass and stores nothing, and any other
+    call is stored whole.
+
+    Parameters
+    ----------
+    stored : TrainingSet
+        The rows so far.
+
+    call : TrainingSet
+        Those of the call, with their roles.
+    """
+    known, slots = _known(stored, call)
+    if stored.sample_id is None and not known.all():
+        known[:] = False
+    role = stored.role.copy()
+    if known.any():
+        role[np.isin(np.flatnonzero(stored.live_mask), slots)] = RowRole.TRAINED
+    if known.all():
+        return stored.plan(role=role)
+    return stored.plan_append(
+        *(column[~known] for column in (call.X, call.y)),
+        sample_weight=None if call.sample_weight is None else call.sample_weight[~known],
+        sample_id=None if call.sample_id is None else call.sample_id[~known],
+        role=call.role[~known],
+        stored_role=role,
+    )
+
+
+class _Key(NamedTuple):
+    """What makes a row the same: the first row of the call with its content and target, its weight, its identifier."""
+
+    first: int
+    weight: float
+    sample_id: Any
+
+
+def _known(stored: TrainingSet, call: TrainingSet) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+    """Return which rows of the call are stored already, and the slots of those of them that entered a gradient."""
+    match = stored.match(call.X, call.y, name="X")
+    known = np.zeros(len(call), dtype=bool)
+    if not match.found.any():
+        return known, np.empty(0, dtype=np.int64)
+    own = call.match(call.X, call.y, name="X")
+    there = list(_keys(stored, match.positions, match.query_index))
+    left = Counter(there)
+    learnt = set()
+    trained = call.trained_mask
+    for i, key in enumerate(_keys(call, own.positions, own.query_index)):
+        if left[key] > 0:
+            left[key] -= 1
+            known[i] = True
+            if trained[i]:
+                learnt.add(key)
+    # Every copy: which of several equal rows it was does not matter, and none of them may pass for unseen.
+    slots = [slot for slot, key in zip(match.positions.tolist(), there, strict=True) if key in learnt]
+    return known, np.array(slots, dtype=np.int64)
+
+
+def _keys(rows: TrainingSet, slots: NDArray[np.int64], first: NDArray[np.int64]) -> Iterator[_Key]:
+    number = np.searchsorted(np.flatnonzero(rows.live_mask), slots)
+    weight = np.ones(len(slots)) if rows.sample_weight is None else rows.sample_weight[number]
+    ids = [None] * len(slots) if rows.sample_id is None else rows.sample_id[number].tolist()
+    return (_Key(*key) for key in zip(first.tolist(), weight.tolist(), ids, strict=True))
