@@ -72,7 +72,7 @@ def section(doc, title):
     match = re.search(rf"^{title}\n-+\n(.*?)(?=^\S[^\n]*\n-+\n|\Z)", doc, re.MULTILINE | re.DOTALL)
     if match is None:
         return None
-    heads = re.findall(r"^(\w[\w, ]*?)(?: :.*)?$", match[1], re.MULTILINE)
+    heads = re.findall(r"^\**(\w[\w, ]*?)(?: :.*)?$", match[1], re.MULTILINE)
     return [name for head in heads for name in head.split(", ")]
 
 

@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, _fit_context, clone
-from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods
 from sklearn.utils.validation import check_is_fitted
 from skorch import NeuralNet
 from torch import nn
 
+from sk_unlearn.estimators._adopt import FromFittedMixin
 from sk_unlearn.estimators._certificate import latest_certificate
 from sk_unlearn.estimators._commit import commit
 from sk_unlearn.estimators._inputs import (
@@ -37,6 +37,7 @@ from sk_unlearn.estimators._state import Anchor
 from sk_unlearn.estimators.fitting import (
     begin_fit,
     draft_of,
+    draw_seed,
     end_fit,
     first_anchor,
     grown_anchor,
@@ -62,7 +63,7 @@ __all__ = ["BaseUnlearnable"]
 _REPORT_FIELDS = frozenset(field.name for field in fields(UnlearningReport))
 
 
-class BaseUnlearnable(VersionedMixin, InputsMixin, CallbackSupportMixin, BaseEstimator):
+class BaseUnlearnable(VersionedMixin, InputsMixin, FromFittedMixin, CallbackSupportMixin, BaseEstimator):
     """Base class of :class:`UnlearnableClassifier` and :class:`UnlearnableRegressor`; not for direct use."""
 
     _journal: Journal
@@ -190,7 +191,7 @@ class BaseUnlearnable(VersionedMixin, InputsMixin, CallbackSupportMixin, BaseEst
         draft = draft_of(self)
         X, y, weight = draft._validate_training_rows(X, y, sample_weight, reset=True)
         y = draft._learn_targets(y, classes)
-        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        seed = draw_seed(self)
         with seeded_torch(seed):
             net, X_net, y_net = new_net(draft, X, y, weight)
         rows = TrainingSet(X_net, y_net, sample_weight=weight, sample_id=sample_id)

@@ -32,6 +32,7 @@ __all__ = [
     "begin_fit",
     "blank_net",
     "draft_of",
+    "draw_seed",
     "end_fit",
     "first_anchor",
     "grown_anchor",
@@ -89,7 +90,12 @@ def begin_fit(draft: BaseUnlearnable, X: Any, y: Any, sample_weight: ArrayLike |
     warn_of_methods_not_called(draft.estimator)
     X, y, weight = draft._validate_training_rows(X, y, sample_weight, reset=True)
     y = draft._learn_targets(y)
-    return FitTask(X, y, weight, int(check_random_state(draft.random_state).randint(2**31 - 1)))
+    return FitTask(X, y, weight, draw_seed(draft))
+
+
+def draw_seed(estimator: BaseUnlearnable) -> int:
+    """Draw the seed of a training, from which those of all later requests follow."""
+    return int(check_random_state(estimator.random_state).randint(2**31 - 1))
 
 
 def blank_net(
