@@ -60,16 +60,21 @@ def commit(
         When the request came, by ``time.perf_counter``.
     """
     rows: TrainingSet | None = getattr(estimator, "training_set_", None)
+    training_notes = estimator.unlearning_state_.notes
+    if solution.role is not None:
+        training_notes = (solution.note,) if solution.note else ()
     renewed = _renewed(estimator.net_, rows, request, solution, rng)
     report = report_of(
         request,
         method,
         solution.told,
         n_retained=_n_retained(rows, request, renewed.anchor),
-        notes=[*_out_of_reach(estimator, rows, request, solution), *renewed.notes],
+        notes=[*training_notes, *_out_of_reach(estimator, rows, request, solution), *renewed.notes],
         seconds=time.perf_counter() - started,
     )
-    state = replace(estimator.unlearning_state_, anchor=renewed.anchor, recording=solution.recording)
+    state = replace(
+        estimator.unlearning_state_, anchor=renewed.anchor, recording=solution.recording, notes=training_notes
+    )
     own = estimator.__dict__
     history = [*estimator.unlearning_history_, report]
     assignments = [
@@ -185,7 +190,7 @@ def _out_of_reach(
     estimator: BaseUnlearnable, rows: TrainingSet | None, request: Request, solution: Solution
 ) -> list[str]:
     """Say what still knows the rows after the request."""
-    notes = list(estimator.unlearning_state_.notes)
+    notes = []
     if estimator.memory is not None:
         notes.append("memory keeps networks that were trained on the erased rows until it is cleared.")
     chosen = estimator.unlearning_state_.chosen_by_validation and solution.role is None

@@ -26,18 +26,14 @@ class ParameterLog:
 
     Attributes
     ----------
-    moved : bool
-        Whether parameters were ever seen to differ from the start.
-
     changed_elsewhere : bool
-        Whether they changed outside a pass.
+        Whether parameters changed outside a pass.
     """
 
     def __init__(self, net: NeuralNet) -> None:
         self._net = net
         self._n_open = 0
         self._known = {_fingerprint(net)}
-        self.moved = False
         self.changed_elsewhere = False
 
     def begin_pass(self) -> None:
@@ -51,7 +47,7 @@ class ParameterLog:
     def end_pass(self) -> None:
         """Take the parameters as the pass left them."""
         self._n_open = max(self._n_open - 1, 0)
-        self._note(_fingerprint(self._net))
+        self._known.add(_fingerprint(self._net))
 
     def interrupt(self) -> None:
         """Take the parameters as a pass left them that was broken off, if there was one."""
@@ -62,11 +58,7 @@ class ParameterLog:
         """Note whether the parameters are none that were there before."""
         now = _fingerprint(self._net)
         self.changed_elsewhere |= now not in self._known
-        self._note(now)
-
-    def _note(self, fingerprint: bytes) -> None:
-        self.moved |= fingerprint not in self._known
-        self._known.add(fingerprint)
+        self._known.add(now)
 
 
 def _fingerprint(net: NeuralNet) -> bytes:

@@ -85,10 +85,10 @@ class RowLedger:
         Raises
         ------
         ValueError
-            When no row entered a gradient and no parameter changed, or a recorder missed a part of the training.
+            When no row entered a gradient, or a recorder missed a part of the training.
         """
         recorded = self.role == RowRole.TRAINED
-        if not recorded.any() and not self.parameters.moved:
+        if not recorded.any() and not self.parameters.changed_elsewhere:
             raise ValueError(
                 "No row entered a gradient, so that there is nothing to forget later: max_epochs is 0, or the loader "
                 "gave out no batch. For a net that was trained elsewhere use from_fitted."

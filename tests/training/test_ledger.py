@@ -564,6 +564,18 @@ def test_own_loop_forgets_as_the_same_training_by_skorch_does():
     assert np.array_equal(own.forget(X[:3]).net_.predict_proba(X), usual.forget(X[:3]).net_.predict_proba(X))
 
 
+def test_retraining_brings_a_note_of_its_own():
+    # Handed over as trained, the net says nothing of how; retrained by its own loop, it does.
+    usual = estimator(train_split=None).fit(X, y)
+    settings = {"unlearner": Retrain(), "estimator": net(kind=PlainLoop), "random_state": 0}
+    est = UnlearnableClassifier.from_fitted(usual.net_, X, y, **settings)
+    for row in range(2):
+        (note,) = est.forget(X[[row]]).unlearning_report_.notes
+        assert "own training loop" in note
+    est.set_params(estimator=net(train_split=None)).forget(X[2:3])
+    assert est.unlearning_report_.notes == []
+
+
 def test_own_loop_in_partial_fit():
     est = estimator(kind=PlainLoop).partial_fit(X[:30], y[:30]).partial_fit(X[30:], y[30:])
     assert est.forget(X[[0, 40]]).unlearning_report_.n_trained_erased == 2
