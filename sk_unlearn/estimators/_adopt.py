@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
-from sk_unlearn.estimators._inputs import cast_features, cast_targets, feature_dtype
+from sk_unlearn.estimators._inputs import cast_targets, cast_values, feature_dtype, warn_of_merged_rows
 from sk_unlearn.estimators._nets import check_kind
 from sk_unlearn.estimators.default_net import wrap_module
 from sk_unlearn.estimators.fitting import blank_net, draw_seed, end_fit
@@ -139,7 +139,8 @@ def _adopt(
         with seeded_torch(seed):
             estimator.estimator = _untrained(net, initial)
     own = _copy_of(net, X, weight, estimator)
-    X_net = cast_features(X, feature_dtype(own, X))
+    X_net = cast_values(X, feature_dtype(own, X))
+    warn_of_merged_rows(X, X_net)
     n_outputs = _n_outputs(own, X_net)
     labels = _labels(net, y, n_outputs) if estimator._classifier else None
     encoded = estimator._learn_targets(y, labels)
