@@ -20,6 +20,7 @@ from sk_unlearn.estimators._nets import check_kind
 from sk_unlearn.estimators.default_net import wrap_module
 from sk_unlearn.estimators.fitting import blank_net, draw_seed, end_fit
 from sk_unlearn.rows import RowRole, TrainingSet
+from sk_unlearn.training.ledger import drop_best_weights
 from sk_unlearn.utils._random import seeded_torch
 from sk_unlearn.utils._twins import training_copy, uncompiled
 
@@ -208,6 +209,7 @@ def _copy_of(
         present = next((p.device for p in module.parameters()), torch.device("cpu"))
         return own.set_params(device=str(present if device is None else device), verbose=estimator.verbose).initialize()
     own = training_copy(net)
+    drop_best_weights(own)
     settings = vars(clone(net))
     own.__dict__.update({k: v for k, v in settings.items() if k == "_kwargs" or not (k[0] == "_" or k[-1] == "_")})
     if device is not None:

@@ -22,7 +22,16 @@ from sk_unlearn.training._parameter_log import ParameterLog
 from sk_unlearn.training.recorder import TrainingRecorder
 from sk_unlearn.utils._interrupts import noticed_interrupts
 
-__all__ = ["RowLedger", "Trained", "check_trained", "record_rows", "train", "train_rows", "uses_validation_rows"]
+__all__ = [
+    "RowLedger",
+    "Trained",
+    "check_trained",
+    "drop_best_weights",
+    "record_rows",
+    "train",
+    "train_rows",
+    "uses_validation_rows",
+]
 
 OWN_LOOP = "The net's own training loop did not go through get_iterator; all rows are counted as trained."
 OWN_POLISH = (
@@ -359,11 +368,15 @@ def train(
         recorder.rows = None
         recorder.trained = np.flatnonzero(ledger.role == RowRole.TRAINED)
         ledger.recording = recorder.recording(net)
+    drop_best_weights(net)
+    return ledger
+
+
+def drop_best_weights(net: NeuralNet) -> None:
+    """Take from the callbacks the best parameters that they keep: a deletion would not reach this copy."""
     for _, callback in net.callbacks_:
-        # No longer needed, and a deletion would not reach this copy of the parameters.
         if getattr(callback, "best_model_weights_", None) is not None:
             callback.best_model_weights_ = None
-    return ledger
 
 
 @contextmanager

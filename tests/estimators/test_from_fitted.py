@@ -8,6 +8,7 @@ import pytest
 import torch
 from sklearn.base import clone
 from skorch import NeuralNetBinaryClassifier, NeuralNetClassifier, NeuralNetRegressor
+from skorch.callbacks import EarlyStopping
 from skorch.dataset import ValidSplit
 from torch import nn
 
@@ -96,6 +97,15 @@ def test_keeps_feature_names_and_weights():
     np.testing.assert_array_equal(est.training_set_.sample_weight, weight)
     np.testing.assert_array_equal(est.training_set_.role, [RowRole.UNSEEN] + [RowRole.TRAINED] * 59)
     assert np.array_equal(parameters(est), parameters(ours))
+
+
+def test_no_second_copy_of_the_parameters_is_taken_over():
+    stop = EarlyStopping(monitor="train_loss", load_best=True)
+    _, theirs = fitted_pair(callbacks=[("stop", stop)])
+    est = UnlearnableClassifier.from_fitted(theirs, X, y)
+    kept = [dict(net.callbacks_)["stop"].best_model_weights_ for net in (est.net_, theirs)]
+    assert kept[0] is None
+    assert kept[1] is not None
 
 
 def test_device():
