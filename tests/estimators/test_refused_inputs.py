@@ -186,13 +186,13 @@ def test_classes_of_a_fitted_classifier_may_not_change():
         with pytest.raises(ValueError, match=r"classes differs from the labels .*\['a', 'b'\]"):
             est.partial_fit(X, labels, classes=classes)
     assert np.array_equal(parameters(est), before)
-    est.partial_fit(X, labels, classes=["b", "a"])
+    est.partial_fit(X + 1, labels, classes=["b", "a"])
     assert len(est.training_set_) == 60
 
 
 def test_the_third_argument_of_a_regressors_partial_fit_is_the_weight():
     weight = np.linspace(1, 2, 30)
-    est = regressor().partial_fit(X, score, weight).partial_fit(X, score, weight)
+    est = regressor().partial_fit(X, score, weight).partial_fit(X + 1, score, weight)
     np.testing.assert_array_equal(est.training_set_.sample_weight, np.tile(weight, 2))
     with pytest.raises(TypeError, match="classes"):
         est.partial_fit(X, score, classes=[0, 1])
