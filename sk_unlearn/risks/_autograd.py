@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.autograd import grad
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
-__all__ = ["Ends", "PerParameter", "central_difference", "is_cut", "vjp", "without_values"]
+__all__ = ["Ends", "PerParameter", "central_difference", "is_cut", "tracked", "vjp", "without_values"]
 
 # One entry for each parameter; None where it is zero.
 PerParameter = Sequence[Tensor | None]
@@ -39,11 +39,17 @@ def vjp(outputs: Ends, inputs: Sequence[Tensor], v: Sequence[Tensor], *, batched
     return grad(ends, inputs, vectors, retain_graph=True, allow_unused=True, is_grads_batched=batched)
 
 
+def tracked(v: Tensor) -> Tensor:
+    """Return the same values as a leaf of a graph, to pull back from: :func:`is_cut` then sees all there is to see."""
+    return v.detach().requires_grad_()
+
+
 def is_cut(gradient: PerParameter) -> bool:
     """Return whether the graph of a gradient passes a function marked ``once_differentiable``.
 
     PyTorch puts a node there that raises, but on a dead end: ``torch.autograd.grad`` does not visit it, and leaves its
-    part of the second derivative out without a word.
+    part of the second derivative out without a word. It puts none where the function is the first that the gradient
+    passes, as that of a loss is, unless what is pulled back is :func:`tracked`.
     """
     seen, waiting = set(), [part.grad_fn for part in gradient if part is not None]
     while waiting:

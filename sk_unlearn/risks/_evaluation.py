@@ -70,6 +70,8 @@ class Evaluator:
     row_loss : RowLoss
     twice_differentiable : bool
         False once a second derivative was found missing.
+    is_checked : bool
+        Whether the graph of a gradient was looked at for functions that leave theirs out.
 
     Examples
     --------
@@ -96,7 +98,7 @@ class Evaluator:
         self.row_loss = RowLoss(net, net.get_loss, _batch_size(net, len(X)))
         self.rows = RiskRows(net, self.row_loss, X, y, sample_weight, mask)
         self.parameters = FlatParameters(net)
-        self.twice_differentiable, self._is_checked = True, False
+        self.twice_differentiable, self.is_checked = True, False
         self._randomness = FixedRandomness.of(net, self.parameters.device)
 
     @property
@@ -199,9 +201,12 @@ class Evaluator:
     # --------------------------------------------------------------------------------------------- second derivatives
 
     def check_second_derivatives(self, gradient: PerParameter) -> None:
-        """Look, the first time, whether the graph of a gradient can be differentiated."""
-        if not self._is_checked:
-            self._is_checked = True
+        """Look, the first time, whether the graph of a gradient can be differentiated.
+
+        It is that of shares that were tracked (``_autograd.tracked``).
+        """
+        if not self.is_checked:
+            self.is_checked = True
             if is_cut(gradient):
                 self.note_missing_derivative(RuntimeError("a function of the module is once_differentiable"))
 
@@ -209,6 +214,8 @@ class Evaluator:
         """Have curvature products fall back to differences from now on; raise where memory was the matter."""
         if isinstance(error, torch.cuda.OutOfMemoryError):
             raise error
+        if not self.twice_differentiable:
+            return  # said before
         self.twice_differentiable = False
         logger.warning("No second derivatives: curvature products fall back to central differences. (%s)", error)
 

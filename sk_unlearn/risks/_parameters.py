@@ -24,6 +24,20 @@ _ATTENTION = (
 )
 _MATHS = (False, False, False, True)
 
+# What a module is evaluated with in place of its own settings, so that its output is one function of its parameters,
+# with derivatives, whether they are asked for or not.
+_SETTINGS: tuple[tuple[type[nn.Module], dict[str, Any]], ...] = (
+    # Sparse gradients cannot be laid into a flat vector, and have no second derivative.
+    (nn.Embedding, {"sparse": False}),
+    (nn.EmbeddingBag, {"sparse": False}),
+    # Where no derivatives are asked for PyTorch leaves these layers' ordinary code, and gives padded positions other
+    # values (zeros, or not a number where a whole row is padded). Attention in training does not; what is random
+    # about it then is its dropout.
+    (nn.TransformerEncoder, {"use_nested_tensor": False}),
+    (nn.TransformerEncoderLayer, {"activation_relu_or_gelu": 0}),
+    (nn.MultiheadAttention, {"training": True, "dropout": 0.0}),
+)
+
 # Entries a parameter below which starting an operation costs more than copying them once more.
 _SMALL = 2**14
 
@@ -97,6 +111,14 @@ class FlatParameters:
         ]
         self._buffers = [(m._buffers, name) for m in modules for name, b in m._buffers.items() if b is not None]
         self._rnns = [m for m in modules if isinstance(m, nn.RNNBase)]
+        self._settings = [
+            (vars(m), name, value)
+            for m in modules
+            for kind, settings in _SETTINGS
+            if isinstance(m, kind)
+            for name, value in settings.items()
+            if name in vars(m)
+        ]
         self.modules = modules + (list(criterion.modules()) if isinstance(criterion, nn.Module) else [])
 
     # --------------------------------------------------------------------------------------------- the flat vector
@@ -165,6 +187,7 @@ class FlatParameters:
         training = [m for m in self.modules if m.training]
         parameters = [(store, name, store[name]) for store, name, _ in self.places]
         buffers = [(store, name, store[name]) for store, name in self._buffers]
+        settings = [(store, name, store[name]) for store, name, _ in self._settings]
         # Recurrent layers keep a second list of their weights and refresh it in forward.
         rnn_caches = [{k: v for k, v in vars(m).items() if k.startswith("_flat_weight")} for m in self._rnns]
         # cuDNN's recurrent kernels have no second derivative, and would pack our views in place.
@@ -174,6 +197,8 @@ class FlatParameters:
             # Past Module.__setattr__, which takes microseconds, in a small module as long as its arithmetic.
             for m in training:
                 vars(m)["training"] = False
+            for store, name, value in self._settings:
+                store[name] = value
             for store, name, k in self.places:
                 store[name] = cast(nn.Parameter, views[k])
             for store, name, buffer in buffers:
@@ -189,6 +214,8 @@ class FlatParameters:
                 store[name] = buffer
             for m, cache in zip(self._rnns, rnn_caches, strict=True):
                 vars(m).update(cache)
+            for store, name, value in settings:
+                store[name] = value
             for m in training:
                 vars(m)["training"] = True
 

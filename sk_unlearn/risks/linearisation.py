@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Iterator
 from functools import cached_property
@@ -12,7 +13,7 @@ from skorch import NeuralNetClassifier
 from torch import Tensor, nn
 from torch.autograd import grad
 
-from sk_unlearn.risks._autograd import Ends, PerParameter, central_difference, vjp, without_values
+from sk_unlearn.risks._autograd import Ends, PerParameter, central_difference, is_cut, tracked, vjp, without_values
 from sk_unlearn.risks._evaluation import Evaluator, sum_of
 from sk_unlearn.risks._parameters import Point
 from sk_unlearn.risks._row_loss import NO_MASS, computes_as
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from sk_unlearn.risks.empirical import EmpiricalRisk
 
 __all__ = ["ChunkGraph", "Linearisation"]
+
+logger = logging.getLogger("sk_unlearn")
 
 
 class Linearisation:
@@ -84,10 +87,22 @@ class Linearisation:
         return self._difference(v)
 
     def hessian_rows(self, V: Tensor) -> Tensor:
-        """Return the Hessian's product with each row of V, both of shape (k, d), in one batched backward pass."""
-        if not self._evaluator.twice_differentiable:
-            return torch.stack([self.hessian(v) for v in V]) if len(V) else torch.zeros_like(V)
-        self.n_products += len(V)
+        """Return the Hessian's product with each row of V, both of shape (k, d), in one batched backward pass.
+
+        One by one where the module has no second derivatives, or none that come in batches.
+        """
+        if self._evaluator.twice_differentiable:
+            try:
+                product = self._batch_of_products(V)
+                self.n_products += len(V)
+                return product
+            except torch.cuda.OutOfMemoryError:
+                raise
+            except RuntimeError as error:
+                logger.debug("Hessian products are taken one by one. (%s)", error)
+        return torch.stack([self.hessian(v) for v in V]) if len(V) else torch.zeros_like(V)
+
+    def _batch_of_products(self, V: Tensor) -> Tensor:
         with torch.inference_mode(False), self._parameters.in_place(self._at.leaves):
             total = self._parameters.penalty_product(V)
             vectors = self._parameters.split_rows(V)
@@ -182,8 +197,11 @@ class ChunkGraph:
         if not losses.requires_grad:
             return
         twice = evaluator.twice_differentiable
+        pulled = shares.to(losses.dtype)
+        if twice and not evaluator.is_checked:
+            pulled = tracked(pulled)
         gradient = self._gradient = grad(
-            losses, at.leaves, shares.to(losses.dtype), create_graph=twice, retain_graph=True, allow_unused=True
+            losses, at.leaves, pulled, create_graph=twice, retain_graph=True, allow_unused=True
         )
         if twice:
             evaluator.check_second_derivatives(gradient)
@@ -243,17 +261,30 @@ class ChunkGraph:
             return cast(Tensor, self._evaluator.infer(self._chunk))
 
     def loss_hessian(self, u: Tensor) -> Tensor:
-        """Multiply the Hessian of the loss in the output with u, of the output's shape."""
+        """Multiply the Hessian of the loss in the output with u, of the output's shape.
+
+        A loss without second derivatives gets a central difference of its gradient.
+        """
         gradient, output = self._output_gradient
-        product = vjp([gradient], [output], [u])[0]
+        # Tried whatever is known: where it is the module that has none, the loss may have them.
+        try:
+            if is_cut([gradient]):
+                raise RuntimeError("a function of the loss is once_differentiable")
+            product = vjp([gradient], [output], [u])[0]
+        except RuntimeError as error:
+            self._evaluator.note_missing_derivative(error)
+            return central_difference(lambda o: self._loss_gradient(o)[0].detach(), output.detach(), u)
         return torch.zeros_like(u) if product is None else product
 
     @cached_property
     def _output_gradient(self) -> tuple[Tensor, Tensor]:
-        """The gradient of the loss in the output, with its graph, and the output cut from the module."""
-        output = self.output.detach().requires_grad_()
+        return self._loss_gradient(self.output)
+
+    def _loss_gradient(self, output: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the gradient of the loss in an output, with its graph, and that output cut from the module."""
+        output = output.detach().requires_grad_()
         losses, shares = self._evaluator.losses_and_shares(output, self._chunk)
-        return grad(losses, output, shares.to(losses.dtype), create_graph=True)[0], output
+        return grad(losses, output, tracked(shares.to(losses.dtype)), create_graph=True)[0], output
 
     def fisher_metric(self, u: Tensor) -> Tensor:
         """Multiply the Fisher matrix of the loss in the output with u, of the output's shape."""

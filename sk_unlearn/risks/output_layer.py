@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.autograd import grad
 from torch.nn import functional
 
-from sk_unlearn.risks._autograd import vjp
+from sk_unlearn.risks._autograd import central_difference, is_cut, tracked, vjp
 from sk_unlearn.risks._evaluation import Evaluator, sum_of
 from sk_unlearn.risks._row_loss import computes_as
 from sk_unlearn.risks._rows import Chunk
@@ -25,6 +25,8 @@ __all__ = ["LayerPoint", "LayerRisk", "OutputLayer", "output_layer"]
 
 # Rows on which the layer is looked for.
 _N_PROBES = 4
+# Why there may be no second derivatives although nothing raises.
+_CUT = "a function of the loss is once_differentiable"
 # What a processor's cache holds: the dense Hessian takes half the time when its temporaries stay there.
 _CACHE_BYTES = 2**22
 
@@ -258,6 +260,8 @@ class LayerRisk:
         Where v lies in the flat vector.
     n_parameters : int
         Length of v.
+    evaluator : Evaluator
+        Of the risk.
 
     Notes
     -----
@@ -265,21 +269,21 @@ class LayerRisk:
     """
 
     def __init__(self, layer: OutputLayer, risk: EmpiricalRisk, w: Tensor, rows: NDArray[np.int64] | None) -> None:
-        self.layer, self._evaluator, self._flat, self._w = layer, risk.evaluator, risk.evaluator.parameters, w
+        self.layer, self.evaluator, self._flat, self._w = layer, risk.evaluator, risk.evaluator.parameters, w
         self._module = cast(nn.Linear, self._flat.modules[layer.position])
         self.indices, self.n_parameters = layer.indices, layer.n_parameters
         self.start = layer.extract(w)
         self._rest = self._flat.penalty(layer.insert(w, torch.zeros_like(self.start)))
         self._decay = None if self._flat.decay is None else self._flat.decay[self.indices]
         # Another get_loss may look at the rows, or at the parameters: it is given both, and not taken apart.
-        self._plain_loss = getattr(self._evaluator.row_loss.get_loss, "__module__", "").split(".")[0] == "skorch"
+        self._plain_loss = getattr(self.evaluator.row_loss.get_loss, "__module__", "").split(".")[0] == "skorch"
         self.chunks = self._merged(list(self._capture(rows)))
 
     def value(self, v: Tensor) -> float:
         """Return the risk at v, the penalty of all parameters included."""
         with self.at(v, needs_grad=False) as point:
             losses = (self.losses_and_shares(chunk, self.logits(chunk)) for chunk in self.chunks)
-            total = sum((sum_of(*each) for each in losses), self._evaluator.zero())
+            total = sum((sum_of(*each) for each in losses), self.evaluator.zero())
         return float(total) + self.penalty(point)
 
     def gradient(self, v: Tensor) -> Tensor:
@@ -288,7 +292,7 @@ class LayerRisk:
 
     def value_and_gradient(self, v: Tensor) -> tuple[float, Tensor]:
         """Return the risk at v and its gradient."""
-        value = self._evaluator.zero()
+        value = self.evaluator.zero()
         with self.at(v) as point:
             gradient = self.penalty_product(point.detach())
             for chunk in self.chunks:
@@ -309,13 +313,20 @@ class LayerRisk:
         """Return the Hessian at v, of shape (n_parameters, n_parameters).
 
         In closed form for the cross-entropy of class numbers; otherwise from each row's loss, differentiated in the
-        logits, or, for a loss that is no sum over rows, from ``n_parameters`` products.
+        logits, or, for a loss that is no sum over rows or has no second derivatives, from ``n_parameters`` products.
         """
-        if not self._is_sum_over_rows:
-            at = self.linearise(v)
-            H = torch.stack([at.hessian(e) for e in torch.eye(self.n_parameters, dtype=v.dtype, device=v.device)])
-            return (H + H.T) / 2
-        budget = self._evaluator.memory_budget // 4
+        if self._is_sum_over_rows and self.evaluator.twice_differentiable:
+            try:
+                return self._sum_of_blocks(v)
+            except RuntimeError as error:
+                self.evaluator.note_missing_derivative(error)
+        at = self.linearise(v)
+        H = torch.stack([at.hessian(e) for e in torch.eye(self.n_parameters, dtype=v.dtype, device=v.device)])
+        return (H + H.T) / 2
+
+    def _sum_of_blocks(self, v: Tensor) -> Tensor:
+        """Return the Hessian at v, from each row's Hessian in its logits."""
+        budget = self.evaluator.memory_budget // 4
         H = torch.zeros(self.n_parameters, self.n_parameters, dtype=self._flat.dtype, device=self._flat.device)
         with self.at(v):
             for chunk in self.chunks:
@@ -339,7 +350,7 @@ class LayerRisk:
         """Whether :meth:`predictions` gives class probabilities."""
         if self.layer.ending in (_softmax, torch.sigmoid):
             return True
-        criterion = self._evaluator.row_loss.criterion
+        criterion = self.evaluator.row_loss.criterion
         return computes_as(criterion, nn.CrossEntropyLoss, nn.NLLLoss)
 
     @torch.no_grad()
@@ -355,7 +366,7 @@ class LayerRisk:
 
     def _capture(self, rows: NDArray[np.int64] | None) -> Iterator[_Features]:
         """Run the net up to its end, chunk by chunk, and keep what enters the layer."""
-        evaluator, seen = self._evaluator, list[Tensor]()
+        evaluator, seen = self.evaluator, list[Tensor]()
         handle = self._module.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
         try:
             with evaluator.at(self._w, needs_grad=False):
@@ -373,7 +384,7 @@ class LayerRisk:
         # The largest temporary is A, beside the features themselves.
         module = self._module
         width = module.in_features + 4 * module.out_features**2
-        size = max(1, self._evaluator.memory_budget // (4 * width * self._w.element_size()))
+        size = max(1, self.evaluator.memory_budget // (4 * width * self._w.element_size()))
         merged, batch, n = list[_Features](), list[_Features](), 0
         for chunk in chunks:
             if batch and n + len(chunk.shares) > size:
@@ -386,9 +397,9 @@ class LayerRisk:
     @cached_property
     def _is_sum_over_rows(self) -> bool:
         """Whether each row's loss is known to depend on its own logits only."""
-        criterion = self._evaluator.row_loss.criterion
+        criterion = self.evaluator.row_loss.criterion
         known = getattr(type(criterion).forward, "__module__", "") == "torch.nn.modules.loss"
-        return self._plain_loss and known and self._evaluator.row_loss.reduction is not None
+        return self._plain_loss and known and self.evaluator.row_loss.reduction is not None
 
     # ------------------------------------------------------------------------------------------------ the loss in v
 
@@ -426,11 +437,11 @@ class LayerRisk:
     def losses_and_shares(self, chunk: _Features, logits: Tensor) -> tuple[Tensor, Tensor]:
         """Return a chunk's row losses, and what each counts."""
         output = self.layer.ending(logits).reshape(len(logits), *self.layer.row_shape)
-        return self._evaluator.losses_and_shares(output, chunk)
+        return self.evaluator.losses_and_shares(output, chunk)
 
     def zero(self) -> Tensor:
         """Return a zero to sum values in."""
-        return self._evaluator.zero()
+        return self.evaluator.zero()
 
     def penalty(self, v: Tensor) -> float:
         """Return the penalty of all parameters, those outside of the layer included."""
@@ -453,9 +464,9 @@ class LayerRisk:
             return torch.diag_embed(weighted) - weighted[:, :, None] * p[:, None, :]
         leaf = logits.detach().requires_grad_()
         losses, shares = self.losses_and_shares(chunk, leaf)
-        slope = grad(losses, leaf, shares.to(losses.dtype), create_graph=True)[0]
-        if not slope.requires_grad:
-            return leaf.new_zeros(*leaf.shape, leaf.shape[1])
+        slope = grad(losses, leaf, tracked(shares.to(losses.dtype)), create_graph=True)[0]
+        if is_cut([slope]):
+            raise RuntimeError(_CUT)
         columns = [
             grad(slope[:, k].sum(), leaf, retain_graph=True, allow_unused=True, materialize_grads=True)[0]
             for k in range(leaf.shape[1])
@@ -468,14 +479,14 @@ class LayerRisk:
 
     def _is_cross_entropy(self, chunk: _Features) -> bool:
         """Whether the loss is -log softmax(logits)[y] times the row's share, which has a closed form."""
-        row_loss, ending = self._evaluator.row_loss, self.layer.ending
+        row_loss, ending = self.evaluator.row_loss, self.layer.ending
         criterion = row_loss.criterion
         if row_loss.reduction != "mean" or not isinstance(chunk.y, Tensor) or chunk.y.is_floating_point():
             return False
         if computes_as(criterion, nn.CrossEntropyLoss):
             return ending in (_identity, _log_softmax) and criterion.label_smoothing == 0.0
         is_log = not isinstance(
-            self._evaluator.net, NeuralNetClassifier
+            self.evaluator.net, NeuralNetClassifier
         )  # which takes probabilities, and logs of p + eps
         return computes_as(criterion, nn.NLLLoss) and ending is _log_softmax and is_log
 
@@ -510,7 +521,7 @@ class LayerPoint:
     """
 
     def __init__(self, risk: LayerRisk, v: Tensor) -> None:
-        self._risk, self.n_products = risk, 0
+        self._risk, self._evaluator, self.n_products = risk, risk.evaluator, 0
         self._pieces: list[_Piece] = []
         value = risk.zero()
         with risk.at(v) as point:
@@ -525,9 +536,21 @@ class LayerPoint:
         self.value = float(value) + risk.penalty(point.detach())
 
     def hessian(self, s: Tensor) -> Tensor:
-        """Return the Hessian's product with s, both of shape (n_parameters,); it passes over the features twice."""
+        """Return the Hessian's product with s, both of shape (n_parameters,); it passes over the features twice.
+
+        A loss without second derivatives gets a central difference of gradients.
+        """
         self.n_products += 1
         s = s.detach().to(self._point)
+        if self._evaluator.twice_differentiable:
+            try:
+                return self._sum(s)
+            except RuntimeError as error:
+                self._evaluator.note_missing_derivative(error)
+        return central_difference(self._risk.gradient, self._point.detach(), s)
+
+    def _sum(self, s: Tensor) -> Tensor:
+        """One product summed over the chunks, and the penalty's."""
         total = self._risk.penalty_product(s)
         with torch.inference_mode(False):
             for piece in self._pieces:
@@ -552,7 +575,10 @@ class _DifferentiatedPiece:
         self._point = point
         losses, shares = risk.losses_and_shares(chunk, risk.logits(chunk))
         self.value = sum_of(losses, shares)
-        self._slope = grad(losses, point, shares.to(losses.dtype), create_graph=True)[0]
+        twice = risk.evaluator.twice_differentiable
+        self._slope = grad(losses, point, tracked(shares.to(losses.dtype)), create_graph=twice)[0]
+        if twice and is_cut([self._slope]):
+            risk.evaluator.note_missing_derivative(RuntimeError(_CUT))
         self.gradient = self._slope.detach()
 
     def hessian(self, s: Tensor) -> Tensor:
