@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from skorch import NeuralNet
 
+from sk_unlearn.estimators._check import check_net
 from sk_unlearn.estimators._inputs import cast_targets, cast_values, feature_dtype
 from sk_unlearn.training.ledger import Trained, train_rows
 from sk_unlearn.training.recorder import TrainingRecorder
@@ -81,6 +82,7 @@ def _carry_out(verbose: int, task: TrainingTask) -> Trained:
         net.initialize()
         X = cast_values(task.X, feature_dtype(net, task.X))
         y = cast_targets(net, X, task.y, classifier=task.classifier)
+        check_net(net, X, y, task.weight, classifier=task.classifier, target_shape=task.y.shape[1:])
         # Otherwise Ctrl-C would put a half-trained net into the cache.
         return train_rows(
             net, X, y, task.weight, interruptible=False, recorder=task.recorder, rng=recorder_rng(task.seed)

@@ -14,6 +14,7 @@ from sklearn.utils.validation import _check_sample_weight, validate_data
 from skorch import NeuralNet, NeuralNetBinaryClassifier
 from torch import nn
 
+from sk_unlearn.estimators._check import output_of
 from sk_unlearn.estimators._state import FittedState
 from sk_unlearn.estimators._validation import check_numbers, listed, validated
 from sk_unlearn.rows import count_distinct
@@ -102,7 +103,8 @@ def feature_dtype(net: NeuralNet, X: NDArray[Any]) -> np.dtype[Any]:
     """Return the data type in which the module takes its rows: that of its parameters, or integers for look-ups."""
     if X.dtype.kind in "iub" and any(isinstance(m, nn.Embedding | nn.EmbeddingBag) for m in net.module_.modules()):
         return np.dtype(np.int64)
-    kinds = (p.dtype for p in net.module_.parameters() if p.dtype.is_floating_point)
+    # A part that is frozen in bfloat16 has no data type of NumPy's.
+    kinds = (p.dtype for p in net.module_.parameters() if p.dtype in (torch.float32, torch.float64))
     return np.dtype(str(next(kinds, torch.float32)).removeprefix("torch."))
 
 
@@ -191,7 +193,6 @@ def cast_targets(
     y = cast_values(y, dtype, name)
     if classifier or y.ndim == 2:
         return y
-    with torch.no_grad():
-        output = net.evaluation_step((torch.from_numpy(X[:2]), None))
+    output = output_of(net, X, y)
     output = output[0] if isinstance(output, tuple) else output
     return y if output.ndim == 1 else y[:, None]

@@ -36,12 +36,12 @@ from sk_unlearn.estimators._retrain import retrain
 from sk_unlearn.estimators._state import Anchor
 from sk_unlearn.estimators.fitting import (
     begin_fit,
+    checked_net,
     draft_of,
     draw_seed,
     end_fit,
     first_anchor,
     grown_anchor,
-    new_net,
     take_over,
     train_net,
 )
@@ -193,7 +193,7 @@ class BaseUnlearnable(VersionedMixin, InputsMixin, FromFittedMixin, CallbackSupp
         y = draft._learn_targets(y, classes)
         seed = draw_seed(self)
         with seeded_torch(seed):
-            net, X_net, y_net = new_net(draft, X, y, weight)
+            net, X_net, y_net = checked_net(draft, X, y, weight)
         rows = TrainingSet(X_net, y_net, sample_weight=weight, sample_id=sample_id)
         note = _one_pass(net, rows, weight, seed=[seed, 1])
         end_fit(draft, net, rows, seed, note=note, n_partial_fits=1)

@@ -12,6 +12,7 @@ from skorch import NeuralNet
 from skorch.callbacks import Callback
 
 from sk_unlearn.estimators._cached_training import TrainingTask, cached_training, recorder_rng
+from sk_unlearn.estimators._check import check_net
 from sk_unlearn.estimators._inputs import cast_targets, cast_values, feature_dtype, warn_of_merged_rows
 from sk_unlearn.estimators._nets import build_net, warn_of_methods_not_called
 from sk_unlearn.estimators._problem import stored_risk
@@ -31,6 +32,7 @@ __all__ = [
     "FitTask",
     "begin_fit",
     "blank_net",
+    "checked_net",
     "draft_of",
     "draw_seed",
     "end_fit",
@@ -119,6 +121,15 @@ def new_net(
     return net, *_cast(estimator, net, X, y)
 
 
+def checked_net(
+    estimator: BaseUnlearnable, X: NDArray[Any], y: NDArray[Any], weight: NDArray[np.float64] | None
+) -> tuple[NeuralNet, NDArray[Any], NDArray[Any]]:
+    """Return what :func:`new_net` does, or raise where the net would train but could not forget or predict."""
+    net, X_net, y_net = new_net(estimator, X, y, weight)
+    check_net(net, X_net, y_net, weight, classifier=estimator._classifier, target_shape=y.shape[1:])
+    return net, X_net, y_net
+
+
 def _cast(
     estimator: BaseUnlearnable, net: NeuralNet, X: NDArray[Any], y: NDArray[Any]
 ) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -148,7 +159,7 @@ def train_net(
     # Callbacks of scikit-learn wait for a training, so nothing is taken from the cache then.
     if draft.memory is None or getattr(estimator, "_skl_callbacks", None):
         with seeded_torch(seed):
-            net, X_net, y_net = new_net(draft, X, y, weight)
+            net, X_net, y_net = checked_net(draft, X, y, weight)
             trained = _train_with_callbacks(
                 estimator, net, X_net, y_net, weight, recorder=recorder, rng=recorder_rng(seed)
             )

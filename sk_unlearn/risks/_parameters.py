@@ -80,10 +80,11 @@ class FlatParameters:
         if not named:
             raise ValueError("net.module_ has no trainable parameters: at least one must have requires_grad=True.")
         kinds = {(p.dtype, p.device) for _, p in named}
-        if len(kinds) > 1 or not named[0][1].dtype.is_floating_point:
+        if len(kinds) > 1 or named[0][1].dtype not in (torch.float32, torch.float64):
             raise ValueError(
-                "The trainable parameters of net.module_ must share one real floating dtype and one device, "
-                f"got {sorted(map(str, kinds))}."
+                "The trainable parameters of net.module_ must share one device and one data type, float32 or float64; "
+                f"got {sorted(map(str, kinds))}. Keep them in float32 and compute in half precision under "
+                "torch.autocast; split complex ones with torch.view_as_real."
             )
         self.tensors = [p for _, p in named]
         self.shapes = [p.shape for p in self.tensors]

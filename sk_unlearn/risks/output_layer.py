@@ -88,6 +88,8 @@ def output_layer(risk: EmpiricalRisk) -> tuple[OutputLayer | None, str]:
         if not isinstance(output, Tensor):
             return None, f"the module's output is a {type(output).__name__}, not a single tensor"
         same_size = [call for call in calls if call.output.shape == (n, output[:1].numel()) and call.features.ndim == 2]
+        # Under autocast the layer computes with roundings of its parameters.
+        same_size = [call for call in same_size if call.output.dtype == evaluator.parameters.dtype]
         for call in reversed(same_size):
             ending = _ending(evaluator, call, probe)
             if ending is not None:

@@ -25,6 +25,7 @@ from sk_unlearn.utils._interrupts import noticed_interrupts
 __all__ = [
     "RowLedger",
     "Trained",
+    "check_one_item_a_row",
     "check_trained",
     "drop_best_weights",
     "record_rows",
@@ -182,7 +183,7 @@ class _NumberedLoader:
         if self.training:
             ledger.parameters.begin_pass()
         try:
-            for fetched in self.loader:
+            for fetched in self._batches():
                 if not self.training:
                     ledger.look_at(fetched.rows)
                 ledger.hand_out(fetched.rows if self.training else None)
@@ -192,6 +193,24 @@ class _NumberedLoader:
             if self.training:
                 ledger.parameters.end_pass()
 
+    def _batches(self) -> Iterator[_Fetched]:
+        """Give the loader's batches; raise where a subclass makes them itself, past its dataset's items."""
+        first = True
+        try:
+            for fetched in self.loader:
+                if not isinstance(fetched, _Fetched):
+                    raise TypeError(f"a batch is a {type(fetched).__name__}")
+                first = False
+                yield fetched
+        except (AttributeError, TypeError) as error:
+            if not first or type(self.loader).__iter__ is DataLoader.__iter__:
+                raise
+            raise TypeError(
+                f"{type(self.loader).__name__} has an __iter__ of its own, which leaves out collate_fn: the rows that "
+                "enter a gradient cannot be recorded. Use torch.utils.data.DataLoader for iterator_train and "
+                "iterator_valid, or a subclass that takes its batches from super().__iter__()."
+            ) from error
+
     def __len__(self) -> int:
         return len(self.loader)
 
@@ -199,6 +218,14 @@ class _NumberedLoader:
         if name.startswith("__") or name == "loader":
             raise AttributeError(name)
         return getattr(self.loader, name)
+
+
+def check_one_item_a_row(net: NeuralNet, dataset: Any, n_rows: int) -> None:
+    """Raise a TypeError where the net's dataset makes fewer or more items of so many rows."""
+    if len(dataset) != n_rows:
+        raise TypeError(
+            f"dataset of the net must have one item a row: {net.dataset!r} has {len(dataset)} for {n_rows} rows."
+        )
 
 
 @contextmanager
@@ -238,10 +265,7 @@ def record_rows(
         dataset = get_dataset(X_given, y)
         if X_given is not X:
             return dataset
-        if len(dataset) != len(X):
-            raise TypeError(
-                f"dataset of the net must have one item a row: {net.dataset!r} has {len(dataset)} for {len(X)} rows."
-            )
+        check_one_item_a_row(net, dataset, len(X))
         own[id(dataset)] = dataset
         return dataset
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -9,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["numpy_seed", "seeded_torch", "standard_normal", "torch_generator"]
+__all__ = ["numpy_seed", "seeded_torch", "standard_normal", "torch_generator", "untouched_generators"]
 
 
 def numpy_seed(rng: np.random.Generator) -> int:
@@ -30,6 +31,18 @@ def seeded_torch(rng: np.random.Generator | int) -> Iterator[None]:
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
         yield
+
+
+@contextmanager
+def untouched_generators() -> Iterator[None]:
+    """Put the global generators of Python, NumPy and torch back as they were, whatever is drawn in the context."""
+    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002  the old ones are what code of users draws from
+    try:
+        with seeded_torch(0):
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)  # noqa: NPY002
 
 
 def standard_normal(like: Tensor, rng: np.random.Generator) -> Tensor:

@@ -12,6 +12,7 @@ from typing import Any
 
 from skorch import NeuralNet
 from torch import Tensor, nn
+from torch.nn.parameter import UninitializedBuffer
 
 __all__ = ["is_twin", "learnt", "pinned", "source_of", "training_copy", "twin", "uncompiled"]
 
@@ -102,6 +103,8 @@ def _known(module: nn.Module, share_tensors: bool) -> dict[int, Any]:
     for value in (value for m in modules for value in _entries(m)):
         if isinstance(value, Tensor) and share_tensors:
             known[id(value)] = value
+        elif isinstance(value, UninitializedBuffer):  # which copy.deepcopy refuses, too
+            known[id(value)] = UninitializedBuffer(device=value.device, dtype=value.dtype)  # type: ignore[call-arg]
         elif isinstance(value, Tensor) and not value.is_leaf:  # what copy.deepcopy refuses
             known[id(value)] = value.detach().clone()
         elif isinstance(value, MethodType) and id(value.__self__) not in own:

@@ -9,7 +9,8 @@ from skorch import NeuralNetClassifier
 from torch import nn
 
 from sk_unlearn import UnlearnableClassifier
-from sk_unlearn.risks.empirical import flat_parameters
+from sk_unlearn.risks.empirical import EmpiricalRisk, flat_parameters
+from sk_unlearn.unlearners import CuReNU
 
 N, N_CLASSES = 90, 3
 LABELS = np.arange(N) % N_CLASSES
@@ -33,6 +34,15 @@ def sentences():
     rng = np.random.default_rng(0)
     own = rng.integers(0, WORDS // N_CLASSES, size=(N, 7)) * N_CLASSES + LABELS[:, None]
     return np.where(rng.random((N, 7)) < 0.7, own, rng.integers(0, WORDS, size=(N, 7)))
+
+
+def padded():
+    rng = np.random.default_rng(1)
+    return np.where(np.arange(7) < rng.integers(4, 8, size=(N, 1)), sentences() + 1, 0)
+
+
+def table():
+    return images().reshape(N, 64)
 
 
 class ConvNet(nn.Sequential):
@@ -97,6 +107,25 @@ class Transformer(nn.Module):
         return self.head(self.encoder(self.embed(x)).mean(1))
 
 
+class TextEncoder(nn.Module):
+    """PyTorch's encoder with its defaults over padded sentences; a frozen one stands for a pretrained model."""
+
+    def __init__(self, frozen=False):
+        super().__init__()
+        layer = nn.TransformerEncoderLayer(8, 2, dim_feedforward=16, dropout=0.1, batch_first=True)
+        self.words, self.encoder = nn.Embedding(WORDS + 1, 8, padding_idx=0), nn.TransformerEncoder(layer, 2)
+        self.head = nn.Linear(8, N_CLASSES)
+        if frozen:
+            self.words.requires_grad_(False)
+            self.encoder.requires_grad_(False)
+
+    def forward(self, x):
+        padded = x == 0
+        z = self.encoder(self.words(x), src_key_padding_mask=padded)
+        there = (~padded)[..., None].to(z)
+        return self.head((z * there).sum(1) / there.sum(1))
+
+
 class Recurrent(nn.Module):
     def __init__(self, kind):
         super().__init__()
@@ -107,9 +136,9 @@ class Recurrent(nn.Module):
 
 
 class Reader(nn.Module):
-    def __init__(self):
+    def __init__(self, sparse=False):
         super().__init__()
-        self.words, self.head = nn.Embedding(WORDS, 6), nn.Linear(6, N_CLASSES)
+        self.words, self.head = nn.Embedding(WORDS, 6, sparse=sparse), nn.Linear(6, N_CLASSES)
 
     def forward(self, x):
         return self.head(self.words(x).mean(1).tanh())
@@ -188,6 +217,75 @@ class AttentionFunction(nn.Module):
         return self.head(nn.functional.scaled_dot_product_attention(z, z, z)[:, 0].mean(1))
 
 
+class Autocast(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, N_CLASSES))
+
+    def forward(self, x):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return self.body(x).float()
+
+
+class HalfBackbone(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.backbone = nn.Linear(64, 32, dtype=torch.bfloat16).requires_grad_(False)
+        self.head = nn.Linear(32, N_CLASSES)
+
+    def forward(self, x):
+        return self.head(self.backbone(x.bfloat16()).tanh().float())
+
+
+class TiedLayers(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.head = nn.Linear(64, 64), nn.Linear(64, 64), nn.Linear(64, N_CLASSES)
+        self.second.weight = self.first.weight
+
+    def forward(self, x):
+        return self.head(self.second(self.first(x).tanh()).tanh())
+
+
+class Parametrised(nn.Sequential):
+    def __init__(self, how):
+        super().__init__(how(nn.Linear(64, 12)), nn.Tanh(), how(nn.Linear(12, N_CLASSES)))
+
+
+class LastOfAlignment(nn.Module):
+    """CTC: a loss for whole batches, whose backward pass PyTorch cannot differentiate."""
+
+    def forward(self, output, y):
+        steps = output.log_softmax(1).expand(5, -1, -1)
+        return nn.functional.ctc_loss(steps, y[:, None] % 2 + 1, [5] * len(y), [1] * len(y))
+
+
+def mlp(dtype=None):
+    return nn.Sequential(nn.Linear(64, 16, dtype=dtype), nn.Tanh(), nn.Linear(16, N_CLASSES, dtype=dtype))
+
+
+SGD = {"optimizer": torch.optim.SGD, "lr": 0.5}
+NETS = {
+    "text encoder": (TextEncoder, padded, {}),
+    "frozen text encoder": (lambda: TextEncoder(frozen=True), padded, {}),
+    "sparse embedding": (lambda: Reader(sparse=True), sentences, SGD),
+    "sparse embedding bag": (
+        lambda: nn.EmbeddingBag(WORDS, N_CLASSES, mode="sum", sparse=True),
+        sentences,
+        {"optimizer": torch.optim.SparseAdam},
+    ),
+    "autocast": (Autocast, table, {}),
+    "frozen backbone in bfloat16": (HalfBackbone, table, {}),
+    "float64": (lambda: mlp(torch.float64), table, {}),
+    "multi-margin loss": (mlp, table, {"criterion": nn.MultiMarginLoss}),
+    "CTC loss": (mlp, table, {"criterion": LastOfAlignment}),
+    "tied weights": (TiedLayers, table, {}),
+    "weight norm": (lambda: Parametrised(nn.utils.parametrizations.weight_norm), table, {}),
+    "spectral norm": (lambda: Parametrised(nn.utils.parametrizations.spectral_norm), table, {}),
+    "lazy layers": (lambda: nn.Sequential(nn.LazyLinear(12), nn.Tanh(), nn.LazyLinear(N_CLASSES)), table, {}),
+}
+
+
 MODULES = {
     "convolutional with batch norm and dropout": (ConvNet, images),
     "ResNet-18": (ResNet18, images),
@@ -205,13 +303,13 @@ MODULES = {
 }
 
 
-def fitted(module, X):
+def fitted(module, X, unlearner=None, labels=LABELS, **options):
     torch.manual_seed(0)
+    settings = {"criterion": nn.CrossEntropyLoss, "optimizer": torch.optim.Adam, "lr": 0.02} | options
     net = NeuralNetClassifier(
-        module(), criterion=nn.CrossEntropyLoss, optimizer=torch.optim.Adam, lr=0.02, max_epochs=10, batch_size=30,
-        iterator_train__shuffle=True, train_split=None, verbose=0,
-    )  # fmt: skip
-    return UnlearnableClassifier(net, random_state=0).fit(X, LABELS)
+        module(), max_epochs=10, batch_size=30, iterator_train__shuffle=True, train_split=None, verbose=0, **settings
+    )
+    return UnlearnableClassifier(net, unlearner, random_state=0).fit(X, labels)
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -235,3 +333,25 @@ def test_defaults_forget(name, caplog):
     assert [record.levelname for record in caplog.records] == ["WARNING"] * falls_back
     for record in caplog.records:
         assert "fall back to central differences" in record.getMessage()
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")  # where such a module predicts
+@pytest.mark.parametrize("unlearner", [None, CuReNU()], ids=["default", "CuReNU"])
+@pytest.mark.parametrize("name", NETS)
+def test_the_report_tells_what_became_of_the_erased_rows(name, unlearner):
+    module, rows, options = NETS[name]
+    X = rows()
+    mislabelled = np.where(np.arange(N) < 9, (LABELS + 1) % N_CLASSES, LABELS)
+    est = fitted(module, X, unlearner, mislabelled, **options)
+    erased = EmpiricalRisk(est.net_, X[:9].astype(est.unlearning_state_.dtype), mislabelled[:9])
+    before, loss = flat_parameters(est.net_), erased.value(flat_parameters(est.net_))
+    report = est.forget(X[:9]).unlearning_report_
+    after = flat_parameters(est.net_)
+    erased = EmpiricalRisk(est.net_, erased.X, erased.y)
+    assert report.parameters_moved
+    assert not torch.equal(after, before)
+    assert report.erased_loss_before == pytest.approx(loss, rel=1e-5)
+    assert report.erased_loss_after == pytest.approx(erased.value(after), rel=1e-5)
+    assert report.erased_loss_after > 1.001 * loss
+    assert est.predict(X).shape == (N,)
+    assert len(est.training_set_) == N - 9

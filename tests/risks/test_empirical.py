@@ -613,7 +613,8 @@ def test_parameters_is_a_copy():
     ("break_it", "message"),
     [
         (lambda m: m.requires_grad_(False), "no trainable parameters"),
-        (lambda m: m[0].float(), "one real floating dtype"),
+        (lambda m: m[0].float(), "one data type"),
+        (lambda m: m.bfloat16(), "float32 or float64.*bfloat16.*autocast"),
     ],
 )
 def test_modules_that_have_no_flat_vector(break_it, message):

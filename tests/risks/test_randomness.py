@@ -13,7 +13,9 @@ from torch import nn
 
 from sk_unlearn import UnlearnableClassifier
 from sk_unlearn.risks import EmpiricalRisk
+from sk_unlearn.risks.empirical import flat_parameters
 from sk_unlearn.risks.output_layer import output_layer
+from sk_unlearn.unlearners import CuReNU
 from tests._problems import skorch_net
 
 rng = np.random.default_rng(0)
@@ -40,7 +42,7 @@ class Noisy(AlwaysDropout):
 class NoisyByNumPy(AlwaysDropout):
     def forward(self, x):
         h = torch.tanh(self.first(x))
-        return self.last(h * torch.from_numpy(np.random.uniform(0.5, 1.5, size=tuple(h.shape))))
+        return self.last(h * torch.from_numpy(np.random.uniform(0.5, 1.5, size=tuple(h.shape))).to(h))
 
 
 class Flipped(Dataset):
@@ -163,17 +165,69 @@ def test_what_draws_nothing_is_not_seeded(monkeypatch):
         assert len(seeds) == further
 
 
-@pytest.mark.parametrize("module", [AlwaysDropout, Noisy])
-def test_a_request_finds_its_way(module):
+def flipped_by(draw):
+    class FlippedBy(Dataset):
+        def transform(self, X, y):
+            X, y = super().transform(X, y)
+            return (X.copy() if draw() < 0.5 else X * np.array([1, -1, -1, -1], X.dtype)), y
+
+    return FlippedBy
+
+
+def noisy_collate(items):
+    inputs, targets = torch.utils.data.default_collate(items)
+    return inputs + 0.3 * torch.randn_like(inputs), targets
+
+
+def shifted_by_numpy(items):
+    inputs, targets = torch.utils.data.default_collate(items)
+    return inputs + torch.from_numpy(np.random.normal(0, 0.3, size=tuple(inputs.shape))).to(inputs), targets
+
+
+class Handing(torch.utils.data.DataLoader):
+    """Not the plain loader, so that batches are drawn from it."""
+
+
+REQUESTS = {
+    "nothing drawn": {"module": Plain},
+    "dropout": {"module": AlwaysDropout},
+    "noise": {"module": Noisy},
+    "noise by NumPy": {"module": NoisyByNumPy},
+    "data set, torch": {"module": Plain, "dataset": flipped_by(lambda: float(torch.rand(())))},
+    "data set, NumPy": {"module": Plain, "dataset": flipped_by(np.random.random)},
+    "data set, Python": {"module": Plain, "dataset": flipped_by(random.random)},
+    "collate": {
+        "module": Plain, "iterator_train__collate_fn": noisy_collate, "iterator_valid__collate_fn": noisy_collate,
+    },
+    "collate by NumPy and another loader": {
+        "module": Plain, "iterator_train__collate_fn": shifted_by_numpy,
+        "iterator_valid__collate_fn": shifted_by_numpy, "iterator_valid": Handing,
+    },
+    "collate in training alone": {"module": Plain, "iterator_train__collate_fn": noisy_collate},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("unlearner", [None, CuReNU()], ids=["default", "CuReNU"])
+@pytest.mark.parametrize("name", REQUESTS)
+def test_a_request_finds_its_way(name, unlearner):
+    options = dict(REQUESTS[name])
+    torch.manual_seed(0)
+    random.seed(0)
+    np.random.seed(0)
     net = NeuralNetClassifier(
-        module().float(), criterion=nn.CrossEntropyLoss, lr=0.5, max_epochs=30, train_split=None, verbose=0,
-        optimizer__weight_decay=1e-3, batch_size=20,
+        options.pop("module")().float(), criterion=nn.CrossEntropyLoss, lr=0.5, max_epochs=30, train_split=None,
+        verbose=0, optimizer__weight_decay=1e-3, batch_size=20, **options,
     )  # fmt: skip
     labels = (X[:, 0] > 0).astype(np.int64)
     labels[:6] = 1 - labels[:6]
-    est = UnlearnableClassifier(net, random_state=0).fit(X.astype(np.float32), labels)
+    est = UnlearnableClassifier(net, unlearner, random_state=0).fit(X.astype(np.float32), labels)
+    before = flat_parameters(est.net_)
     report = est.forget(X[:6].astype(np.float32)).unlearning_report_
     assert report.gradient_norm_before > 0
     assert report.n_steps > 0
     assert report.actual_decrease > 0
-    assert report.erased_loss_after > report.erased_loss_before
+    assert not torch.equal(flat_parameters(est.net_), before)
+    # As without noise: the rows had another label than their like, and are no longer fitted.
+    assert report.erased_loss_after > 1.1 * report.erased_loss_before
+    assert np.mean(est.predict(X[:6].astype(np.float32)) == labels[:6]) <= 0.5
+    assert est.score(X[6:].astype(np.float32), labels[6:]) > 0.7

@@ -359,6 +359,45 @@ def test_iterator_that_cannot_be_recorded_is_refused():
         estimator(iterator_train=Loader, train_split=None).fit(X, y)
 
 
+class Sliced(DataLoader):
+    """Slices the arrays, as fast loaders do, and asks neither the dataset nor collate_fn for its items."""
+
+    def __iter__(self):
+        for start in range(0, len(self.dataset), self.batch_size):
+            rows = slice(start, start + self.batch_size)
+            yield torch.from_numpy(self.dataset.X[rows]), torch.from_numpy(self.dataset.y[rows])
+
+
+class Stacked(DataLoader):
+    """Stacks the items itself."""
+
+    def __iter__(self):
+        inputs, targets = zip(*(self.dataset[i] for i in range(len(self.dataset))), strict=True)
+        yield torch.from_numpy(np.stack(inputs)), torch.from_numpy(np.stack(targets))
+
+
+class Counting(DataLoader):
+    """Has its batches made as usual."""
+
+    def __iter__(self):
+        yield from super().__iter__()
+
+
+@pytest.mark.parametrize("loader", [Sliced, Stacked])
+def test_a_loader_that_makes_its_own_batches_is_refused_before_the_first_step(loader):
+    class NoStep(Callback):
+        def on_batch_begin(self, net, **kwargs):
+            raise AssertionError("a batch was trained on")
+
+    with pytest.raises(TypeError, match=rf"{loader.__name__} has an __iter__ of its own.*super\(\).__iter__\(\)"):
+        estimator(iterator_train=loader, train_split=None, callbacks=[NoStep()]).fit(X, y)
+
+
+def test_a_loader_that_hands_its_batches_on_is_recorded():
+    est = estimator(iterator_train=Counting, train_split=None).fit(X, y)
+    assert est.training_set_.trained_mask.all()
+
+
 def test_dataset_with_another_number_of_items_is_refused():
     class Twice(TensorDataset):
         def __init__(self, X, y=None):

@@ -1,0 +1,126 @@
+"""A look at a net before it is trained: what later requests will ask of it is asked of it on a few rows."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from skorch import NeuralNet
+from torch.nn.parameter import is_lazy
+
+from sk_unlearn.risks.empirical import EmpiricalRisk
+from sk_unlearn.training.ledger import check_one_item_a_row
+from sk_unlearn.utils._random import untouched_generators
+from sk_unlearn.utils._twins import pinned, twin
+
+__all__ = ["check_net", "output_of"]
+
+_N_ROWS = 4
+
+
+@untouched_generators()
+def output_of(net: NeuralNet, X: NDArray[Any], y: NDArray[Any]) -> Any:
+    """Return what the module gives for the first rows, in evaluation mode and without a trace in the net.
+
+    No random number is drawn for it, no buffer changes, and no module is switched to another mode.
+    """
+    X, y = X[:2], y[:2]
+    risk = EmpiricalRisk(_stand_in(net, X), X, y)
+    with risk.evaluator.at(risk.parameters(), needs_grad=False):
+        return risk.evaluator.infer(next(risk.evaluator.chunks()))
+
+
+@untouched_generators()
+def check_net(
+    net: NeuralNet,
+    X: NDArray[Any],
+    y: NDArray[Any],
+    weight: NDArray[np.float64] | None,
+    *,
+    classifier: bool,
+    target_shape: tuple[int, ...],
+) -> None:
+    """Raise before training what would otherwise be raised after it, by a prediction or a request.
+
+    The net is left as it is, random numbers included, so that it trains as it would have without this look.
+
+    Parameters
+    ----------
+    net : skorch.NeuralNet
+        Initialised.
+
+    X, y, weight : ndarray or None
+        The training rows as the net takes them.
+
+    classifier : bool
+
+    target_shape : tuple of int
+        Of one row's target, as the user gave it.
+
+    Raises
+    ------
+    ValueError
+        If the loss and its gradient cannot be evaluated as requests do, or predictions do not fit the targets.
+
+    TypeError
+        If predictions are of a data type that NumPy lacks, or the net's dataset has not one item a row.
+    """
+    few = np.arange(len(X))[:_N_ROWS] if weight is None else np.flatnonzero(weight)[:_N_ROWS]
+    X, y = X[few], y[few]
+    # Weights that differ if the others do: whether the loss can be taken apart for them shows at once.
+    weights = None if weight is None or (weight == weight[0]).all() else 1.0 + np.arange(len(few))
+    check_one_item_a_row(net, net.get_dataset(X, y), len(X))
+    try:
+        risk = EmpiricalRisk(_stand_in(net, X), X, y, weights)
+        w = risk.parameters()
+        with risk.evaluator.at(w, needs_grad=False):
+            predicted = np.asarray(risk.net.predict_proba(X))
+        if classifier:
+            _check_columns(predicted, int(y.max()) + 1)
+        else:
+            _check_size(predicted, target_shape)
+        risk.gradient(w)
+    except (ValueError, Warning, torch.cuda.OutOfMemoryError):
+        raise
+    except Exception as error:
+        if "BFloat16" in str(error):
+            raise TypeError(
+                "predict of the net fails, for NumPy has no bfloat16: have forward return output.float()."
+            ) from error
+        raise ValueError(
+            f"The net fails on {len(X)} of the training rows, in evaluation mode, with {type(error).__name__}: {error} "
+            "Requests to forget evaluate its loss and gradient so, and so does predict; mend its module or criterion."
+        ) from error
+
+
+def _stand_in(net: NeuralNet, X: NDArray[Any]) -> NeuralNet:
+    """Return a net for a short look at another: what is noted of it goes with it, being of a few rows alone."""
+    tensors = (*net.module_.parameters(), *net.module_.buffers())
+    if not any(is_lazy(tensor) for tensor in tensors):
+        return pinned(net)
+    # The first rows that a lazy module sees say how large it is. In the net itself training is to show it these.
+    copied = twin(net, share_tensors=False)
+    copied.predict_proba(X)
+    return copied
+
+
+def _check_columns(proba: NDArray[Any], n_classes: int) -> None:
+    if proba.ndim == 2 and proba.shape[1] < n_classes:
+        raise ValueError(
+            f"The net gives {proba.shape[1]} probabilities a row, and y has at least {n_classes} classes: "
+            "give its last layer one output for each class."
+        )
+
+
+def _check_size(predicted: NDArray[Any], target_shape: tuple[int, ...]) -> None:
+    if predicted.size == len(predicted) * math.prod(target_shape):
+        return
+    raise ValueError(
+        f"The net predicts values of shape {predicted.shape[1:]} for each row, and y has targets of shape "
+        f"{target_shape}. Where the loss needs more outputs than there are targets, such as quantiles or a variance, "
+        "have forward return a tuple whose first entry is the prediction (the criterion is given the whole tuple), or "
+        "set predict_nonlinearity of the net to a function that picks the prediction from the output."
+    )
