@@ -1,6 +1,7 @@
-"""Peak memory of one step on a net of ten million parameters, in vectors as long as its parameters.
+"""Peak memory of one step on a net of ten million parameters, and of whole requests beside what was forecast.
 
-Usage: ``python -m benchmarks.memory [--width 3150] [--products 10]``. Every measurement is a process of its own: the
+Usage: ``python -m benchmarks.memory [--width 3150] [--products 10]`` for the step, in vectors as long as the parameters;
+``python -m benchmarks.memory --requests`` for whole requests, beside ``extra["memory_forecast"]`` of their report. Every measurement is a process of its own: the
 rise of the peak resident set over what is resident before the step, with net, rows, w and the gradient at hand, in
 units of the parameters' bytes. "Beyond one chunk" is less what a linearisation and one Hessian product take by
 themselves. Memory that is freed goes back to the system at once there (``MALLOC_MMAP_THRESHOLD_``). Linux only.
@@ -20,8 +21,10 @@ import torch
 from skorch import NeuralNetClassifier
 from torch import nn
 
+from sk_unlearn import UnlearnableClassifier
 from sk_unlearn.risks.empirical import EmpiricalRisk
 from sk_unlearn.solvers import KrylovCubicModel, lanczos, solve_gradient_descent
+from sk_unlearn.unlearners import CuReNU
 
 
 def _resident(field: str) -> int:
@@ -68,26 +71,76 @@ def measure(what: str, width: int, n_products: int) -> None:
     print(w.numel(), _rise(steps[what]) / vector)
 
 
+# Solver, width of the two hidden layers, rows: parameters that outweigh the rows' graphs, and the other way round.
+_REQUESTS = (
+    ("krylov", 1700, 200),
+    ("gradient_descent", 1700, 200),
+    ("krylov", 500, 3000),
+    ("gradient_descent", 500, 3000),
+    ("dense", 30, 200),
+)
+
+
+def measure_request(solver: str, width: int, n_rows: int, n_products: int) -> None:
+    """Print, for one request, the number of parameters, the rise of the peak, and what was forecast, in bytes."""
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    module = nn.Sequential(nn.Linear(64, width), nn.Tanh(), nn.Linear(width, width), nn.Tanh(), nn.Linear(width, 10))
+    net = NeuralNetClassifier(
+        module, criterion=nn.CrossEntropyLoss, train_split=None, max_epochs=1, batch_size=256, lr=0.05, verbose=0
+    )
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(n_rows, 64)).astype(np.float32), rng.integers(0, 10, n_rows)
+    est = UnlearnableClassifier(net, CuReNU(solver=solver, n_products=n_products), random_state=0).fit(X, y)
+    est.forget(X[:20])  # libraries allocate workspaces once
+    rise = _rise(lambda: est.forget(X[20:40]))
+    report = est.unlearning_report_
+    d = sum(p.numel() for p in est.net_.module_.parameters())
+    print(d, rise, report.extra["memory_forecast"][report.solver])
+
+
+def _measured(environment: dict[str, str], *arguments: str) -> list[str]:
+    """Return what a process of its own prints."""
+    command = [sys.executable, "-m", "benchmarks.memory", *arguments]
+    return subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout.split()
+
+
+def _compare_requests(environment: dict[str, str], n_products: int) -> None:
+    print("| solver | parameters | rows | measured, MB | forecast, MB | forecast / measured |")
+    print("|---|---|---|---|---|---|")
+    for solver, width, n_rows in _REQUESTS:
+        arguments = ["--request", solver, str(width), str(n_rows), "--products", str(n_products)]
+        d, rise, forecast = map(int, _measured(environment, *arguments))
+        row = (solver, f"{d:,}", f"{n_rows:,}", f"{rise / 1e6:.0f}", f"{forecast / 1e6:.0f}", f"{forecast / rise:.2f}")
+        print("|", " | ".join(row), "|", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--width", type=int, default=3150)
     parser.add_argument("--products", type=int, default=10)
     parser.add_argument("--measure", help=argparse.SUPPRESS)
+    parser.add_argument("--requests", action="store_true", help="whole requests, beside their forecast")
+    parser.add_argument("--request", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure:
         measure(options.measure, options.width, options.products)
         return
+    if options.request:
+        solver, width, n_rows = options.request
+        measure_request(solver, int(width), int(n_rows), options.products)
+        return
     environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
+    if options.requests:
+        _compare_requests(environment, options.products)
+        return
     rises = {}
     for what in ("chunk", "krylov", "gradient_descent"):
-        command = [sys.executable, "-m", "benchmarks.memory", "--measure", what]
-        command += ["--width", str(options.width), "--products", str(options.products)]
-        d, rises[what] = subprocess.run(
-            command, env=environment, check=True, capture_output=True, text=True
-        ).stdout.split()  # fmt: skip
+        arguments = ["--measure", what, "--width", str(options.width), "--products", str(options.products)]
+        d, rises[what] = _measured(environment, *arguments)
     print(f"d = {int(d):,}; in vectors of length d")
     print(f"{'step':18s} {'peak':>6s} {'beyond one chunk':>17s} {'goal':>5s}")
-    goals = {"chunk": "", "krylov": str(options.products + 6), "gradient_descent": "4"}
+    goals = {"chunk": "", "krylov": str(options.products + 6), "gradient_descent": "4"}  # what a step is to keep to
     for what, rise in rises.items():
         beyond = "" if what == "chunk" else f"{float(rise) - float(rises['chunk']):.2f}"
         print(f"{what:18s} {float(rise):6.2f} {beyond:>17s} {goals[what]:>5s}")

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from skorch import NeuralNet
 from torch import Tensor
+from torch.autograd import grad
 
 from sk_unlearn.risks._autograd import PerParameter, is_cut
 from sk_unlearn.risks._parameters import FlatParameters, Point
@@ -144,15 +145,31 @@ class Evaluator:
         """Rows whose graphs fit into the memory budget."""
         return self.memory_budget // (_GRAPH_FACTOR * self._bytes_per_row)
 
+    def graph_bytes(self, n_rows: int) -> int:
+        """Return the bytes that the graphs of a linearisation over so many rows take at the most."""
+        # A chunk's graph is there beside those that are kept, while it is built or when a product runs through it; a
+        # quarter more is what such a pass makes and drops.
+        n_graphs = min(n_rows, self.rows_kept) + 1.25 * min(n_rows, self.chunk_size)
+        return int(n_graphs * self._graph_bytes_per_row)
+
     @cached_property
     def _bytes_per_row(self) -> int:
         """Bytes that autograd saves for one more row of a forward pass."""
+        return self._difference_per_row(with_gradient=False)
+
+    @cached_property
+    def _graph_bytes_per_row(self) -> int:
+        """Bytes that autograd saves for one more row of a gradient that can be differentiated."""
+        return self._difference_per_row(with_gradient=self.twice_differentiable)
+
+    def _difference_per_row(self, *, with_gradient: bool) -> int:
         rows = self.rows.numbers(None)[:4]
         if len(rows) < 4:
             return 1
-        return max(1, (self._saved_bytes(rows) - self._saved_bytes(rows[:2])) // 2)
+        more, fewer = (self._saved_bytes(each, with_gradient=with_gradient) for each in (rows, rows[:2]))
+        return max(1, (more - fewer) // 2)
 
-    def _saved_bytes(self, rows: Rows) -> int:
+    def _saved_bytes(self, rows: Rows, *, with_gradient: bool) -> int:
         storages = {}
 
         def count(tensor: Tensor) -> Tensor:
@@ -161,9 +178,14 @@ class Evaluator:
             return tensor
 
         watched = torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor)
-        with self.at(self.parameters.current()), watched:
+        with self.at(self.parameters.current()) as at, watched:
             graphs = [self.weighted_loss(self.infer(chunk), chunk) for chunk in self.chunks(rows, size=len(rows))]
-            del graphs  # alive until here, so that no address is counted for two tensors
+            gradients = [
+                grad(loss, at.leaves, create_graph=True, allow_unused=True)
+                for loss in graphs
+                if with_gradient and loss.requires_grad
+            ]
+            del graphs, gradients  # alive until here, so that no address is counted for two tensors
         return sum(storages.values())
 
     # --------------------------------------------------------------------------------------------- outputs and losses

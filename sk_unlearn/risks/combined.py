@@ -84,6 +84,10 @@ class CombinedRisk:
             gradient += share * part_gradient
         return value, gradient
 
+    def graph_bytes(self, n_rows: int) -> int:
+        """Return the bytes that a linearisation over so many rows of the base takes, vectors like w left out."""
+        return self.base.graph_bytes(n_rows) + sum(part.graph_bytes(part.n_rows) for part in self._parts)
+
     def linearise(self, w: Tensor, rows: NDArray[np.int64] | None = None) -> Expansion:
         """Expand around w."""
         expansions = [self.base.linearise(w, rows), *(part.linearise(w) for part in self._parts)]

@@ -159,6 +159,10 @@ class EmpiricalRisk:
         """Rows evaluated at a time."""
         return self.evaluator.chunk_size
 
+    def graph_bytes(self, n_rows: int) -> int:
+        """Return the bytes that a linearisation over so many rows takes at the most, vectors like w left out."""
+        return self.evaluator.graph_bytes(min(n_rows, self.n_rows))
+
     def mass_of(self, rows: Rows | None) -> float:
         """Return the sum of m_i over rows: int64 indices into X, or None for all of S."""
         return float(self._stored.masses(self._stored.selected(rows)).sum())

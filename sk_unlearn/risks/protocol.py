@@ -74,5 +74,8 @@ class Risk(Protocol):
     def value_and_gradient(self, w: Tensor, rows: NDArray[np.int64] | None = None) -> tuple[float, Tensor]:
         """Evaluate and differentiate at w, for less than both calls cost."""
 
+    def graph_bytes(self, n_rows: int) -> int:
+        """Return the bytes that a linearisation over so many rows takes at the most, vectors like w left out."""
+
     def linearise(self, w: Tensor, rows: NDArray[np.int64] | None = None) -> Linearised:
         """Differentiate at w and keep what further products need."""

@@ -252,6 +252,10 @@ class QuadraticRisk:
         image = self.sketch.product(s)
         return float(self.center_gradient @ s + 0.5 * (s @ image)), self.center_gradient + image
 
+    def graph_bytes(self, n_rows: int) -> int:
+        """Return 0: there are no rows."""
+        return 0
+
     def linearise(self, w: Tensor, rows: NDArray[np.int64] | None = None) -> Expansion:
         """Expand around w."""
         return Expansion(*self.value_and_gradient(w), [(1.0, self.sketch)])

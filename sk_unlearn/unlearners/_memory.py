@@ -12,20 +12,31 @@ from torch import Tensor
 __all__ = ["MemoryForecast", "free_memory"]
 
 
+# Vectors as long as the parameters that a request holds at its peak beside those of a solver: the point, the gradient
+# and the target of the problem, the same at the start of two moves, at the present point and at the one that is tried,
+# and what is between two sums. Counted by ``benchmarks/memory.py``.
+_OF_REQUEST = 17
+# What a Krylov space needs beside its basis, and gradient descent on the model, where a product is taken.
+_OF_KRYLOV, _OF_DESCENT = 3, 4
+# Bytes an entry of a dense step's matrices, in either precision: the Hessian and the symmetric one in the net's, the
+# same two in float64 where that is another, eigenvectors, and two matrices for LAPACK to work in.
+_DENSE_BYTES = 48
+
+
 @dataclass(frozen=True)
 class MemoryForecast:
-    """Bytes that a step needs beyond the model and one chunk of rows, by solver, beside what is free.
+    """Bytes that solving a request needs beyond the net and its rows, by solver, beside what is free.
 
     Attributes
     ----------
     dense : int
-        The full Hessian in the net's precision and in float64, and its eigenvectors.
+        The full Hessian, its eigenvectors and what decomposing takes; and all else.
 
     krylov : int
-        The basis of a Krylov space, and six more vectors as long as the parameters.
+        The basis of a Krylov space, all dimensions of it; and all else.
 
     gradient_descent : int
-        Four vectors as long as the parameters.
+        All else: some twenty vectors as long as the parameters, and the graphs that are kept for the rows read.
 
     available : int or None
         What is free on the device of the parameters; None where that cannot be found out.
@@ -37,13 +48,26 @@ class MemoryForecast:
     available: int | None
 
     @classmethod
-    def of(cls, w: Tensor, n_products: int) -> MemoryForecast:
-        """Forecast for parameters like w, of shape (d,), and this many products in a Krylov space."""
+    def of(cls, w: Tensor, n_products: int, graph_bytes: int = 0) -> MemoryForecast:
+        """Forecast for a request.
+
+        Parameters
+        ----------
+        w : Tensor of shape (d,)
+            Parameters, or a vector like them.
+
+        n_products : int
+            Products in a Krylov space.
+
+        graph_bytes : int
+            What the graphs of the rows that a step reads take.
+        """
         d, size = w.numel(), w.element_size()
+        vectors = (_OF_REQUEST + _OF_DESCENT) * d * size + graph_bytes
         return cls(
-            dense=d * d * (size + 16),
-            krylov=(n_products + 6) * d * size,
-            gradient_descent=4 * d * size,
+            dense=_DENSE_BYTES * d * d + vectors,
+            krylov=(n_products + _OF_REQUEST + _OF_KRYLOV) * d * size + graph_bytes,
+            gradient_descent=vectors,
             available=free_memory(w.device),
         )
 

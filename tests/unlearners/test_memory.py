@@ -1,10 +1,15 @@
 """What is free, and what a step needs of it."""
 
+import numpy as np
 import psutil
 import pytest
 import torch
+from torch import nn
 
+from sk_unlearn import UnlearnableClassifier
+from sk_unlearn.unlearners import CuReNU
 from sk_unlearn.unlearners._memory import MemoryForecast, control_group_free, free_memory
+from tests._problems import skorch_net
 
 
 def group(folder, limit, used, cached, version):
@@ -67,6 +72,39 @@ def test_unknown_where_the_system_does_not_tell(monkeypatch):
 
 def test_forecast_counts_vectors_in_their_precision():
     single, double = (MemoryForecast.of(torch.zeros(100, dtype=dtype), 10) for dtype in (torch.float32, torch.float64))
-    assert (single.dense, double.dense) == (100 * 100 * 20, 100 * 100 * 24)
-    assert (single.krylov, double.krylov) == (16 * 400, 16 * 800)
-    assert (single.gradient_descent, double.gradient_descent) == (1600, 3200)
+    assert double.krylov == 2 * single.krylov
+    assert double.gradient_descent == 2 * single.gradient_descent
+    assert single.dense - single.gradient_descent == double.dense - double.gradient_descent == 48 * 100 * 100
+    more = MemoryForecast.of(torch.zeros(100), 13, graph_bytes=1000)
+    assert more.krylov - single.krylov == 3 * 400 + 1000
+    assert more.gradient_descent - single.gradient_descent == 1000
+
+
+def allocated_at_peak(call):
+    """Return by how many bytes what PyTorch has allocated rises, at the most, in a call."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        call()
+    events = profile.profiler.kineto_results.events()
+    changes = sorted((event.start_ns(), event.nbytes()) for event in events if event.name() == "[memory]")
+    return max(np.cumsum([change for _, change in changes]))
+
+
+# Parameters that outweigh the rows, and rows whose graphs outweigh the parameters.
+SIZES = {"krylov": (200, 60), "gradient_descent": (200, 60), "dense": (8, 20), "auto": (30, 3000)}
+
+
+@pytest.mark.filterwarnings("ignore:.*profiler")
+@pytest.mark.parametrize("solver", SIZES)
+def test_forecast_is_what_a_request_allocates(solver):
+    width, n_rows = SIZES[solver]
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(6, width), nn.Tanh(), nn.Linear(width, width), nn.Tanh(), nn.Linear(width, 3))
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(n_rows, 6)).astype(np.float32), rng.integers(0, 3, n_rows)
+    unlearner = CuReNU(solver=solver, n_products=10, max_steps=2, output_layer_first=False)
+    est = UnlearnableClassifier(skorch_net(module, max_epochs=2), unlearner, random_state=0).fit(X, y)
+    est.forget(X[:5])  # what the gradient of the training takes is known after it
+    needed = allocated_at_peak(lambda: est.forget(X[5:10]))
+    report = est.unlearning_report_
+    assert report.n_products > 0
+    assert needed <= report.extra["memory_forecast"][report.solver] <= 1.5 * needed

@@ -77,8 +77,11 @@ class Dense:
 
     def model(self, product: Product, gradient: Tensor, L: float | None) -> SolvableModel:
         """Build the Hessian column by column and decompose it."""
-        unit = torch.eye(len(gradient), dtype=gradient.dtype, device=gradient.device)
-        H = torch.stack([product(e) for e in unit])
+        H, unit = gradient.new_empty(len(gradient), len(gradient)), torch.zeros_like(gradient)
+        for i in range(len(gradient)):
+            unit[i] = 1
+            H[i] = product(unit)
+            unit[i] = 0
         return _Decomposed(DenseCubicModel((H + H.T) / 2, gradient), len(gradient))
 
 

@@ -160,7 +160,8 @@ class CubicUnlearner(Unlearner):
         bound = policy.stationary_share * objective.gradient_norm_at_start
         at_optimum = self._adapts and not unchecked and float(problem.residual.norm()) <= bound
         n_products = self._chosen_n_products(problem.parameters, at_optimum, sampling, policy)
-        memory = MemoryForecast.of(problem.parameters, n_products)
+        graph_bytes = problem.retained.graph_bytes(sampling.n_linearised)
+        memory = MemoryForecast.of(problem.parameters, n_products, graph_bytes)
         solver, notes = self._chosen_solver(memory, problem.parameters.numel())
         return Plan(
             problem, policy, objective, sampling, at_optimum, unchecked, solver, n_products, memory, notes,

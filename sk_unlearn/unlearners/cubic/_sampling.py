@@ -50,6 +50,12 @@ class Sampling:
         return self.n_gradient_rows >= self.n_rows
 
     @property
+    def n_linearised(self) -> int:
+        """Rows whose graphs a step holds: those of its gradient, and those of a sample of its own for the Hessian."""
+        n_own = self.n_curvature_rows if self.n_curvature_rows < self.n_gradient_rows else 0
+        return self.n_gradient_rows + n_own
+
+    @property
     def knows_first_gradient(self) -> bool:
         """Whether the first step may use the gradient over all rows, which is known at the fitted point."""
         return self.reads_all or self.variance_reduction
