@@ -1,10 +1,11 @@
 """Peak memory of one step on a net of ten million parameters, and of whole requests beside what was forecast.
 
-Usage: ``python -m benchmarks.memory [--width 3150] [--products 10]`` for the step, in vectors as long as the parameters;
-``python -m benchmarks.memory --requests`` for whole requests, beside ``extra["memory_forecast"]`` of their report. Every measurement is a process of its own: the
-rise of the peak resident set over what is resident before the step, with net, rows, w and the gradient at hand, in
-units of the parameters' bytes. "Beyond one chunk" is less what a linearisation and one Hessian product take by
-themselves. Memory that is freed goes back to the system at once there (``MALLOC_MMAP_THRESHOLD_``). Linux only.
+Usage: ``python -m benchmarks.memory [--width 3150] [--products 10]`` for the step, in vectors as long as the
+parameters; ``python -m benchmarks.memory --requests`` for whole requests, beside ``extra["memory_forecast"]`` of their
+report. Every measurement is a process of its own: the rise of the peak resident set over what is resident before, with
+net and rows at hand (and w and the gradient, for the step). "Beyond one chunk" is less what a linearisation and one
+Hessian product take by themselves. Memory that is freed goes back to the system at once there
+(``MALLOC_MMAP_THRESHOLD_``). Linux only.
 """
 
 from __future__ import annotations

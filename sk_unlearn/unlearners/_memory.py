@@ -15,12 +15,12 @@ __all__ = ["MemoryForecast", "free_memory"]
 # Vectors as long as the parameters that a request holds at its peak beside those of a solver: the point, the gradient
 # and the target of the problem, the same at the start of two moves, at the present point and at the one that is tried,
 # and what is between two sums. Counted by ``benchmarks/memory.py``.
-_OF_REQUEST = 17
+_OF_REQUEST = 19
 # What a Krylov space needs beside its basis, and gradient descent on the model, where a product is taken.
 _OF_KRYLOV, _OF_DESCENT = 3, 4
 # Bytes an entry of a dense step's matrices, in either precision: the Hessian and the symmetric one in the net's, the
-# same two in float64 where that is another, eigenvectors, and two matrices for LAPACK to work in.
-_DENSE_BYTES = 48
+# same two in float64 where that is another, eigenvectors, and two matrices and some more for LAPACK to work in.
+_DENSE_BYTES = 50
 
 
 @dataclass(frozen=True)
