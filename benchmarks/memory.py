@@ -78,7 +78,7 @@ _REQUESTS = (
     ("gradient_descent", 1700, 200),
     ("krylov", 500, 3000),
     ("gradient_descent", 500, 3000),
-    ("dense", 30, 200),
+    ("dense", 20, 200),
 )
 
 
