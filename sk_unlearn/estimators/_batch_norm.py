@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,12 +13,27 @@ from skorch import NeuralNet
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-__all__ = ["batch_norm_layers", "reestimate_batch_norm"]
+from sk_unlearn.utils._twins import uncompiled
+
+__all__ = ["batch_norm_layers", "not_renewed", "reestimate_batch_norm"]
 
 
 def batch_norm_layers(module: nn.Module) -> list[_BatchNorm]:
     """Return the layers that keep running statistics."""
     return [m for m in module.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]
+
+
+def not_renewed(net: NeuralNet, names: Sequence[str]) -> tuple[str, ...]:
+    """Return which of some buffers and frozen parameters are neither BatchNorm statistics nor a count of batches."""
+    module = uncompiled(net.module_)
+    layers = batch_norm_layers(module)
+    renewed = {
+        f"{prefix}.{name}".removeprefix(".")
+        for prefix, layer in module.named_modules()
+        for name in ("running_mean", "running_var")
+        if any(layer is each for each in layers)
+    }
+    return tuple(name for name in names if name not in renewed and name.split(".")[-1] != "num_batches_tracked")
 
 
 @contextmanager

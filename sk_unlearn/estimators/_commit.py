@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 from skorch import NeuralNet
 from torch import Tensor
 
-from sk_unlearn.estimators._batch_norm import batch_norm_layers, reestimate_batch_norm
+from sk_unlearn.estimators._batch_norm import batch_norm_layers, not_renewed, reestimate_batch_norm
+from sk_unlearn.estimators._notes import kept_side_state, moved_by_statistics, out_of_reach, some_outputs
 from sk_unlearn.estimators._problem import Solution
 from sk_unlearn.estimators._request import Request
-from sk_unlearn.estimators._state import Anchor
+from sk_unlearn.estimators._state import Anchor, FittedState
 from sk_unlearn.estimators.report import report_of
-from sk_unlearn.risks.empirical import EmpiricalRisk
-from sk_unlearn.rows import RowRole, TrainingSet, sample_mask
+from sk_unlearn.risks.empirical import EmpiricalRisk, flat_parameters
+from sk_unlearn.rows import TrainingSet, sample_mask
 from sk_unlearn.utils._journal import Assignment
 from sk_unlearn.utils._twins import twin, uncompiled
 
@@ -64,17 +65,21 @@ def commit(
     if solution.role is not None:
         training_notes = (solution.note,) if solution.note else ()
     renewed = _renewed(estimator.net_, rows, request, solution, rng)
+    state = _state_after(estimator, solution, renewed)
     report = report_of(
         request,
         method,
         solution.told,
         n_retained=_n_retained(rows, request, renewed.anchor),
-        notes=[*training_notes, *_out_of_reach(estimator, rows, request, solution), *renewed.notes],
+        notes=[
+            *training_notes,
+            *out_of_reach(estimator, rows, request, solution),
+            *kept_side_state(state, solution),
+            *renewed.notes,
+        ],
         seconds=time.perf_counter() - started,
     )
-    state = replace(
-        estimator.unlearning_state_, anchor=renewed.anchor, recording=solution.recording, notes=training_notes
-    )
+    state = replace(state, notes=training_notes)
     own = estimator.__dict__
     history = [*estimator.unlearning_history_, report]
     assignments = [
@@ -129,17 +134,29 @@ def _renewed(
     X, y, weight = request.rows_after(rows, _slots_for_statistics(rows, request, rng))
     if len(X) < 2:
         return _Renewed(fresh, anchor, [_UNTOUCHED + "a single row has no variance."])
-    before = EmpiricalRisk(fresh, X, y, weight).gradient(result.parameters)
+    risk = EmpiricalRisk(fresh, X, y, weight)
+    old, before = flat_parameters(net), risk.gradient(result.parameters)
+    fitted, moved = some_outputs(risk, old), some_outputs(risk, result.parameters)
     reestimate_batch_norm(fresh, X)
+    risk = EmpiricalRisk(fresh, X, y, weight)
+    notes = moved_by_statistics(fitted, moved, some_outputs(risk, result.parameters))
     if anchor is None:
-        return _Renewed(fresh, None)
+        return _Renewed(fresh, None, notes)
     # New statistics make a new function of the same parameters: the target moves with the gradient, or the next
     # request would take the difference for something to undo.
-    shift = (EmpiricalRisk(fresh, X, y, weight).gradient(result.parameters) - before).to(anchor.residual)
-    return _Renewed(fresh, replace(anchor, residual=anchor.residual + shift, gradient=anchor.gradient + shift))
+    shift = (risk.gradient(result.parameters) - before).to(anchor.residual)
+    return _Renewed(fresh, replace(anchor, residual=anchor.residual + shift, gradient=anchor.gradient + shift), notes)
 
 
 _UNTOUCHED = "BatchNorm statistics still carry the erased rows: "
+
+
+def _state_after(estimator: BaseUnlearnable, solution: Solution, renewed: _Renewed) -> FittedState:
+    """Return what later requests need to know."""
+    trained = None if solution.result is None else solution.result.trained
+    state = estimator.unlearning_state_
+    side_state = state.side_state if trained is None else not_renewed(trained.net, trained.side_state)
+    return replace(state, anchor=renewed.anchor, recording=solution.recording, side_state=side_state)
 
 
 def _slots_for_statistics(rows: TrainingSet, request: Request, rng: np.random.Generator) -> NDArray[np.int64]:
@@ -184,25 +201,6 @@ def _n_retained(rows: TrainingSet | None, request: Request, anchor: Anchor | Non
         return len(rows) - (0 if request.replaces else len(request.positions))
     assert anchor is not None
     return anchor.n_rows
-
-
-def _out_of_reach(
-    estimator: BaseUnlearnable, rows: TrainingSet | None, request: Request, solution: Solution
-) -> list[str]:
-    """Say what still knows the rows after the request."""
-    notes = []
-    if estimator.memory is not None:
-        notes.append("memory keeps networks that were trained on the erased rows until it is cleared.")
-    chosen = estimator.unlearning_state_.chosen_by_validation and solution.role is None
-    if rows is not None and chosen:
-        numbers = np.searchsorted(np.flatnonzero(rows.live_mask), request.positions)
-        n_validated = int(np.count_nonzero(rows.role[numbers] == RowRole.VALIDATED))
-        if n_validated:
-            notes.append(
-                f"{n_validated} of the rows were held out for validation and a callback chose parameters by them. "
-                "That choice is not undone; fit again if it must be."
-            )
-    return notes
 
 
 @torch.no_grad()

@@ -22,6 +22,7 @@ from sk_unlearn.risks.quadratic import QuadraticRisk
 from sk_unlearn.rows import TrainingSet
 from sk_unlearn.training.ledger import Trained
 from sk_unlearn.unlearners.base import Unlearner, UnlearningProblem, UnlearningResult
+from sk_unlearn.unlearners.status import Status
 from sk_unlearn.utils._twins import twin
 
 __all__ = ["Solution", "solve", "stored_risk"]
@@ -261,9 +262,22 @@ def _with_store_alone(anchor: Anchor, foreign: EmpiricalRisk, w: Tensor) -> Anch
 
 # What a report takes over from a result as it stands.
 _AS_IT_STANDS = (
-    "status", "n_products", "curvature_min", "curvature_max", "predicted_decrease", "actual_decrease", "solver",
-    "extra", "trace",
+    "n_products", "curvature_min", "curvature_max", "predicted_decrease", "actual_decrease", "solver", "extra", "trace",
 )  # fmt: skip
+
+_READS_LIKE_SUCCESS = (Status.CONVERGED, Status.COMPLETED, Status.SETTLED, Status.NOTHING_TO_UNDO)
+_STOOD_STILL = (
+    "Rows that had been trained on were to go, and no parameter has changed: what the model knows of them is still "
+    "there. Use another unlearner or other settings of this one; Retrain() leaves nothing of the rows."
+)
+
+
+def _stood_still(posed: _Posed, request: Request, result: UnlearningResult) -> bool:
+    """Tell whether the model stayed what it was although the rows changed; a net trained anew may come out the same."""
+    if result.trained is not None or not torch.equal(result.parameters, posed.w):
+        return False
+    old, new = request.erased, request.added
+    return new is None or not (np.array_equal(old.X, new.X) and np.array_equal(old.y, new.y))
 
 
 def _told(posed: _Posed, problem: UnlearningProblem, result: UnlearningResult, request: Request) -> dict[str, Any]:
@@ -276,10 +290,15 @@ def _told(posed: _Posed, problem: UnlearningProblem, result: UnlearningResult, r
     before = posed.erased.without_penalty(posed.w, posed.erased_value)
     after = seen.without_penalty(result.parameters, seen.value(result.parameters))
     step_norm = float((result.parameters - posed.w).norm())
+    status, notes = result.status, list(result.notes)
+    if _stood_still(posed, request, result):
+        status = Status.UNMOVED if status in _READS_LIKE_SUCCESS else status
+        notes.append(_STOOD_STILL)
     certificate = result.certificate
     if certificate is None:
         certificate = certificate_if_convex(posed.retained, result.parameters)
     return {
+        "status": status,
         "n_steps": len(taken),
         "step_norm": step_norm,
         "parameters_moved": bool((result.parameters != posed.w).any()),
@@ -293,6 +312,6 @@ def _told(posed: _Posed, problem: UnlearningProblem, result: UnlearningResult, r
         # A method may meet its own criterion by doing little, so the report says what became of the loss.
         "stop_reason": f"{result.stop_reason}; the mean loss of the erased rows went from {before:.3g} to {after:.3g}",
         "certificate": certificate,
-        "notes": list(result.notes),
+        "notes": notes,
         **{name: getattr(result, name) for name in _AS_IT_STANDS},
     }

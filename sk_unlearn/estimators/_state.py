@@ -75,6 +75,9 @@ class FittedState:
 
     initial_parameters : Tensor of shape (d,), on the CPU, or None
         Where training started, if whoever handed over a trained net said so; no unlearner reads it yet.
+
+    side_state : tuple of str
+        Names of the buffers and frozen parameters that training changed and that no request estimates afresh.
     """
 
     seed: int
@@ -86,3 +89,4 @@ class FittedState:
     recording: Any = None
     notes: tuple[str, ...] = ()
     initial_parameters: Tensor | None = None
+    side_state: tuple[str, ...] = ()

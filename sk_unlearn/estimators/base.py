@@ -17,6 +17,7 @@ from skorch import NeuralNet
 from torch import nn
 
 from sk_unlearn.estimators._adopt import FromFittedMixin
+from sk_unlearn.estimators._batch_norm import not_renewed
 from sk_unlearn.estimators._certificate import latest_certificate
 from sk_unlearn.estimators._commit import commit
 from sk_unlearn.estimators._inputs import (
@@ -48,7 +49,7 @@ from sk_unlearn.estimators.fitting import (
 from sk_unlearn.estimators.report import UnlearningReport
 from sk_unlearn.privacy import Certificate
 from sk_unlearn.rows import TrainingSet, as_identifiers
-from sk_unlearn.training.ledger import train_rows
+from sk_unlearn.training.ledger import Trained, train_rows
 from sk_unlearn.training.rates import fresh_rates
 from sk_unlearn.unlearners.base import Unlearner
 from sk_unlearn.unlearners.cubic import StoCuReNU
@@ -150,7 +151,10 @@ class BaseUnlearnable(VersionedMixin, InputsMixin, FromFittedMixin, CallbackSupp
         ids = as_identifiers(sample_id, len(task.X))
         trained, X_net, y_net = train_net(self, draft, task, self._unlearner().recorder())
         rows = TrainingSet(X_net, y_net, sample_weight=task.weight, sample_id=ids, role=trained.role)
-        end_fit(draft, trained.net, rows, task.seed, recording=trained.recording, note=trained.note)
+        end_fit(
+            draft, trained.net, rows, task.seed, recording=trained.recording, note=trained.note,
+            side_state=trained.side_state,
+        )  # fmt: skip
         return take_over(self, draft)
 
     def _partial_fit(
@@ -171,10 +175,13 @@ class BaseUnlearnable(VersionedMixin, InputsMixin, FromFittedMixin, CallbackSupp
         new = TrainingSet(X_net, y_net, sample_weight=weight, sample_id=sample_id)
         number = state.n_partial_fits + 1
         net = training_copy(self.net_)
-        note = _one_pass(net, new, weight, seed=[state.seed, number])
-        notes = tuple(dict.fromkeys([*state.notes, *([note] if note else [])]))
+        trained = _one_pass(net, new, weight, seed=[state.seed, number])
+        notes = tuple(dict.fromkeys([*state.notes, *([trained.note] if trained.note else [])]))
+        side_state = tuple(dict.fromkeys([*state.side_state, *not_renewed(net, trained.side_state)]))
         # A recording would be of another training than the one that led to the parameters.
-        state = replace(state, n_partial_fits=number, recording=None, anchor=None, notes=notes)
+        state = replace(
+            state, n_partial_fits=number, recording=None, anchor=None, notes=notes, side_state=side_state
+        )  # fmt: skip
         grown = []
         if kept is None:
             state = replace(state, anchor=grown_anchor(net, self._present_anchor(), new))
@@ -195,8 +202,8 @@ class BaseUnlearnable(VersionedMixin, InputsMixin, FromFittedMixin, CallbackSupp
         with seeded_torch(seed):
             net, X_net, y_net = checked_net(draft, X, y, weight)
         rows = TrainingSet(X_net, y_net, sample_weight=weight, sample_id=sample_id)
-        note = _one_pass(net, rows, weight, seed=[seed, 1])
-        end_fit(draft, net, rows, seed, note=note, n_partial_fits=1)
+        trained = _one_pass(net, rows, weight, seed=[seed, 1])
+        end_fit(draft, net, rows, seed, note=trained.note, side_state=trained.side_state, n_partial_fits=1)
         return take_over(self, draft)
 
     # ------------------------------------------------------------------ forgetting
@@ -415,8 +422,8 @@ class BaseUnlearnable(VersionedMixin, InputsMixin, FromFittedMixin, CallbackSupp
             self._journal = self.training_set_.journal
 
 
-def _one_pass(net: NeuralNet, rows: TrainingSet, weight: Any, *, seed: list[int]) -> str:
-    """Train for one epoch on all rows, at the rates of a new training; set their roles, and return the note on it."""
+def _one_pass(net: NeuralNet, rows: TrainingSet, weight: Any, *, seed: list[int]) -> Trained:
+    """Train for one epoch on all rows, at the rates of a new training; set their roles, and tell what came of it."""
     split, net.train_split = net.train_split, None
     try:
         with seeded_torch(int(np.random.SeedSequence(seed).generate_state(1)[0])), fresh_rates(net):
@@ -425,4 +432,4 @@ def _one_pass(net: NeuralNet, rows: TrainingSet, weight: Any, *, seed: list[int]
         net.train_split = split
     assert trained.role is not None
     rows.set_role(None, trained.role)
-    return trained.note
+    return trained

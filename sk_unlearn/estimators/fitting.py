@@ -11,6 +11,7 @@ from sklearn.utils import check_random_state
 from skorch import NeuralNet
 from skorch.callbacks import Callback
 
+from sk_unlearn.estimators._batch_norm import not_renewed
 from sk_unlearn.estimators._cached_training import TrainingTask, cached_training, recorder_rng
 from sk_unlearn.estimators._check import check_net
 from sk_unlearn.estimators._inputs import cast_targets, cast_values, feature_dtype, warn_of_merged_rows
@@ -217,6 +218,7 @@ def end_fit(
     *,
     recording: Any = None,
     note: str = "",
+    side_state: tuple[str, ...] = (),
     n_partial_fits: int = 0,
     initial_parameters: torch.Tensor | None = None,
 ) -> BaseUnlearnable:
@@ -242,6 +244,9 @@ def end_fit(
     note : str
         What reports should say of the training.
 
+    side_state : tuple of str
+        What training changed beside the parameters; see :class:`~sk_unlearn.training.Trained`.
+
     n_partial_fits : int
         1 where this was the first call of ``partial_fit``.
 
@@ -259,6 +264,7 @@ def end_fit(
         recording=recording,
         notes=(note,) if note else (),
         initial_parameters=initial_parameters,
+        side_state=not_renewed(net, side_state),
     )
     draft.net_ = net
     if draft.keep_training_set:

@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset, Subset, default_collate
 from sk_unlearn.risks.empirical import weighted_loss
 from sk_unlearn.rows import RowRole
 from sk_unlearn.training._parameter_log import ParameterLog
+from sk_unlearn.training._side_state import SideState
 from sk_unlearn.training.recorder import TrainingRecorder
 from sk_unlearn.utils._interrupts import noticed_interrupts
 
@@ -433,12 +434,16 @@ class Trained(NamedTuple):
 
     note : str
         What reports should say of the training; empty where it went by the book.
+
+    side_state : tuple of str
+        Names of the buffers and frozen parameters that training changed.
     """
 
     net: NeuralNet
     role: NDArray[np.int8] | None
     recording: Any = None
     note: str = ""
+    side_state: tuple[str, ...] = ()
 
 
 def train_rows(
@@ -459,9 +464,10 @@ def train_rows(
     seen = slice(None) if sample_weight is None else np.flatnonzero(sample_weight)
     role = np.full(len(X), RowRole.UNSEEN, dtype=np.int8)
     weight = None if sample_weight is None or (sample_weight[seen] == 1).all() else sample_weight[seen]
+    before = SideState(net)
     ledger = train(net, X[seen], y[seen], weight, **options)
     role[seen] = ledger.role
-    return Trained(net, role, ledger.recording, ledger.note)
+    return Trained(net, role, ledger.recording, ledger.note, before.changed(net))
 
 
 def check_trained(net: NeuralNet) -> None:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from sk_unlearn.unlearners.base import UnlearningProblem, UnlearningResult
 from sk_unlearn.unlearners.status import Status
 
-__all__ = ["notes_on_standing_still", "nothing_to_undo"]
-
-_STOOD_STILL = "Rows that had been trained on were erased, and no parameter has changed."
+__all__ = ["nothing_to_undo"]
 
 
 def nothing_to_undo(problem: UnlearningProblem, target: Tensor | None) -> UnlearningResult:
@@ -29,10 +26,4 @@ def nothing_to_undo(problem: UnlearningProblem, target: Tensor | None) -> Unlear
         "nothing to undo: the gradient is zero",
         gradient=problem.gradient,
         target=target,
-        notes=[_STOOD_STILL],
     )
-
-
-def notes_on_standing_still(problem: UnlearningProblem, w: Tensor) -> list[str]:
-    """Return a note for the report if w, of shape (d,), is where the request found the model; else nothing."""
-    return [_STOOD_STILL] if torch.equal(w, problem.parameters) else []

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sk_unlearn.risks.empirical import EmpiricalRisk
-from sk_unlearn.unlearners._ending import notes_on_standing_still
 from sk_unlearn.unlearners._watch import Watch, stored_part
 from sk_unlearn.unlearners.base import UnlearningProblem, UnlearningResult
 from sk_unlearn.unlearners.status import Status
@@ -113,5 +112,4 @@ class MinibatchLoop:
     def result(self, status: Status, reason: str) -> UnlearningResult:
         """Return the present parameters; ``HARMED_RETAINED`` where the retained loss has risen markedly."""
         status, reason = self.watch.verdict(self.w, status, reason)
-        notes = notes_on_standing_still(self.problem, self.w)
-        return UnlearningResult(self.w.clone(), status, reason, trace=self.trace, notes=notes)
+        return UnlearningResult(self.w.clone(), status, reason, trace=self.trace)

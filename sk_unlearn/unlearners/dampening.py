@@ -11,7 +11,6 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from torch import Tensor
 
 from sk_unlearn.risks.empirical import EmpiricalRisk
-from sk_unlearn.unlearners._ending import notes_on_standing_still
 from sk_unlearn.unlearners._minibatch import batches, training_batch_size
 from sk_unlearn.unlearners._watch import Watch, stored_part
 from sk_unlearn.unlearners.base import Unlearner, UnlearnerTags, UnlearningProblem, UnlearningResult
@@ -94,7 +93,7 @@ class SSD(Unlearner):
         n_selected = int((factor < 1).sum())
         if not n_selected:
             reason = f"no parameter matters {self.alpha:g} times more for the erased rows; lower alpha"
-            return UnlearningResult(w.clone(), Status.COMPLETED, reason, notes=notes_on_standing_still(problem, w))
+            return UnlearningResult(w.clone(), Status.COMPLETED, reason)
         watch = Watch(problem)
         return _one_step(problem, watch, factor * w, f"dampened {n_selected} of {w.numel()} parameters", started)
 
@@ -189,7 +188,7 @@ def _one_step(problem: UnlearningProblem, watch: Watch, w: Tensor, reason: str, 
     }
     problem.report_step(record)
     status, reason = watch.verdict(w, Status.COMPLETED, reason)
-    return UnlearningResult(w, status, reason, trace=[record], notes=notes_on_standing_still(problem, w))
+    return UnlearningResult(w, status, reason, trace=[record])
 
 
 def dampening_factors(of_erased: Tensor, of_all: Tensor, alpha: float, dampening: float) -> Tensor:

@@ -11,7 +11,7 @@ from sklearn.utils._param_validation import Interval
 from torch import Tensor, nn
 
 from sk_unlearn.risks.protocol import Risk
-from sk_unlearn.unlearners._ending import notes_on_standing_still, nothing_to_undo
+from sk_unlearn.unlearners._ending import nothing_to_undo
 from sk_unlearn.unlearners.base import Unlearner, UnlearnerTags, UnlearningProblem, UnlearningResult
 from sk_unlearn.unlearners.status import Status
 
@@ -112,9 +112,7 @@ class LBFGSWarmStart(Unlearner):
                 reason = f"the gradient fell below {self.tol:g} of its norm at the fitted parameters"
                 break
         w = parameter.detach().clone()
-        return UnlearningResult(
-            w, status, reason, trace=trace, gradient=gradient.clone(), notes=notes_on_standing_still(problem, w)
-        )
+        return UnlearningResult(w, status, reason, trace=trace, gradient=gradient.clone())
 
 
 class _Remembered:

@@ -15,7 +15,7 @@ from torch import Tensor
 from sk_unlearn.risks.block_fisher import BlockFisher
 from sk_unlearn.risks.protocol import Linearised
 from sk_unlearn.solvers import LinearSolution, conjugate_gradient, solve_damped
-from sk_unlearn.unlearners._ending import notes_on_standing_still, nothing_to_undo
+from sk_unlearn.unlearners._ending import nothing_to_undo
 from sk_unlearn.unlearners._one_step import (
     DENSE_UP_TO,
     RISE,
@@ -353,7 +353,6 @@ class MinMaxNaturalGradient(Unlearner):
             target=problem.residual,
             n_products=game.n_products,
             solver="matrix_free",
-            notes=notes_on_standing_still(problem, game.w),
         )
 
     def _target(self, problem: UnlearningProblem) -> float:

@@ -15,7 +15,6 @@ from torch import Tensor
 
 from sk_unlearn.risks.empirical import EmpiricalRisk
 from sk_unlearn.training.recorder import TrainingRecorder
-from sk_unlearn.unlearners._ending import notes_on_standing_still
 from sk_unlearn.unlearners._watch import Watch
 from sk_unlearn.unlearners.base import Unlearner, UnlearnerTags, UnlearningProblem, UnlearningResult
 from sk_unlearn.unlearners.status import Status
@@ -126,8 +125,7 @@ class HessianFreeRecording(Unlearner):
         status, reason = watch.verdict(w, Status.COMPLETED, "added the recorded vectors of the erased rows")
         left = np.delete(np.arange(len(known.vectors)), rows)
         kept = _Influences(known.vectors[torch.from_numpy(left)])
-        notes = notes_on_standing_still(problem, w)
-        return UnlearningResult(w, status, reason, trace=[record], recording=kept, notes=notes)
+        return UnlearningResult(w, status, reason, trace=[record], recording=kept)
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,7 @@ class Status(str, Enum):
 
     CONVERGED = "converged", "The tolerance that was asked for is met."
     NOTHING_TO_UNDO = "nothing_to_undo", "The rows have left no trace that a gradient shows: nothing had to move."
+    UNMOVED = "unmoved", "Rows that had been trained on were to go, and no parameter changed: nothing was undone."
     COMPLETED = "completed", "Ran to its set end. The method has no tolerance to meet."
     SETTLED = "settled", "The output layer came to rest. The layers before it were not moved."
     SAMPLING_NOISE = "sampling_noise", "The gradient cannot be told from the noise of sampling rows."

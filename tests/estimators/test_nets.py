@@ -71,7 +71,8 @@ def test_images_with_batch_norm():
     est.forget(images[:4])
     after = statistics(est)
     assert all(not torch.equal(before[k], after[k]) for k in before)
-    assert est.unlearning_report_.notes == []
+    (note,) = est.unlearning_report_.notes  # a dozen batches are too few for the moving averages to be averages
+    assert note.startswith("BatchNorm statistics were estimated afresh and changed the outputs")
     assert np.isfinite(est.predict_proba(images)).all()
     with pytest.raises(ValueError, match="shape"):
         est.forget(images[4:5, :, :5])

@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from sklearn.metrics import log_loss
 from skorch.callbacks import EarlyStopping
 from torch import nn
@@ -178,6 +179,177 @@ def test_notes_are_escaped_and_shown():
     assert "<script" not in page
     assert page.count("&lt;script&gt;&#39;x&#39; &amp; &#34;y&#34;&lt;/script&gt;") == 2
     assert f"note: {hostile}" in str(report)
+
+
+# --------------------------------------------------------------------------------------------------------------- notes
+
+
+class Stays(Unlearner):
+    """Ends as it is told and moves nothing."""
+
+    def __init__(self, status=Status.COMPLETED):
+        self.status = status
+
+    def unlearn(self, problem):
+        return UnlearningResult(problem.parameters.clone(), self.status, "by decree", target=problem.residual)
+
+
+@pytest.mark.parametrize("status", Status)
+def test_a_model_that_stayed_what_it_was_is_no_success(status):
+    est = classifier(Stays(status)).fit(X, y)
+    report = est.forget(X[:4]).unlearning_report_
+    assert not report.parameters_moved
+    reads_like_success = status in ("converged", "completed", "settled", "nothing_to_undo")
+    assert report.status == ("unmoved" if reads_like_success else status)
+    assert not report.converged
+    (note,) = report.notes
+    assert "no parameter has changed" in note
+    assert "Retrain()" in note
+    # A correction that changes nothing leaves nothing to be undone.
+    report = est.correct(X[4:5], X_new=X[4:5]).unlearning_report_
+    assert (report.status, report.notes) == (status, [])
+    est.correct(X[4:5], y_new=1 - y[4:5])
+    assert est.unlearning_report_.status == ("unmoved" if reads_like_success else status)
+
+
+@pytest.mark.parametrize("unlearner", [StoCuReNU(), CuReNU(), DampedNewton(), FineTune(n_epochs=1), LBFGSWarmStart()])
+def test_a_net_that_no_gradient_moves_is_said_to_stand_still(unlearner):
+    class Deaf(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.last = nn.Linear(3, 2)
+
+        def forward(self, X):
+            return torch.relu(self.last(X) - 1e3)  # every unit is dead
+
+    est = classifier(unlearner, module=Deaf()).fit(X, y)
+    report = est.forget(X[:4]).unlearning_report_
+    assert not report.parameters_moved
+    assert report.status in ("unmoved", "stalled")
+    assert any("no parameter has changed" in note for note in report.notes)
+
+
+class Scaled(nn.Module):
+    """Whose output is not that of a linear layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = mlp(3, 2, n_hidden=5)
+
+    def forward(self, X):
+        return 0.5 * self.body(X)
+
+
+class Adapted(nn.Linear):
+    """A frozen layer, and a correction of low rank."""
+
+    def __init__(self, n_in, n_out):
+        super().__init__(n_in, n_out)
+        self.weight.requires_grad_(False)
+        self.down, self.up = nn.Parameter(torch.randn(2, n_in)), nn.Parameter(torch.randn(n_out, 2))
+
+    def forward(self, X):
+        return super().forward(X) + X @ self.down.T @ self.up.T
+
+
+@pytest.mark.parametrize(
+    ("module", "reason"),
+    [
+        (Scaled(), "output is not that of a linear layer"),
+        (nn.Sequential(nn.Linear(3, 5), nn.Tanh(), Adapted(5, 2)), "computes its weight from other parameters"),
+        (nn.Sequential(nn.Linear(3, 2), nn.Tanh()), "output is not that of a linear layer"),
+    ],
+)
+def test_why_the_output_layer_was_not_moved_on_its_own(module, reason):
+    notes = classifier(StoCuReNU(), module=module).fit(X, y).forget(X[:4]).unlearning_report_.notes
+    (note,) = notes
+    assert note.startswith("The output layer was not moved on its own, because")
+    assert reason in note
+    # Whoever does not ask for these steps is not told about them.
+    unlearner = StoCuReNU(output_layer_first=False)
+    assert classifier(unlearner, module=module).fit(X, y).forget(X[:4]).unlearning_report_.notes == []
+
+
+def test_statistics_that_moved_the_outputs_more_than_the_parameters_did():
+    module = nn.Sequential(nn.Linear(3, 5), nn.BatchNorm1d(5, momentum=0.001), nn.Tanh(), nn.Linear(5, 2))
+    (note,) = classifier(module=module).fit(X, y).forget(X[:1]).unlearning_report_.notes
+    assert note.startswith("BatchNorm statistics were estimated afresh and changed the outputs on retained rows by")
+    module[1].momentum = 0.1
+    est = classifier(CuReNU(), module=module, max_epochs=100).fit(X, y).forget(X[y == 1][:10])
+    assert est.unlearning_report_.notes == []
+    assert classifier(Retrain(), module=module).fit(X, y).forget(X[:1]).unlearning_report_.notes == []
+
+
+class Maxima(nn.Module):
+    """Divides by the largest magnitude of each column that training has seen."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("largest", torch.full((3,), 1e-6))
+        self.register_buffer("constant", torch.ones(3))
+        self.body = mlp(3, 2, n_hidden=5)
+
+    def forward(self, X):
+        if self.training:
+            self.largest = torch.maximum(self.largest, X.detach().abs().amax(0))
+        return self.body(X / self.largest * self.constant)
+
+
+class Averaged(nn.Module):
+    """Predicts with frozen weights that follow the trained ones."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.slow = nn.Linear(3, 2), nn.Linear(3, 2).requires_grad_(False)
+
+    def forward(self, X):
+        if self.training:
+            with torch.no_grad():
+                for slow, fast in zip(self.slow.parameters(), self.body.parameters(), strict=True):
+                    slow.lerp_(fast, 0.1)
+            return self.body(X)
+        return self.body(X) + 0.1 * self.slow(X)
+
+
+def instance_norm():
+    layers = nn.Unflatten(1, (1, 3)), nn.InstanceNorm1d(1, track_running_stats=True), nn.Flatten(), nn.Linear(3, 2)
+    return nn.Sequential(*layers)
+
+
+@pytest.mark.parametrize(
+    ("module", "names"),
+    [
+        (Maxima, "largest"),
+        (Averaged, "slow.weight, slow.bias"),
+        (instance_norm, "1.running_mean, 1.running_var"),
+        (
+            lambda: nn.Sequential(nn.utils.parametrizations.spectral_norm(nn.Linear(3, 5)), nn.Tanh(), nn.Linear(5, 2)),
+            "0.parametrizations.weight.0._u, 0.parametrizations.weight.0._v",
+        ),
+        (lambda: nn.Sequential(nn.BatchNorm1d(3), nn.Linear(3, 2)), None),
+    ],
+)
+def test_what_training_changed_beside_the_parameters_is_named(module, names):
+    def side_notes(est):
+        return [note for note in est.unlearning_report_.notes if "Training changed" in note]
+
+    est = classifier(CuReNU(), module=module()).fit(X, y)
+    for rows in (slice(0, 2), slice(2, 4)):
+        notes = side_notes(est.forget(X[rows]))
+        assert len(notes) == (names is not None)
+        assert all(f"afresh: {names}. They still carry" in note for note in notes)
+    # What was not trained on left nothing there, and a net trained anew has buffers of its own.
+    est = classifier(CuReNU(), module=module()).fit(X, y, sample_weight=np.arange(40) > 0)
+    assert side_notes(est.forget(X[:1])) == []
+    assert side_notes(est.set_params(unlearner=Retrain()).forget(X[1:2])) == []
+
+
+def test_side_state_of_a_further_pass_and_of_a_cached_training(tmp_path):
+    est = classifier(CuReNU(), module=Maxima(), lr=1e-3).fit(X, y).partial_fit(10 * X[:5], y[:5])
+    assert est.unlearning_state_.side_state == ("largest",)
+    for _ in range(2):
+        est = classifier(CuReNU(), module=Maxima()).set_params(memory=str(tmp_path)).fit(X, y)
+        assert any("largest" in note for note in est.forget(X[:2]).unlearning_report_.notes)
 
 
 # ------------------------------------------------------------------------------------------------------------- printing

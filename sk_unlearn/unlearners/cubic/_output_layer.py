@@ -20,6 +20,11 @@ from sk_unlearn.unlearners.status import Status
 
 __all__ = ["OutputLayerStage"]
 
+_NOT_ALONE = (
+    "The output layer was not moved on its own, because {}; all steps were taken in the whole network. Let the module "
+    "end in a plain nn.Linear (a softmax or sigmoid may follow), or use Retrain()."
+)
+
 
 @dataclass(frozen=True)
 class OutputLayerStage:
@@ -48,6 +53,8 @@ class OutputLayerStage:
     def run(self, state: State) -> Ending | None:
         """Take steps in the layer; see :class:`Stage`."""
         layer, stored = state.output_layer, state.objective.risk.stored
+        if state.why_no_output_layer:
+            state.remarks.append(_NOT_ALONE.format(state.why_no_output_layer))
         if layer is None or stored is None or not bool(layer.extract(state.gradient).any()):
             return None
         state.begin_move()

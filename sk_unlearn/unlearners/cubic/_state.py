@@ -17,6 +17,11 @@ from sk_unlearn.unlearners.cubic._stopping import Ending, StoppingRule
 
 __all__ = ["Stage", "State"]
 
+_ONLY_THE_OUTPUT_LAYER = (
+    "Only the output layer moved: what the layers before it know of the erased rows is still there. "
+    "CuReNU() moves all layers; Retrain() leaves nothing of the rows."
+)
+
 
 class Stage(Protocol):
     """A part of the way, such as the steps in the output layer."""
@@ -67,6 +72,9 @@ class State:
 
     curvature : tuple of float or None
         The smallest and the largest curvature that the first step in the whole network saw; None before it.
+
+    remarks : list of str
+        What stages want the reader of the report to know.
     """
 
     problem: UnlearningProblem
@@ -77,6 +85,7 @@ class State:
     gradient_lags: bool = False
     trace: list[dict[str, Any]] = field(default_factory=list)
     curvature: tuple[float, float] | None = None
+    remarks: list[str] = field(default_factory=list)
     _moves: list[_Move] = field(default_factory=list)
     _started: float = field(default_factory=time.perf_counter)
 
@@ -90,12 +99,21 @@ class State:
         """Norm of the gradient of Φ."""
         return float(self.gradient.norm())
 
-    @cached_property
+    @property
     def output_layer(self) -> OutputLayer | None:
         """The linear layer at the end of the net; None where there is none, or where its rows are not at hand."""
+        return self._layer_or_reason[0]
+
+    @property
+    def why_no_output_layer(self) -> str:
+        """What about the net keeps its output layer from being moved alone; empty where it is not the net."""
+        return self._layer_or_reason[1]
+
+    @cached_property
+    def _layer_or_reason(self) -> tuple[OutputLayer | None, str]:
         retained = self.problem.retained
         # Not of a combination: its parts have different rows, which the layer's sample would have to be drawn from.
-        return output_layer(retained.stored)[0] if retained.stored is retained else None
+        return output_layer(retained.stored) if retained.stored is retained else (None, "")
 
     def begin_move(self) -> None:
         """Remember the present point: :meth:`take_back` returns to it."""
@@ -119,14 +137,12 @@ class State:
         return [record["gradient_norm"] for record in self.trace[first:] if record["taken"]]
 
     def notes(self) -> list[str]:
-        """Say what did not move."""
+        """Say what did not move, and why."""
         moved = self.w != self.problem.parameters
-        if not bool(moved.any()):
-            return ["No parameter moved although the rows had been trained on."]
-        if bool(moved.all()) or self.output_layer is None:
-            return []
+        if not bool(moved.any()) or bool(moved.all()) or self.output_layer is None:
+            return self.remarks
         rest = torch.ones_like(moved)
         rest[self.output_layer.indices] = False
         if bool(rest.any()) and not bool(moved[rest].any()):
-            return ["Only the output layer moved: what the layers before it know of the erased rows is still there."]
-        return []
+            return [*self.remarks, _ONLY_THE_OUTPUT_LAYER]
+        return self.remarks

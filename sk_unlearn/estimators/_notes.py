@@ -1,0 +1,87 @@
+"""What the reader of a report should know beside its numbers: what happened, and what can be done about it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from torch import Tensor
+
+from sk_unlearn.estimators._problem import Solution
+from sk_unlearn.estimators._request import Request
+from sk_unlearn.estimators._state import FittedState
+from sk_unlearn.risks.empirical import EmpiricalRisk
+from sk_unlearn.rows import RowRole, TrainingSet
+
+if TYPE_CHECKING:
+    from sk_unlearn.estimators.base import BaseUnlearnable
+
+__all__ = ["kept_side_state", "moved_by_statistics", "out_of_reach", "some_outputs"]
+
+# Rows on which the effects of new parameters and of new statistics are compared.
+_COMPARED_ROWS = 256
+# Names that a note lists before it counts the rest.
+_SHOWN_NAMES = 5
+
+
+def out_of_reach(
+    estimator: BaseUnlearnable, rows: TrainingSet | None, request: Request, solution: Solution
+) -> list[str]:
+    """Say what still knows the rows after the request."""
+    notes = []
+    if estimator.memory is not None:
+        notes.append("memory keeps networks that were trained on the erased rows until it is cleared.")
+    chosen = estimator.unlearning_state_.chosen_by_validation and solution.role is None
+    if rows is not None and chosen:
+        numbers = np.searchsorted(np.flatnonzero(rows.live_mask), request.positions)
+        n_validated = int(np.count_nonzero(rows.role[numbers] == RowRole.VALIDATED))
+        if n_validated:
+            notes.append(
+                f"{n_validated} of the rows were held out for validation and a callback chose parameters by them. "
+                "That choice is not undone; fit again if it must be."
+            )
+    return notes
+
+
+def kept_side_state(state: FittedState, solution: Solution) -> list[str]:
+    """Say what training put into the net beside its parameters, and that it is still there."""
+    result, names = solution.result, state.side_state
+    if result is None or result.trained is not None or not names:
+        return []
+    shown = ", ".join(names[:_SHOWN_NAMES])
+    if len(names) > _SHOWN_NAMES:
+        shown += f" and {len(names) - _SHOWN_NAMES} more"
+    return [
+        f"Training changed buffers or frozen parameters that no request can estimate afresh: {shown}. They still carry "
+        "the erased rows; Retrain() leaves nothing of them."
+    ]
+
+
+def some_outputs(risk: EmpiricalRisk, w: Tensor) -> Tensor | None:
+    """Return what the module gives at w for some rows of a risk; None where that is not one tensor."""
+    try:
+        return risk.outputs(w, np.arange(min(len(risk.X), _COMPARED_ROWS))).double()
+    except TypeError:
+        return None
+
+
+def moved_by_statistics(fitted: Tensor | None, moved: Tensor | None, renewed: Tensor | None) -> list[str]:
+    """Say so where new statistics changed the outputs by more than the new parameters did.
+
+    Parameters
+    ----------
+    fitted, moved, renewed : Tensor of the shape of outputs, or None
+        Before the request, with the new parameters, and with the new statistics too; None where there are none.
+    """
+    if fitted is None or moved is None or renewed is None:
+        return []
+    by_parameters = float((moved - fitted).square().mean().sqrt())
+    by_statistics = float((renewed - moved).square().mean().sqrt())
+    if not by_statistics > by_parameters:
+        return []
+    return [
+        f"BatchNorm statistics were estimated afresh and changed the outputs on retained rows by {by_statistics:.2g} "
+        f"(root mean square), the new parameters by {by_parameters:.2g}: most of the change is not the unlearner's. "
+        "Averages over the retained rows have replaced the moving averages of training. Compare predictions on rows "
+        "you know before you rely on the model, or use Retrain()."
+    ]
