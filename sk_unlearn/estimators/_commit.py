@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -13,7 +13,14 @@ from skorch import NeuralNet
 from torch import Tensor
 
 from sk_unlearn.estimators._batch_norm import batch_norm_layers, not_renewed, reestimate_batch_norm
-from sk_unlearn.estimators._notes import kept_side_state, moved_by_statistics, out_of_reach, some_outputs
+from sk_unlearn.estimators._constants import built_in, constants_of, fold, review
+from sk_unlearn.estimators._notes import (
+    constants_notes,
+    kept_side_state,
+    moved_by_statistics,
+    out_of_reach,
+    some_outputs,
+)
 from sk_unlearn.estimators._problem import Solution
 from sk_unlearn.estimators._request import Request
 from sk_unlearn.estimators._state import Anchor, FittedState
@@ -65,6 +72,8 @@ def commit(
     if solution.role is not None:
         training_notes = (solution.note,) if solution.note else ()
     renewed = _renewed(estimator.net_, rows, request, solution, rng)
+    if estimator.estimator is None:
+        renewed = _with_constants_of_present_rows(renewed, rows, request, solution, estimator.unlearning_state_)
     state = _state_after(estimator, solution, renewed)
     report = report_of(
         request,
@@ -84,6 +93,7 @@ def commit(
     history = [*estimator.unlearning_history_, report]
     assignments = [
         *_net_assignments(estimator.net_, renewed.net),
+        *[(vars(estimator.net_), name, value) for name, value in renewed.settings.items()],
         (own, "unlearning_state_", state),
         (own, "unlearning_report_", report),
         (own, "unlearning_history_", history),
@@ -108,11 +118,19 @@ class _Renewed:
 
     notes : list of str
         What the reader of the report should know.
+
+    settings : dict
+        Settings of the net that depended on rows, as they will be.
+
+    spread_gone : float
+        As for :class:`FittedState`.
     """
 
     net: NeuralNet
     anchor: Anchor | None
     notes: list[str] = field(default_factory=list)
+    settings: dict[str, Any] = field(default_factory=dict)
+    spread_gone: float = 0.0
 
 
 def _renewed(
@@ -151,12 +169,55 @@ def _renewed(
 _UNTOUCHED = "BatchNorm statistics still carry the erased rows: "
 
 
+def _with_constants_of_present_rows(
+    renewed: _Renewed, rows: TrainingSet | None, request: Request, solution: Solution, state: FittedState
+) -> _Renewed:
+    """Give the built-in network the shift and scale that it would have without the rows, and predictions as they are.
+
+    One row may have stretched a scale, and it would go on doing so.
+    """
+    net = renewed.net
+    module = built_in(net)
+    if module is None:
+        return renewed
+    if solution.result is not None and solution.result.trained is not None:
+        _set_decay(net, settings := constants_of(module).settings())
+        return replace(renewed, settings=settings)
+    seen = review(module, rows, request, state.spread_gone, _mass(rows, state))
+    notes = [*renewed.notes, *constants_notes(seen, constants_of(module), movable=solution.recording is None)]
+    if seen.constants is None or solution.recording is not None:
+        return replace(renewed, notes=notes, spread_gone=seen.spread_gone)
+    fold(module, seen.constants)
+    _set_decay(net, settings := seen.constants.settings())
+    # The penalty is on other numbers now: the gradient that training left is taken anew, at the next request.
+    return replace(renewed, anchor=None, notes=notes, settings=settings, spread_gone=seen.spread_gone)
+
+
+def _mass(rows: TrainingSet | None, state: FittedState) -> float:
+    if rows is None:
+        assert state.anchor is not None
+        return state.anchor.mass
+    return float(len(rows) if rows.raw_weight is None else rows.raw_weight.sum())
+
+
+def _set_decay(net: NeuralNet, settings: dict[str, Any]) -> None:
+    if "optimizer__weight_decay" in settings:
+        for group in net.optimizer_.param_groups:
+            group["weight_decay"] = settings["optimizer__weight_decay"]
+
+
 def _state_after(estimator: BaseUnlearnable, solution: Solution, renewed: _Renewed) -> FittedState:
     """Return what later requests need to know."""
     trained = None if solution.result is None else solution.result.trained
     state = estimator.unlearning_state_
     side_state = state.side_state if trained is None else not_renewed(trained.net, trained.side_state)
-    return replace(state, anchor=renewed.anchor, recording=solution.recording, side_state=side_state)
+    return replace(
+        state,
+        anchor=renewed.anchor,
+        recording=solution.recording,
+        side_state=side_state,
+        spread_gone=renewed.spread_gone,
+    )
 
 
 def _slots_for_statistics(rows: TrainingSet, request: Request, rng: np.random.Generator) -> NDArray[np.int64]:
@@ -183,8 +244,9 @@ def _net_assignments(net: NeuralNet, fresh: NeuralNet) -> list[Assignment]:
         # The groups themselves stay: a scheduler may hold them.
         assignments += [(vars(optimiser), k, v) for k, v in vars(renewed).items() if k != "param_groups"]
         assignments += [
-            (group, "params", other["params"])
+            (group, key, value)
             for group, other in zip(optimiser.param_groups, renewed.param_groups, strict=True)
+            for key, value in other.items()
         ]
     return assignments
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import Tensor
 
+from sk_unlearn.estimators._constants import Constants, Review
 from sk_unlearn.estimators._problem import Solution
 from sk_unlearn.estimators._request import Request
 from sk_unlearn.estimators._state import FittedState
@@ -16,7 +17,7 @@ from sk_unlearn.rows import RowRole, TrainingSet
 if TYPE_CHECKING:
     from sk_unlearn.estimators.base import BaseUnlearnable
 
-__all__ = ["kept_side_state", "moved_by_statistics", "out_of_reach", "some_outputs"]
+__all__ = ["constants_notes", "kept_side_state", "moved_by_statistics", "out_of_reach", "some_outputs"]
 
 # Rows on which the effects of new parameters and of new statistics are compared.
 _COMPARED_ROWS = 256
@@ -54,6 +55,43 @@ def kept_side_state(state: FittedState, solution: Solution) -> list[str]:
     return [
         f"Training changed buffers or frozen parameters that no request can estimate afresh: {shown}. They still carry "
         "the erased rows; Retrain() leaves nothing of them."
+    ]
+
+
+def constants_notes(seen: Review, present: Constants, *, movable: bool) -> list[str]:
+    """Say what became of the shift and scale of the built-in network.
+
+    Parameters
+    ----------
+    seen : Review
+        What a look at them came to.
+
+    present : Constants
+        Those before the request.
+
+    movable : bool
+        Whether others may be put in their place.
+    """
+    if seen.unknown:
+        return [
+            f"Shift and scale of {seen.unknown} columns in the built-in network were set by the erased rows to a good "
+            "part, and cannot be taken again without stored rows; fit again without them."
+        ]
+    if seen.constants is None:
+        return []
+    differ = seen.constants.differ(present)
+    n_inputs, n_outputs = int(differ[: present.n_inputs].sum()), int(differ[present.n_inputs :].sum())
+    what = " and ".join(f"{n} {name}" for n, name in ((n_inputs, "inputs"), (n_outputs, "outputs")) if n)
+    without = f"Without the erased rows, shift or scale of {what} of the built-in network are others. "
+    if not movable:
+        return [
+            f"{without}They stay, for what the unlearner recorded during training would not fit to others; Retrain() "
+            "takes them anew."
+        ]
+    return [
+        f"{without}They were replaced and the weights converted along, so that predictions are not touched by it. What "
+        "the network learnt of these columns under the old ones stays; a network retrained starts from the new ones: "
+        "use Retrain()."
     ]
 
 

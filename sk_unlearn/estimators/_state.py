@@ -78,6 +78,10 @@ class FittedState:
 
     side_state : tuple of str
         Names of the buffers and frozen parameters that training changed and that no request estimates afresh.
+
+    spread_gone : float
+        For the built-in network, the share of a column's spread, in thousandths, that rows have taken with them since
+        shift and scale were last taken over the stored rows.
     """
 
     seed: int
@@ -90,3 +94,4 @@ class FittedState:
     notes: tuple[str, ...] = ()
     initial_parameters: Tensor | None = None
     side_state: tuple[str, ...] = ()
+    spread_gone: float = 0.0

@@ -13,7 +13,7 @@ from skorch import NeuralNet, NeuralNetClassifier, NeuralNetRegressor
 from skorch.callbacks import LRScheduler
 from torch import nn
 
-__all__ = ["MLP", "default_net", "wrap_module"]
+__all__ = ["MLP", "coarse_standardisation", "default_net", "regression_decay", "wrap_module"]
 
 
 class MLP(nn.Module):
@@ -83,7 +83,7 @@ class MLP(nn.Module):
         return z
 
 
-def _coarse_standardisation(
+def coarse_standardisation(
     A: NDArray[np.floating[Any]], weight: NDArray[np.float64] | None
 ) -> tuple[list[float], list[float]]:
     """Shift and scale of the columns of A, rounded to powers of two.
@@ -98,6 +98,11 @@ def _coarse_standardisation(
     constant = deviation <= 1e-12 * np.maximum(np.abs(mean), 1.0)
     scale = np.exp2(np.round(np.log2(np.where(constant, 1.0, deviation))))
     return (np.round(mean / scale) * scale).tolist(), scale.tolist()
+
+
+def regression_decay(output_scale: Sequence[float] | NDArray[np.float64]) -> float:
+    """Return the weight decay: the squared loss is in squared units of the target, and the penalty goes along."""
+    return 1e-2 * float(np.mean(np.square(output_scale)))
 
 
 def _training_defaults(n_rows: float) -> dict[str, Any]:
@@ -147,13 +152,12 @@ def default_net(
     net : skorch.NeuralNet
         Uninitialised.
     """
-    shift, scale = _coarse_standardisation(X, sample_weight)
+    shift, scale = coarse_standardisation(X, sample_weight)
     parameters: dict[str, Any] = {"module__input_shift": shift, "module__input_scale": scale}
     if not classifier:
-        shift, scale = _coarse_standardisation(y.reshape(len(y), -1), sample_weight)
+        shift, scale = coarse_standardisation(y.reshape(len(y), -1), sample_weight)
         parameters |= {"module__output_shift": shift, "module__output_scale": scale}
-        # The squared loss is in squared units of the target, so the penalty is scaled along with it.
-        parameters["optimizer__weight_decay"] = 1e-2 * float(np.mean(np.square(scale)))
+        parameters["optimizer__weight_decay"] = regression_decay(scale)
     parameters["module__dtype"] = torch.float32 if X.dtype == np.float32 else torch.float64
     return wrap_module(MLP, X, sample_weight, classifier=classifier).set_params(**parameters)
 
