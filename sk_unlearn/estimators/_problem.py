@@ -13,6 +13,7 @@ from skorch import NeuralNet
 from torch import Tensor
 
 from sk_unlearn.estimators._certificate import certificate_if_convex
+from sk_unlearn.estimators._handed_in import bounded, check_harmless
 from sk_unlearn.estimators._request import Content, Request
 from sk_unlearn.estimators._state import Anchor
 from sk_unlearn.risks.combined import CombinedRisk
@@ -112,7 +113,8 @@ def solve(
     Raises
     ------
     ValueError
-        When nothing would be left to model.
+        When nothing would be left to model, or when rows that were handed in and are not stored cannot be taken away
+        without harm to those that are.
 
     FloatingPointError
         When the result is not finite.
@@ -136,6 +138,11 @@ def solve(
         raise FloatingPointError(
             f"{type(unlearner).__name__} arrived at parameters that are not finite; nothing was changed."
         )
+    if posed.foreign is not None and rows is not None:
+        assert posed.retained.stored is not None
+        check_harmless(posed.retained.stored, posed.w, result)
+    elif posed.foreign is not None and posed.retained.holds_locally:
+        result = bounded(posed.erased, posed.w, result, anchor.chance)
     recording = result.recording
     if recording is None and result.trained is not None:
         recording = result.trained.recording
@@ -238,7 +245,7 @@ def _anchor_after(posed: _Posed, request: Request, anchor: Anchor, result: Unlea
         gradient = posed.retained.gradient(result.parameters)
     residual = gradient if result.target is None else result.target.to(gradient)
     n_rows = anchor.n_rows - (0 if request.replaces else posed.erased.n_rows)
-    after = Anchor(residual, gradient, posed.mass, n_rows, anchor.sketch)
+    after = Anchor(residual, gradient, posed.mass, n_rows, anchor.sketch, anchor.chance)
     if posed.foreign is not None and posed.stores_rows:
         after = _with_store_alone(after, posed.foreign, result.parameters)
     if after.sketch is not None:

@@ -34,6 +34,9 @@ class Anchor(NumpyStateMixin):
 
     sketch : CurvatureSketch or None
         The curvature, when the rows themselves are not kept.
+
+    chance : float
+        Their mean loss if each got the mean output, when the rows themselves are not kept; else nan.
     """
 
     residual: Tensor
@@ -41,6 +44,7 @@ class Anchor(NumpyStateMixin):
     mass: float
     n_rows: int
     sketch: CurvatureSketch | None = None
+    chance: float = float("nan")
 
 
 @dataclass(frozen=True)

@@ -280,9 +280,13 @@ class BaseUnlearnable(VersionedMixin, InputsMixin, FromFittedMixin, CallbackSupp
 
         Raises
         ------
-        ValueError, FloatingPointError, sklearn.exceptions.NotFittedError
+        ValueError
             As :meth:`forget`, but for unknown rows; also where rows miss stored ones by rounding alone, since those
-            would stay.
+            would stay, and when rows that are not stored cannot have been trained on, because stored ones would be
+            known markedly worse without them. Nothing has changed then.
+
+        FloatingPointError, sklearn.exceptions.NotFittedError
+            As :meth:`forget`.
         """
         started = time.perf_counter()
         check_is_fitted(self)

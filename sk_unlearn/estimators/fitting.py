@@ -14,6 +14,7 @@ from skorch.callbacks import Callback
 from sk_unlearn.estimators._batch_norm import not_renewed
 from sk_unlearn.estimators._cached_training import TrainingTask, cached_training, recorder_rng
 from sk_unlearn.estimators._check import check_net
+from sk_unlearn.estimators._handed_in import chance_loss
 from sk_unlearn.estimators._inputs import cast_targets, cast_values, feature_dtype, warn_of_merged_rows
 from sk_unlearn.estimators._nets import build_net, warn_of_methods_not_called
 from sk_unlearn.estimators._problem import stored_risk
@@ -277,10 +278,11 @@ def end_fit(
 def first_anchor(net: NeuralNet, rows: TrainingSet, seed: int, *, keeps_rows: bool) -> Anchor:
     """Take the gradient that training left and, where the rows will not be kept, a sketch of the curvature."""
     w, risk = flat_parameters(net), stored_risk(net, rows)
-    residual, sketch = risk.gradient(w).cpu(), None
+    residual, sketch, chance = risk.gradient(w).cpu(), None, float("nan")
     if not keeps_rows:
         sketch = CurvatureSketch.fit(risk, w, _SKETCH_RANK, np.random.default_rng(seed)).to(torch.device("cpu"))
-    return Anchor(residual, residual.clone(), risk.mass, risk.n_rows, sketch)
+        chance = chance_loss(risk, w)
+    return Anchor(residual, residual.clone(), risk.mass, risk.n_rows, sketch, chance)
 
 
 def grown_anchor(net: NeuralNet, old: Anchor, new: TrainingSet) -> Anchor:
@@ -291,4 +293,4 @@ def grown_anchor(net: NeuralNet, old: Anchor, new: TrainingSet) -> Anchor:
     residual = (old.mass * old.gradient + risk.mass * gradient) / mass
     assert old.sketch is not None
     sketch = old.sketch.updated(old.mass, w, added=[risk]).to(torch.device("cpu"))
-    return Anchor(residual, residual.clone(), mass, old.n_rows + risk.n_rows, sketch)
+    return Anchor(residual, residual.clone(), mass, old.n_rows + risk.n_rows, sketch, old.chance)

@@ -38,7 +38,10 @@ class CombinedRisk:
         masses = [base.mass, *(part.mass for part in added), *(-part.mass for part in removed)]
         self.mass = float(sum(masses))
         if not self.mass > 0:
-            raise ValueError("The rows to be forgotten weigh as much as all the rows the estimator was trained on.")
+            raise ValueError(
+                "The rows to be forgotten weigh as much as all the rows the estimator was trained on. Hand in every row "
+                "once; to forget all of them, discard the estimator."
+            )
         self._shares = [mass / self.mass for mass in masses]
         self._parts = [*added, *removed]
         self.n_rows = base.n_rows

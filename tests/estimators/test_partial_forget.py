@@ -1,5 +1,6 @@
 """partial_forget: rows handed in, with and without a training set."""
 
+import copy
 import pickle
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 
 from sk_unlearn.unlearners import CuReNU, FineTune, Retrain, StoCuReNU
 from tests import _problems
-from tests._problems import affine, parameters, ridge_solution
+from tests._problems import affine, centred_iris, parameters, ridge_solution
 
 rng = np.random.default_rng(8)
 X = rng.normal(size=(60, 3))
@@ -92,6 +93,71 @@ def test_refused(keep):
             est.partial_forget(*arguments)
     np.testing.assert_array_equal(parameters(est), before)
     assert est.unlearning_history_ == []
+
+
+# -------------------------------------------------------------------------------- rows that were hardly trained on
+iris, species = centred_iris()
+garbage = np.random.default_rng(3).normal(scale=3, size=(20, 4)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def learnt():
+    """Estimators that have learnt iris, with rows and without, to be copied."""
+    settings = {"module__n_hidden": 16, "max_epochs": 100, "lr": 0.01, "batch_size": 32, "optimizer": torch.optim.Adam}
+    return {keep: classifier(keep, **settings).fit(iris, species) for keep in (True, False)}
+
+
+HARDLY_TRAINED_ON = [
+    (iris[::4], species[::4], 5),  # a call that is tried again
+    (iris[species == 0], species[species == 0], 2),
+    (np.repeat(iris[::15], 10, axis=0), np.repeat(species[::15], 10), 1),  # copies
+    (1e4 * iris[::15], species[::15], 2),
+    (garbage, np.arange(20) % 3, 2),
+    (iris[::8], (species[::8] + 1) % 3, 2),  # other labels
+]
+
+
+@pytest.mark.parametrize("keep", [True, False])
+@pytest.mark.parametrize(("rows", "targets", "times"), HARDLY_TRAINED_ON)
+def test_no_rows_handed_in_break_the_model_in_silence(learnt, keep, rows, targets, times):
+    est = copy.deepcopy(learnt[keep])
+    accuracy = est.score(iris, species)
+    assert accuracy > 0.97
+    said = []
+    for _ in range(times):
+        try:
+            said += est.partial_forget(rows, targets).unlearning_report_.notes
+        except ValueError as error:
+            said.append(str(error))
+    told = any("cannot have been trained on" in text or "is chance" in text or "weigh as much" in text for text in said)
+    assert est.score(iris, species) > (0.7 if told else accuracy - 0.1)
+
+
+def test_a_call_that_is_tried_again_is_refused_where_it_harms_stored_rows(learnt):
+    gone = species == 1
+    est = copy.deepcopy(learnt[True]).partial_forget(iris[gone], species[gone])
+    before = parameters(est)
+    with pytest.raises(ValueError, match="cannot have been trained on the rows handed in that are not stored"):
+        est.partial_forget(iris[gone], species[gone])
+    np.testing.assert_array_equal(parameters(est), before)
+    assert len(est.unlearning_history_) == 1
+
+
+def test_rows_that_the_model_does_not_know_move_nothing(learnt):
+    est = copy.deepcopy(learnt[False])
+    before = parameters(est)
+    report = est.partial_forget(garbage, np.arange(20) % 3).unlearning_report_
+    assert (report.status, report.parameters_moved) == ("model_broke_down", False)
+    assert any("no step was taken" in note for note in report.notes)
+    np.testing.assert_array_equal(parameters(est), before)
+
+
+def test_rows_that_were_trained_on_are_not_held_up(learnt):
+    est = copy.deepcopy(learnt[False])
+    for step in range(5):
+        report = est.partial_forget(iris[step::15], species[step::15]).unlearning_report_
+        assert (report.status, report.notes) == ("completed", [])
+    assert est.score(iris, species) > 0.95
 
 
 # ----------------------------------------------------------------------------------------------------- without a store
