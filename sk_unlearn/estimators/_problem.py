@@ -13,6 +13,7 @@ from skorch import NeuralNet
 from torch import Tensor
 
 from sk_unlearn.estimators._certificate import certificate_if_convex
+from sk_unlearn.estimators._claims import why_not_converged
 from sk_unlearn.estimators._handed_in import bounded, check_harmless
 from sk_unlearn.estimators._request import Content, Request
 from sk_unlearn.estimators._state import Anchor
@@ -304,6 +305,17 @@ def _told(posed: _Posed, problem: UnlearningProblem, result: UnlearningResult, r
     certificate = result.certificate
     if certificate is None:
         certificate = certificate_if_convex(posed.retained, result.parameters)
+    reason = result.stop_reason
+    # Where the optimum is the only one, its distance is known; a net trained anew has nothing to be converged to.
+    if status is Status.CONVERGED and certificate is None and result.trained is None:
+        doubt = why_not_converged(
+            posed.erased,
+            None if request.replaces else posed.retained.stored,
+            result.parameters,
+            brought=objective.gradient_norm_at_start,
+            left=0.0 if result.target is None else float(problem.residual.norm()),
+        )
+        status, reason = (Status.UNCERTAIN, f"{reason}, {doubt}") if doubt else (status, reason)
     return {
         "status": status,
         "n_steps": len(taken),
@@ -317,7 +329,7 @@ def _told(posed: _Posed, problem: UnlearningProblem, result: UnlearningResult, r
         "erased_loss_after": after,
         "damping": float(taken[-1]["damping"]) if taken and "damping" in taken[-1] else float("nan"),
         # A method may meet its own criterion by doing little, so the report says what became of the loss.
-        "stop_reason": f"{result.stop_reason}; the mean loss of the erased rows went from {before:.3g} to {after:.3g}",
+        "stop_reason": f"{reason}; the mean loss of the erased rows went from {before:.3g} to {after:.3g}",
         "certificate": certificate,
         "notes": notes,
         **{name: getattr(result, name) for name in _AS_IT_STANDS},

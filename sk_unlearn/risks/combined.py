@@ -39,8 +39,8 @@ class CombinedRisk:
         self.mass = float(sum(masses))
         if not self.mass > 0:
             raise ValueError(
-                "The rows to be forgotten weigh as much as all the rows the estimator was trained on. Hand in every row "
-                "once; to forget all of them, discard the estimator."
+                "The rows to be forgotten weigh as much as all the rows the estimator was trained on. Hand in every "
+                "row once; to forget all of them, discard the estimator."
             )
         self._shares = [mass / self.mass for mass in masses]
         self._parts = [*added, *removed]

@@ -32,6 +32,7 @@ class Status(str, Enum):
         return status
 
     CONVERGED = "converged", "The tolerance that was asked for is met."
+    UNCERTAIN = "uncertain", "The tolerance is met, but it does not show that the rows were undone."
     NOTHING_TO_UNDO = "nothing_to_undo", "The rows have left no trace that a gradient shows: nothing had to move."
     UNMOVED = "unmoved", "Rows that had been trained on were to go, and no parameter changed: nothing was undone."
     COMPLETED = "completed", "Ran to its set end. The method has no tolerance to meet."

@@ -1,11 +1,13 @@
 """What a person sees: reports, representations, the table of steps, and scikit-learn's callbacks."""
 
+import copy
 import json
 import math
 
 import numpy as np
 import pytest
 import torch
+from sklearn.datasets import load_iris
 from sklearn.metrics import log_loss
 from skorch.callbacks import EarlyStopping
 from torch import nn
@@ -184,6 +186,39 @@ def test_notes_are_escaped_and_shown():
 # --------------------------------------------------------------------------------------------------------------- notes
 
 
+class Claims(Unlearner):
+    """Says that it converged and moves next to nothing."""
+
+    def unlearn(self, problem):
+        return UnlearningResult(problem.parameters + 1e-6, Status.CONVERGED, "gradient fell", target=problem.residual)
+
+
+def test_converged_is_not_said_of_rows_that_are_still_known():
+    rows, species = load_iris(return_X_y=True)
+    est = UnlearnableClassifier(unlearner=Claims(), random_state=0).fit(rows, species)
+    report = copy.deepcopy(est).forget(rows[species == 1]).unlearning_report_
+    assert report.gradient_norm_before > report.residual_norm
+    assert (report.status, report.converged) == ("uncertain", False)
+    assert "nearest retained neighbours would get 0%" in report.stop_reason
+    # Rows whose neighbours stay are known without them.
+    hard = np.flatnonzero(est.predict(rows) != species)
+    report = copy.deepcopy(est).forget(rows[[*hard, *range(55, 150, 10)]]).unlearning_report_
+    assert report.gradient_norm_before > report.residual_norm
+    assert (report.status, report.converged) == ("converged", True)
+
+
+def test_converged_is_not_said_of_less_than_training_left():
+    est = UnlearnableClassifier(mlp(3, 2, n_hidden=5), Claims(), random_state=0).fit(X, y)
+    state = est.unlearning_state_
+    report = est.forget(X[:1]).unlearning_report_
+    less = report.gradient_norm_before < float(state.anchor.residual.norm())
+    assert report.status == ("uncertain" if less else "converged")
+    net = classifier(Claims(), max_epochs=1, lr=1e-4).fit(X, y)  # has hardly begun
+    report = net.forget(X[:1]).unlearning_report_
+    assert report.status == "uncertain"
+    assert "smaller than the one that training left" in report.stop_reason
+
+
 class Stays(Unlearner):
     """Ends as it is told and moves nothing."""
 
@@ -206,7 +241,7 @@ def test_a_model_that_stayed_what_it_was_is_no_success(status):
     assert "no parameter has changed" in note
     assert "Retrain()" in note
     # A correction that changes nothing leaves nothing to be undone.
-    report = est.correct(X[4:5], X_new=X[4:5]).unlearning_report_
+    report = classifier(Stays(status)).fit(X, y).correct(X[4:5], X_new=X[4:5]).unlearning_report_
     assert (report.status, report.notes) == (status, [])
     est.correct(X[4:5], y_new=1 - y[4:5])
     assert est.unlearning_report_.status == ("unmoved" if reads_like_success else status)

@@ -1,0 +1,77 @@
+"""Whether a request that met its tolerance may be called converged: a small gradient alone says little of a network."""
+
+from __future__ import annotations
+
+import numpy as np
+from torch import Tensor
+
+from sk_unlearn.risks.empirical import EmpiricalRisk
+
+__all__ = ["why_not_converged"]
+
+# Rows that are looked at: erased ones, and stored ones among which a neighbour is looked for.
+_ERASED_ROWS, _STORED_ROWS = 256, 2048
+# So much more often than its nearest neighbour is the model right on an erased row that still knows it.
+_KNOWN_MORE = 0.3
+
+
+def why_not_converged(
+    erased: EmpiricalRisk, stored: EmpiricalRisk | None, w: Tensor, *, brought: float, left: float
+) -> str:
+    """Return why a tolerance that is met does not show that rows were undone; empty where nothing speaks against it.
+
+    Training leaves a gradient that a request holds on to. A deletion that brings less than that cannot be told from
+    training that was not finished: a small move meets any tolerance, whether or not the model still knows the rows.
+    And a model that knows erased rows better than their neighbours among the stored rows do has not forgotten them,
+    whatever the gradient says.
+
+    Parameters
+    ----------
+    erased : EmpiricalRisk
+        Over the rows that leave.
+
+    stored : EmpiricalRisk or None
+        Over the stored rows that stay; None where neighbours tell nothing, as of rows that stay with other content.
+
+    w : Tensor of shape (d,)
+        Where the request arrived.
+
+    brought, left : float
+        Norms of the gradient that the deletion brought and of that which training left.
+    """
+    if 0 < brought < left:
+        return (
+            f"but the gradient that the deletion brought ({brought:.2g}) is smaller than the one that training left "
+            f"({left:.2g}), so that the tolerance says little; train longer, or compare with Retrain()"
+        )
+    if stored is None:
+        return ""
+    by_model, by_neighbour = _accuracies(erased, stored, w)
+    if not by_model > by_neighbour + _KNOWN_MORE:  # also where there are none
+        return ""
+    return (
+        f"but the model still gets {by_model:.0%} of the erased rows right, where their nearest retained neighbours "
+        f"would get {by_neighbour:.0%}; compare with Retrain()"
+    )
+
+
+def _accuracies(erased: EmpiricalRisk, stored: EmpiricalRisk, w: Tensor) -> tuple[float, float]:
+    """Return how often the model and the nearest stored row tell the class of an erased row; nan without classes."""
+    rng = np.random.default_rng(0)
+    of_erased, of_stored = erased.sample(_ERASED_ROWS, rng), stored.sample(_STORED_ROWS, rng)
+    classes = erased.targets(of_erased)
+    try:
+        outputs = erased.outputs(w, of_erased)
+    except TypeError:
+        return float("nan"), float("nan")
+    if classes.dtype.kind not in "iu" or classes.ndim != 1 or outputs.ndim != 2 or outputs.shape[1] < 2:
+        return float("nan"), float("nan")
+    near = stored.X[of_stored].reshape(len(of_stored), -1).astype(np.float64)
+    scale = near.std(0)
+    scale[scale == 0] = 1.0
+    near = near / scale
+    asked = erased.X[of_erased].reshape(len(of_erased), -1) / scale
+    # Of |a - b|² what does not depend on a is all that is needed to find the nearest b.
+    nearest = np.argmin(np.square(near).sum(1) - 2 * asked @ near.T, axis=1)
+    by_model = outputs.argmax(1).cpu().numpy() == classes
+    return float(by_model.mean()), float((stored.targets(of_stored)[nearest] == classes).mean())
