@@ -13,6 +13,7 @@ from skorch import NeuralNet
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from sk_unlearn.utils._random import seeded_torch
 from sk_unlearn.utils._twins import uncompiled
 
 __all__ = ["batch_norm_layers", "not_renewed", "reestimate_batch_norm"]
@@ -74,6 +75,7 @@ def reestimate_batch_norm(net: NeuralNet, X: NDArray[Any]) -> None:
     """
     # A batch of one row has no variance.
     n_batches = max(1, len(X) // 256)
-    with torch.no_grad(), _collecting(net.module_):
+    # Seeded, for a net that draws random numbers when it is evaluated.
+    with torch.no_grad(), _collecting(net.module_), seeded_torch(0):
         for batch in np.array_split(X, n_batches):
             net.infer(torch.from_numpy(batch).to(net.device))

@@ -83,7 +83,4 @@ def _carry_out(verbose: int, task: TrainingTask) -> Trained:
         X = cast_values(task.X, feature_dtype(net, task.X))
         y = cast_targets(net, X, task.y, classifier=task.classifier)
         check_net(net, X, y, task.weight, classifier=task.classifier, target_shape=task.y.shape[1:])
-        # Otherwise Ctrl-C would put a half-trained net into the cache.
-        return train_rows(
-            net, X, y, task.weight, interruptible=False, recorder=task.recorder, rng=recorder_rng(task.seed)
-        )
+        return train_rows(net, X, y, task.weight, recorder=task.recorder, rng=recorder_rng(task.seed))

@@ -27,6 +27,7 @@ from sk_unlearn.estimators._state import Anchor, FittedState
 from sk_unlearn.estimators.report import report_of
 from sk_unlearn.risks.empirical import EmpiricalRisk, flat_parameters
 from sk_unlearn.rows import TrainingSet, sample_mask
+from sk_unlearn.training.finite import buffers_not_finite, diverged
 from sk_unlearn.utils._journal import Assignment
 from sk_unlearn.utils._twins import twin, uncompiled
 
@@ -155,7 +156,13 @@ def _renewed(
     risk = EmpiricalRisk(fresh, X, y, weight)
     old, before = flat_parameters(net), risk.gradient(result.parameters)
     fitted, moved = some_outputs(risk, old), some_outputs(risk, result.parameters)
+    not_finite = buffers_not_finite(fresh.module_)
     reestimate_batch_norm(fresh, X)
+    broken = diverged(fresh.module_, not_finite)
+    if broken:
+        raise FloatingPointError(
+            f"BatchNorm statistics over the rows that stay are not finite ({broken}); nothing was changed."
+        )
     risk = EmpiricalRisk(fresh, X, y, weight)
     notes = moved_by_statistics(fitted, moved, some_outputs(risk, result.parameters))
     if anchor is None:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from functools import wraps
 from typing import Any, TypeVar, cast
 from weakref import WeakKeyDictionary
+
+from sk_unlearn.utils._turns import Turns
 
 __all__ = ["one_at_a_time"]
 
 _Verb = TypeVar("_Verb", bound=Callable[..., Any])
 
 # Not attributes of the estimators: locks can be neither pickled nor copied.
-_LOCKS: WeakKeyDictionary[Any, threading.RLock] = WeakKeyDictionary()
-_MAKING = threading.Lock()
+_TURNS: WeakKeyDictionary[Any, Turns] = WeakKeyDictionary()
 
 
 def one_at_a_time(verb: _Verb) -> _Verb:
@@ -25,15 +25,7 @@ def one_at_a_time(verb: _Verb) -> _Verb:
 
     @wraps(verb)
     def waiting(self: Any, *args: Any, **kwargs: Any) -> Any:
-        with _lock_of(self):
+        with _TURNS.setdefault(self, Turns()).taken():
             return verb(self, *args, **kwargs)
 
     return cast(_Verb, waiting)
-
-
-def _lock_of(estimator: Any) -> threading.RLock:
-    with _MAKING:
-        lock = _LOCKS.get(estimator)
-        if lock is None:
-            lock = _LOCKS[estimator] = threading.RLock()
-        return lock

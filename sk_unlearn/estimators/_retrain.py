@@ -50,7 +50,5 @@ def retrain(
                 net.set_params(lr=learning_rate)
             net._initialize_callbacks()
         recorder = None if warm else estimator._unlearner().recorder()
-        trained = train_rows(
-            net, X, y, weight, epochs=epochs, interruptible=False, recorder=recorder, rng=recorder_rng(seed)
-        )
+        trained = train_rows(net, X, y, weight, epochs=epochs, recorder=recorder, rng=recorder_rng(seed))
     return Trained(net, None) if warm else trained

@@ -49,14 +49,14 @@ from sk_unlearn.estimators.fitting import (
 from sk_unlearn.estimators.report import UnlearningReport
 from sk_unlearn.privacy import Certificate
 from sk_unlearn.rows import TrainingSet, as_identifiers
-from sk_unlearn.training.ledger import Trained, train_rows
+from sk_unlearn.training.ledger import Trained, monitors_validation, train_rows
 from sk_unlearn.training.rates import fresh_rates
 from sk_unlearn.unlearners.base import Unlearner
 from sk_unlearn.unlearners.cubic import StoCuReNU
 from sk_unlearn.utils._journal import Journal
 from sk_unlearn.utils._random import seeded_torch
 from sk_unlearn.utils._sklearn_compat import CallbackSupportMixin
-from sk_unlearn.utils._twins import learnt, training_copy
+from sk_unlearn.utils._twins import learnt, pinned, training_copy
 from sk_unlearn.utils._versioned import VersionedMixin
 
 __all__ = ["BaseUnlearnable"]
@@ -138,13 +138,21 @@ class BaseUnlearnable(VersionedMixin, InputsMixin, FromFittedMixin, CallbackSupp
         Raises
         ------
         ValueError
-            For invalid data, or when training diverged.
+            For invalid data, or when training diverged: when a parameter or a running statistic is not finite.
 
         Warns
         -----
         UserWarning
             Where rows of X that differ become equal in the data type that the network takes, because it cannot tell
             whole numbers apart: :meth:`forget` finds them together.
+
+        Notes
+        -----
+        A fitted estimator stays what it was until the end. Ctrl-C is raised, other than in skorch, which keeps what was
+        learnt so far.
+
+        In several threads estimators are fitted one after the other: a process has one global generator of random
+        numbers, and each fit seeds it. Processes, which joblib takes by default, train side by side.
         """
         draft = draft_of(self)
         task = begin_fit(draft, X, y, sample_weight)
@@ -360,10 +368,9 @@ class BaseUnlearnable(VersionedMixin, InputsMixin, FromFittedMixin, CallbackSupp
     def _present_anchor(self) -> Anchor:
         """Return what is known of the rows, taking it over the stored ones where nothing is."""
         anchor = self.unlearning_state_.anchor
-        if anchor is None:
-            anchor = first_anchor(self.net_, self.training_set_, self.unlearning_state_.seed, keeps_rows=True)
-            self.unlearning_state_ = replace(self.unlearning_state_, anchor=anchor)
-        return anchor
+        if anchor is not None:
+            return anchor
+        return first_anchor(self.net_, self.training_set_, self.unlearning_state_.seed, keeps_rows=True)
 
     def _unlearner(self) -> Unlearner:
         return StoCuReNU() if self.unlearner is None else clone(self.unlearner)
@@ -407,6 +414,14 @@ class BaseUnlearnable(VersionedMixin, InputsMixin, FromFittedMixin, CallbackSupp
             )
         return self.training_set_
 
+    def _pinned(self) -> Any:
+        """Return an estimator that predicts as this one does now, whatever is fitted, learnt or forgotten meanwhile."""
+        check_is_fitted(self)
+        other: Any = object.__new__(type(self))
+        other.__dict__.update(self.__dict__)
+        other.net_ = pinned(other.net_)
+        return other
+
     # ------------------------------------------------------------------ scikit-learn's protocols
 
     def __sklearn_is_fitted__(self) -> bool:
@@ -428,12 +443,14 @@ class BaseUnlearnable(VersionedMixin, InputsMixin, FromFittedMixin, CallbackSupp
 
 def _one_pass(net: NeuralNet, rows: TrainingSet, weight: Any, *, seed: list[int]) -> Trained:
     """Train for one epoch on all rows, at the rates of a new training; set their roles, and tell what came of it."""
-    split, net.train_split = net.train_split, None
+    # Nothing is held out, so that who looks at what is held out has nothing to look at.
+    split, callbacks = net.train_split, net.callbacks_
+    net.train_split, net.callbacks_ = None, [each for each in callbacks if not monitors_validation(each[1])]
     try:
         with seeded_torch(int(np.random.SeedSequence(seed).generate_state(1)[0])), fresh_rates(net):
-            trained = train_rows(net, rows.raw_X, rows.raw_y, weight, epochs=1, interruptible=False)
+            trained = train_rows(net, rows.raw_X, rows.raw_y, weight, epochs=1)
     finally:
-        net.train_split = split
+        net.train_split, net.callbacks_ = split, callbacks
     assert trained.role is not None
     rows.set_role(None, trained.role)
     return trained

@@ -10,13 +10,11 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import ClassifierMixin, _fit_context
 from sklearn.utils import column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted
 from skorch import NeuralNetBinaryClassifier
 
 from sk_unlearn.estimators._lock import one_at_a_time
 from sk_unlearn.estimators._validation import validated
 from sk_unlearn.estimators.base import BaseUnlearnable
-from sk_unlearn.utils._twins import pinned
 
 __all__ = ["UnlearnableClassifier"]
 
@@ -229,9 +227,9 @@ class UnlearnableClassifier(ClassifierMixin, BaseUnlearnable):
             Probabilities in the order of ``classes_``. Outputs that a module has beyond them, such as one built for ten
             classes and fitted on nine, stand for no class and are left out; the others then sum to one.
         """
-        check_is_fitted(self)
-        proba = np.asarray(pinned(self.net_).predict_proba(self._validate_features(X)))
-        n_classes = len(self.classes_)
+        now = self._pinned()
+        proba = np.asarray(now.net_.predict_proba(now._validate_features(X)))
+        n_classes = len(now.classes_)
         if proba.ndim != 2 or proba.shape[1] <= n_classes:
             return proba
         known = proba[:, :n_classes]
@@ -251,11 +249,11 @@ class UnlearnableClassifier(ClassifierMixin, BaseUnlearnable):
         y : ndarray of shape (n_samples,)
             Labels.
         """
-        check_is_fitted(self)
-        codes = np.asarray(pinned(self.net_).predict(self._validate_features(X))).astype(np.int64)
-        if codes.size and codes.max() >= len(self.classes_):  # an output that stands for no class
-            codes = self.predict_proba(X).argmax(axis=1)
-        return self.classes_[codes]
+        now = self._pinned()
+        codes = np.asarray(now.net_.predict(now._validate_features(X))).astype(np.int64)
+        if codes.size and codes.max() >= len(now.classes_):  # an output that stands for no class
+            codes = now.predict_proba(X).argmax(axis=1)
+        return now.classes_[codes]
 
 
 def _some(labels: NDArray[Any]) -> str:

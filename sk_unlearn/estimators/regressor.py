@@ -8,12 +8,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import RegressorMixin, _fit_context
 from sklearn.utils import check_array
-from sklearn.utils.validation import check_is_fitted
 
 from sk_unlearn.estimators._lock import one_at_a_time
 from sk_unlearn.estimators._validation import check_numbers, listed, validated
 from sk_unlearn.estimators.base import BaseUnlearnable
-from sk_unlearn.utils._twins import pinned
 
 __all__ = ["UnlearnableRegressor"]
 
@@ -187,6 +185,6 @@ class UnlearnableRegressor(RegressorMixin, BaseUnlearnable):
         y : ndarray of shape (n_samples,) or (n_samples, n_targets)
             As many targets as y had in ``fit``.
         """
-        check_is_fitted(self)
-        prediction = np.asarray(pinned(self.net_).predict(self._validate_features(X)))
-        return prediction.reshape(len(prediction), *self.target_shape_)
+        now = self._pinned()
+        prediction = np.asarray(now.net_.predict(now._validate_features(X)))
+        return prediction.reshape(len(prediction), *now.target_shape_)

@@ -16,7 +16,7 @@ from sklearn.utils import _safe_indexing, check_array
 from sk_unlearn.estimators.base import BaseUnlearnable
 from sk_unlearn.estimators.fitting import begin_fit, end_fit, new_net
 from sk_unlearn.rows import RowRole, TrainingSet, as_identifiers
-from sk_unlearn.training.ledger import check_trained
+from sk_unlearn.training.finite import buffers_not_finite, check_trained
 from sk_unlearn.training.stacked import Member, groups_to_stack, train_stacked
 from sk_unlearn.utils._random import seeded_torch
 
@@ -154,7 +154,7 @@ def _fit_together(
         roles = train_stacked([members[i] for i in group], shared)
         for i, seen_role in zip(group, roles, strict=True):
             net, weight, subset = members[i].net, weights[i], subsets[i]
-            check_trained(net)
+            check_trained(net.module_, buffers_not_finite(net.module_))  # buffers do not change in a stack
             role = np.full(len(targets[i]), RowRole.UNSEEN, dtype=np.int8)
             role[slice(None) if weight is None else np.flatnonzero(weight)] = seen_role
             ids = given.get("sample_id")

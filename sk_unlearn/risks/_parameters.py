@@ -11,18 +11,10 @@ import torch
 from skorch import NeuralNet
 from torch import Tensor, nn
 
+from sk_unlearn.risks._attention import plain_attention
 from sk_unlearn.risks._autograd import PerParameter
 
 __all__ = ["FlatParameters", "Point"]
-
-# The kernels of scaled_dot_product_attention: how to ask and to say whether one may be used. The last is the plain one.
-_ATTENTION = (
-    (torch.backends.cuda.flash_sdp_enabled, torch.backends.cuda.enable_flash_sdp),
-    (torch.backends.cuda.mem_efficient_sdp_enabled, torch.backends.cuda.enable_mem_efficient_sdp),
-    (torch.backends.cuda.cudnn_sdp_enabled, torch.backends.cuda.enable_cudnn_sdp),
-    (torch.backends.cuda.math_sdp_enabled, torch.backends.cuda.enable_math_sdp),
-)
-_MATHS = (False, False, False, True)
 
 # What a module is evaluated with in place of its own settings, so that its output is one function of its parameters,
 # with derivatives, whether they are asked for or not.
@@ -193,7 +185,6 @@ class FlatParameters:
         rnn_caches = [{k: v for k, v in vars(m).items() if k.startswith("_flat_weight")} for m in self._rnns]
         # cuDNN's recurrent kernels have no second derivative, and would pack our views in place.
         without_cudnn = self._rnns and self.device.type == "cuda"
-        attention = [enabled() for enabled, _ in _ATTENTION]
         try:
             # Past Module.__setattr__, which takes microseconds, in a small module as long as its arithmetic.
             for m in training:
@@ -204,11 +195,9 @@ class FlatParameters:
                 store[name] = cast(nn.Parameter, views[k])
             for store, name, buffer in buffers:
                 store[name] = cast(Tensor, buffer).clone()
-            _only_attention(_MATHS)  # the fused attention kernels have no second derivative
-            with torch.backends.cudnn.flags(enabled=False) if without_cudnn else nullcontext():
+            with plain_attention(), torch.backends.cudnn.flags(enabled=False) if without_cudnn else nullcontext():
                 yield
         finally:
-            _only_attention(attention)
             for store, name, parameter in parameters:
                 store[name] = parameter
             for store, name, buffer in buffers:
@@ -228,12 +217,6 @@ class Point:
         self.point = parameters.checked(w, "w").clone()
         # Leaves rather than views of one leaf: its gradient would be put together anew from theirs, chunk by chunk.
         self.leaves = [part.detach().requires_grad_(needs_grad) for part in parameters.split(self.point)]
-
-
-def _only_attention(enabled: Sequence[bool]) -> None:
-    # As torch.nn.attention.sdpa_kernel does, which takes longer than a product with a small net's parameters.
-    for (_, enable), on in zip(_ATTENTION, enabled, strict=True):
-        enable(on)
 
 
 def _weight_decay(net: NeuralNet, parameters: list[nn.Parameter]) -> Tensor | None:

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from skorch import NeuralNet
 
+from sk_unlearn.utils._random import GLOBAL_GENERATORS
 from sk_unlearn.utils._twins import source_of
 
 __all__ = ["FixedRandomness"]
@@ -67,19 +68,18 @@ class FixedRandomness:
 
     @contextmanager
     def fixed(self, step: str, number: int) -> Iterator[None]:
-        """Seed the generators by the step and the chunk's number, and set them back in the end to where they were."""
+        """Seed the generators by the step and the chunk's number, and set them back in the end to where they were.
+
+        Threads take turns, with those that train too.
+        """
         generators = self._drawn_from.get(step, self._all)
         seed = (_SEED + _STEPS.index(step) + 1_000_003 * number) % 2**32
-        states = [generator.take() for generator in generators]
-        try:
+        with GLOBAL_GENERATORS.taken(), _put_back(generators):
             for generator in generators:
                 generator.seed(seed)
             yield
             if step not in self._drawn_from:
                 self._drawn_from[step] = [generator for generator in generators if _has_moved(generator, seed)]
-        finally:
-            for generator, state in zip(generators, states, strict=True):
-                generator.put(state)
 
     def over(self, step: str, number: int, items: Iterable[_Item]) -> Iterator[_Item]:
         """Give what an iterable gives, each item made under numbers of its own."""
@@ -102,6 +102,26 @@ class _Generator(NamedTuple):
     put: Callable[[Any], Any]
     seed: Callable[[int], Any]
     draw: Callable[[], float]
+
+
+@contextmanager
+def _put_back(generators: list[_Generator]) -> Iterator[None]:
+    """Set generators back in the end to where they were; once more, should a signal strike there."""
+    left = [(generator, generator.take()) for generator in generators]
+    try:
+        try:
+            yield
+        finally:
+            _put(left)
+    finally:
+        _put(left)
+
+
+def _put(left: list[tuple[_Generator, Any]]) -> None:
+    while left:
+        generator, state = left[-1]
+        generator.put(state)
+        left.pop()
 
 
 def _has_moved(generator: _Generator, seed: int) -> bool:

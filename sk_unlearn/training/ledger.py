@@ -12,14 +12,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from skorch import NeuralNet
-from skorch.callbacks import Callback, Checkpoint
+from skorch.callbacks import Callback, Checkpoint, LRScheduler
 from skorch.dataset import Dataset as SkorchDataset
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torch.utils.data import DataLoader, Dataset, Subset, default_collate
 
 from sk_unlearn.risks.empirical import weighted_loss
 from sk_unlearn.rows import RowRole
 from sk_unlearn.training._parameter_log import ParameterLog
 from sk_unlearn.training._side_state import SideState
+from sk_unlearn.training.finite import buffers_not_finite, check_trained
 from sk_unlearn.training.recorder import TrainingRecorder
 from sk_unlearn.utils._interrupts import noticed_interrupts
 
@@ -27,8 +29,8 @@ __all__ = [
     "RowLedger",
     "Trained",
     "check_one_item_a_row",
-    "check_trained",
     "drop_best_weights",
+    "monitors_validation",
     "record_rows",
     "train",
     "train_rows",
@@ -343,20 +345,17 @@ def train(
     sample_weight: NDArray[np.float64] | None,
     *,
     epochs: int | None = None,
-    interruptible: bool = True,
     recorder: TrainingRecorder | None = None,
     rng: np.random.Generator | None = None,
 ) -> RowLedger:
     """Train an initialised net on rows of positive weight and return the ledger.
 
+    Ctrl-C is raised, other than in skorch, which takes the half-trained net for a trained one.
+
     Parameters
     ----------
     epochs : int or None
         None for the net's own ``max_epochs``.
-
-    interruptible : bool, default=True
-        As in skorch, Ctrl-C ends the training and keeps what was learnt. False raises it instead, for a caller who
-        must not take a half-trained net for a trained one.
 
     recorder : TrainingRecorder or None
         Watches, or takes part.
@@ -370,6 +369,7 @@ def train(
         When training diverged, when no row entered a gradient, or when the net's own training loop leaves weights or a
         recorder out of account.
     """
+    infinite_before = buffers_not_finite(net.module_)
     with record_rows(net, X, sample_weight, recorder) as ledger, _installed(net, recorder):
         if recorder is not None:
             assert rng is not None
@@ -380,12 +380,12 @@ def train(
                 net.fit_loop(X, y, epochs=epochs)
             except KeyboardInterrupt as error:
                 # A Ctrl-C may strike while a callback runs, and look like the callback's own.
-                if not interruptible and (noticed or not _raised_by_callback(error)):
+                if noticed or not _raised_by_callback(error):
                     raise
                 ledger.parameters.interrupt()
         net.notify("on_train_end", X=X, y=y)
         ledger.parameters.compare()
-    check_trained(net)
+    check_trained(net.module_, infinite_before)
     ledger.count_all_where_unrecorded()
     if sample_weight is not None and ledger.note == OWN_LOOP:
         raise ValueError(_WEIGHTS_UNUSED)
@@ -470,20 +470,20 @@ def train_rows(
     return Trained(net, role, ledger.recording, ledger.note, before.changed(net))
 
 
-def check_trained(net: NeuralNet) -> None:
-    """Raise a ValueError if training diverged."""
-    if not all(bool(torch.isfinite(p).all()) for p in net.module_.parameters()):
-        raise ValueError("Training diverged: parameters are not finite. Lower the learning rate or scale X and y.")
-
-
 def uses_validation_rows(net: NeuralNet) -> bool:
     """Tell whether a callback chose parameters or a learning rate by looking at validation rows."""
     for _, callback in net.callbacks_:
-        monitored = getattr(callback, "monitor", None)
         only_saves = isinstance(callback, Checkpoint) and not getattr(callback, "load_best", False)
-        if not monitored or only_saves:
-            continue
-        # A callable monitor may look at anything: assume that it looks at validation rows.
-        if callable(monitored) or "train" not in str(monitored):
+        if monitors_validation(callback) and not only_saves:
             return True
     return False
+
+
+def monitors_validation(callback: Callback) -> bool:
+    """Tell whether a callback looks at a measure of validation rows."""
+    monitored = getattr(callback, "monitor", None)
+    # A schedule has a monitor, and only one policy looks at it.
+    if not monitored or (isinstance(callback, LRScheduler) and callback._get_policy_cls() is not ReduceLROnPlateau):
+        return False
+    # A callable monitor may look at anything: assume that it looks at validation rows.
+    return callable(monitored) or "train" not in str(monitored)

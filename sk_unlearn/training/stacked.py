@@ -28,6 +28,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from sk_unlearn.risks.empirical import weighted_loss
 from sk_unlearn.rows import RowRole
+from sk_unlearn.utils._random import forked_torch
 
 __all__ = ["Member", "groups_to_stack", "train_stacked"]
 
@@ -113,7 +114,7 @@ def train_stacked(members: Sequence[Member], X: NDArray[Any]) -> list[NDArray[np
     member_number = torch.arange(len(members), device=device)[:, None]
     losses, seconds = [], []
     leader.module_.train()
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    with forked_torch([device] if device.type == "cuda" else []):
         # The noise of dropout follows from the seeds too.
         torch.set_rng_state(members[0].random_state)
         torch.manual_seed(int(torch.randint(2**31 - 1, ())))
@@ -201,7 +202,7 @@ def _stack_agrees(members: Sequence[Member], X: NDArray[Any]) -> bool:
     n_probed = min(_PROBED_ROWS, *(len(member.rows) for member in ends))
     x = torch.stack([torch.from_numpy(X[member.rows[:n_probed]]) for member in ends]).to(device)
     y = torch.stack([torch.from_numpy(np.ascontiguousarray(member.y[:n_probed])) for member in ends]).to(device)
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    with forked_torch([device] if device.type == "cuda" else []):
         try:
             trainable, fixed = _stacked_state(ends)
             probe = copy.deepcopy(leader.module_).train()

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
+from itertools import starmap
+from operator import setitem
 from typing import Any
+
+from sk_unlearn.utils._turns import Turns
 
 __all__ = ["Assignment", "Journal"]
 
@@ -12,12 +17,14 @@ Assignment = tuple[Any, Any, Any]
 
 
 class Journal:
-    """Assignments that are written down before the first of them is made.
+    """Assignments that are made in one go.
 
-    All values are computed beforehand, so that making an assignment again changes nothing. An exception that arrives
-    from outside (Ctrl-C, a signal handler, a lack of memory) before they are written down leaves everything as it was;
-    one that arrives later is raised once they are all made. Should a second one hit that, :meth:`settle` finishes the
-    work: whoever reads the containers calls it first.
+    All values are computed beforehand, so that making an assignment again changes nothing. The loop over them runs
+    inside a single call into C: signal handlers run between the instructions of Python, so that an exception from
+    outside (Ctrl-C, a timer) comes before all of them or after all of them, however many signals there are. Only a
+    container can still refuse in the middle, for want of memory. The list is kept meanwhile, what is left is made
+    before that error is raised, and should it come a second time, :meth:`settle` finishes the work: whoever reads the
+    containers calls it first.
 
     Examples
     --------
@@ -30,6 +37,8 @@ class Journal:
 
     def __init__(self) -> None:
         self._pending: Sequence[Assignment] | None = None
+        # A thread that only reads must not finish an old list while a later one is made.
+        self._turns = Turns()
 
     @property
     def is_settled(self) -> bool:
@@ -43,17 +52,22 @@ class Journal:
         ----------
         assignments : sequence of (container, key, value)
         """
-        try:
-            self._pending = assignments
-            self.settle()
-        finally:
-            self.settle()  # nothing to do, unless an interrupt cut the first one short
+        own = vars(self)
+        at_once = [(own, "_pending", assignments), *assignments, (own, "_pending", None)]
+        with self._turns.taken():
+            try:
+                deque(starmap(setitem, at_once), maxlen=0)
+            finally:
+                self.settle()  # nothing to do, unless a container refused in the middle
 
     def settle(self) -> None:
         """Make, or finish making, the assignments that are written down, if there are any."""
-        assignments = self._pending
-        if assignments is None:
+        if self._pending is None:
             return
-        for container, key, value in assignments:
-            container[key] = value
-        self._pending = None
+        with self._turns.taken():
+            if self._pending is not None:
+                deque(starmap(setitem, [*self._pending, (vars(self), "_pending", None)]), maxlen=0)
+
+    def __reduce__(self) -> tuple[type[Journal], tuple[()]]:
+        # A copy has nothing to do with the containers of this one.
+        return type(self), ()

@@ -5,12 +5,23 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["numpy_seed", "seeded_torch", "standard_normal", "torch_generator", "untouched_generators"]
+from sk_unlearn.utils._turns import Turns
+
+__all__ = [
+    "GLOBAL_GENERATORS", "forked_torch", "numpy_seed", "seeded_torch", "standard_normal", "torch_generator",
+    "untouched_generators",
+]
+
+# A process has one global generator of each kind: PyTorch's for a device, NumPy's, Python's. Whoever seeds one, draws
+# and puts it back does so in turn, or two threads would draw from each other's numbers. What is called inside must not
+# wait for a thread that waits for this turn.
+GLOBAL_GENERATORS = Turns()
 
 
 def numpy_seed(rng: np.random.Generator) -> int:
@@ -24,11 +35,23 @@ def torch_generator(rng: np.random.Generator, device: torch.device) -> torch.Gen
 
 
 @contextmanager
+def forked_torch(devices: list[Any]) -> Iterator[None]:
+    """Put torch's global generators back in the end; threads that are in such a context take turns.
+
+    Parameters
+    ----------
+    devices : list
+        CUDA devices whose generators count beside that of the processor.
+    """
+    with GLOBAL_GENERATORS.taken(), torch.random.fork_rng(devices=devices):
+        yield
+
+
+@contextmanager
 def seeded_torch(rng: np.random.Generator | int) -> Iterator[None]:
-    """Seed torch's global generators inside the context and put them back as they were."""
+    """Seed torch's global generators inside the context and put them back as they were; threads take turns."""
     seed = rng if isinstance(rng, int) else numpy_seed(rng)
-    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
-    with torch.random.fork_rng(devices=devices):
+    with forked_torch(list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []):
         torch.manual_seed(seed)
         yield
 

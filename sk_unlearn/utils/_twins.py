@@ -10,9 +10,11 @@ from collections.abc import Iterator
 from types import MethodType
 from typing import Any
 
+import torch
 from skorch import NeuralNet
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedBuffer
+from torch.utils.data import DataLoader
 
 __all__ = ["is_twin", "learnt", "pinned", "source_of", "training_copy", "twin", "uncompiled"]
 
@@ -156,9 +158,15 @@ def uncompiled(module: Any) -> Any:
 
 
 def pinned(net: NeuralNet) -> NeuralNet:
-    """Return a net that goes on with the present modules though those of ``net`` be replaced meanwhile."""
+    """Return a net to predict with, which goes on with the present modules though those of ``net`` be replaced.
+
+    Its loader draws no seed for worker processes from torch's global generator, which another thread may train with.
+    """
     other: NeuralNet = object.__new__(type(net))
     vars(other).update(vars(net))
+    loader = net.iterator_valid
+    if isinstance(loader, type) and issubclass(loader, DataLoader):
+        vars(other).setdefault("iterator_valid__generator", torch.Generator())
     return other
 
 
@@ -175,14 +183,23 @@ def training_copy(net: NeuralNet) -> NeuralNet:
             memo |= _known(uncompiled(getattr(net, name + "_")), share_tensors=False)
     for name in learnt(net):
         value = vars(net)[name]
-        try:
-            copied = _with_state(value, memo) if hasattr(value, "param_groups") else copy.deepcopy(value, memo)
-        except _REFUSALS:
-            if name != "callbacks_":
-                raise
-            copied = value
-        vars(other)[name] = copied
+        if name == "callbacks_":
+            vars(other)[name] = [(key, _own_callback(callback, memo)) for key, callback in value]
+        else:
+            vars(other)[name] = (
+                _with_state(value, memo) if hasattr(value, "param_groups") else copy.deepcopy(value, memo)
+            )
     return other
+
+
+def _own_callback(callback: Any, memo: dict[int, Any]) -> Any:
+    before = dict(memo)
+    try:
+        return copy.deepcopy(callback, memo)
+    except _REFUSALS:
+        memo.clear()
+        memo.update(before)
+        return callback
 
 
 def learnt(net: NeuralNet) -> list[str]:

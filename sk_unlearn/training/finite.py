@@ -1,0 +1,50 @@
+"""Whether training arrived at finite numbers: in the parameters, and in what layers keep beside them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+__all__ = ["buffers_not_finite", "check_trained", "diverged"]
+
+
+def buffers_not_finite(module: nn.Module) -> Counter[str]:
+    """Return how many entries of each buffer are infinite or not a number, by name.
+
+    A mask of minus infinities, as attention has it, is one of these from the beginning.
+    """
+    return _not_finite(module.named_buffers())
+
+
+def _not_finite(named: Iterable[tuple[str, Tensor]]) -> Counter[str]:
+    return Counter({name: int((~torch.isfinite(t)).sum()) for name, t in named if not is_lazy(t)})
+
+
+def diverged(module: nn.Module, before: Counter[str]) -> str:
+    """Name what is not finite: parameters, and buffers with more such entries than before.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+
+    before : Counter
+        What :func:`buffers_not_finite` said before.
+
+    Returns
+    -------
+    names : str
+        The first few of them; empty where all is well.
+    """
+    names = sorted(_not_finite([*module.named_parameters(), *module.named_buffers()]) - before)
+    return ", ".join(names[:3]) + ", …" * (len(names) > 3)
+
+
+def check_trained(module: nn.Module, before: Counter[str]) -> None:
+    """Raise a ValueError if training diverged; the parameters are as for :func:`diverged`."""
+    names = diverged(module, before)
+    if names:
+        raise ValueError(f"Training diverged: {names} not finite. Lower the learning rate or scale X and y.")
