@@ -7,6 +7,9 @@ from functools import wraps
 from typing import Any, TypeVar, cast
 from weakref import WeakKeyDictionary
 
+import torch
+
+from sk_unlearn.utils._random import GLOBAL_GENERATORS
 from sk_unlearn.utils._turns import Turns
 
 __all__ = ["one_at_a_time"]
@@ -20,12 +23,29 @@ _TURNS: WeakKeyDictionary[Any, Turns] = WeakKeyDictionary()
 def one_at_a_time(verb: _Verb) -> _Verb:
     """Have a method wait while another thread is in one of the methods so marked of the same object.
 
-    The thread that is in one may call another, as a subclass does that forgets in its own ``fit``.
+    The thread that is in one may call another, as a subclass does that forgets in its own ``fit``. Whatever strikes,
+    nothing is locked afterwards, and torch records gradients if it did before: a signal may come just where a context
+    ends, and keep it from doing so.
     """
 
     @wraps(verb)
     def waiting(self: Any, *args: Any, **kwargs: Any) -> Any:
-        with _TURNS.setdefault(self, Turns()).taken():
-            return verb(self, *args, **kwargs)
+        mine, gradients = _TURNS.setdefault(self, Turns()), torch.is_grad_enabled()
+        to_give_back = [turns for turns in (mine, GLOBAL_GENERATORS) if not turns.held]
+        # Twice, so that a signal which strikes in the first of them finds all of it done by the second.
+        try:
+            try:
+                mine.take()
+                return verb(self, *args, **kwargs)
+            finally:
+                _end(to_give_back, gradients)
+        finally:
+            _end(to_give_back, gradients)
 
     return cast(_Verb, waiting)
+
+
+def _end(to_give_back: list[Turns], gradients: bool) -> None:
+    for turns in to_give_back:
+        turns.give_back()
+    torch.set_grad_enabled(gradients)

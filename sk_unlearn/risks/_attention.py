@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from weakref import WeakSet
 
 import torch
 
@@ -21,22 +22,27 @@ _KERNELS = (
 _PLAIN = (False, False, False, True)
 
 
+class _Evaluation:
+    """One that is under way."""
+
+
 class _Switches:
     """The switches are those of the process: the first evaluation sets them, and the last one sets them back."""
 
     def __init__(self) -> None:
         self.turns = Turns()
-        self.evaluations: set[int] = set()
+        # Weakly: one that was cut off while it left, by two signals, does not keep the switches from the others.
+        self.evaluations: WeakSet[_Evaluation] = WeakSet()
         self.before: list[bool] | None = None
 
-    def enter(self, evaluation: int) -> None:
+    def enter(self, evaluation: _Evaluation) -> None:
         with self.turns.taken():
             if self.before is None:
                 self.before = [enabled() for enabled, _ in _KERNELS]
             self.evaluations.add(evaluation)
             _set(_PLAIN)
 
-    def leave(self, evaluation: int) -> None:
+    def leave(self, evaluation: _Evaluation) -> None:
         """May be called again, and where ``enter`` was cut short."""
         with self.turns.taken():
             self.evaluations.discard(evaluation)
@@ -60,13 +66,13 @@ def plain_attention() -> Iterator[None]:
 
     Threads may be inside at the same time. Other attention of the process is computed plainly meanwhile, too.
     """
-    mine = object()
+    mine = _Evaluation()
     # Twice, so that a signal which strikes while the switches are set back finds them set back all the same.
     try:
         try:
-            _SWITCHES.enter(id(mine))
+            _SWITCHES.enter(mine)
             yield
         finally:
-            _SWITCHES.leave(id(mine))
+            _SWITCHES.leave(mine)
     finally:
-        _SWITCHES.leave(id(mine))
+        _SWITCHES.leave(mine)

@@ -35,28 +35,37 @@ class Turns:
         # Any: that an RLock knows its owner is not in the type hints. threading.Condition relies on it too.
         self._lock: Any = threading.RLock()
 
+    @property
+    def held(self) -> bool:
+        """Whether it is this thread's turn."""
+        return bool(self._lock._is_owned())
+
+    def take(self) -> None:
+        """Wait for the turn, unless it is this thread's already."""
+        if not self.held:
+            self._lock.acquire()
+
+    def give_back(self) -> None:
+        """End the turn, if it is this thread's."""
+        if self.held:
+            self._lock.release()
+
     @contextmanager
     def taken(self) -> Iterator[None]:
         """Wait for the turn, and hold it inside the context."""
-        lock = self._lock
-        if lock._is_owned():
+        if self.held:
             yield
             return
         # Not "with lock": an exception can arise after the lock is taken and before the context knows of it, and again
         # before it is given back. Whether it is held is therefore asked of the lock, twice.
         try:
             try:
-                lock.acquire()
+                self.take()
                 yield
             finally:
-                _give_back(lock)
+                self.give_back()
         finally:
-            _give_back(lock)
-
-
-def _give_back(lock: Any) -> None:
-    if lock._is_owned():
-        lock.release()
+            self.give_back()
 
 
 _ALL: WeakSet[Turns] = WeakSet()
