@@ -81,7 +81,7 @@ def unfitted(module: type[nn.Module], unlearner: Any = None, *, keep_training_se
         train_split=None, verbose=0, iterator_train__shuffle=True,
     )  # fmt: skip
     return UnlearnableClassifier(
-        net, StoCuReNU(max_steps=2) if unlearner is None else unlearner, keep_training_set=keep_training_set,
+        net, StoCuReNU(max_steps=1) if unlearner is None else unlearner, keep_training_set=keep_training_set,
         random_state=0,
     )  # fmt: skip
 
@@ -349,15 +349,15 @@ def strike_at(line: Line, occurrence: int, error: type[BaseException]) -> Any:
     return strike
 
 
-def line_strikes(trial: Trial) -> list[tuple[Line, int, type[BaseException]]]:
-    """Return every line of a clean run, each at its first, middle and last time, with every kind of error."""
+def line_strikes(trial: Trial, n_errors: int = len(ERRORS)) -> list[tuple[Line, int, type[BaseException]]]:
+    """Return every line of a clean run, at its first, middle and last time, with some kinds of error in turn."""
     est = copy.deepcopy(trial.original)
     counts = lines_of(lambda: trial.verb(est))
+    places = [(line, k) for line, n in sorted(counts.items()) for k in sorted({1, (n + 1) // 2, n})]
     return [
-        (line, occurrence, error)
-        for line, n in sorted(counts.items())
-        for occurrence in sorted({1, (n + 1) // 2, n})
-        for error in ERRORS
+        (line, k, ERRORS[(number + shift) % len(ERRORS)])
+        for number, (line, k) in enumerate(places)
+        for shift in range(n_errors)
     ]
 
 
@@ -395,17 +395,17 @@ def ring_after(seconds: float, error: type[BaseException], again: float | None =
         def ring(signum: int, frame: FrameType | None) -> None:
             nonlocal rang
             rang += 1
-            if again is None or rang == 2:
-                signal.setitimer(signal.ITIMER_REAL, 0)
+            if again is not None and rang == 1:
+                signal.setitimer(signal.ITIMER_REAL, again)
             raise error
 
         raised: BaseException | None = None
         with _handling(signal.SIGALRM, ring):
-            # It may ring on the way out too, and for the second time in the handler of the first.
+            # It may ring on the way out too, and once more in the handler of the first.
             try:
                 try:
                     try:
-                        signal.setitimer(signal.ITIMER_REAL, seconds, again or 0.0)
+                        signal.setitimer(signal.ITIMER_REAL, seconds)
                         action()
                     finally:
                         signal.setitimer(signal.ITIMER_REAL, 0)

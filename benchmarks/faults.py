@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import random
 import time
 import warnings
 
@@ -86,11 +85,6 @@ def printed(kind: str, situation: str, verb: str, tally: Tally, seconds: float) 
         print(f"<!-- {case} -->", flush=True)
 
 
-def chosen_lines(trial: Trial, share: float, seed: int) -> list[tuple[tuple[str, int], int, type[BaseException]]]:
-    strikes = line_strikes(trial)
-    return random.Random(seed).sample(strikes, round(share * len(strikes)))
-
-
 def verbs(situations: list[str], only: list[str]) -> list[tuple[Situation, str]]:
     return [(SITUATIONS[s], verb) for s in situations for verb in SITUATIONS[s].verbs if not only or verb in only]
 
@@ -99,7 +93,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--n", type=int, default=1000, help="signals of a timer for each kind, over all verbs")
     parser.add_argument("--pairs", type=int, default=200, help="pairs of simultaneous forget")
-    parser.add_argument("--share", type=float, default=1.0, help="of the lines, drawn at random")
+    parser.add_argument("--errors", type=int, choices=(1, 2, 3), default=3, help="at each line; fewer than 3 in turn")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     parser.add_argument("--situations", nargs="+", choices=list(SITUATIONS), default=list(SITUATIONS))
     parser.add_argument("--verbs", nargs="+", default=[], help="default: all of each situation")
@@ -120,7 +114,7 @@ def main() -> None:
         for situation, verb in chosen:
             started, trial = time.perf_counter(), Trial(situation, verb)
             if kind == "line":
-                tally = strike_lines(trial, chosen_lines(trial, options.share, options.seed))
+                tally = strike_lines(trial, line_strikes(trial, options.errors))
             else:
                 n = -(-options.n // len(chosen))
                 tally = strike_by_timer(trial, n, options.seed, twice=kind == "timer, twice")
