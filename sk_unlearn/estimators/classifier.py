@@ -189,6 +189,10 @@ class UnlearnableClassifier(ClassifierMixin, BaseUnlearnable):
 
         Notes
         -----
+        All rows are trained on and none is held out, so that callbacks which monitor a measure of held-out rows
+        (``EarlyStopping`` or ``Checkpoint`` on ``"valid_loss"``) sit this pass out. The pass is carried out whole or
+        not at all: an exception leaves the estimator as it was.
+
         The training residual is taken anew over all stored rows, at the next request. With
         ``keep_training_set=False`` it is updated from the rows of the call alone, as rows that have not come before.
 
