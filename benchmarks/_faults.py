@@ -379,11 +379,14 @@ class Alarm(Exception):  # noqa: N818  it is a signal that came and no error
 
 @contextmanager
 def _handling(number: int, handler: Any) -> Iterator[None]:
-    before = signal.signal(number, handler)
+    # What strikes in a destructor cannot be raised, and need not be printed.
+    before, hook = signal.signal(number, handler), sys.unraisablehook
+    sys.unraisablehook = lambda _: None
     try:
         yield
     finally:
         signal.signal(number, before)
+        sys.unraisablehook = hook
 
 
 def ring_after(seconds: float, error: type[BaseException], again: float | None = None) -> Any:

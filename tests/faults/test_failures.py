@@ -69,7 +69,7 @@ OTHER = X[:, :2], np.where(y > 0, "yes", "no")
 
 REFITS = {
     "rows that are not finite": ({}, lambda e: e.fit(np.full((4, 2), np.nan), list("abab")), "NaN"),
-    "labels of another length": ({}, lambda e: e.fit(OTHER[0], OTHER[1][:-1]), "inconsistent"),
+    "labels of another length": ({}, lambda e: e.fit(OTHER[0], OTHER[1][:-1]), "y has 39 rows"),
     "identifiers of another length": ({}, lambda e: e.fit(*OTHER, sample_id=[1]), "sample_id"),
     "weights of zero": ({}, lambda e: e.fit(*OTHER, sample_weight=np.zeros(40)), "at least one"),
     "a rate that diverges": (

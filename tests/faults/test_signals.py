@@ -10,11 +10,7 @@ from skorch.callbacks import Callback
 from benchmarks._faults import SITUATIONS, NormNet, Trial, X, fingerprint, fitted, strike_by_timer, y
 from sk_unlearn.unlearners import Status, Unlearner, UnlearningResult
 
-pytestmark = [
-    pytest.mark.skipif(sys.platform == "win32", reason="it has no such signals"),
-    # One that strikes in a destructor is printed by Python and not raised.
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="it has no such signals")
 VERBS = [(situation.name, verb) for situation in SITUATIONS.values() for verb in situation.verbs]
 
 
