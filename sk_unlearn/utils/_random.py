@@ -14,7 +14,12 @@ from torch import Tensor
 from sk_unlearn.utils._turns import Turns
 
 __all__ = [
-    "GLOBAL_GENERATORS", "forked_torch", "numpy_seed", "seeded_torch", "standard_normal", "torch_generator",
+    "GLOBAL_GENERATORS",
+    "forked_torch",
+    "numpy_seed",
+    "seeded_torch",
+    "standard_normal",
+    "torch_generator",
     "untouched_generators",
 ]
 
@@ -59,13 +64,14 @@ def seeded_torch(rng: np.random.Generator | int) -> Iterator[None]:
 @contextmanager
 def untouched_generators() -> Iterator[None]:
     """Put the global generators of Python, NumPy and torch back as they were, whatever is drawn in the context."""
-    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002  the old ones are what code of users draws from
-    try:
-        with seeded_torch(0):
-            yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy)  # noqa: NPY002
+    with GLOBAL_GENERATORS.taken():
+        python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002  what code of users draws from
+        try:
+            with seeded_torch(0):
+                yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)  # noqa: NPY002
 
 
 def standard_normal(like: Tensor, rng: np.random.Generator) -> Tensor:
