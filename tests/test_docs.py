@@ -1,5 +1,6 @@
 """The documentation is complete, agrees with the signatures, and its code runs."""
 
+import ast
 import dataclasses
 import enum
 import importlib
@@ -165,3 +166,28 @@ def test_other_pages_have_no_code_that_is_not_run():
 def test_the_test_command_can_be_extracted():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert len(re.findall(r"^<!-- test command -->\n```shell\n.*pytest.*\n```$", text, re.MULTILINE)) == 1
+
+
+# ------------------------------------------------------------------------------------------------------------ messages
+
+
+def texts_of_the_package():
+    """Every string constant in the sources; the constant parts of an f-string one by one, joined by a mark."""
+    for path in sorted((ROOT / "sk_unlearn").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield node.value
+
+
+def messages_on_the_page():
+    page = (ROOT / "docs" / "what_can_go_wrong.rst").read_text(encoding="utf-8")
+    for message in re.findall(r":samp:`([^`]+)`", page):
+        yield from (part.strip() for part in re.split(r"\{\w+\}", " ".join(message.split())) if len(part.strip()) > 4)
+
+
+def test_messages_on_the_page_of_faults_are_those_of_the_package():
+    texts = "\0".join(texts_of_the_package())
+    messages = list(messages_on_the_page())
+    assert len(messages) > 40
+    # What scikit-learn says in our place.
+    assert [m for m in messages if m not in texts] == [": Expected 2D array, got 1D array instead"]
