@@ -327,6 +327,7 @@ def test_what_a_step_leaves_is_at_most_the_bound(criterion, k):
         est = estimator(
             CertifiedRemoval(epsilon=1e9, sigma=3.0, max_steps=1), lambda: linear(k=k),
             classifier if classifies else regressor, criterion=criterion, lr=0.1, max_epochs=int(r.integers(40, 100)),
+            predict_nonlinearity=None,
         ).fit(A, b, sample_weight=r.uniform(0.5, 2, size=30))  # fmt: skip
         weight = est.training_set_.sample_weight
         est.forget(A[4:10])
