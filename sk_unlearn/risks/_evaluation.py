@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
-from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,6 +19,7 @@ from sk_unlearn.risks._parameters import FlatParameters, Point
 from sk_unlearn.risks._randomness import FixedRandomness
 from sk_unlearn.risks._row_loss import RowLoss, refuse_differing
 from sk_unlearn.risks._rows import Chunk, Part, RiskRows, Rows
+from sk_unlearn.utils._lazy import cached_property
 
 __all__ = ["Evaluator", "Scored", "sum_of"]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from functools import cached_property
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -19,6 +18,7 @@ from torch.utils.data import DataLoader
 from sk_unlearn.risks._randomness import FixedRandomness
 from sk_unlearn.risks._row_loss import RowLoss
 from sk_unlearn.rows.sampling import sample_mask
+from sk_unlearn.utils._lazy import cached_property
 
 __all__ = ["Chunk", "Part", "RiskRows", "Rows"]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from sk_unlearn.risks._evaluation import MEMORY_BUDGET, Evaluator, sum_of
 from sk_unlearn.risks._row_loss import weighted_loss
 from sk_unlearn.risks._rows import Rows
 from sk_unlearn.risks.linearisation import Linearisation
+from sk_unlearn.utils._lazy import cached_property
 from sk_unlearn.utils._twins import is_twin, twin
 
 __all__ = ["EmpiricalRisk", "Linearisation", "Rows", "flat_parameters", "weighted_loss"]

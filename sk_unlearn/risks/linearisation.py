@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterator
-from functools import cached_property
 from typing import TYPE_CHECKING, cast
 
 import torch
@@ -18,6 +17,7 @@ from sk_unlearn.risks._evaluation import Evaluator, sum_of
 from sk_unlearn.risks._parameters import Point
 from sk_unlearn.risks._row_loss import NO_MASS, computes_as
 from sk_unlearn.risks._rows import Chunk, Part, Rows
+from sk_unlearn.utils._lazy import cached_property
 
 if TYPE_CHECKING:
     from sk_unlearn.risks.empirical import EmpiricalRisk

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cached_property
 from typing import Any, NamedTuple, Protocol, cast
 
 import numpy as np
@@ -20,6 +19,7 @@ from sk_unlearn.risks._evaluation import Evaluator, sum_of
 from sk_unlearn.risks._row_loss import computes_as
 from sk_unlearn.risks._rows import Chunk
 from sk_unlearn.risks.empirical import EmpiricalRisk
+from sk_unlearn.utils._lazy import cached_property
 
 __all__ = ["LayerPoint", "LayerRisk", "OutputLayer", "output_layer"]
 

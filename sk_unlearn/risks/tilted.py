@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import torch
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sk_unlearn.risks.protocol import Linearised, Risk
+from sk_unlearn.utils._lazy import cached_property
 
 __all__ = ["TiltedLinearisation", "TiltedRisk"]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import Any
 
 from torch import Tensor
@@ -11,6 +10,7 @@ from sk_unlearn.risks.empirical import EmpiricalRisk
 from sk_unlearn.risks.protocol import Risk
 from sk_unlearn.unlearners.base import UnlearningProblem
 from sk_unlearn.unlearners.status import Status
+from sk_unlearn.utils._lazy import cached_property
 
 __all__ = ["AT_CHANCE", "TOO_DEAR", "Watch", "stored_part"]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from sk_unlearn.risks.tilted import TiltedRisk
 from sk_unlearn.training.ledger import Trained
 from sk_unlearn.training.recorder import TrainingRecorder
 from sk_unlearn.unlearners.status import Status
+from sk_unlearn.utils._lazy import cached_property
 from sk_unlearn.utils._versioned import VersionedMixin
 
 __all__ = ["Unlearner", "UnlearnerTags", "UnlearningProblem", "UnlearningResult"]

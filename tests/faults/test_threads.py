@@ -26,6 +26,7 @@ from benchmarks._faults import (
     y,
     y_other,
 )
+from sk_unlearn.utils._lazy import cached_property
 from sk_unlearn.utils._random import seeded_torch
 from sk_unlearn.utils._turns import Turns
 
@@ -198,3 +199,30 @@ def test_a_forked_process_does_not_inherit_a_held_turn():
     finally:
         over.set()
         thread.join()
+
+
+def test_what_is_computed_once_keeps_no_other_thread_out():
+    """functools.cached_property of Python 3.11 holds a lock of its class, which met a turn the other way round."""
+
+    class Reads:
+        @cached_property
+        def value(self):
+            inside.set()
+            with turns.taken():
+                return 1
+
+    turns, inside = Turns(), threading.Event()
+
+    def read_in_turn():
+        with turns.taken():
+            waiting.start()
+            inside.wait()
+            assert Reads().value == 1
+
+    waiting = threading.Thread(target=lambda: Reads().value, daemon=True)
+    reading = threading.Thread(target=read_in_turn, daemon=True)
+    reading.start()
+    reading.join(10)
+    waiting.join(10)
+    assert not reading.is_alive()
+    assert not waiting.is_alive()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any, Protocol
 
 import torch
@@ -14,6 +13,7 @@ from sk_unlearn.risks.output_layer import OutputLayer, output_layer
 from sk_unlearn.risks.tilted import TiltedRisk
 from sk_unlearn.unlearners.base import UnlearningProblem
 from sk_unlearn.unlearners.cubic._stopping import Ending, StoppingRule
+from sk_unlearn.utils._lazy import cached_property
 
 __all__ = ["Stage", "State"]
 
