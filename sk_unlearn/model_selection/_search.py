@@ -42,6 +42,14 @@ if TYPE_CHECKING:
 
 __all__ = ["ForgetSearchCV"]
 
+# What a fit learns; all of it is replaced by the next.
+_LEARNT = frozenset(
+    (
+        "best_estimator_", "best_index_", "best_params_", "best_score_", "cv_results_", "interrupted_", "n_splits_",
+        "report_", "scorer_", "splits_", "times_",
+    )
+)  # fmt: skip
+
 
 def _best_has(method: str) -> Callable[[Any], bool]:
     return lambda search: hasattr(getattr(search, "best_estimator_", search.estimator), method)
@@ -244,8 +252,19 @@ class ForgetSearchCV(VersionedMixin, MetaEstimatorMixin, BaseEstimator):
         ------
         ValueError
             If a parameter is not one of those above, if `param_grid` varies something else than the unlearner, or if
-            every candidate failed.
+            every candidate failed. The search is what it was before then.
         """
+        # What a fit learns it learns in a copy, so that a search whose next fit fails keeps the results that it had.
+        draft = copy.copy(self)
+        for name in _LEARNT:
+            draft.__dict__.pop(name, None)
+        draft._search(X, y, groups, fit_params)
+        # In one assignment, whatever was there under the same names.
+        self.__dict__ = {name: value for name, value in self.__dict__.items() if name not in _LEARNT} | draft.__dict__
+        return self
+
+    def _search(self, X: Any, y: Any, groups: ArrayLike | None, fit_params: dict[str, Any]) -> None:
+        """Search, and set what that learns; nothing of an earlier search is there."""
         scorers = self._scorers()
         chosen_by = self._chosen_by()
         candidates = build_candidates(self.estimator, self.param_grid)
@@ -257,15 +276,12 @@ class ForgetSearchCV(VersionedMixin, MetaEstimatorMixin, BaseEstimator):
         self.n_splits_ = len(self.splits_)
         self.scorer_ = scorers[0]
         self.times_: dict[str, float] = {}
-        for name in ("best_index_", "best_params_", "best_score_", "report_", "best_estimator_", "cv_results_"):
-            self.__dict__.pop(name, None)
-
         folds = self._prepare(X, y, fit_params, scorers, candidates)
         outcomes = self._try(folds, candidates, scorers[0])
         self.cv_results_ = self._results(candidates[: len(outcomes)], outcomes)
         self.times_["candidates"] = _seconds(outcome for row in outcomes for outcome in row)
         if chosen_by is None:
-            return self
+            return
         self._choose(chosen_by, candidates, outcomes)
         self._report(chosen_by, folds, candidates[self.best_index_], scorers[1])
         del folds  # fitted on rows that may have to be erased; nothing of it is kept
@@ -274,7 +290,6 @@ class ForgetSearchCV(VersionedMixin, MetaEstimatorMixin, BaseEstimator):
             self.best_estimator_ = clone(self.estimator).set_params(**cloned(self.best_params_))
             self.best_estimator_.fit(X, y, **fit_params)
             self.times_["refit"] = time.perf_counter() - started
-        return self
 
     def _scorers(self) -> tuple[RetrainScorer, RetrainScorer]:
         """Check what concerns the two requests, and return how each is drawn and measured."""
@@ -394,7 +409,7 @@ class ForgetSearchCV(VersionedMixin, MetaEstimatorMixin, BaseEstimator):
             warnings.warn(
                 f"Interrupted after {len(outcomes)} of {len(candidates)} candidates; the search goes by these.",
                 UserWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
         _warn_of_failures(outcome for row in outcomes for outcome in row)
         return outcomes
@@ -710,5 +725,5 @@ def _warn_of_failures(outcomes: Any) -> None:
         warnings.warn(
             f"{len(errors)} requests failed and got error_score; the first with {errors[0]}",
             FitFailedWarning,
-            stacklevel=4,
+            stacklevel=5,
         )

@@ -456,6 +456,34 @@ def test_all_failed():
         search({"unlearner__fail": [True]}).fit(X, y)
 
 
+@pytest.mark.parametrize(
+    ("settings", "rows", "error"),
+    [
+        ({"error_score": "raise", "param_grid": {"unlearner__fail": [True]}}, (X, y), RuntimeError),  # while it tries
+        ({"report_request": -1}, (X, y), ValueError),  # before it begins
+        ({}, (np.full_like(X, np.nan), y), ValueError),  # while it fits the folds
+    ],
+)
+def test_a_search_whose_next_fit_fails_stays_what_it_was(settings, rows, error):
+    found = search(PUSHES).fit(X, y)
+    names = [name for name in vars(found) if name.endswith("_")]
+    before, best = {name: getattr(found, name) for name in names}, found.predict_proba(X)
+    found.set_params(**settings)
+    with pytest.raises(error):
+        found.fit(*rows)
+    assert [name for name in vars(found) if name.endswith("_")] == names
+    assert all(getattr(found, name) is value for name, value in before.items())
+    np.testing.assert_array_equal(found.predict_proba(X), best)
+    found.forget(X[:1])
+
+
+def test_a_next_fit_leaves_nothing_of_the_last_one():
+    found = search(PUSHES).fit(X, y)
+    best = found.best_estimator_
+    assert found.fit(X, y).best_estimator_ is not best
+    assert not hasattr(found.set_params(refit=False).fit(X, y), "best_estimator_")
+
+
 @pytest.mark.skipif(threading.current_thread() is not threading.main_thread(), reason="signals reach the main thread")
 def test_ctrl_c_keeps_what_is_done():
     grid = {"unlearner": [Push(0.5), Push(0.2), InterruptedAt(1), Push(0)]}
