@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from hashlib import blake2b
-
-import torch
 from skorch import NeuralNet
 from skorch.callbacks import ParamMapper
-from torch.nn.parameter import UninitializedParameter
+
+from sk_unlearn.training._fingerprint import fingerprint
 
 __all__ = ["ParameterLog"]
 
@@ -33,7 +31,7 @@ class ParameterLog:
     def __init__(self, net: NeuralNet) -> None:
         self._net = net
         self._n_open = 0
-        self._known = {_fingerprint(net)}
+        self._known = {self._present()}
         self.changed_elsewhere = False
 
     def begin_pass(self) -> None:
@@ -47,7 +45,7 @@ class ParameterLog:
     def end_pass(self) -> None:
         """Take the parameters as the pass left them."""
         self._n_open = max(self._n_open - 1, 0)
-        self._known.add(_fingerprint(self._net))
+        self._known.add(self._present())
 
     def interrupt(self) -> None:
         """Take the parameters as a pass left them that was broken off, if there was one."""
@@ -56,15 +54,9 @@ class ParameterLog:
 
     def compare(self) -> None:
         """Note whether the parameters are none that were there before."""
-        now = _fingerprint(self._net)
+        now = self._present()
         self.changed_elsewhere |= now not in self._known
         self._known.add(now)
 
-
-def _fingerprint(net: NeuralNet) -> bytes:
-    """Return a hash of all parameters of the net; it knows nothing else of them."""
-    digest = blake2b(digest_size=16)
-    for _, parameter in net.get_all_learnable_params():
-        if not isinstance(parameter, UninitializedParameter):
-            digest.update(parameter.detach().cpu().flatten().contiguous().view(torch.uint8).numpy())
-    return digest.digest()
+    def _present(self) -> bytes:
+        return fingerprint(parameter for _, parameter in self._net.get_all_learnable_params())

@@ -20,9 +20,9 @@ from torch.utils.data import DataLoader, Dataset, Subset, default_collate
 from sk_unlearn.risks.empirical import weighted_loss
 from sk_unlearn.rows import RowRole
 from sk_unlearn.training._parameter_log import ParameterLog
-from sk_unlearn.training._side_state import SideState
 from sk_unlearn.training.finite import buffers_not_finite, check_trained
 from sk_unlearn.training.recorder import TrainingRecorder
+from sk_unlearn.training.side_state import SideState
 from sk_unlearn.utils._interrupts import noticed_interrupts
 
 __all__ = [
@@ -444,6 +444,11 @@ class Trained(NamedTuple):
     recording: Any = None
     note: str = ""
     side_state: tuple[str, ...] = ()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """The note, if there is one."""
+        return (self.note,) if self.note else ()
 
 
 def train_rows(

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import torch
 from skorch import NeuralNet
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from sk_unlearn.training._fingerprint import fingerprint
 from sk_unlearn.utils._twins import uncompiled
 
 __all__ = ["SideState"]
@@ -17,7 +17,7 @@ __all__ = ["SideState"]
 class SideState:
     """Buffers and frozen parameters of a net's modules and criteria, as they are now.
 
-    Only two sums of each are kept, so that a large frozen part is not copied.
+    Only a hash of each is kept, so that a large frozen part is not copied.
 
     Parameters
     ----------
@@ -26,11 +26,11 @@ class SideState:
     """
 
     def __init__(self, net: NeuralNet) -> None:
-        self._sums = {name: _sums(tensor) for name, tensor in _beside_parameters(net)}
+        self._known = {name: fingerprint([tensor]) for name, tensor in _beside_parameters(net)}
 
     def changed(self, net: NeuralNet) -> tuple[str, ...]:
         """Return the names of those that are not what they were, or that are new, in the net's order."""
-        return tuple(name for name, tensor in _beside_parameters(net) if self._sums.get(name) != _sums(tensor))
+        return tuple(name for name, tensor in _beside_parameters(net) if self._known.get(name) != fingerprint([tensor]))
 
 
 def _beside_parameters(net: NeuralNet) -> Iterator[tuple[str, Tensor]]:
@@ -44,12 +44,4 @@ def _beside_parameters(net: NeuralNet) -> Iterator[tuple[str, Tensor]]:
                     yield prefix + name, buffer
             for name, parameter in module.named_parameters():
                 if not parameter.requires_grad and not is_lazy(parameter):
-                    yield prefix + name, parameter.detach()
-
-
-def _sums(tensor: Tensor) -> tuple[str, ...]:
-    """Return the sum and the norm, as text: a number that is not one equals itself there."""
-    values = torch.view_as_real(tensor) if tensor.is_complex() else tensor
-    # torch's MPS backend has no float64.
-    values = values.detach().cpu().double()
-    return repr(float(values.sum())), repr(float(values.norm()))
+                    yield prefix + name, parameter
