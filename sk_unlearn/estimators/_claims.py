@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from sk_unlearn.risks.empirical import EmpiricalRisk
@@ -11,6 +14,10 @@ __all__ = ["why_not_converged"]
 
 # Rows that are looked at: erased ones, and stored ones among which a neighbour is looked for.
 _ERASED_ROWS, _STORED_ROWS = 256, 2048
+# Of large rows, such as images, fewer stored ones: so many numbers of theirs, but so many rows at least.
+_STORED_NUMBERS, _FEWEST_STORED_ROWS = 2**26, 256
+# Numbers held at a time, in float64.
+_BLOCK = 2**21
 # So much more often than its nearest neighbour is the model right on an erased row that still knows it.
 _KNOWN_MORE = 0.3
 
@@ -58,7 +65,8 @@ def why_not_converged(
 def _accuracies(erased: EmpiricalRisk, stored: EmpiricalRisk, w: Tensor) -> tuple[float, float]:
     """Return how often the model and the nearest stored row tell the class of an erased row; nan without classes."""
     rng = np.random.default_rng(0)
-    of_erased, of_stored = erased.sample(_ERASED_ROWS, rng), stored.sample(_STORED_ROWS, rng)
+    n_stored = max(_FEWEST_STORED_ROWS, min(_STORED_ROWS, _STORED_NUMBERS // max(1, stored.X[0].size)))
+    of_erased, of_stored = erased.sample(_ERASED_ROWS, rng), stored.sample(n_stored, rng)
     classes = erased.targets(of_erased)
     try:
         outputs = erased.outputs(w, of_erased)
@@ -66,12 +74,22 @@ def _accuracies(erased: EmpiricalRisk, stored: EmpiricalRisk, w: Tensor) -> tupl
         return float("nan"), float("nan")
     if classes.dtype.kind not in "iu" or classes.ndim != 1 or outputs.ndim != 2 or outputs.shape[1] < 2:
         return float("nan"), float("nan")
-    near = stored.X[of_stored].reshape(len(of_stored), -1).astype(np.float64)
-    scale = near.std(0)
-    scale[scale == 0] = 1.0
-    near = near / scale
-    asked = erased.X[of_erased].reshape(len(of_erased), -1) / scale
-    # Of |a - b|² what does not depend on a is all that is needed to find the nearest b.
-    nearest = np.argmin(np.square(near).sum(1) - 2 * asked @ near.T, axis=1)
+    nearest = _nearest(erased.X, of_erased, stored.X, of_stored)
     by_model = outputs.argmax(1).cpu().numpy() == classes
     return float(by_model.mean()), float((stored.targets(of_stored)[nearest] == classes).mean())
+
+
+def _nearest(A: NDArray[Any], rows: NDArray[np.int64], B: NDArray[Any], among: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return which of some rows of B is nearest to each of some rows of A, columns measured by their deviation in B."""
+    A, B = A.reshape(len(A), -1), B.reshape(len(B), -1)
+    # Of |a - b|² what does not depend on a is all that is needed to find the nearest b.
+    distance = np.zeros((len(rows), len(among)))
+    width = max(1, _BLOCK // (len(rows) + len(among)))
+    for start in range(0, B.shape[1], width):
+        near = B[among, start : start + width].astype(np.float64)
+        scale = near.std(0)
+        scale[scale == 0] = 1.0
+        near /= scale
+        asked = A[rows, start : start + width] / scale
+        distance += np.square(near).sum(1) - 2 * asked @ near.T
+    return np.argmin(distance, axis=1)
