@@ -15,14 +15,18 @@ from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
+from sk_unlearn.estimators._batch_norm import not_renewed
+from sk_unlearn.estimators._check import output_of
 from sk_unlearn.estimators._inputs import cast_targets, cast_values, feature_dtype, warn_of_merged_rows
 from sk_unlearn.estimators._nets import check_kind
+from sk_unlearn.estimators._notes import perhaps_side_state
 from sk_unlearn.estimators.default_net import wrap_module
 from sk_unlearn.estimators.fitting import blank_net, draw_seed, end_fit
 from sk_unlearn.rows import RowRole, TrainingSet
-from sk_unlearn.training.ledger import drop_best_weights
+from sk_unlearn.training.ledger import Trained, drop_best_weights
+from sk_unlearn.training.side_state import SideState
 from sk_unlearn.utils._random import seeded_torch
-from sk_unlearn.utils._twins import training_copy, uncompiled
+from sk_unlearn.utils._twins import pinned, training_copy, uncompiled
 
 if TYPE_CHECKING:
     from sk_unlearn.estimators.base import BaseUnlearnable
@@ -74,7 +78,8 @@ class FromFittedMixin:
         initial_parameters : mapping, torch.nn.Module or array-like of shape (n_parameters,), default=None
             Where training started: a ``state_dict``, a module, or the trainable parameters as one vector. Kept in
             ``unlearning_state_`` for unlearners that go back there; none does yet. If `net` holds a module *instance*,
-            a later ``fit`` or retraining starts from there.
+            a later ``fit`` or retraining starts from there. Only a ``state_dict`` or a module tells what training
+            changed beside the trainable parameters (see Notes).
 
         **params : dict
             Parameters of the estimator, such as ``unlearner`` or ``random_state``. By default ``estimator`` becomes
@@ -97,6 +102,14 @@ class FromFittedMixin:
             parameters that do not belong to it; and where a fit of ``estimator`` would begin at the trained weights,
             train another architecture, or cannot begin anywhere because a part of a module instance has no
             ``reset_parameters``.
+
+        Notes
+        -----
+        A buffer, such as a running maximum, may have been changed by training and carry rows that no request can take
+        out of it; or it may be a constant. After :meth:`fit` it is known which are which, here it is not, unless
+        `initial_parameters` tells. Otherwise every report names the buffers of floating point that are no BatchNorm
+        statistics. Those of a module instance that ``reset_parameters`` does not set are copied as they are, so that
+        retraining begins with them; give `initial_parameters` or a module class as ``estimator``.
 
         Examples
         --------
@@ -155,7 +168,7 @@ def _adopt(
     rows = TrainingSet(X_net, y_net, sample_weight=weight, sample_id=sample_id, role=role)
     return end_fit(
         estimator,
-        own,
+        _as_trained(own, role, start=initial if isinstance(initial_parameters, Mapping | nn.Module) else None),
         rows,
         seed,
         initial_parameters=None if initial is None else _flat(initial).detach().cpu().clone(),
@@ -227,11 +240,30 @@ def _move(net: NeuralNet, device: str) -> None:
         optimiser.load_state_dict(optimiser.state_dict())
 
 
+def _as_trained(net: NeuralNet, role: NDArray[np.int8], *, start: nn.Module | None) -> Trained:
+    """Return what came of the training, with what it changed beside parameters, or might have, as far as that is known.
+
+    Parameters
+    ----------
+    net : skorch.NeuralNet
+        The estimator's own.
+
+    role : ndarray of shape (n_rows,)
+
+    start : torch.nn.Module or None
+        The module before training, buffers included.
+    """
+    if start is not None:
+        before = pinned(net)
+        vars(before)["module_"] = start
+        return Trained(net, role, side_state=SideState(before).changed(net))
+    buffers = [name for name, buffer in uncompiled(net.module_).named_buffers() if buffer.is_floating_point()]
+    return Trained(net, role, note=perhaps_side_state(not_renewed(net, buffers)))
+
+
 def _n_outputs(net: NeuralNet, X: NDArray[Any]) -> int:
     """Return how many values the net gives a row, or the length of the second axis where a row has a table of them."""
-    with torch.no_grad():
-        output = net.evaluation_step((torch.from_numpy(X[:2]), None))
-    output = output[0] if isinstance(output, tuple) else output
+    output = output_of(net, X, np.zeros(len(X), dtype=np.int64))
     return 1 if output.ndim == 1 else int(output.shape[1])
 
 

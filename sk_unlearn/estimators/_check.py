@@ -23,14 +23,15 @@ _N_ROWS = 4
 
 @untouched_generators()
 def output_of(net: NeuralNet, X: NDArray[Any], y: NDArray[Any]) -> Any:
-    """Return what the module gives for the first rows, in evaluation mode and without a trace in the net.
+    """Return what the module gives for the first rows (the first of a tuple), in evaluation mode, without a trace.
 
     No random number is drawn for it, no buffer changes, and no module is switched to another mode.
     """
     X, y = X[:2], y[:2]
     risk = EmpiricalRisk(_stand_in(net, X), X, y)
     with risk.evaluator.at(risk.parameters(), needs_grad=False):
-        return risk.evaluator.infer(next(risk.evaluator.chunks()))
+        output = risk.evaluator.infer(next(risk.evaluator.chunks()))
+    return output[0] if isinstance(output, tuple) else output
 
 
 @untouched_generators()

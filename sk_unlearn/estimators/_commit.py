@@ -69,9 +69,6 @@ def commit(
         When the request came, by ``time.perf_counter``.
     """
     rows: TrainingSet | None = getattr(estimator, "training_set_", None)
-    training_notes = estimator.unlearning_state_.notes
-    if solution.role is not None:
-        training_notes = (solution.note,) if solution.note else ()
     renewed = _renewed(estimator.net_, rows, request, solution, rng)
     if estimator.estimator is None:
         renewed = _with_constants_of_present_rows(renewed, rows, request, solution, estimator.unlearning_state_)
@@ -82,14 +79,13 @@ def commit(
         solution.told,
         n_retained=_n_retained(rows, request, renewed.anchor),
         notes=[
-            *training_notes,
+            *state.notes,
             *out_of_reach(estimator, rows, request, solution),
             *kept_side_state(state, solution),
             *renewed.notes,
         ],
         seconds=time.perf_counter() - started,
     )
-    state = replace(state, notes=training_notes)
     own = estimator.__dict__
     history = [*estimator.unlearning_history_, report]
     assignments = [
@@ -215,16 +211,13 @@ def _set_decay(net: NeuralNet, settings: dict[str, Any]) -> None:
 
 def _state_after(estimator: BaseUnlearnable, solution: Solution, renewed: _Renewed) -> FittedState:
     """Return what later requests need to know."""
-    trained = None if solution.result is None else solution.result.trained
     state = estimator.unlearning_state_
-    side_state = state.side_state if trained is None else not_renewed(trained.net, trained.side_state)
-    return replace(
-        state,
-        anchor=renewed.anchor,
-        recording=solution.recording,
-        side_state=side_state,
-        spread_gone=renewed.spread_gone,
-    )
+    trained = None if solution.result is None else solution.result.trained
+    if trained is not None:
+        if trained.role is not None:  # of the net before, and of what had been put into it, nothing is left
+            state = replace(state, notes=(), side_state=())
+        state = state.after_training(trained.notes, not_renewed(trained.net, trained.side_state))
+    return replace(state, anchor=renewed.anchor, recording=solution.recording, spread_gone=renewed.spread_gone)
 
 
 def _slots_for_statistics(rows: TrainingSet, request: Request, rng: np.random.Generator) -> NDArray[np.int64]:

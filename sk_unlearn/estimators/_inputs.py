@@ -193,6 +193,4 @@ def cast_targets(
     y = cast_values(y, dtype, name)
     if classifier or y.ndim == 2:
         return y
-    output = output_of(net, X, y)
-    output = output[0] if isinstance(output, tuple) else output
-    return y if output.ndim == 1 else y[:, None]
+    return y if output_of(net, X, y).ndim == 1 else y[:, None]

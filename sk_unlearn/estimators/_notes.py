@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,7 +18,14 @@ from sk_unlearn.rows import RowRole, TrainingSet
 if TYPE_CHECKING:
     from sk_unlearn.estimators.base import BaseUnlearnable
 
-__all__ = ["constants_notes", "kept_side_state", "moved_by_statistics", "out_of_reach", "some_outputs"]
+__all__ = [
+    "constants_notes",
+    "kept_side_state",
+    "moved_by_statistics",
+    "out_of_reach",
+    "perhaps_side_state",
+    "some_outputs",
+]
 
 # Rows on which the effects of new parameters and of new statistics are compared.
 _COMPARED_ROWS = 256
@@ -46,16 +54,28 @@ def out_of_reach(
 
 def kept_side_state(state: FittedState, solution: Solution) -> list[str]:
     """Say what training put into the net beside its parameters, and that it is still there."""
-    result, names = solution.result, state.side_state
-    if result is None or result.trained is not None or not names:
+    if solution.result is None or solution.role is not None or not state.side_state:
         return []
-    shown = ", ".join(names[:_SHOWN_NAMES])
-    if len(names) > _SHOWN_NAMES:
-        shown += f" and {len(names) - _SHOWN_NAMES} more"
     return [
-        f"Training changed buffers or frozen parameters that no request can estimate afresh: {shown}. They still carry "
-        "the erased rows; Retrain() leaves nothing of them."
+        "Training changed buffers or frozen parameters that no request can estimate afresh: "
+        f"{_listed(state.side_state)}. They still carry the erased rows; Retrain() leaves nothing of them."
     ]
+
+
+def perhaps_side_state(names: Sequence[str]) -> str:
+    """Say of buffers of a net trained elsewhere that nobody knows whether training put something into them."""
+    if not names:
+        return ""
+    return (
+        f"Whether training elsewhere changed buffers is not known: {_listed(names)}. If it did, they still carry the "
+        "erased rows, for no request can estimate them afresh; from_fitted can tell by initial_parameters as a "
+        "state_dict."
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:_SHOWN_NAMES])
+    return shown + (f" and {len(names) - _SHOWN_NAMES} more" if len(names) > _SHOWN_NAMES else "")
 
 
 def constants_notes(seen: Review, present: Constants, *, movable: bool) -> list[str]:

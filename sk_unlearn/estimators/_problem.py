@@ -63,12 +63,6 @@ class Solution:
         trained = None if self.result is None else self.result.trained
         return None if trained is None else trained.role
 
-    @property
-    def note(self) -> str:
-        """What reports should say of the training where the net was trained anew; else empty."""
-        trained = None if self.result is None else self.result.trained
-        return "" if trained is None else trained.note
-
 
 def stored_risk(net: NeuralNet, rows: TrainingSet) -> EmpiricalRisk:
     """Return the risk over the stored rows that were trained on."""

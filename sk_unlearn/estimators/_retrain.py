@@ -51,4 +51,4 @@ def retrain(
             net._initialize_callbacks()
         recorder = None if warm else estimator._unlearner().recorder()
         trained = train_rows(net, X, y, weight, epochs=epochs, recorder=recorder, rng=recorder_rng(seed))
-    return Trained(net, None) if warm else trained
+    return trained._replace(role=None) if warm else trained

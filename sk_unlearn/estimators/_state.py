@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -99,3 +99,11 @@ class FittedState:
     initial_parameters: Tensor | None = None
     side_state: tuple[str, ...] = ()
     spread_gone: float = 0.0
+
+    def after_training(self, notes: tuple[str, ...], side_state: tuple[str, ...]) -> FittedState:
+        """Return the state of a net that was trained further, with what is to be told of that too."""
+        return replace(
+            self,
+            notes=tuple(dict.fromkeys([*self.notes, *notes])),
+            side_state=tuple(dict.fromkeys([*self.side_state, *side_state])),
+        )

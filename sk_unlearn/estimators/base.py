@@ -159,10 +159,7 @@ class BaseUnlearnable(VersionedMixin, InputsMixin, FromFittedMixin, CallbackSupp
         ids = as_identifiers(sample_id, len(task.X))
         trained, X_net, y_net = train_net(self, draft, task, self._unlearner().recorder())
         rows = TrainingSet(X_net, y_net, sample_weight=task.weight, sample_id=ids, role=trained.role)
-        end_fit(
-            draft, trained.net, rows, task.seed, recording=trained.recording, note=trained.note,
-            side_state=trained.side_state,
-        )  # fmt: skip
+        end_fit(draft, trained, rows, task.seed)
         return take_over(self, draft)
 
     def _partial_fit(
@@ -184,12 +181,9 @@ class BaseUnlearnable(VersionedMixin, InputsMixin, FromFittedMixin, CallbackSupp
         number = state.n_partial_fits + 1
         net = training_copy(self.net_)
         trained = _one_pass(net, new, weight, seed=[state.seed, number])
-        notes = tuple(dict.fromkeys([*state.notes, *([trained.note] if trained.note else [])]))
-        side_state = tuple(dict.fromkeys([*state.side_state, *not_renewed(net, trained.side_state)]))
         # A recording would be of another training than the one that led to the parameters.
-        state = replace(
-            state, n_partial_fits=number, recording=None, anchor=None, notes=notes, side_state=side_state
-        )  # fmt: skip
+        state = replace(state, n_partial_fits=number, recording=None, anchor=None)
+        state = state.after_training(trained.notes, not_renewed(net, trained.side_state))
         grown = []
         if kept is None:
             state = replace(state, anchor=grown_anchor(net, self._present_anchor(), new))
@@ -211,7 +205,7 @@ class BaseUnlearnable(VersionedMixin, InputsMixin, FromFittedMixin, CallbackSupp
             net, X_net, y_net = checked_net(draft, X, y, weight)
         rows = TrainingSet(X_net, y_net, sample_weight=weight, sample_id=sample_id)
         trained = _one_pass(net, rows, weight, seed=[seed, 1])
-        end_fit(draft, net, rows, seed, note=trained.note, side_state=trained.side_state, n_partial_fits=1)
+        end_fit(draft, trained, rows, seed, n_partial_fits=1)
         return take_over(self, draft)
 
     # ------------------------------------------------------------------ forgetting

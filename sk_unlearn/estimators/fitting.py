@@ -213,13 +213,10 @@ class _EpochMessenger(Callback):
 
 def end_fit(
     draft: BaseUnlearnable,
-    net: NeuralNet,
+    trained: Trained,
     rows: TrainingSet,
     seed: int,
     *,
-    recording: Any = None,
-    note: str = "",
-    side_state: tuple[str, ...] = (),
     n_partial_fits: int = 0,
     initial_parameters: torch.Tensor | None = None,
 ) -> BaseUnlearnable:
@@ -228,25 +225,16 @@ def end_fit(
     Parameters
     ----------
     draft : BaseUnlearnable
-        Not fitted yet; becomes fitted.
+        The one that is being fitted.
 
-    net : skorch.NeuralNet
-        Trained.
+    trained : Trained
+        What came of the training; the roles of the rows are in `rows` already.
 
     rows : TrainingSet
-        What it was trained on, with the role of each row.
+        With the role of each row.
 
     seed : int
-        Of the training.
-
-    recording : object
-        What the unlearner's recorder recorded.
-
-    note : str
-        What reports should say of the training.
-
-    side_state : tuple of str
-        What training changed beside the parameters; see :class:`~sk_unlearn.training.Trained`.
+        Of the training, from which those of all later requests follow.
 
     n_partial_fits : int
         1 where this was the first call of ``partial_fit``.
@@ -254,6 +242,7 @@ def end_fit(
     initial_parameters : Tensor or None
         Where training started, for a net that was trained elsewhere.
     """
+    net = trained.net
     held_out = bool((rows.role == RowRole.VALIDATED).any())
     draft.unlearning_state_ = FittedState(
         seed=seed,
@@ -262,10 +251,10 @@ def end_fit(
         chosen_by_validation=held_out and uses_validation_rows(net),
         n_partial_fits=n_partial_fits,
         anchor=first_anchor(net, rows, seed, keeps_rows=draft.keep_training_set),
-        recording=recording,
-        notes=(note,) if note else (),
+        recording=trained.recording,
+        notes=trained.notes,
         initial_parameters=initial_parameters,
-        side_state=not_renewed(net, side_state),
+        side_state=not_renewed(net, trained.side_state),
     )
     draft.net_ = net
     if draft.keep_training_set:

@@ -17,6 +17,7 @@ from sk_unlearn.estimators.base import BaseUnlearnable
 from sk_unlearn.estimators.fitting import begin_fit, end_fit, new_net
 from sk_unlearn.rows import RowRole, TrainingSet, as_identifiers
 from sk_unlearn.training.finite import buffers_not_finite, check_trained
+from sk_unlearn.training.ledger import Trained
 from sk_unlearn.training.stacked import Member, groups_to_stack, train_stacked
 from sk_unlearn.utils._random import seeded_torch
 
@@ -160,7 +161,7 @@ def _fit_together(
             ids = given.get("sample_id")
             end_fit(
                 models[i],
-                net,
+                Trained(net, role),
                 TrainingSet(
                     _rows(shared, subset), targets[i], sample_weight=weight, sample_id=_rows(ids, subset), role=role
                 ),

@@ -227,6 +227,53 @@ def test_frozen_parameters_stay_in_the_untrained_module():
     assert not torch.equal(est.estimator[2].weight, module[2].weight)
 
 
+# ------------------------------------------------------------------------------------------- beside the parameters
+
+
+class Maxima(nn.Module):
+    """Divides by the largest magnitude that training has seen, after layers with statistics and a constant."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("largest", torch.full((3,), 1e-6))
+        self.register_buffer("constant", torch.ones(3))
+        self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
+        self.body = nn.Sequential(nn.BatchNorm1d(3), nn.Linear(3, 3))
+
+    def forward(self, X):
+        if self.training:
+            self.largest = torch.maximum(self.largest, X.detach().abs().amax(0))
+        return self.body(X / self.largest * self.constant)
+
+
+def test_what_training_may_have_changed_beside_the_parameters_is_said():
+    torch.manual_seed(2)
+    start = Maxima()
+    module = trained_module(module=copy.deepcopy(start))
+
+    def notes(**options):
+        est = UnlearnableClassifier.from_fitted(module, X, y, random_state=0, **options)
+        for rows in (X[:1], X[1:3]):
+            told = [note for note in est.forget(rows).unlearning_report_.notes if "buffers" in note]
+            assert len(told) == 1
+        est.set_params(unlearner=Retrain()).forget(X[3:4])
+        assert not any("buffers" in note for note in est.unlearning_report_.notes)
+        return told[0]
+
+    vector = torch.cat([p.flatten() for p in start.parameters()])
+    for unknown in ({"estimator": Maxima}, {"initial_parameters": vector}):
+        assert "is not known: largest, constant. If it did, they still carry the erased rows" in notes(**unknown)
+    for known in (start, start.state_dict()):
+        assert "Training changed buffers" in notes(initial_parameters=known)
+        assert "afresh: largest. They still carry" in notes(initial_parameters=known)
+
+
+def test_nothing_is_said_of_statistics_that_are_taken_anew():
+    net = nn.Sequential(nn.BatchNorm1d(3), nn.Linear(3, 3))
+    est = UnlearnableClassifier.from_fitted(trained_module(module=net), X, y, random_state=0).forget(X[:2])
+    assert not any("buffers" in note for note in est.unlearning_report_.notes)
+
+
 # --------------------------------------------------------------------------------------------------- where it started
 
 

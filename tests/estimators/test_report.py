@@ -14,6 +14,7 @@ from torch import nn
 
 from sk_unlearn import UnlearnableClassifier, UnlearnableRegressor, UnlearningReport
 from sk_unlearn.risks import EmpiricalRisk
+from sk_unlearn.risks.empirical import flat_parameters
 from sk_unlearn.unlearners import (
     CuReNU,
     DampedNewton,
@@ -219,6 +220,14 @@ def test_converged_is_not_said_of_less_than_training_left():
     assert "smaller than the one that training left" in report.stop_reason
 
 
+class Goes(Unlearner):
+    """Trains the net further and hands it over whole."""
+
+    def unlearn(self, problem):
+        trained = problem.retrain(warm=True, epochs=1)
+        return UnlearningResult(flat_parameters(trained.net), Status.COMPLETED, "trained on", trained=trained)
+
+
 class Stays(Unlearner):
     """Ends as it is told and moves nothing."""
 
@@ -377,6 +386,12 @@ def test_what_training_changed_beside_the_parameters_is_named(module, names):
     est = classifier(CuReNU(), module=module()).fit(X, y, sample_weight=np.arange(40) > 0)
     assert side_notes(est.forget(X[:1])) == []
     assert side_notes(est.set_params(unlearner=Retrain()).forget(X[1:2])) == []
+
+
+def test_a_net_that_was_trained_further_still_has_its_side_state():
+    est = classifier(Goes(), module=Maxima()).fit(X, y)
+    for rows in (slice(0, 2), slice(2, 4)):
+        assert any("afresh: largest. They still carry" in n for n in est.forget(X[rows]).unlearning_report_.notes)
 
 
 def test_side_state_of_a_further_pass_and_of_a_cached_training(tmp_path):
