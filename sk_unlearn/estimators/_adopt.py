@@ -189,7 +189,7 @@ def _trained_module(net: Any, *, classifier: bool) -> nn.Module:
     if not any(p.requires_grad for p in module.parameters()):
         raise ValueError("net has no trainable parameter; set requires_grad of those that were trained.")
     if not all(bool(torch.isfinite(p).all()) for p in module.parameters()):
-        raise ValueError("net has parameters that are not finite; nothing can be forgotten from there.")
+        raise ValueError("net has parameters that are not finite, so that nothing can be forgotten; train it anew.")
     return module
 
 
@@ -204,7 +204,9 @@ def _roles(trained: ArrayLike | None, n_rows: int, weight: NDArray[np.float64] |
     if weight is not None:
         mask = mask & (weight > 0)
     if not mask.any():
-        raise ValueError("trained leaves no row of positive weight that the net was trained on.")
+        raise ValueError(
+            "trained leaves no row of positive weight that the net was trained on; mark those, or leave it out."
+        )
     return np.where(mask, RowRole.TRAINED, RowRole.UNSEEN).astype(np.int8)
 
 
