@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from sk_unlearn.risks._randomness import FixedRandomness
 from sk_unlearn.risks._row_loss import RowLoss, refuse_differing
 from sk_unlearn.risks._rows import Chunk, Part, RiskRows, Rows
 from sk_unlearn.utils._lazy import cached_property
+from sk_unlearn.utils._twins import source_of
 
 __all__ = ["Evaluator", "Scored", "sum_of"]
 
@@ -30,6 +32,8 @@ MEMORY_BUDGET = 2**30
 # On a processor activations that leave its cache cost more than the overhead of further chunks, unless the chunks get
 # very small.
 _CACHED_BYTES, _LEAST_ROWS = 2**24, 64
+# Bytes a row, by what is evaluated and the shape of a row: measured once for a net and its twins.
+_SIZES: WeakKeyDictionary[NeuralNet, dict[Any, int]] = WeakKeyDictionary()
 # A kept gradient graph holds the tensors saved by the forward pass, those of the backward pass, and their products.
 _GRAPH_FACTOR = 4
 
@@ -166,8 +170,12 @@ class Evaluator:
         rows = self.rows.numbers(None)[:4]
         if len(rows) < 4:
             return 1
-        more, fewer = (self._saved_bytes(each, with_gradient=with_gradient) for each in (rows, rows[:2]))
-        return max(1, (more - fewer) // 2)
+        known = _SIZES.setdefault(source_of(self.net), {})
+        kind = with_gradient, self.rows.X.shape[1:], self.rows.X.dtype.str, len(self.parameters.tensors)
+        if kind not in known:
+            more, fewer = (self._saved_bytes(each, with_gradient=with_gradient) for each in (rows, rows[:2]))
+            known[kind] = max(1, (more - fewer) // 2)
+        return known[kind]
 
     def _saved_bytes(self, rows: Rows, *, with_gradient: bool) -> int:
         storages = {}
