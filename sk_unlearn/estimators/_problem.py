@@ -273,13 +273,28 @@ _STOOD_STILL = (
     "there. Use another unlearner or other settings of this one; Retrain() leaves nothing of the rows."
 )
 
+# A request that leaves so much of the gradient, and changes the loss of the rows by so little, has undone nothing much.
+_MOST_OF_GRADIENT, _LITTLE_OF_LOSS = 0.9, 0.01
 
-def _stood_still(posed: _Posed, request: Request, result: UnlearningResult) -> bool:
-    """Tell whether the model stayed what it was although the rows changed; a net trained anew may come out the same."""
-    if result.trained is not None or not torch.equal(result.parameters, posed.w):
-        return False
+
+def _is_to_move(request: Request, result: UnlearningResult) -> bool:
+    """Tell whether there is something to undo; a net trained anew may come out the same."""
     old, new = request.erased, request.added
-    return new is None or not (np.array_equal(old.X, new.X) and np.array_equal(old.y, new.y))
+    same = new is not None and np.array_equal(old.X, new.X) and np.array_equal(old.y, new.y)
+    return result.trained is None and not same
+
+
+def _hardly_moved(gradient_before: float, gradient_after: float, loss_before: float, loss_after: float) -> list[str]:
+    """Say so where a step was taken that comes to nothing; a gradient that is not known says nothing."""
+    if not gradient_after > _MOST_OF_GRADIENT * gradient_before:
+        return []
+    if not abs(loss_after - loss_before) <= _LITTLE_OF_LOSS * abs(loss_before):
+        return []
+    return [
+        f"Next to nothing was undone: {gradient_after / gradient_before:.0%} of the gradient that the deletion brought "
+        "is left, and the loss of the rows has not changed by more than a hundredth: most of what the model knows of "
+        "them is still there. Train longer, use another unlearner, or Retrain(), which leaves nothing of the rows."
+    ]
 
 
 def _told(posed: _Posed, problem: UnlearningProblem, result: UnlearningResult, request: Request) -> dict[str, Any]:
@@ -293,9 +308,13 @@ def _told(posed: _Posed, problem: UnlearningProblem, result: UnlearningResult, r
     after = seen.without_penalty(result.parameters, seen.value(result.parameters))
     step_norm = float((result.parameters - posed.w).norm())
     status, notes = result.status, list(result.notes)
-    if _stood_still(posed, request, result):
+    if not _is_to_move(request, result):
+        pass
+    elif torch.equal(result.parameters, posed.w):
         status = Status.UNMOVED if status in _READS_LIKE_SUCCESS else status
         notes.append(_STOOD_STILL)
+    else:
+        notes += _hardly_moved(objective.gradient_norm_at_start, gradient_after, before, after)
     certificate = result.certificate
     if certificate is None:
         certificate = certificate_if_convex(posed.retained, result.parameters)
