@@ -292,6 +292,8 @@ class BaseUnlearnable(VersionedMixin, InputsMixin, FromFittedMixin, CallbackSupp
         """
         started = time.perf_counter()
         check_is_fitted(self)
+        if X is None or y is None:
+            raise ValueError("partial_forget needs X (rows) and y (their targets); None was given.")
         X_net, y_net = self._validate_request(X, y, "X", "y")
         assert y_net is not None
         return self._carry_out(resolve_handed_in(getattr(self, "training_set_", None), X_net, y_net), started)

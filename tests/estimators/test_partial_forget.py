@@ -263,3 +263,10 @@ def test_without_rows_a_network_takes_one_step_the_right_way():
     assert "one damped step" in report.stop_reason
     assert loss()[gone].mean() > before[gone].mean()
     assert est.score(X[12:], labels[12:]) >= accuracy - 0.03
+
+
+@pytest.mark.parametrize("given", [(X[:1], None), (None, y[:1])])
+def test_rows_and_targets_are_both_needed(given):
+    est = regressor(True).fit(X, y)
+    with pytest.raises(ValueError, match=r"needs X \(rows\) and y"):
+        est.partial_forget(*given)
