@@ -185,7 +185,7 @@ def _trained_module(net: Any, *, classifier: bool) -> nn.Module:
     elif isinstance(net, nn.Module):
         module = uncompiled(net)
     else:
-        raise TypeError(f"net must be a trained skorch NeuralNet or torch.nn.Module; got {net!r}.")
+        raise TypeError(f"net must be a trained skorch NeuralNet or torch.nn.Module; got {type(net).__name__}.")
     if not any(p.requires_grad for p in module.parameters()):
         raise ValueError("net has no trainable parameter; set requires_grad of those that were trained.")
     if not all(bool(torch.isfinite(p).all()) for p in module.parameters()):

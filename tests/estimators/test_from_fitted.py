@@ -387,3 +387,10 @@ def test_unlearner_that_needed_to_watch_says_so():
     with pytest.raises(ValueError, match="record"):
         est.forget(X[:1])
     est.set_params(unlearner=StoCuReNU()).forget(X[:1])
+
+
+def test_what_is_no_net_is_not_quoted():
+    rows = np.full((3, 2), 12345.678)
+    with pytest.raises(TypeError, match="got ndarray") as raised:
+        UnlearnableClassifier.from_fitted(rows, rows, [0, 1, 1])
+    assert "12345" not in str(raised.value)
