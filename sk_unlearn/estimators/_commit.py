@@ -18,6 +18,7 @@ from sk_unlearn.estimators._notes import (
     constants_notes,
     kept_side_state,
     moved_by_statistics,
+    on_trust,
     out_of_reach,
     some_outputs,
 )
@@ -81,6 +82,7 @@ def commit(
         notes=[
             *state.notes,
             *out_of_reach(estimator, rows, request, solution),
+            *on_trust(rows, request),
             *kept_side_state(state, solution),
             *renewed.notes,
         ],

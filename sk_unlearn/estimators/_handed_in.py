@@ -17,7 +17,7 @@ __all__ = ["bounded", "chance_loss", "check_harmless"]
 _WATCHED_ROWS = 1024
 # A rise of the stored rows' loss by this share of what training has gained over a constant prediction is a marked one.
 _MARKED_RISE = 0.1
-# How often the length of a step is halved before it is not taken at all.
+# How often the length of a step is halved at most.
 _HALVINGS = 10
 
 
@@ -72,6 +72,8 @@ def check_harmless(stored: EmpiricalRisk, fitted: Tensor, result: UnlearningResu
 def bounded(erased: EmpiricalRisk, fitted: Tensor, result: UnlearningResult, chance: float) -> UnlearningResult:
     """Shorten a step that nothing can check until the rows handed in are no less familiar than by chance.
 
+    No step is taken where they are less familiar than that already, whichever way it leads: there is nothing to undo.
+
     Parameters
     ----------
     erased : EmpiricalRisk
@@ -90,30 +92,27 @@ def bounded(erased: EmpiricalRisk, fitted: Tensor, result: UnlearningResult, cha
     def loss(w: Tensor) -> float:
         return erased.without_penalty(w, erased.value(w))
 
-    before = loss(fitted)
-    if not max(chance, before) < loss(result.parameters):  # also where chance is not a number
-        return result
+    before, after = loss(fitted), loss(result.parameters)
     step, length = result.parameters - fitted, 1.0
-    for _ in range(_HALVINGS):
-        length /= 2
-        if loss(fitted + length * step) <= chance:
-            break
+    if not chance < max(before, after):  # also where chance is not a number
+        return result
+    if before <= chance:
+        for _ in range(_HALVINGS):
+            length /= 2
+            if loss(fitted + length * step) <= chance:
+                break
+        why = f"only {length:.2g} of the step was taken, up to where they are no better known than by chance"
     else:
         length = 0.0
-    done = (
-        f"only {length:.2g} of the step was taken, up to where they are no better known than by chance"
-        if length
-        else "no step was taken, for they are known no better than by chance already"
-    )
+        why = "no step was taken, for they are known no better than by chance already"
     note = (
-        f"The step would have raised the mean loss of the rows handed in from {before:.3g} to "
-        f"{loss(result.parameters):.3g}, where {chance:.3g} is chance: {done}. Rows that were never trained on or have "
-        "been handed in before, and copies of a row, do that. If they were trained on, fit again without them."
+        f"The step would have brought the mean loss of the rows handed in from {before:.3g} to {after:.3g}, where "
+        f"{chance:.3g} is chance: {why}. Rows that were never trained on or have been handed in before, and copies of "
+        "a row, do that. If they were trained on, fit again without them."
     )
-    w = fitted + length * step if length else fitted.clone()
     return replace(
         result,
-        parameters=w,
+        parameters=fitted + length * step if length else fitted.clone(),
         status=Status.MODEL_BROKE_DOWN,
         stop_reason=f"{result.stop_reason}; {length:.2g} of it was kept",
         gradient=None,

@@ -13,7 +13,7 @@ from sk_unlearn.estimators._problem import Solution
 from sk_unlearn.estimators._request import Request
 from sk_unlearn.estimators._state import FittedState
 from sk_unlearn.risks.empirical import EmpiricalRisk
-from sk_unlearn.rows import RowRole, TrainingSet
+from sk_unlearn.rows import RowRole, TrainingSet, count_distinct
 
 if TYPE_CHECKING:
     from sk_unlearn.estimators.base import BaseUnlearnable
@@ -22,6 +22,7 @@ __all__ = [
     "constants_notes",
     "kept_side_state",
     "moved_by_statistics",
+    "on_trust",
     "out_of_reach",
     "perhaps_side_state",
     "some_outputs",
@@ -49,6 +50,29 @@ def out_of_reach(
                 f"{n_validated} of the rows were held out for validation and a callback chose parameters by them. "
                 "That choice is not undone; fit again if it must be."
             )
+    return notes
+
+
+def on_trust(rows: TrainingSet | None, request: Request) -> list[str]:
+    """Say what had to be taken on the caller's word: that rows which are not stored were trained on, each once."""
+    foreign = request.foreign
+    if foreign is None:
+        return []
+    notes = []
+    if rows is not None:
+        notes.append(
+            f"{len(foreign)} of the rows handed in are not stored. That the model was trained on them, and that they "
+            "have not been handed in before, is taken on trust: if it is not so, the model has unlearnt what it never "
+            "knew of them, at the cost of other rows."
+        )
+    n_copies = len(foreign) - count_distinct(
+        np.column_stack([part.reshape(len(foreign), -1).astype(np.float64) for part in (foreign.X, foreign.y)])
+    )
+    if n_copies:
+        notes.append(
+            f"{n_copies} of the rows handed in are copies of others in the same call, and were taken away once each. "
+            "Hand in a row as often as the model was trained on it."
+        )
     return notes
 
 

@@ -308,13 +308,12 @@ def _told(posed: _Posed, problem: UnlearningProblem, result: UnlearningResult, r
     after = seen.without_penalty(result.parameters, seen.value(result.parameters))
     step_norm = float((result.parameters - posed.w).norm())
     status, notes = result.status, list(result.notes)
-    if not _is_to_move(request, result):
-        pass
-    elif torch.equal(result.parameters, posed.w):
-        status = Status.UNMOVED if status in _READS_LIKE_SUCCESS else status
-        notes.append(_STOOD_STILL)
-    else:
-        notes += _hardly_moved(objective.gradient_norm_at_start, gradient_after, before, after)
+    if _is_to_move(request, result):
+        if torch.equal(result.parameters, posed.w):
+            status = Status.UNMOVED if status in _READS_LIKE_SUCCESS else status
+            notes.append(_STOOD_STILL)
+        else:
+            notes += _hardly_moved(objective.gradient_norm_at_start, gradient_after, before, after)
     certificate = result.certificate
     if certificate is None:
         certificate = certificate_if_convex(posed.retained, result.parameters)

@@ -270,3 +270,28 @@ def test_rows_and_targets_are_both_needed(given):
     est = regressor(True).fit(X, y)
     with pytest.raises(ValueError, match=r"needs X \(rows\) and y"):
         est.partial_forget(*given)
+
+
+def test_rows_that_are_not_stored_are_taken_on_trust_and_the_report_says_so(learnt):
+    est = copy.deepcopy(learnt[True])
+    assert not any("on trust" in note for note in est.partial_forget(iris[:2], species[:2]).unlearning_report_.notes)
+    report = est.partial_forget(np.r_[iris[2:4], iris[:1]], species[:3]).unlearning_report_
+    assert [note.split(".")[0] for note in report.notes if "handed in" in note] == [
+        "1 of the rows handed in are not stored"
+    ]
+
+
+def test_copies_of_a_row_that_nothing_stores_are_counted(learnt):
+    est = copy.deepcopy(learnt[False])
+    report = est.partial_forget(np.repeat(iris[:2], 2, axis=0), np.repeat(species[:2], 2)).unlearning_report_
+    assert any(note.startswith("2 of the rows handed in are copies") for note in report.notes)
+
+
+def test_rows_known_worse_than_by_chance_move_nothing(learnt):
+    """Many copies of a row with a wrong label: the step would even have taught it to the model."""
+    est = copy.deepcopy(learnt[False])
+    before = est.predict_proba(iris)
+    report = est.partial_forget(np.repeat(iris[:1], 50, axis=0), np.full(50, species[-1])).unlearning_report_
+    assert report.status == "model_broke_down"
+    assert any("no step was taken" in note for note in report.notes)
+    np.testing.assert_array_equal(est.predict_proba(iris), before)
