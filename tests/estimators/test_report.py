@@ -208,6 +208,18 @@ def test_converged_is_not_said_of_rows_that_are_still_known():
     assert (report.status, report.converged) == ("converged", True)
 
 
+def test_a_method_that_converges_and_still_knows_a_class_is_uncertain():
+    rows, species = _problems.centred_iris()
+    settings = {"module__n_hidden": 64, "max_epochs": 100, "batch_size": 32, "optimizer": torch.optim.Adam}
+    est = _problems.classifier(LBFGSWarmStart(), lr=1e-2, optimizer__weight_decay=1e-4, **settings).fit(rows, species)
+    erased = species == 1
+    report = est.forget(rows[erased], species[erased]).unlearning_report_
+    # No row of the class is left, so that a retrained model would get none right.
+    assert est.score(rows[erased], species[erased]) > 0.3
+    assert (report.status, report.converged) == ("uncertain", False)
+    assert report.stop_reason.startswith("the gradient fell below 0.01 of its norm at the fitted parameters, but")
+
+
 def test_converged_is_not_said_of_less_than_training_left():
     est = UnlearnableClassifier(mlp(3, 2, n_hidden=5), Claims(), random_state=0).fit(X, y)
     state = est.unlearning_state_
