@@ -112,6 +112,8 @@ def review(module: MLP, rows: TrainingSet | None, request: Request, spread_gone:
     present = constants_of(module)
     leaving = request.foreign if rows is None else _content(rows, request.positions)
     assert leaving is not None
+    if not len(leaving):
+        return Review(None, spread_gone)
     shares = _shares(leaving, present, mass)
     if rows is None:
         return Review(unknown=int(np.count_nonzero(shares > _STRETCHING)))
