@@ -286,7 +286,7 @@ def _is_to_move(request: Request, result: UnlearningResult) -> bool:
 
 def _hardly_moved(gradient_before: float, gradient_after: float, loss_before: float, loss_after: float) -> list[str]:
     """Say so where a step was taken that comes to nothing; a gradient that is not known says nothing."""
-    if not gradient_after > _MOST_OF_GRADIENT * gradient_before:
+    if not 0 < _MOST_OF_GRADIENT * gradient_before < gradient_after:
         return []
     if not abs(loss_after - loss_before) <= _LITTLE_OF_LOSS * abs(loss_before):
         return []
