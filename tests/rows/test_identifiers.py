@@ -94,7 +94,6 @@ def test_numbers_are_not_their_texts():
         ([np.int64(1), np.float32(0.5), np.str_("x")], 0.5),
         ([(np.int64(1), "a"), (2, "b")], (2, "b")),
     ],
-    ids=str,
 )  # fmt: skip
 def test_containers(ids, asked):
     ids = list(ids) if not hasattr(ids, "__len__") else ids
