@@ -16,7 +16,7 @@ from torch.nn.parameter import UninitializedParameter
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from sk_unlearn.estimators._batch_norm import not_renewed
-from sk_unlearn.estimators._check import output_of
+from sk_unlearn.estimators._check import check_net, output_of
 from sk_unlearn.estimators._inputs import cast_targets, cast_values, feature_dtype, warn_of_merged_rows
 from sk_unlearn.estimators._nets import check_kind
 from sk_unlearn.estimators._notes import perhaps_side_state
@@ -98,7 +98,8 @@ class FromFittedMixin:
             If `net` is neither, or of the wrong kind.
 
         ValueError
-            For a net that is not initialised or has numbers that are not finite; for rows, labels, masks or initial
+            For a net that is not initialised, has numbers that are not finite, or cannot be evaluated on `X` as requests
+            do; for rows, labels, masks or initial
             parameters that do not belong to it; and where a fit of ``estimator`` would begin at the trained weights,
             train another architecture, or cannot begin anywhere because a part of a module instance has no
             ``reset_parameters``.
@@ -163,6 +164,7 @@ def _adopt(
             f"y has {encoded[:1].size} targets a row and the net gives {n_outputs} values; pass its own y."
         )
     y_net = cast_targets(own, X_net, encoded, classifier=estimator._classifier)
+    check_net(own, X_net, y_net, weight, classifier=estimator._classifier, target_shape=encoded.shape[1:])
     with seeded_torch(seed):
         _check_trains_afresh(blank_net(estimator, X, encoded, weight).initialize(), module)
     rows = TrainingSet(X_net, y_net, sample_weight=weight, sample_id=sample_id, role=role)
@@ -188,6 +190,11 @@ def _trained_module(net: Any, *, classifier: bool) -> nn.Module:
         raise TypeError(f"net must be a trained skorch NeuralNet or torch.nn.Module; got {type(net).__name__}.")
     if not any(p.requires_grad for p in module.parameters()):
         raise ValueError("net has no trainable parameter; set requires_grad of those that were trained.")
+    if any(p.is_inference() for p in module.parameters()):
+        raise ValueError(
+            "net has parameters that were made in torch.inference_mode(), of which no gradient can be taken; load its "
+            "state_dict into a net made outside."
+        )
     if not all(bool(torch.isfinite(p).all()) for p in module.parameters()):
         raise ValueError("net has parameters that are not finite, so that nothing can be forgotten; train it anew.")
     return module

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -26,11 +28,17 @@ def output_of(net: NeuralNet, X: NDArray[Any], y: NDArray[Any]) -> Any:
     """Return what the module gives for the first rows (the first of a tuple), in evaluation mode, without a trace.
 
     No random number is drawn for it, no buffer changes, and no module is switched to another mode.
+
+    Raises
+    ------
+    ValueError
+        If the net cannot be evaluated on these rows.
     """
     X, y = X[:2], y[:2]
-    risk = EmpiricalRisk(_stand_in(net, X), X, y)
-    with risk.evaluator.at(risk.parameters(), needs_grad=False):
-        output = risk.evaluator.infer(next(risk.evaluator.chunks()))
+    with _failures_told(X):
+        risk = EmpiricalRisk(_stand_in(net, X), X, y)
+        with risk.evaluator.at(risk.parameters(), needs_grad=False):
+            output = risk.evaluator.infer(next(risk.evaluator.chunks()))
     return output[0] if isinstance(output, tuple) else output
 
 
@@ -74,7 +82,7 @@ def check_net(
     # Weights that differ if the others do: whether the loss can be taken apart for them shows at once.
     weights = None if weight is None or (weight == weight[0]).all() else 1.0 + np.arange(len(few))
     check_one_item_a_row(net, net.get_dataset(X, y), len(X))
-    try:
+    with _failures_told(X):
         risk = EmpiricalRisk(_stand_in(net, X), X, y, weights)
         w = risk.parameters()
         with risk.evaluator.at(w, needs_grad=False):
@@ -84,6 +92,13 @@ def check_net(
         else:
             _check_size(predicted, target_shape)
         risk.gradient(w)
+
+
+@contextmanager
+def _failures_told(X: NDArray[Any]) -> Iterator[None]:
+    """Say of what fails on some rows that the net fails on them, and what can be done about it."""
+    try:
+        yield
     except (ValueError, Warning, torch.cuda.OutOfMemoryError):
         raise
     except Exception as error:
@@ -92,8 +107,9 @@ def check_net(
                 "predict of the net fails, for NumPy has no bfloat16: have forward return output.float()."
             ) from error
         raise ValueError(
-            f"The net fails on {len(X)} of the training rows, in evaluation mode, with {type(error).__name__}: {error} "
-            "Requests to forget evaluate its loss and gradient so, and so does predict; mend its module or criterion."
+            f"The net fails on {len(X)} of the training rows in X, {X.dtype} of shape {X.shape[1:]} each, in "
+            f"evaluation mode, with {type(error).__name__}: {str(error).rstrip('.')}. If it takes other rows, pass these. Requests to "
+            "forget evaluate its loss and gradient so, and so does predict; mend its module or criterion."
         ) from error
 
 

@@ -394,3 +394,23 @@ def test_what_is_no_net_is_not_quoted():
     with pytest.raises(TypeError, match="got ndarray") as raised:
         UnlearnableClassifier.from_fitted(rows, rows, [0, 1, 1])
     assert "12345" not in str(raised.value)
+
+
+class Abrupt(nn.Linear):
+    def forward(self, x):
+        if torch.is_grad_enabled() and self.weight.requires_grad:
+            raise RuntimeError("no gradient here")
+        return super().forward(x)
+
+
+def test_a_net_that_could_not_forget_is_refused_as_by_fit():
+    with pytest.raises(ValueError, match=r"The net fails on 2 .*rows in X, float32 of shape \(3,\).*pass these"):
+        UnlearnableClassifier.from_fitted(nn.Linear(5, 3), X, y)
+    with pytest.raises(ValueError, match=r"The net fails on 2 .*rows in X, float32 of shape \(3,\).*pass these"):
+        UnlearnableRegressor.from_fitted(nn.Linear(5, 1), X, target)
+    with pytest.raises(ValueError, match=r"The net fails on 4 .*no gradient here\..*mend its module or criterion"):
+        UnlearnableClassifier.from_fitted(Abrupt(3, 3), X, y)
+    with torch.inference_mode():
+        module = nn.Linear(3, 3)
+    with pytest.raises(ValueError, match=r"net has parameters .*inference_mode.*load its state_dict"):
+        UnlearnableClassifier.from_fitted(module, X, y)
