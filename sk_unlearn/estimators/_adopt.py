@@ -98,11 +98,10 @@ class FromFittedMixin:
             If `net` is neither, or of the wrong kind.
 
         ValueError
-            For a net that is not initialised, has numbers that are not finite, or cannot be evaluated on `X` as requests
-            do; for rows, labels, masks or initial
-            parameters that do not belong to it; and where a fit of ``estimator`` would begin at the trained weights,
-            train another architecture, or cannot begin anywhere because a part of a module instance has no
-            ``reset_parameters``.
+            For a net that is not initialised, has numbers that are not finite, or cannot be evaluated on `X` as
+            requests do; for rows, labels, masks or initial parameters that do not belong to it; and where a fit of
+            ``estimator`` would begin at the trained weights, train another architecture, or cannot begin anywhere
+            because a part of a module instance has no ``reset_parameters``.
 
         Notes
         -----

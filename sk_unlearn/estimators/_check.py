@@ -108,8 +108,9 @@ def _failures_told(X: NDArray[Any]) -> Iterator[None]:
             ) from error
         raise ValueError(
             f"The net fails on {len(X)} of the training rows in X, {X.dtype} of shape {X.shape[1:]} each, in "
-            f"evaluation mode, with {type(error).__name__}: {str(error).rstrip('.')}. If it takes other rows, pass these. Requests to "
-            "forget evaluate its loss and gradient so, and so does predict; mend its module or criterion."
+            f"evaluation mode, with {type(error).__name__}: {str(error).rstrip('.')}. If it takes other rows, pass "
+            "these. Requests to forget evaluate its loss and gradient so, and so does predict; mend its module or "
+            "criterion."
         ) from error
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import copy
+from collections.abc import Iterable, Iterator, Mapping, MappingView, Set
 from datetime import date, datetime, timedelta
 from typing import Any
 
@@ -22,9 +23,9 @@ _SOUND = frozenset((int, str, bytes, bool, date, datetime, timedelta))
 def listed_ids(sample_id: Iterable[Any]) -> list[Any]:
     """Return identifiers as a list of Python objects that equal what was given.
 
-    A scalar of NumPy's, or a time of pandas', becomes the Python object that it equals, if there is one, so that
-    ``np.int64(1)`` and ``1``, or a `Timestamp` and a `datetime`, are one identifier. Nothing else is converted: ``1``
-    and ``"1"`` stay two.
+    A scalar of NumPy's, an array or tensor without dimensions, or a time of pandas' becomes the Python object that it
+    equals, if there is one, so that ``np.int64(1)`` and ``1``, or a `Timestamp` and a `datetime`, are one identifier.
+    Nothing else is converted: ``1`` and ``"1"`` stay two.
 
     Raises
     ------
@@ -66,11 +67,19 @@ def as_identifiers(sample_id: Any, n: int) -> Array | None:
     Raises
     ------
     ValueError
-        If there are not as many, one cannot be hashed, or one is missing (None, NaN, NaT, NA).
+        If there are not as many, one cannot be hashed, or one is missing (None, NaN, NaT, NA); if they come in a set
+        or a mapping, which is in no order of rows; if one differs from its own copy.
     """
     if sample_id is None:
         return None
-    column = _column(listed_ids(sample_id))
+    if isinstance(sample_id, Set | Mapping | MappingView):
+        raise ValueError(
+            f"sample_id must be in the order of the rows in X, which a {type(sample_id).__name__} does not keep for "
+            "certain; give a list or an array"
+        )
+    ids = listed_ids(sample_id)
+    _check_found_again(ids)
+    column = _column(ids)
     check_length(column, n, "sample_id", "X")
     return column
 
@@ -110,8 +119,11 @@ def _plain(one: Any) -> Any:
     """Return the Python object that a scalar of NumPy's or a time of pandas' equals; others as they are."""
     if isinstance(one, datetime | timedelta) and hasattr(one, "to_numpy") and getattr(one, "tzinfo", None) is None:
         one = one.to_numpy()
+    if isinstance(one, np.ndarray) and one.ndim == 0:
+        one = one[()]
     if not isinstance(one, np.generic):
-        return one
+        # A tensor of PyTorch's or of another library, which is compared by identity.
+        return one.item() if getattr(one, "ndim", None) == 0 and hasattr(one, "item") else one
     if one.dtype.kind not in "mM":
         return one.item()
     if np.isnat(one):
@@ -144,6 +156,32 @@ def _check_each(ids: list[Any]) -> None:
             f"sample_id is missing (None, NaN, NaT or NA) for {(~present).sum()} of {len(ids)} ({indices(~present)}): "
             "such a row could not be told from others, nor found again; give each an identifier"
         )
+
+
+def _check_found_again(ids: list[Any]) -> None:
+    """Refuse identifiers that are compared by identity: once they were saved and loaded nobody could name them."""
+    one_of_each = {type(part): part for one in ids if type(one) not in _SOUND for part in _parts(one)}
+    lost = sorted(kind.__name__ for kind, part in one_of_each.items() if not _equals_its_copy(part))
+    if lost:
+        raise ValueError(
+            f"sample_id must hold identifiers that equal their copies, got {', '.join(lost)}, compared by identity: no "
+            "row could be found by one after saving and loading; give numbers, strings or tuples of them"
+        )
+
+
+def _parts(one: Any) -> Iterator[Any]:
+    if isinstance(one, tuple | frozenset):
+        for part in one:
+            yield from _parts(part)
+    else:
+        yield one
+
+
+def _equals_its_copy(one: Any) -> bool:
+    try:
+        return same_id(copy.deepcopy(one), one)
+    except Exception:  # whatever the code of a user's own class raises
+        return False
 
 
 def _equals_itself(one: Any) -> bool:

@@ -1,6 +1,7 @@
 """Identifiers: kept as they are given, told apart as Python does, found again, and gone once they are dropped."""
 
 import datetime
+import enum
 import io
 import pickle
 import uuid
@@ -10,6 +11,7 @@ import joblib
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -221,3 +223,45 @@ def test_a_dropped_object_is_nowhere_left():
     assert b"secret-8" not in pickle.dumps(rows)
     assert b"secret-8" not in repr(vars(rows)).encode()
     assert b"secret-7" in pickle.dumps(rows)
+
+
+@pytest.mark.parametrize("unordered", [{"a", "b"}, frozenset("ab"), {"a": 1, "b": 2}.keys(), {"a": 1, "b": 2}])
+def test_ones_in_no_order_of_rows_are_refused(unordered):
+    with pytest.raises(ValueError, match=r"must be in the order of the rows in X.*give a list or an array"):
+        TrainingSet(np.arange(2.0), np.arange(2), sample_id=unordered)
+    rows = rows_with(["a", "b", "c"])
+    with pytest.raises(ValueError, match="must be in the order of the rows"):
+        rows.append(np.arange(2.0), np.arange(2), sample_id=unordered)
+    assert rows.locate_ids(unordered).tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("wrap", [torch.tensor, np.array, np.int64])
+def test_a_number_in_a_tensor_or_array_is_that_number(wrap):
+    rows = pickle.loads(pickle.dumps(rows_with([wrap(7), wrap(8), wrap(9)])))
+    assert rows.sample_id.tolist() == [7, 8, 9]
+    assert rows.locate_ids([wrap(8), 9]).tolist() == [1, 2]
+
+
+class ByIdentity:
+    pass
+
+
+class UnequalHash:
+    def __eq__(self, other):
+        return isinstance(other, UnequalHash)
+
+    __hash__ = object.__hash__
+
+
+class Ward(enum.Enum):
+    NORTH = 1
+    SOUTH = 2
+
+
+@pytest.mark.parametrize("wrap", [lambda one: one, lambda one: (1, one), lambda one: frozenset([one])])
+def test_ones_that_nobody_could_name_after_loading_are_refused(wrap):
+    for one in (ByIdentity(), UnequalHash(), torch.tensor([1])):
+        with pytest.raises(ValueError, match=r"equal their copies, got .*give numbers, strings or tuples"):
+            rows_with([1, wrap(one)])
+    rows = pickle.loads(pickle.dumps(rows_with([wrap(Ward.NORTH), wrap(Ward.SOUTH)])))
+    assert rows.locate_ids([wrap(Ward.SOUTH)]).tolist() == [1]
