@@ -5,13 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import torch
+from skorch import NeuralNet
 from torch import Tensor, nn
 
+from sk_unlearn.estimators._request import Request
 from sk_unlearn.risks.empirical import EmpiricalRisk
 from sk_unlearn.unlearners.base import UnlearningResult
 from sk_unlearn.unlearners.status import Status
 
-__all__ = ["bounded", "chance_loss", "check_harmless"]
+__all__ = ["bounded", "chance_loss", "check_finite", "check_harmless"]
 
 # Rows on which losses are looked at: enough for a mean.
 _WATCHED_ROWS = 1024
@@ -33,6 +36,26 @@ def chance_loss(risk: EmpiricalRisk, w: Tensor) -> float:
         return min(risk.value_at_output(part * mean, rows) for part in ((0.0, 0.25, 0.5, 1.0) if is_logit else (1.0,)))
     except (TypeError, ValueError, RuntimeError, IndexError):
         return float("nan")
+
+
+def check_finite(net: NeuralNet, request: Request) -> None:
+    """Refuse rows or targets that a request brings along and that are too far out to be computed with.
+
+    Raises
+    ------
+    FloatingPointError
+        If their loss, or the norm of its gradient, is not finite.
+    """
+    content, names = (request.added, "X_new and y_new") if request.replaces else (request.foreign, "X and y")
+    if content is None:
+        return
+    risk = EmpiricalRisk(net, *content)
+    value, gradient = risk.value_and_gradient(risk.parameters())
+    if not np.isfinite(value) or not torch.isfinite(gradient.norm()):
+        raise FloatingPointError(
+            f"The loss of the rows given, or its gradient, is not finite: {names} must not hold numbers far larger "
+            "than those of fit; nothing was changed."
+        )
 
 
 def check_harmless(stored: EmpiricalRisk, fitted: Tensor, result: UnlearningResult) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import issparse
 from sklearn.utils import check_array
 from sklearn.utils.validation import _check_sample_weight, validate_data
 from skorch import NeuralNet, NeuralNetBinaryClassifier
@@ -67,6 +68,10 @@ class InputsMixin:
 
     def _validate_numbers(self, X: Any, name: str, *, reset: bool) -> NDArray[Any]:
         def check() -> Any:
+            # scikit-learn counts the features along the second axis alone: of rows that are images it would name the
+            # wrong number.
+            if not reset and len(self.unlearning_state_.row_shape) > 1 and not issparse(X):
+                self._check_row_shape(listed(X), name)
             return validate_data(self, listed(X), reset=reset, dtype="numeric", allow_nd=True)
 
         return check_numbers(name, validated(name, X, check, called="X"))
@@ -76,10 +81,11 @@ class InputsMixin:
         self._check_row_shape(X, name)
         return cast_values(X, self.unlearning_state_.dtype, name)
 
-    def _check_row_shape(self, X: NDArray[Any], name: str) -> None:
-        shape = self.unlearning_state_.row_shape
-        if X.shape[1:] != shape:
-            raise ValueError(f"{name} has rows of shape {X.shape[1:]}; the estimator was fitted on {shape}.")
+    def _check_row_shape(self, X: Any, name: str) -> None:
+        given, fitted = tuple(np.shape(X)), self.unlearning_state_.row_shape
+        if given[1:] != fitted:
+            alone = f" One row alone goes in as {name}[None]." if given == fitted else ""
+            raise ValueError(f"{name} has rows of shape {given[1:]}; the estimator was fitted on {fitted}.{alone}")
 
     def _validate_request(self, X: Any, y: Any, X_name: str, y_name: str) -> tuple[NDArray[Any], NDArray[Any] | None]:
         if getattr(X, "shape", (1,))[:1] == (0,) or (isinstance(X, list | tuple) and not X):

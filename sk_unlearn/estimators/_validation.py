@@ -22,6 +22,10 @@ _QUOTES = [
         re.compile(r"(Singleton array|Input should have at least 1 dimension).*", re.DOTALL),
         "got a single value; pass an array with one for each row.",
     ),
+    (
+        re.compile(r"sample_weight\.shape == (.*), expected (.*)!"),
+        r"sample_weight has shape \1 and must have \2: pass one weight for each row of X.",
+    ),
     (re.compile(r"(could not convert \w+ to \w+|invalid literal for .*?):.*", re.DOTALL), r"\1; pass numbers."),
 ]
 

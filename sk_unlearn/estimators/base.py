@@ -20,6 +20,7 @@ from sk_unlearn.estimators._adopt import FromFittedMixin
 from sk_unlearn.estimators._batch_norm import not_renewed
 from sk_unlearn.estimators._certificate import latest_certificate
 from sk_unlearn.estimators._commit import commit
+from sk_unlearn.estimators._handed_in import check_finite
 from sk_unlearn.estimators._inputs import (
     InputsMixin,
     cast_targets,
@@ -352,6 +353,7 @@ class BaseUnlearnable(VersionedMixin, InputsMixin, FromFittedMixin, CallbackSupp
         rng = np.random.default_rng([state.seed, 1 + len(self.unlearning_history_)])
         solution = Solution(None, anchor, state.recording)
         if request.n_trained:
+            check_finite(self.net_, request)
             solution = solve(
                 self.net_, rows, request, anchor, unlearner, rng,
                 recording=state.recording,

@@ -297,3 +297,45 @@ def test_rows_handed_in_that_miss_by_rounding_are_refused(rounded):
     est.partial_forget(X[1:3] + 0.1, score[1:3])
     assert est.unlearning_report_.n_erased == 2
     assert len(est.training_set_) == 30
+
+
+def test_images_in_another_shape_are_told_the_shape_and_how_one_goes_in_alone():
+    images = rng.normal(size=(12, 1, 4, 5)).astype(np.float32)
+    est = UnlearnableClassifier(nn.Sequential(nn.Flatten(), nn.Linear(20, 2)), random_state=0)
+    est.fit(images, np.arange(12) % 2)
+    cure = r"has rows of shape \(4, 5\); the estimator was fitted on \(1, 4, 5\)\. One row alone goes in as "
+    for given in (images[0], images[0].tolist(), torch.tensor(images[0])):
+        with pytest.raises(ValueError, match="X_del " + cure + r"X_del\[None\]"):
+            est.forget(given)
+    with pytest.raises(ValueError, match="X " + cure + r"X\[None\]"):
+        est.predict(images[0])
+    with pytest.raises(ValueError, match="X_new " + cure + r"X_new\[None\]"):
+        est.correct(images[:1], X_new=images[0])
+    with pytest.raises(
+        ValueError, match=r"X_del has rows of shape \(20,\); the estimator was fitted on \(1, 4, 5\)\.$"
+    ):
+        est.forget(images[:1].reshape(1, 20))
+    assert len(est.forget(images[0][None]).training_set_) == 11
+
+
+@pytest.mark.parametrize("size", [1e300, 1e160])
+def test_numbers_too_large_to_compute_with_are_named_and_change_nothing(size):
+    table = rng.normal(size=(30, 3))
+    est = UnlearnableRegressor(nn.Linear(3, 1).double(), random_state=0).fit(table, table.sum(1))
+    before = parameters(est).copy()
+    with pytest.raises(FloatingPointError, match="not finite: X_new and y_new must not hold numbers far larger"):
+        est.correct(table[:1], y_new=[size])
+    with pytest.raises(FloatingPointError, match="not finite: X_new and y_new must not hold numbers far larger"):
+        est.correct(table[:1], X_new=np.full((1, 3), size))
+    with pytest.raises(FloatingPointError, match="not finite: X and y must not hold numbers far larger"):
+        est.partial_forget(table[:1] + 1, [size])
+    np.testing.assert_array_equal(parameters(est), before)
+    assert len(est.training_set_) == 30
+    assert est.unlearning_history_ == []
+
+
+def test_the_number_of_weights_is_told_with_the_cure():
+    with pytest.raises(
+        ValueError, match=r"sample_weight has shape \(1,\) and must have \(30,\): pass one weight for each row"
+    ):
+        classifier().fit(X, labels, sample_weight=[1.0])
