@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -18,9 +19,14 @@ from sk_unlearn.training.ledger import check_one_item_a_row
 from sk_unlearn.utils._random import untouched_generators
 from sk_unlearn.utils._twins import pinned, twin
 
-__all__ = ["check_net", "output_of"]
+__all__ = ["UNSTEADY", "check_net", "check_steady", "output_of"]
 
 _N_ROWS = 4
+UNSTEADY = (
+    "Two evaluations of the same rows at the same parameters differ, so that a request may not find its way and losses "
+    "in its report change by chance: the module or dataset has a generator, or a counter, of its own. Draw from the "
+    "global generators of PyTorch, NumPy or Python, or augment in iterator_train__collate_fn, which only training sees."
+)
 
 
 @untouched_generators()
@@ -92,6 +98,19 @@ def check_net(
         else:
             _check_size(predicted, target_shape)
         risk.gradient(w)
+
+
+def check_steady(risk: EmpiricalRisk) -> tuple[str, ...]:
+    """Warn where a risk gives other numbers when it is asked again, and return the note on it for reports, if any."""
+    w, few = risk.parameters(), risk.sample(_N_ROWS, np.random.default_rng(0))
+    (value, gradient), (value_again, gradient_again) = (risk.value_and_gradient(w, few) for _ in range(2))
+    # On a graphics card sums may come in another order each time: what rounding does is no matter.
+    rounding = math.sqrt(torch.finfo(risk.dtype).eps)
+    same_value = abs(value - value_again) <= rounding * abs(value)
+    if same_value and (gradient - gradient_again).norm() <= rounding * gradient.norm():
+        return ()
+    warnings.warn(UNSTEADY, UserWarning, stacklevel=2)
+    return (UNSTEADY,)
 
 
 @contextmanager

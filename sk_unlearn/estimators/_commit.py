@@ -13,6 +13,7 @@ from skorch import NeuralNet
 from torch import Tensor
 
 from sk_unlearn.estimators._batch_norm import batch_norm_layers, not_renewed, reestimate_batch_norm
+from sk_unlearn.estimators._check import UNSTEADY
 from sk_unlearn.estimators._constants import built_in, constants_of, fold, review
 from sk_unlearn.estimators._notes import (
     constants_notes,
@@ -216,8 +217,8 @@ def _state_after(estimator: BaseUnlearnable, solution: Solution, renewed: _Renew
     state = estimator.unlearning_state_
     trained = None if solution.result is None else solution.result.trained
     if trained is not None:
-        if trained.role is not None:  # of the net before, and of what had been put into it, nothing is left
-            state = replace(state, notes=(), side_state=())
+        if trained.role is not None:  # of the parameters before, and of what was in buffers, nothing is left
+            state = replace(state, notes=tuple(note for note in state.notes if note == UNSTEADY), side_state=())
         state = state.after_training(trained.notes, not_renewed(trained.net, trained.side_state))
     return replace(state, anchor=renewed.anchor, recording=solution.recording, spread_gone=renewed.spread_gone)
 

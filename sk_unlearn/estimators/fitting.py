@@ -13,7 +13,7 @@ from skorch.callbacks import Callback
 
 from sk_unlearn.estimators._batch_norm import not_renewed
 from sk_unlearn.estimators._cached_training import TrainingTask, cached_training, recorder_rng
-from sk_unlearn.estimators._check import check_net
+from sk_unlearn.estimators._check import check_net, check_steady
 from sk_unlearn.estimators._handed_in import chance_loss
 from sk_unlearn.estimators._inputs import cast_targets, cast_values, feature_dtype, warn_of_merged_rows
 from sk_unlearn.estimators._nets import build_net, warn_of_methods_not_called
@@ -252,7 +252,7 @@ def end_fit(
         n_partial_fits=n_partial_fits,
         anchor=first_anchor(net, rows, seed, keeps_rows=draft.keep_training_set),
         recording=trained.recording,
-        notes=trained.notes,
+        notes=(*trained.notes, *check_steady(stored_risk(net, rows))),
         initial_parameters=initial_parameters,
         side_state=not_renewed(net, trained.side_state),
     )

@@ -14,6 +14,7 @@ from skorch.dataset import Dataset
 from torch import nn
 
 from sk_unlearn import UnlearnableClassifier, UnlearnableRegressor
+from sk_unlearn.unlearners import Retrain, StoCuReNU
 from tests._problems import skorch_net
 
 rng = np.random.default_rng(0)
@@ -188,3 +189,58 @@ def test_what_the_refusal_of_more_outputs_recommends(name):
     assert report.parameters_moved
     assert report.erased_loss_after != report.erased_loss_before
     assert before.shape == est.predict(X).shape == (40,)
+
+
+class OwnGenerator(Dataset):
+    generator = np.random.default_rng(0)
+
+    def transform(self, X, y):
+        X, y = super().transform(X, y)
+        return X + np.float32(self.generator.normal()), y
+
+
+class Counting(nn.Linear):
+    calls = 0
+
+    def forward(self, x):
+        self.calls += 1
+        return super().forward(x * (1 + 0.3 * np.sin(self.calls)))
+
+
+class OwnNoise(nn.Linear):
+    def __init__(self, *sizes):
+        super().__init__(*sizes)
+        self.noise = np.random.default_rng(0)
+
+    def forward(self, x):
+        return super().forward(x + torch.from_numpy(self.noise.normal(size=x.shape)).to(x))
+
+
+UNSTEADY = {
+    "dataset": {"module": nn.Linear(4, 3), "dataset": OwnGenerator},
+    "counter": {"module": Counting(4, 3)},
+    "module": {"module": OwnNoise(4, 3)},
+}
+
+
+@pytest.mark.parametrize("name", UNSTEADY)
+def test_evaluations_that_differ_are_told_at_fit_and_in_every_report(name):
+    settings = dict(UNSTEADY[name])
+    net = skorch_net(settings.pop("module"), max_epochs=2, **settings)
+    est = UnlearnableClassifier(net, random_state=0)
+    with pytest.warns(UserWarning, match=r"evaluations of the same rows .* differ.*iterator_train__collate_fn"):
+        est.fit(X, LABELS)
+    for unlearner in (Retrain(), StoCuReNU()):
+        est.set_params(unlearner=unlearner).forget(est.training_set_.X[:1])
+        assert sum("iterator_train__collate_fn" in note for note in est.unlearning_report_.notes) == 1
+
+
+def test_evaluations_that_differ_are_told_by_from_fitted():
+    with pytest.warns(UserWarning, match=r"evaluations of the same rows .* differ"):
+        UnlearnableClassifier.from_fitted(OwnNoise(4, 3), X, LABELS)
+
+
+def test_numbers_from_the_global_generators_are_no_matter_of_a_warning():
+    net = skorch_net(Restless, max_epochs=2, module__n_outputs=3, dataset=Flipped)
+    est = UnlearnableClassifier(net, random_state=0).fit(X, LABELS)  # warnings are errors
+    assert not any("iterator_train__collate_fn" in note for note in est.forget(X[:1]).unlearning_report_.notes)
