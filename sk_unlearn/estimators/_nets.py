@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from torch import nn
 
 from sk_unlearn.estimators.default_net import default_net, wrap_module
 
-__all__ = ["build_net", "check_kind", "warn_of_methods_not_called"]
+__all__ = ["build_net", "check_kind", "overridden", "warn_of_methods_not_called"]
 
 
 def build_net(
@@ -76,6 +77,15 @@ def check_kind(net: NeuralNet, name: str, *, classifier: bool) -> None:
         )
 
 
+def overridden(net: NeuralNet, names: Sequence[str]) -> list[str]:
+    """Return which of some methods of a net are not skorch's own."""
+    return [
+        name
+        for name in names
+        if not next(c for c in type(net).__mro__ if name in vars(c)).__module__.startswith("skorch.")
+    ]
+
+
 def warn_of_methods_not_called(estimator: Any) -> None:
     """Warn where a subclass of skorch's net overrides ``fit`` or ``partial_fit``: its ``fit_loop`` is what is called.
 
@@ -86,14 +96,10 @@ def warn_of_methods_not_called(estimator: Any) -> None:
     """
     if not isinstance(estimator, NeuralNet):
         return
-    overridden = [
-        name
-        for name in ("fit", "partial_fit")
-        if not next(c for c in type(estimator).__mro__ if name in vars(c)).__module__.startswith("skorch.")
-    ]
-    if overridden:
+    names = overridden(estimator, ("fit", "partial_fit"))
+    if names:
         warnings.warn(
-            f"{' and '.join(overridden)} of {type(estimator).__name__} will not be called: initialize and fit_loop of "
+            f"{' and '.join(names)} of {type(estimator).__name__} will not be called: initialize and fit_loop of "
             "the net are. Move what must happen in training there.",
             UserWarning,
             stacklevel=2,

@@ -9,6 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from sk_unlearn.estimators._constants import Constants, Review
+from sk_unlearn.estimators._nets import overridden
 from sk_unlearn.estimators._problem import Solution
 from sk_unlearn.estimators._request import Request
 from sk_unlearn.estimators._state import FittedState
@@ -30,6 +31,8 @@ __all__ = [
 
 # Rows on which the effects of new parameters and of new statistics are compared.
 _COMPARED_ROWS = 256
+# Where a net of one's own may train on rows that get_iterator did not give out, while a batch is out.
+_TRAINING_METHODS = ("fit_loop", "run_single_epoch", "train_step", "train_step_single")
 # Names that a note lists before it counts the rest.
 _SHOWN_NAMES = 5
 
@@ -41,15 +44,27 @@ def out_of_reach(
     notes = []
     if estimator.memory is not None:
         notes.append("memory keeps networks that were trained on the erased rows until it is cleared.")
-    chosen = estimator.unlearning_state_.chosen_by_validation and solution.role is None
-    if rows is not None and chosen:
-        numbers = np.searchsorted(np.flatnonzero(rows.live_mask), request.positions)
-        n_validated = int(np.count_nonzero(rows.role[numbers] == RowRole.VALIDATED))
+    if rows is None or solution.role is not None:
+        return notes
+    numbers = np.searchsorted(np.flatnonzero(rows.live_mask), request.positions)
+    role = rows.role[numbers]
+    if estimator.unlearning_state_.chosen_by_validation:
+        n_validated = int(np.count_nonzero(role == RowRole.VALIDATED))
         if n_validated:
             notes.append(
                 f"{n_validated} of the rows were held out for validation and a callback chose parameters by them. "
                 "That choice is not undone; fit again if it must be."
             )
+    weight = rows.raw_weight
+    counts = True if weight is None else weight[request.positions] > 0
+    n_apart = int(np.count_nonzero((role != RowRole.TRAINED) & counts))
+    own = overridden(estimator.net_, _TRAINING_METHODS)
+    if n_apart and own:
+        notes.append(
+            f"{n_apart} of the rows count as never trained on. {' and '.join(own)} of {type(estimator.net_).__name__} "
+            "may have trained on rows beside those of its batch, which nobody can see from outside; if so, fit again "
+            "without them."
+        )
     return notes
 
 

@@ -9,7 +9,9 @@ import pytest
 import torch
 from sklearn.datasets import load_iris
 from sklearn.metrics import log_loss
+from skorch import NeuralNetClassifier
 from skorch.callbacks import EarlyStopping
+from skorch.dataset import ValidSplit
 from torch import nn
 
 from sk_unlearn import UnlearnableClassifier, UnlearnableRegressor, UnlearningReport
@@ -27,7 +29,7 @@ from sk_unlearn.unlearners import (
     UnlearningResult,
 )
 from tests import _problems
-from tests._problems import mlp
+from tests._problems import mlp, skorch_net
 
 rng = np.random.default_rng(11)
 X = rng.normal(size=(40, 3))
@@ -528,3 +530,34 @@ def test_progress_bar(callbacks, capsys):
     pytest.importorskip("rich")
     classifier().set_callbacks(callbacks.ProgressBar()).fit(X, y)
     assert "UnlearnableClassifier" in capsys.readouterr().out
+
+
+class Replaying(NeuralNetClassifier):
+    """Trains on all rows beside each batch."""
+
+    def on_train_begin(self, net, X=None, y=None, **kwargs):
+        super().on_train_begin(net, X=X, y=y, **kwargs)
+        self.everything = torch.from_numpy(X), torch.from_numpy(y)
+
+    def train_step(self, batch, **fit_params):
+        super().train_step(self.everything, **fit_params)
+        return super().train_step(batch, **fit_params)
+
+
+@pytest.mark.parametrize(("kind", "n_notes"), [(Replaying, 1), (NeuralNetClassifier, 0)])
+def test_held_out_rows_that_the_nets_own_train_step_may_have_seen_are_told(kind, n_notes):
+    rows, weight = X.astype(np.float32), np.where(np.arange(40) < 39, 1.0, 0.0)
+    net = skorch_net(mlp(3, 2, n_hidden=5), kind, max_epochs=2, batch_size=16, train_split=ValidSplit(3))
+    est = UnlearnableClassifier(net, random_state=0).fit(rows, y, sample_weight=weight)
+    held_out = np.flatnonzero(~est.training_set_.trained_mask & (weight > 0))
+    trained = np.flatnonzero(est.training_set_.trained_mask)
+
+    def notes(numbers):
+        return [n for n in est.forget(rows[numbers]).unlearning_report_.notes if "count as never trained on" in n]
+
+    told = notes(held_out[:2])
+    assert len(told) == n_notes
+    assert all(n.startswith("2 of the rows") and "train_step of Replaying may" in n for n in told)
+    assert est.unlearning_report_.status == Status.NOTHING_TO_UNDO
+    assert notes(trained[:1]) == []
+    assert notes([39]) == []  # of weight zero: the net was never given it
