@@ -62,9 +62,8 @@ def validated(name: str, values: Any, check: Callable[[], _T], *, called: str = 
         return check()
     except (ValueError, TypeError, OverflowError) as error:
         message = _without_values(str(error))
-        kind = (
-            TypeError if isinstance(error, TypeError) and not message.startswith("got a single value") else ValueError
-        )
+        of_value = message.startswith(("got a single value", "Sparse data"))
+        kind = TypeError if isinstance(error, TypeError) and not of_value else ValueError
     # Outside the except clause, so that scikit-learn's own words are not chained to it.
     message = re.sub(rf"\b{called}\b", name, message) if called else message
     raise kind(message if re.search(rf"\b{name}\b", message) else f"{name}: {message}")

@@ -162,6 +162,14 @@ def test_weights(weight):
     assert "4242" not in str(caught.value)
 
 
+def test_sparse_rows_and_targets_are_values_that_are_refused():
+    est = classifier().fit(X, labels)
+    with pytest.raises(ValueError, match=r"X_del.*toarray"):
+        est.forget(scipy.sparse.csr_matrix(X[:1]))
+    with pytest.raises(ValueError, match=r"y_del.*toarray"):
+        est.forget(X[:1], scipy.sparse.csr_matrix([[1.0]]))
+
+
 def test_numbers_and_their_texts_are_different_labels():
     est = classifier().fit(X, np.where(X[:, 1] > 0, "1", "0"))
     for bad in ([1], [0], np.array([1]), ["1", 0]):
