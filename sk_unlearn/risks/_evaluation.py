@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
@@ -183,17 +183,18 @@ class Evaluator:
         def count(tensor: Tensor) -> Tensor:
             storage = tensor.untyped_storage()
             storages[storage.data_ptr()] = storage.nbytes()
-            return tensor
+            # A node that holds its own output holds itself, where no garbage collector sees it.
+            return tensor if with_gradient else tensor.detach()
 
         watched = torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor)
         with self.at(self.parameters.current()) as at, watched:
-            graphs = [self.weighted_loss(self.infer(chunk), chunk) for chunk in self.chunks(rows, size=len(rows))]
-            gradients = [
-                grad(loss, at.leaves, create_graph=True, allow_unused=True)
-                for loss in graphs
-                if with_gradient and loss.requires_grad
-            ]
-            del graphs, gradients  # alive until here, so that no address is counted for two tensors
+            losses = [self.weighted_loss(self.infer(chunk), chunk) for chunk in self.chunks(rows, size=len(rows))]
+            losses = [loss for loss in losses if loss.requires_grad]
+            if with_gradient:
+                found = [grad(loss, at.leaves, create_graph=True, allow_unused=True) for loss in losses]
+                slopes = [slope for each in found for slope in each if slope is not None and slope.requires_grad]
+                _free(slopes, at.leaves)
+                _free(losses, at.leaves)
         return sum(storages.values())
 
     # --------------------------------------------------------------------------------------------- outputs and losses
@@ -254,6 +255,14 @@ def sum_of(losses: Tensor, shares: Tensor) -> Tensor:
     """Return the weighted sum of losses in the dtype of the weights, without its graph."""
     losses = losses.detach().to(shares.dtype)
     return losses * shares if losses.ndim == 0 else losses @ shares
+
+
+def _free(ends: list[Tensor], inputs: Sequence[Tensor]) -> None:
+    """Have a graph drop what it saved, as its last use does."""
+    try:
+        grad(ends, inputs, [torch.zeros_like(end) for end in ends], allow_unused=True)
+    except RuntimeError:  # no derivative, nothing saved any more, or no end at all
+        return
 
 
 def _batch_size(net: NeuralNet, n_rows: int) -> int:
