@@ -432,7 +432,8 @@ def test_verbose_prints_a_line_each(capsys):
 def test_seeds():
     scores = [search(PUSHES, random_state=seed, refit=False).fit(X, y).best_score_ for seed in (1, 1, 2)]
     assert scores[0] == scores[1] != scores[2]
-    assert search(PUSHES, random_state=None, refit=False).fit(X, y).best_index_ == 1
+    # By chance the smallest of the pushes is better than none for one seed in twenty.
+    assert search({"unlearner__by": [1.0, 0.0]}, random_state=None, refit=False).fit(X, y).best_index_ == 1
 
 
 # ------------------------------------------------------------------------------------------- failures and interruptions
