@@ -13,7 +13,7 @@ def text_of(X):
 
 
 @pytest.fixture
-def X():  # noqa: N802
+def X():  # noqa: N802  the name that rows have everywhere
     return np.random.default_rng(0).normal(size=(500, 4)) * [1, 10, 1e4, 1e-3] + [0, 100, 0, 0]
 
 
