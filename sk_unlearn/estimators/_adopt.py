@@ -25,6 +25,7 @@ from sk_unlearn.estimators.fitting import blank_net, draw_seed, end_fit
 from sk_unlearn.rows import RowRole, TrainingSet
 from sk_unlearn.training.ledger import Trained, drop_best_weights
 from sk_unlearn.training.side_state import SideState
+from sk_unlearn.training.start import TrainingStart
 from sk_unlearn.utils._random import seeded_torch
 from sk_unlearn.utils._twins import pinned, training_copy, uncompiled
 
@@ -77,7 +78,7 @@ class FromFittedMixin:
 
         initial_parameters : mapping, torch.nn.Module or array-like of shape (n_parameters,), default=None
             Where training started: a ``state_dict``, a module, or the trainable parameters as one vector. Kept in
-            ``unlearning_state_`` for unlearners that go back there; none does yet. If `net` holds a module *instance*,
+            ``unlearning_state_`` for unlearners that go back there. If `net` holds a module *instance*,
             a later ``fit`` or retraining starts from there. Only a ``state_dict`` or a module tells what training
             changed beside the trainable parameters (see Notes).
 
@@ -167,13 +168,10 @@ def _adopt(
     with seeded_torch(seed):
         _check_trains_afresh(blank_net(estimator, X, encoded, weight).initialize(), module)
     rows = TrainingSet(X_net, y_net, sample_weight=weight, sample_id=sample_id, role=role)
-    return end_fit(
-        estimator,
-        _as_trained(own, role, start=initial if isinstance(initial_parameters, Mapping | nn.Module) else None),
-        rows,
-        seed,
-        initial_parameters=None if initial is None else _flat(initial).detach().cpu().clone(),
-    )
+    adopted = _as_trained(own, role, start=initial if isinstance(initial_parameters, Mapping | nn.Module) else None)
+    if initial is not None:
+        adopted = adopted._replace(start=_start(initial))
+    return end_fit(estimator, adopted, rows, seed)
 
 
 def _trained_module(net: Any, *, classifier: bool) -> nn.Module:
@@ -359,6 +357,12 @@ def _initial(given: Any, module: nn.Module) -> nn.Module:
 
 def _flat(module: nn.Module) -> Tensor:
     return parameters_to_vector(p for p in module.parameters() if p.requires_grad).detach()
+
+
+def _start(module: nn.Module) -> TrainingStart:
+    """Return that training began at these parameters, with steps that nobody knows."""
+    sizes = tuple(p.numel() for p in module.parameters() if p.requires_grad)
+    return TrainingStart(_flat(module).cpu().clone(), sizes)
 
 
 def _check_trains_afresh(blank: NeuralNet, trained: nn.Module) -> None:

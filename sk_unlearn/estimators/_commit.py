@@ -218,7 +218,12 @@ def _state_after(estimator: BaseUnlearnable, solution: Solution, renewed: _Renew
     trained = None if solution.result is None else solution.result.trained
     if trained is not None:
         if trained.role is not None:  # of the parameters before, and of what was in buffers, nothing is left
-            state = replace(state, notes=tuple(note for note in state.notes if note == UNSTEADY), side_state=())
+            state = replace(
+                state,
+                notes=tuple(note for note in state.notes if note == UNSTEADY),
+                side_state=(),
+                start=trained.start if estimator.keep_initial else None,
+            )
         state = state.after_training(trained.notes, not_renewed(trained.net, trained.side_state))
     return replace(state, anchor=renewed.anchor, recording=solution.recording, spread_gone=renewed.spread_gone)
 

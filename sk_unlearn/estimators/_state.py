@@ -9,6 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from sk_unlearn.risks.quadratic import CurvatureSketch
+from sk_unlearn.training.start import TrainingStart
 from sk_unlearn.utils._numpy_state import NumpyStateMixin
 
 __all__ = ["Anchor", "FittedState"]
@@ -77,8 +78,8 @@ class FittedState:
     notes : tuple of str
         What every report should say of the training.
 
-    initial_parameters : Tensor of shape (d,), on the CPU, or None
-        Where training started, if whoever handed over a trained net said so; no unlearner reads it yet.
+    start : TrainingStart or None
+        Where training started and the steps that it took; None where that is not known or was not to be kept.
 
     side_state : tuple of str
         Names of the buffers and frozen parameters that training changed and that no request estimates afresh.
@@ -96,7 +97,7 @@ class FittedState:
     anchor: Anchor | None = None
     recording: Any = None
     notes: tuple[str, ...] = ()
-    initial_parameters: Tensor | None = None
+    start: TrainingStart | None = None
     side_state: tuple[str, ...] = ()
     spread_gone: float = 0.0
 

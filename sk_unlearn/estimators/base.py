@@ -76,6 +76,7 @@ class BaseUnlearnable(VersionedMixin, InputsMixin, FromFittedMixin, CallbackSupp
         "estimator": [NeuralNet, nn.Module, type, None],
         "unlearner": [Unlearner, None],
         "keep_training_set": ["boolean"],
+        "keep_initial": ["boolean"],
         "device": [str, torch.device, None],
         "random_state": ["random_state"],
         "memory": [str, HasMethods("cache"), None],
@@ -88,6 +89,7 @@ class BaseUnlearnable(VersionedMixin, InputsMixin, FromFittedMixin, CallbackSupp
         unlearner: Unlearner | None = None,
         *,
         keep_training_set: bool = True,
+        keep_initial: bool = True,
         device: str | torch.device | None = None,
         random_state: Any = None,
         memory: Any = None,
@@ -96,6 +98,7 @@ class BaseUnlearnable(VersionedMixin, InputsMixin, FromFittedMixin, CallbackSupp
         self.estimator = estimator
         self.unlearner = unlearner
         self.keep_training_set = keep_training_set
+        self.keep_initial = keep_initial
         self.device = device
         self.random_state = random_state
         self.memory = memory
@@ -181,9 +184,11 @@ class BaseUnlearnable(VersionedMixin, InputsMixin, FromFittedMixin, CallbackSupp
         new = TrainingSet(X_net, y_net, sample_weight=weight, sample_id=sample_id)
         number = state.n_partial_fits + 1
         net = training_copy(self.net_)
+        goes_on = any(getattr(net, name + "_").state for name in net._optimizers)
         trained = _one_pass(net, new, weight, seed=[state.seed, number])
         # A recording would be of another training than the one that led to the parameters.
-        state = replace(state, n_partial_fits=number, recording=None, anchor=None)
+        start = state.start and state.start.followed_by(trained.start, goes_on=goes_on)
+        state = replace(state, n_partial_fits=number, recording=None, anchor=None, start=start)
         state = state.after_training(trained.notes, not_renewed(net, trained.side_state))
         grown = []
         if kept is None:

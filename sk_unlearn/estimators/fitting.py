@@ -218,7 +218,6 @@ def end_fit(
     seed: int,
     *,
     n_partial_fits: int = 0,
-    initial_parameters: torch.Tensor | None = None,
 ) -> BaseUnlearnable:
     """Take over a trained net and what a deletion needs of the rows it was trained on.
 
@@ -238,9 +237,6 @@ def end_fit(
 
     n_partial_fits : int
         1 where this was the first call of ``partial_fit``.
-
-    initial_parameters : Tensor or None
-        Where training started, for a net that was trained elsewhere.
     """
     net = trained.net
     held_out = bool((rows.role == RowRole.VALIDATED).any())
@@ -253,7 +249,7 @@ def end_fit(
         anchor=first_anchor(net, rows, seed, keeps_rows=draft.keep_training_set),
         recording=trained.recording,
         notes=(*trained.notes, *check_steady(stored_risk(net, rows))),
-        initial_parameters=initial_parameters,
+        start=trained.start if draft.keep_initial else None,
         side_state=not_renewed(net, trained.side_state),
     )
     draft.net_ = net

@@ -40,6 +40,10 @@ class UnlearnableRegressor(RegressorMixin, BaseUnlearnable):
         only the training residual and a curvature sketch (34 vectors of the size of the parameters, whatever the
         number of rows); then :meth:`partial_forget` is the way to forget.
 
+    keep_initial : bool, default=True
+        Keep the parameters that training starts from (as many numbers as there are parameters, in memory and in files)
+        and the rates of its steps, for unlearners that go back there.
+
     device : str or torch.device, default=None
         Where to compute. None leaves it to the net.
 

@@ -23,6 +23,7 @@ from sk_unlearn.training._parameter_log import ParameterLog
 from sk_unlearn.training.finite import buffers_not_finite, check_trained
 from sk_unlearn.training.recorder import TrainingRecorder
 from sk_unlearn.training.side_state import SideState
+from sk_unlearn.training.start import TrainingStart, recorded_steps
 from sk_unlearn.utils._interrupts import noticed_interrupts
 
 __all__ = [
@@ -70,6 +71,9 @@ class RowLedger:
 
     note : str
         What reports should say of the training; empty where it went by the book.
+
+    start : TrainingStart or None
+        Where training started and the steps that it took; None where the net's optimisers were not seen to step.
     """
 
     def __init__(self, net: NeuralNet, n_rows: int, recorder: TrainingRecorder | None = None) -> None:
@@ -79,6 +83,7 @@ class RowLedger:
         self.parameters = ParameterLog(net)
         self.recording: Any = None
         self.note = ""
+        self.start: TrainingStart | None = None
 
     def hand_out(self, rows: NDArray[np.int64] | None) -> None:
         """Note which rows are in the training batch that is out now; None for a validation batch or none."""
@@ -375,7 +380,7 @@ def train(
             assert rng is not None
             recorder.begin(net, len(X), float(len(X) if sample_weight is None else sample_weight.sum()), rng)
         net.notify("on_train_begin", X=X, y=y)
-        with noticed_interrupts() as noticed:
+        with noticed_interrupts() as noticed, recorded_steps(net) as steps:
             try:
                 net.fit_loop(X, y, epochs=epochs)
             except KeyboardInterrupt as error:
@@ -383,6 +388,7 @@ def train(
                 if noticed or not _raised_by_callback(error):
                     raise
                 ledger.parameters.interrupt()
+        ledger.start = steps.start
         net.notify("on_train_end", X=X, y=y)
         ledger.parameters.compare()
     check_trained(net.module_, infinite_before)
@@ -437,6 +443,9 @@ class Trained(NamedTuple):
 
     side_state : tuple of str
         Names of the buffers and frozen parameters that training changed.
+
+    start : TrainingStart or None
+        Where training started and the steps that it took; None where that is not known.
     """
 
     net: NeuralNet
@@ -444,6 +453,7 @@ class Trained(NamedTuple):
     recording: Any = None
     note: str = ""
     side_state: tuple[str, ...] = ()
+    start: TrainingStart | None = None
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -472,7 +482,7 @@ def train_rows(
     before = SideState(net)
     ledger = train(net, X[seen], y[seen], weight, **options)
     role[seen] = ledger.role
-    return Trained(net, role, ledger.recording, ledger.note, before.changed(net))
+    return Trained(net, role, ledger.recording, ledger.note, before.changed(net), ledger.start)
 
 
 def uses_validation_rows(net: NeuralNet) -> bool:

@@ -284,11 +284,11 @@ def test_initial_parameters_are_kept():
     module = trained_module(module=copy.deepcopy(start))
     for given in (start, start.state_dict(), vector, vector.double().numpy(), vector.tolist()):
         est = UnlearnableClassifier.from_fitted(module, X, y, initial_parameters=given, random_state=0)
-        assert torch.equal(est.unlearning_state_.initial_parameters, vector)
+        assert torch.equal(est.unlearning_state_.start.parameters, vector)
         assert torch.equal(est.estimator[0].weight, start[0].weight)
-    assert UnlearnableClassifier.from_fitted(module, X, y).unlearning_state_.initial_parameters is None
+    assert UnlearnableClassifier.from_fitted(module, X, y).unlearning_state_.start is None
     loaded = pickle.loads(pickle.dumps(est.forget(X[:1])))
-    assert torch.equal(loaded.unlearning_state_.initial_parameters, vector)
+    assert torch.equal(loaded.unlearning_state_.start.parameters, vector)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,175 @@
+"""Where training started, the steps that it took, and what they make of parameters that see no data."""
+
+import numpy as np
+import pytest
+import torch
+from skorch import NeuralNetClassifier
+from skorch.callbacks import Freezer, LRScheduler
+from torch import nn
+
+from sk_unlearn import UnlearnableClassifier
+from sk_unlearn.risks.empirical import flat_parameters
+from sk_unlearn.training.ledger import train
+
+USERS, ERASED = 12, 3
+OPTIMISERS = {
+    "sgd": (torch.optim.SGD, {"lr": 0.3}),
+    "sgd decay": (torch.optim.SGD, {"lr": 0.3, "optimizer__weight_decay": 0.05}),
+    "momentum decay": (
+        torch.optim.SGD,
+        {"lr": 0.1, "optimizer__momentum": 0.9, "optimizer__nesterov": True, "optimizer__weight_decay": 0.05},
+    ),
+    "adam": (torch.optim.Adam, {"lr": 0.02}),
+    "adam decay": (torch.optim.Adam, {"lr": 0.02, "optimizer__weight_decay": 0.01}),
+    "adamw": (torch.optim.AdamW, {"lr": 0.02, "optimizer__weight_decay": 0.5}),
+    "rmsprop decay": (torch.optim.RMSprop, {"lr": 0.01, "optimizer__weight_decay": 0.1}),
+    "adagrad decay": (torch.optim.Adagrad, {"lr": 0.05, "optimizer__weight_decay": 0.1}),
+    "asgd": (torch.optim.ASGD, {"lr": 0.1}),
+}
+
+
+class Taste(nn.Module):
+    """Users and items; nobody but a user's own rows moves the user's row."""
+
+    def __init__(self, sparse=False):
+        super().__init__()
+        self.user = nn.Embedding(USERS, 3, sparse=sparse)
+        self.item = nn.Embedding(7, 3, sparse=sparse)
+        self.out = nn.Linear(3, 2)
+
+    def forward(self, X):
+        return self.out(self.user(X[:, 0]) * self.item(X[:, 1]))
+
+
+def drawn(n=150, seed=0):
+    rng = np.random.default_rng(seed)
+    X = np.column_stack([rng.integers(USERS, size=n), rng.integers(7, size=n)])
+    return X, rng.integers(2, size=n)
+
+
+def net(optimizer=torch.optim.SGD, module=Taste, **settings):
+    defaults = {"max_epochs": 3, "batch_size": 16, "iterator_train__shuffle": True, "train_split": None, "verbose": 0}
+    return NeuralNetClassifier(
+        module, criterion=nn.CrossEntropyLoss, optimizer=optimizer, **{**defaults, **settings}
+    )  # fmt: skip
+
+
+def trained(optimizer, X, y, **settings):
+    torch.manual_seed(0)
+    built = net(optimizer, **settings).initialize()
+    initial = flat_parameters(built)
+    return built, train(built, X, y, None), initial
+
+
+@pytest.mark.parametrize("name", OPTIMISERS)
+@pytest.mark.parametrize("schedule", ["constant", "an epoch", "a batch"])
+def test_rows_without_data_end_where_the_steps_lead_without_data(name, schedule):
+    """Those of users that no row has: they see the gradient of the penalty alone."""
+    X, y = drawn()
+    X, y = X[X[:, 0] >= ERASED], y[X[:, 0] >= ERASED]
+    optimizer, settings = OPTIMISERS[name]
+    if schedule != "constant":
+        policy = LRScheduler(
+            torch.optim.lr_scheduler.CosineAnnealingLR, T_max=20, step_every="batch" if "batch" in schedule else "epoch"
+        )
+        settings = settings | {"callbacks": [("schedule", policy)]}
+    built, ledger, initial = trained(optimizer, X, y, **settings)
+    start = ledger.start
+    assert torch.equal(start.parameters, initial)
+    assert start.n_steps == 3 * -(-len(X) // 16)
+    dead = slice(0, 3 * ERASED)
+    ghost, final = start.ghost(), flat_parameters(built)
+    torch.testing.assert_close(ghost[dead], final[dead], rtol=1e-5, atol=1e-7)
+    assert not torch.allclose(ghost[3 * ERASED :], final[3 * ERASED :], rtol=1e-3)
+
+
+def test_sparse_gradients_leave_other_rows_alone():
+    X, y = drawn()
+    X, y = X[X[:, 0] >= ERASED], y[X[:, 0] >= ERASED]
+    built, ledger, initial = trained(torch.optim.SGD, X, y, module__sparse=True, lr=0.3)
+    assert torch.equal(ledger.start.ghost(), initial)
+    assert torch.equal(flat_parameters(built)[: 3 * ERASED], initial[: 3 * ERASED])
+
+
+def test_parameter_groups_decay_each_in_their_way():
+    X, y = drawn()
+    X, y = X[X[:, 0] >= ERASED], y[X[:, 0] >= ERASED]
+    built, ledger, initial = trained(
+        torch.optim.Adam, X, y, lr=0.01,
+        optimizer__param_groups=[("user.weight", {"weight_decay": 0.3, "lr": 0.03}), ("out.*", {"weight_decay": 0.1})],
+    )  # fmt: skip
+    ghost, final = ledger.start.ghost(), flat_parameters(built)
+    torch.testing.assert_close(ghost[: 3 * ERASED], final[: 3 * ERASED], rtol=1e-5, atol=1e-7)
+    assert not torch.allclose(ghost[: 3 * ERASED], initial[: 3 * ERASED], rtol=1e-2)
+    item = slice(3 * USERS, 3 * (USERS + 7))
+    assert torch.equal(ghost[item], initial[item])
+
+
+def test_frozen_parameters_are_left_out():
+    X, y = drawn()
+    built, ledger, initial = trained(
+        torch.optim.AdamW, X, y, lr=0.01, callbacks=[("freeze", Freezer("item.weight"))]
+    )  # fmt: skip
+    assert len(ledger.start.parameters) == len(flat_parameters(built)) < len(initial)
+    assert len(ledger.start.ghost()) == len(flat_parameters(built))
+
+
+def test_lbfgs_without_decay_stays_where_it_started():
+    X, y = drawn()
+    _, ledger, initial = trained(torch.optim.LBFGS, X, y, lr=1.0, batch_size=-1)
+    assert torch.equal(ledger.start.ghost(), initial)
+
+
+def test_further_passes_go_on_with_what_the_optimiser_accumulated():
+    X, y = drawn()
+    keep = X[:, 0] >= ERASED
+    est = UnlearnableClassifier(net(torch.optim.Adam, lr=0.02, optimizer__weight_decay=0.02), random_state=0)
+    est.fit(X[keep], y[keep])
+    for _ in range(3):
+        est.partial_fit(X[keep], y[keep])
+    start = est.unlearning_state_.start
+    assert len(start.phases) == 1
+    assert start.n_steps == 6 * -(-int(keep.sum()) // 16)
+    torch.testing.assert_close(
+        start.ghost()[: 3 * ERASED], flat_parameters(est.net_)[: 3 * ERASED], rtol=1e-5, atol=1e-7
+    )
+
+
+def test_a_pass_after_a_request_begins_with_a_fresh_optimiser():
+    X, y = drawn()
+    est = UnlearnableClassifier(net(torch.optim.Adam, lr=0.02, optimizer__weight_decay=0.02), random_state=0)
+    est.fit(X, y).forget(X[:1])
+    est.partial_fit(X[1:], y[1:])
+    assert len(est.unlearning_state_.start.phases) == 2
+
+
+def test_nothing_is_kept_where_that_is_not_wanted():
+    X, y = drawn()
+    est = UnlearnableClassifier(net(lr=0.1), keep_initial=False, random_state=0).fit(X, y)
+    assert est.unlearning_state_.start is None
+    assert est.partial_fit(X, y).unlearning_state_.start is None
+    assert UnlearnableClassifier(net(lr=0.1), random_state=0).fit(X, y).unlearning_state_.start is not None
+
+
+def test_a_loop_of_its_own_leaves_the_start_unknown():
+    class OwnLoop(NeuralNetClassifier):
+        def train_step(self, batch, **fit_params):
+            step = super().train_step_single(batch, **fit_params)
+            with torch.no_grad():
+                for p in self.module_.parameters():
+                    p -= 0.1 * p.grad
+            self.module_.zero_grad()
+            return step
+
+    X, y = drawn()
+    built = OwnLoop(Taste, criterion=nn.CrossEntropyLoss, max_epochs=1, train_split=None, verbose=0).initialize()
+    assert train(built, X, y, None).start is None
+
+
+def test_recording_the_steps_changes_nothing():
+    X, y = drawn()
+    est = UnlearnableClassifier(net(torch.optim.Adam, lr=0.02), random_state=0).fit(X, y)
+    torch.manual_seed(est.unlearning_state_.seed)
+    plain = net(torch.optim.Adam, lr=0.02).fit(X, y)
+    assert torch.equal(flat_parameters(est.net_), flat_parameters(plain))
+    assert not est.net_.optimizer_._optimizer_step_pre_hooks
