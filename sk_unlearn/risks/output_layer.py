@@ -364,6 +364,27 @@ class LayerRisk:
             return logits.softmax(1)
         return self.layer.ending(logits)
 
+    @cached_property
+    def classes(self) -> Tensor | None:
+        """The class number of each row, of shape (n,); None where the targets are no class numbers."""
+        targets = [chunk.y for chunk in self.chunks]
+        if not all(isinstance(y, Tensor) and y.ndim == 1 and not y.is_floating_point() for y in targets):
+            return None
+        classes = torch.cat(targets).to(self._flat.device)
+        return None if bool((classes < 0).any()) else classes  # an index that the loss ignores
+
+    @torch.no_grad()
+    def class_losses(self, v: Tensor) -> Tensor | None:
+        """Return the cross-entropy that each class would have in each row at v, of shape (n, n_classes).
+
+        None where the net gives no logits or probabilities of classes.
+        """
+        if not self.predicts_probabilities or self.layer.ending is torch.sigmoid or len(self.layer.row_shape) != 1:
+            return None
+        with self.at(v, needs_grad=False):
+            logits = torch.cat([self.logits(chunk) for chunk in self.chunks])
+        return -logits.log_softmax(1)
+
     # -------------------------------------------------------------------------------------------------- the features
 
     def _capture(self, rows: NDArray[np.int64] | None) -> Iterator[_Features]:

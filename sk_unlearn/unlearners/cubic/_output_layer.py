@@ -11,6 +11,7 @@ from torch import Tensor
 from sk_unlearn.risks.empirical import EmpiricalRisk
 from sk_unlearn.risks.output_layer import LayerPoint, LayerRisk, OutputLayer
 from sk_unlearn.solvers.adaptive import AdaptiveWeight, first_weight
+from sk_unlearn.unlearners.cubic._ceiling import Ceiling
 from sk_unlearn.unlearners.cubic._direction import Krylov
 from sk_unlearn.unlearners.cubic._policy import Policy
 from sk_unlearn.unlearners.cubic._sampling import Sampling
@@ -24,6 +25,10 @@ _NOT_ALONE = (
     "The output layer was not moved on its own, because {}; all steps were taken in the whole network. Let the module "
     "end in a plain nn.Linear (a softmax or sigmoid may follow), or use Retrain()."
 )
+
+
+_AT_REST = "the output layer came to rest"
+_AT_THE_CEILING = "the erased rows cost what rows of another class do, and the output layer went no further"
 
 
 @dataclass(frozen=True)
@@ -58,31 +63,32 @@ class OutputLayerStage:
         if layer is None or stored is None or not bool(layer.extract(state.gradient).any()):
             return None
         state.begin_move()
-        at_rest = self._steps(state, layer, stored)
+        reason = self._steps(state, layer, stored)
         if self.sampling.reads_all:
             return None
         state.gradient, state.gradient_lags = self.sampling.gradient_at_end(state), False
-        return state.stopping.ending(state.gradient_norm) or self._ending(state, at_rest)
+        return state.stopping.ending(state.gradient_norm) or self._ending(state, reason)
 
     @staticmethod
-    def _ending(state: State, at_rest: bool) -> Ending:
-        if not at_rest:
+    def _ending(state: State, reason: str) -> Ending:
+        if not reason:
             reason = f"took {len(state.trace)} steps and the output layer had not come to rest"
             return Ending(Status.BUDGET_SPENT, reason)
         if not any(record["taken"] for record in state.trace):
             return Ending(Status.STALLED, "no step in the output layer lowers the objective")
-        return Ending(Status.SETTLED, "the output layer came to rest")
+        return Ending(Status.SETTLED, reason)
 
-    def _steps(self, state: State, layer: OutputLayer, stored: EmpiricalRisk) -> bool:
-        """Take steps until one changes nothing to speak of, and tell whether one did before they were used up."""
+    def _steps(self, state: State, layer: OutputLayer, stored: EmpiricalRisk) -> str:
+        """Take steps until one changes nothing to speak of, and tell why no more are needed; nothing where some are."""
         policy, first = self.policy, state.w
         sample = _GrowingSample(state, layer, stored, policy)
         watched = _WatchedPredictions(state, layer, policy)
         control = AdaptiveWeight(None, shrink=policy.layer_shrink)
         solver = Krylov(policy.layer_products, policy.layer_inexact, policy.layer_check_every)
-        v, at_rest = sample.start, False
+        ceiling = Ceiling.of(watched.risk, sample.blocks[0].risk, policy)
+        v, reason = sample.start, ""
         most = len(state.trace) + policy.layer_max_steps
-        while not at_rest and len(state.trace) < min(state.stopping.max_steps, most):
+        while not reason and len(state.trace) < min(state.stopping.max_steps, most):
             point = sample.linearise(v)
             model = solver.model(point.hessian, point.gradient, control.L)
             if control.L is None:
@@ -92,19 +98,30 @@ class OutputLayerStage:
             # Where fresh rows disagree, learning from them is better than the short step on which they would agree.
             max_tries = None if fresh is None else policy.fresh_tries
             tried = control.step(model, sample.decrease_from(v, fresh), max_tries=max_tries)
+            share = ceiling.share(v, tried.step) if tried.taken and ceiling is not None else 1.0
+            actual = tried.record["actual"] if share == 1 else sample.decrease_from(v, fresh)(share * tried.step)
             state.record(
-                tried.record
-                | {"block": "output layer", "gradient_norm": float(point.gradient.norm())}
-                | {"n_rows": sample.n_rows, "n_products": model.n_products}
+                {
+                    **tried.record,
+                    "step_norm": share * tried.record["step_norm"],
+                    "actual": actual,
+                    "block": "output layer",
+                    "gradient_norm": float(point.gradient.norm()),
+                    "n_rows": sample.n_rows,
+                    "n_products": model.n_products,
+                }
             )
             if tried.taken:
-                v = v + tried.step
+                v = v + share * tried.step
                 state.w, state.gradient_lags = layer.insert(first, v), True
-                at_rest = watched.at_rest(v)
-            else:
-                at_rest = fresh is None
+                if share < 1:
+                    reason = _AT_THE_CEILING
+                elif watched.at_rest(v):
+                    reason = _AT_REST
+            elif fresh is None:
+                reason = _AT_REST
             sample.add(fresh, v)
-        return at_rest
+        return reason
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,9 @@ from sk_unlearn.unlearners.cubic._state import State
 
 __all__ = ["Sampling", "View"]
 
+# Rows over which the change of the gradient is estimated when all is done: at least, and for each erased row.
+_FEWEST_AT_END, _PER_ERASED_AT_END = 64, 16
+
 
 @dataclass(frozen=True)
 class View:
@@ -105,7 +108,9 @@ class Sampling:
         objective = state.objective
         if self.reads_all:
             return objective.gradient(state.w)
+        # What is drawn is the change that the request brought, and that of few rows is small.
+        few = max(_FEWEST_AT_END, _PER_ERASED_AT_END * state.problem.erased.n_rows)
         # Two gradients over half the rows cost what one costs.
-        rows = objective.sample(self.n_gradient_rows // 2, state.problem.rng)
+        rows = objective.sample(min(few, self.n_gradient_rows // 2), state.problem.rng)
         change = objective.risk.gradient(state.w, rows) - objective.risk.gradient(objective.start, rows)
         return change + objective.gradient_at_start

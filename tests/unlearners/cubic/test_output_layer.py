@@ -176,7 +176,7 @@ def test_max_steps_counts_them():
 
 
 def test_settled_only_where_the_layer_came_to_rest():
-    problem = problem_for(n=3000, erased=lambda X, y: y == 2)
+    problem = problem_for(n=3000, erased=lambda X, y: (y == 2) & (X[:, 2] > 0))
     cut = StoCuReNU(max_steps=1).unlearn(problem)
     assert cut.status == Status.BUDGET_SPENT
     assert "had not come to rest" in cut.stop_reason
@@ -188,3 +188,35 @@ def test_a_layer_that_no_step_moves_has_not_settled():
     # Not even a step that leaves the retained rows as they are is allowed.
     result = solve(problem_for(), max_cost=-1.0)
     assert result.status == Status.STALLED
+
+
+def wrong_class_loss(problem):
+    """Mean cross-entropy of the rows that stay, none of which is of class 2, in each class but their own."""
+    y = torch.from_numpy(problem.retained.y[problem.retained.y != 2])
+    losses = -problem.retained.outputs(problem.parameters, np.flatnonzero(problem.retained.y != 2)).log_softmax(1)
+    return float(losses[torch.arange(3) != y[:, None]].mean())
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_an_erased_class_costs_about_what_a_wrong_one_does(seed):
+    problem = problem_for(n=900, erased=lambda X, y: y == 2, seed=seed)
+    bound = Policy().ceiling * wrong_class_loss(problem)
+    free, result = solve(problem, ceiling=1e9), solve(problem)
+    before, after, without_ceiling = (
+        problem.erased.without_penalty(w, problem.erased.value(w))
+        for w in (problem.parameters, result.parameters, free.parameters)
+    )
+    assert before < 0.5 * after
+    assert 0.98 * bound < after <= 1.001 * bound < 0.6 * without_ceiling
+    assert result.status == Status.SETTLED
+    assert "cost what rows of another class do" in result.stop_reason
+
+
+def test_rows_that_cost_more_already_are_left_where_they_are():
+    """Wrong labels: nobody would call it overshoot that they are wrong."""
+    problem = problem_for(n=900, erased=lambda X, y: np.arange(len(y)) < 30)
+    wrong = (problem.erased.y + 1) % 3
+    erased = EmpiricalRisk(problem.net, problem.erased.X, wrong)
+    result = solve(dataclasses.replace(problem, erased=erased))
+    assert result.status == Status.SETTLED
+    assert result.trace[0]["taken"]
