@@ -50,7 +50,9 @@ from benchmarks.default import fashion_mnist
 from sk_unlearn.estimators.default_net import default_net
 from sk_unlearn.references import changes_training
 from sk_unlearn.unlearners import (
+    AMUN,
     DELETE,
+    RURK,
     SCRUB,
     SSD,
     CertificateRefused,
@@ -62,6 +64,7 @@ from sk_unlearn.unlearners import (
     GaussNewton,
     GradientAscent,
     HessianFreeRecording,
+    L1Sparse,
     LBFGSWarmStart,
     MinMaxNaturalGradient,
     NaturalGradient,
@@ -70,6 +73,7 @@ from sk_unlearn.unlearners import (
     RandomLabels,
     Retrain,
     RewindToDelete,
+    SalUn,
     StoCuReNU,
 )
 from sk_unlearn.unlearners.base import Unlearner
@@ -107,7 +111,7 @@ class Training:
 
 
 def published() -> list[Method]:
-    """Return the second-order methods with the settings of their papers."""
+    """Return methods with the settings of their papers, where these are not the defaults."""
     settings: dict[str, Unlearner] = {
         "PseudoInverseNewton": PseudoInverseNewton(hold_residual=False),
         "DampedNewton": DampedNewton(1e-3, solver="dense", hold_residual=False),
@@ -116,6 +120,9 @@ def published() -> list[Method]:
             L=5.0, solver="gradient_descent", n_gradient_rows=128, n_curvature_rows=64, n_products=5, max_steps=10,
             sigma=0.1, hold_residual=False, variance_reduction=False,
         ),
+        "L1Sparse": L1Sparse(5e-4, n_epochs=10, learning_rate=0.01),
+        "AMUN": AMUN(0.16, n_steps=50, n_epochs=10, learning_rate=0.01),
+        "RURK": RURK(0.03, neighbour_weight=0.00045, scatter=0.12, n_epochs=2, learning_rate=0.01),
     }  # fmt: skip
     return [Method(f"{name}, published", PUBLISHED, unlearner) for name, unlearner in settings.items()]
 
@@ -125,7 +132,7 @@ def at_defaults() -> list[Method]:
     unlearners: list[Unlearner] = [
         StoCuReNU(), CuReNU(), PseudoInverseNewton(), DampedNewton(), GaussNewton(), NaturalGradient(),
         MinMaxNaturalGradient(), FineTune(), RewindToDelete(), LBFGSWarmStart(), NegGradPlus(), SCRUB(), DELETE(),
-        SSD(), GradientAscent(), RandomLabels(), FisherForgetting(),
+        SSD(), GradientAscent(), RandomLabels(), FisherForgetting(), SalUn(), L1Sparse(), AMUN(), RURK(),
     ]  # fmt: skip
     return [_at_default(unlearner) for unlearner in unlearners]
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from torch.autograd import grad
 from sk_unlearn.risks._autograd import vjp
 from sk_unlearn.risks._evaluation import MEMORY_BUDGET, Evaluator, sum_of
 from sk_unlearn.risks._row_loss import weighted_loss
-from sk_unlearn.risks._rows import Rows
+from sk_unlearn.risks._rows import Chunk, Rows
 from sk_unlearn.risks.linearisation import Linearisation
 from sk_unlearn.utils._lazy import cached_property
 from sk_unlearn.utils._twins import is_twin, twin
@@ -24,6 +25,8 @@ __all__ = ["EmpiricalRisk", "Linearisation", "Rows", "flat_parameters", "weighte
 
 # Rows whose single gradients are taken in one backward pass: each pays for all of them, but not for another pass.
 _SINGLE_ROWS = 16
+
+_Found = TypeVar("_Found")
 
 
 def flat_parameters(net: NeuralNet) -> Tensor:
@@ -259,12 +262,18 @@ class EmpiricalRisk:
         """Return a copy of the targets of rows (int64 indices into X), or of all of S in order."""
         return self.y[self._stored.selected(rows)].copy()
 
-    def with_targets(self, y: NDArray[Any]) -> EmpiricalRisk:
-        """Return the risk over the rows of S, in order, with other targets."""
-        selected, evaluator = self._stored.selected(None), self.evaluator
+    def with_targets(
+        self, y: NDArray[Any], *, X: NDArray[Any] | None = None, rows: Rows | None = None
+    ) -> EmpiricalRisk:
+        """Return the risk over rows (indices into X), or over all of S in order, with other targets.
+
+        Where an X is given they have other content too. Weights stay with the rows.
+        """
+        selected, evaluator = self._stored.selected(rows), self.evaluator
         weight = None if self.sample_weight is None else self.sample_weight[selected]
         size, budget = evaluator.given_chunk_size, evaluator.memory_budget
-        return EmpiricalRisk(self.net, self.X[selected], y, weight, chunk_size=size, memory_budget=budget)
+        content = self.X[selected] if X is None else X
+        return EmpiricalRisk(self.net, content, y, weight, chunk_size=size, memory_budget=budget)
 
     def outputs(self, w: Tensor, rows: Rows | None = None) -> Tensor:
         """Return what the module gives at w for rows (int64 indices into X), or for all of S in order.
@@ -322,6 +331,24 @@ class EmpiricalRisk:
                 start = stop
         return float(value), gradient
 
+    def explore(
+        self, w: Tensor, search: Callable[[Any, Any, Callable[[Any], Any]], _Found], rows: Rows | None = None
+    ) -> list[_Found]:
+        """Return what a search around the rows finds, chunk by chunk.
+
+        Parameters
+        ----------
+        w : Tensor of shape (d,)
+        search : callable
+            Takes some rows as the net does, their targets, and the module at w: a function from rows like these to
+            its output, to be differentiated by them.
+        rows : int64 ndarray, optional
+            Indices into X; None for all of S in order.
+        """
+        # Not by w: a graph of the inputs alone is the cheaper one.
+        with self.evaluator.at(w, needs_grad=False), torch.enable_grad():
+            return [search(chunk.x, chunk.y, partial(self._infer_at, chunk)) for chunk in self.evaluator.chunks(rows)]
+
     def row_gradients(self, w: Tensor, rows: Rows | None = None) -> Tensor:
         """Return what each row adds to the gradient of F over the given rows at w; the penalty is left out.
 
@@ -357,6 +384,9 @@ class EmpiricalRisk:
     def linearise(self, w: Tensor, rows: Rows | None = None) -> Linearisation:
         """Return F's value, gradient and curvature products at w, all over the same rows."""
         return Linearisation(self, w, rows)
+
+    def _infer_at(self, chunk: Chunk, x: Any) -> Any:
+        return self.evaluator.infer(chunk._replace(x=x))
 
     def _value_and_gradient(self, w: Tensor, rows: Rows | None) -> tuple[Tensor, Tensor]:
         """Return the value without the penalty, left on the device, and the gradient with it."""

@@ -9,16 +9,20 @@ from sk_unlearn.unlearners.certified_removal import CertifiedRemoval
 from sk_unlearn.unlearners.cubic.curenu import CuReNU, StoCuReNU
 from sk_unlearn.unlearners.dampening import SSD, FisherForgetting
 from sk_unlearn.unlearners.distillation import DELETE, SCRUB
-from sk_unlearn.unlearners.finetune import FineTune, RewindToDelete
+from sk_unlearn.unlearners.finetune import FineTune, L1Sparse, RewindToDelete
 from sk_unlearn.unlearners.lbfgs import LBFGSWarmStart
 from sk_unlearn.unlearners.natural_gradient import MinMaxNaturalGradient, NaturalGradient, natural_gradient_sigma
+from sk_unlearn.unlearners.neighbourhood import AMUN, RURK
 from sk_unlearn.unlearners.newton import DampedNewton, GaussNewton, PseudoInverseNewton
 from sk_unlearn.unlearners.recording import HessianFreeRecording
 from sk_unlearn.unlearners.retrain import Retrain
+from sk_unlearn.unlearners.saliency import SalUn
 from sk_unlearn.unlearners.status import Status
 
 __all__ = [
+    "AMUN",
     "DELETE",
+    "RURK",
     "SCRUB",
     "SSD",
     "CertificateRefused",
@@ -32,6 +36,7 @@ __all__ = [
     "GaussNewton",
     "GradientAscent",
     "HessianFreeRecording",
+    "L1Sparse",
     "LBFGSWarmStart",
     "MinMaxNaturalGradient",
     "NaturalGradient",
@@ -41,6 +46,7 @@ __all__ = [
     "Retrain",
     "RetrainRequired",
     "RewindToDelete",
+    "SalUn",
     "Status",
     "StoCuReNU",
     "TrainingRecorder",

@@ -47,15 +47,19 @@ class MinibatchLoop:
 
     learning_rate : float
         Of Adam.
+
+    moving : bool Tensor of shape (d,), optional
+        Which parameters move; the others stay bit for bit. None for all.
     """
 
-    def __init__(self, problem: UnlearningProblem, learning_rate: float) -> None:
+    def __init__(self, problem: UnlearningProblem, learning_rate: float, moving: Tensor | None = None) -> None:
         self.problem = problem
         self.watch = Watch(problem)
         self.trace: list[dict[str, Any]] = []
         self._parameter = nn.Parameter(problem.parameters.clone())
         self._optimiser = torch.optim.Adam([self._parameter], lr=learning_rate)
         self._size = training_batch_size(problem)
+        self._moving = moving
         self._started = time.perf_counter()
 
     @property
@@ -71,19 +75,32 @@ class MinibatchLoop:
         """One pass over the stored rows that stay."""
         return batches(stored_part(self.problem.retained), self._size, self.problem.rng)
 
-    def paired_batches(self) -> Iterator[tuple[Rows, Rows]]:
-        """One pass over the retained rows, each batch with one of erased rows; these start over when they end."""
-        erased: Iterator[Rows] = iter(())
+    def paired_batches(self, other: EmpiricalRisk | None = None) -> Iterator[tuple[Rows, Rows]]:
+        """One pass over the retained rows, each batch with one of other rows; these start over when they end.
+
+        The other rows are the erased ones unless a risk over others is given.
+        """
+        other = self.problem.erased if other is None else other
+        following: Iterator[Rows] = iter(())
         for retained in self.retained_batches():
-            batch = next(erased, None)
+            batch = next(following, None)
             if batch is None:
-                erased = self.erased_batches()
-                batch = next(erased)
+                following = batches(other, self._size, self.problem.rng)
+                batch = next(following)
             yield retained, batch
+
+    def mixed_pass(self, other: EmpiricalRisk) -> None:
+        """Train for one pass on the retained rows, and on other rows that count as much as the erased ones did."""
+        retained, erased_mass = self.problem.retained, self.problem.erased.mass
+        share = erased_mass / (erased_mass + retained.mass)
+        for retained_rows, rows in self.paired_batches(other):
+            gradient = (1 - share) * retained.gradient(self.w, retained_rows)
+            self.step(gradient + share * other.gradient(self.w, rows))
+        self.record()
 
     def step(self, gradient: Tensor) -> None:
         """Take one step against the gradient."""
-        self._parameter.grad = gradient
+        self._parameter.grad = gradient if self._moving is None else gradient * self._moving
         self._optimiser.step()
 
     def try_step(self, gradient: Tensor) -> bool:
@@ -109,7 +126,10 @@ class MinibatchLoop:
         )
         self.problem.report_step(self.trace[-1])
 
-    def result(self, status: Status, reason: str) -> UnlearningResult:
-        """Return the present parameters; ``HARMED_RETAINED`` where the retained loss has risen markedly."""
+    def result(self, status: Status, reason: str, **more: Any) -> UnlearningResult:
+        """Return the present parameters, with what else the result has to tell.
+
+        The status is ``HARMED_RETAINED`` where the retained loss has risen markedly.
+        """
         status, reason = self.watch.verdict(self.w, status, reason)
-        return UnlearningResult(self.w.clone(), status, reason, trace=self.trace)
+        return UnlearningResult(self.w.clone(), status, reason, trace=self.trace, **more)

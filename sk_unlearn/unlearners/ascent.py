@@ -16,7 +16,14 @@ from sk_unlearn.unlearners._watch import AT_CHANCE, TOO_DEAR, stored_part
 from sk_unlearn.unlearners.base import Unlearner, UnlearnerTags, UnlearningProblem, UnlearningResult
 from sk_unlearn.unlearners.status import Status
 
-__all__ = ["GradientAscent", "NegGradPlus", "RandomLabels", "other_labels", "with_random_targets"]
+__all__ = [
+    "GradientAscent",
+    "NegGradPlus",
+    "RandomLabels",
+    "other_labels",
+    "train_on_random_targets",
+    "with_random_targets",
+]
 
 _LABEL_ROWS = 4096
 
@@ -214,18 +221,19 @@ class RandomLabels(Unlearner):
     def unlearn(self, problem: UnlearningProblem) -> UnlearningResult:
         """Solve one problem; see :meth:`sk_unlearn.unlearners.Unlearner.unlearn`."""
         self._validate_params()
-        loop, retained = MinibatchLoop(problem, self.learning_rate), problem.retained
-        share = problem.erased.mass / (problem.erased.mass + retained.mass)
-        stored = stored_part(retained)
-        known = stored.targets(stored.sample(_LABEL_ROWS, problem.rng))
-        labels = np.unique(known) if is_classifier(problem.net) else None
-        for _ in range(self.n_epochs):
-            relabelled = with_random_targets(problem.erased, known, labels, problem.rng)
-            for retained_rows, erased_rows in loop.paired_batches():
-                gradient = (1 - share) * retained.gradient(loop.w, retained_rows)
-                loop.step(gradient + share * relabelled.gradient(loop.w, erased_rows))
-            loop.record()
+        loop = MinibatchLoop(problem, self.learning_rate)
+        train_on_random_targets(loop, self.n_epochs)
         return loop.result(Status.COMPLETED, f"{self.n_epochs} passes over the retained rows")
+
+
+def train_on_random_targets(loop: MinibatchLoop, n_epochs: int) -> None:
+    """Train on the retained rows as they are and on the erased rows with random targets, anew in every pass."""
+    problem = loop.problem
+    stored = stored_part(problem.retained)
+    known = stored.targets(stored.sample(_LABEL_ROWS, problem.rng))
+    labels = np.unique(known) if is_classifier(problem.net) else None
+    for _ in range(n_epochs):
+        loop.mixed_pass(with_random_targets(problem.erased, known, labels, problem.rng))
 
 
 def with_random_targets(

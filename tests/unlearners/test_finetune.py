@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 import torch
 from sklearn.utils._param_validation import InvalidParameterError
+from skorch import NeuralNetRegressor
 from skorch.callbacks import EarlyStopping, LRScheduler
 
-from sk_unlearn.unlearners import FineTune, Retrain, RewindToDelete, Status
+from sk_unlearn import UnlearnableRegressor
+from sk_unlearn.unlearners import FineTune, L1Sparse, Retrain, RewindToDelete, Status
 from tests import _problems
 from tests._problems import affine, parameters
 
@@ -123,3 +125,81 @@ class TestRewindToDelete:
     def test_constraints(self, rewind):
         with pytest.raises(InvalidParameterError, match="rewind"):
             regressor(RewindToDelete(rewind)).fit(X, y)
+
+
+class TestL1Sparse:
+    def test_without_strength_it_is_fine_tuning(self):
+        ends = []
+        for unlearner in (L1Sparse(0.0, n_epochs=4, learning_rate=0.1), FineTune(4, learning_rate=0.1)):
+            torch.manual_seed(0)
+            ends.append(parameters(regressor(unlearner, batch_size=8, max_epochs=2).fit(X, y).forget(X[:5])))
+        np.testing.assert_array_equal(*ends)
+
+    def test_penalty_decays_linearly_over_the_epochs(self):
+        est = regressor(L1Sparse(0.4, n_epochs=4, learning_rate=0.2)).fit(X, y)
+        w = parameters(est)
+        for k in range(4):
+            slope = gradient(X[5:], y[5:], w) + 0.4 * (1 - k / 4) * np.sign(w)
+            w = w - 0.2 * (1 + np.cos(np.pi * k / 4)) / 2 * slope
+        est.forget(X[:5])
+        np.testing.assert_allclose(parameters(est), w, rtol=1e-10)
+
+    @pytest.mark.parametrize("optimizer", [torch.optim.SGD, torch.optim.Adam, torch.optim.LBFGS])
+    def test_it_shrinks_the_l1_norm(self, optimizer):
+        settings = {"optimizer": optimizer, "lr": 0.05, "max_epochs": 20}
+        norms = [
+            np.abs(parameters(regressor(L1Sparse(strength), **settings).fit(X, y).forget(X[:5]))).sum()
+            for strength in (0.0, 0.05)
+        ]
+        assert norms[1] < norms[0] - 0.01
+
+    def test_report(self):
+        report = regressor(L1Sparse(n_epochs=2)).fit(X, y).forget(X[:5]).unlearning_report_
+        assert report.status is Status.COMPLETED
+        assert report.n_steps == 2
+        assert "L1 norm" in report.stop_reason
+
+    def test_harm_is_reported(self):
+        report = regressor(L1Sparse(10.0)).fit(X[5:], y[5:]).forget(X[5:10]).unlearning_report_
+        assert report.status is Status.HARMED_RETAINED
+
+    def test_a_sparse_embedding_shrinks_in_the_rows_that_are_read(self):
+        class Users(torch.nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.table = torch.nn.Embedding(6, 2, sparse=True)
+
+            def forward(self, at):
+                return self.table(at[:, 0])
+
+        users = np.arange(40)[:, None] % 5
+        ends = []
+        for strength in (0.0, 0.01):
+            est = _problems.classifier(L1Sparse(strength, n_epochs=5), Users, lr=0.5, batch_size=8)
+            ends.append(np.abs(parameters(est.fit(users, users[:, 0] % 2).forget(users[:1]))).reshape(6, 2))
+        # All rows of user 0 went together, and user 5 had none.
+        assert (ends[1][1:5].sum(1) < ends[0][1:5].sum(1)).all()
+        np.testing.assert_array_equal(ends[1][[0, 5]], ends[0][[0, 5]])
+
+    def test_a_net_that_announces_no_gradients_is_refused(self):
+        class Silent(NeuralNetRegressor):
+            def train_step(self, batch, **fit_params):
+                self._zero_grad_optimizer()
+                step = self.train_step_single(batch, **fit_params)
+                self.optimizer_.step()
+                return step
+
+        net = Silent(affine(3), max_epochs=2, train_split=None, verbose=0)
+        est = UnlearnableRegressor(net, L1Sparse(), random_state=0).fit(X, y)
+        with pytest.raises(ValueError, match=r"own train_step announces none.*FineTune"):
+            est.forget(X[:5])
+
+    @pytest.mark.parametrize(("name", "value"), [("strength", -1.0), ("n_epochs", 0), ("learning_rate", 0.0)])
+    def test_constraints(self, name, value):
+        with pytest.raises(InvalidParameterError, match=name):
+            L1Sparse(**{name: value}).unlearn(None)
+
+    @pytest.mark.gpu
+    def test_on_a_gpu(self):
+        est = regressor(L1Sparse(n_epochs=2)).set_params(device="cuda").fit(X, y).forget(X[:5])
+        assert est.unlearning_report_.parameters_moved
