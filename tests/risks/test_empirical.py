@@ -1223,6 +1223,37 @@ class TestDoorsForBatches:
         expected = -float(logs @ mass / mass.sum()) + 0.15 * float(w @ w)
         assert other.value(w) == pytest.approx(expected)
 
+    def test_other_content_of_some_rows(self):
+        risk = self.risk()
+        w, rows = risk.parameters(), np.array([4, 0, 4])
+        X, y = risk.X[rows] + 0.5, risk.y[rows]
+        other = risk.with_targets(y, X=X, rows=rows)
+        outputs = copy.deepcopy(risk.net.module_).eval()(torch.from_numpy(X))
+        logs = outputs.log_softmax(1)[torch.arange(3), torch.from_numpy(y)]
+        mass = torch.from_numpy(np.linspace(0.5, 2, N)[rows])
+        expected = -(logs @ mass / mass.sum()).item() + 0.15 * float(w @ w)
+        assert other.value(w) == pytest.approx(expected)
+        np.testing.assert_array_equal(risk.with_targets(y, rows=rows).X, risk.X[rows])
+
+    def test_exploring_differentiates_outputs_by_rows(self):
+        risk = self.risk()
+        w, rows = 0.7 * risk.parameters(), np.array([5, 1, 2])
+
+        def slopes(x, y, respond):
+            x = x.clone().requires_grad_()
+            return torch.autograd.grad(respond(x).square().sum(), x)[0], y
+
+        found = risk.explore(w, slopes, rows)
+        x = torch.from_numpy(risk.X[rows]).requires_grad_()
+        module, before = copy.deepcopy(risk.net.module_).eval(), risk.parameters()
+        with torch.no_grad():
+            for parameter in module.parameters():
+                parameter.mul_(0.7)
+        expected = torch.autograd.grad(module(x).square().sum(), x)[0]
+        torch.testing.assert_close(torch.cat([slope for slope, _ in found]), expected)
+        np.testing.assert_array_equal(np.concatenate([y for _, y in found]), risk.y[rows])
+        assert torch.equal(risk.parameters(), before)
+
 
 def test_kept_graphs_hold_no_gradient_each():
     def n_vectors():

@@ -49,6 +49,25 @@ def test_steps_are_adams_and_a_harmful_one_is_not_taken():
     assert result.parameters.data_ptr() != loop.w.data_ptr()
 
 
+def test_only_what_is_to_move_moves():
+    case = problem()
+    moving = torch.arange(12) % 3 == 0
+    loop = MinibatchLoop(case, 0.1, moving)
+    for _ in range(3):
+        loop.step(case.retained.gradient(loop.w))
+    assert torch.equal(loop.w != case.parameters, moving)
+
+
+def test_a_mixed_pass_weighs_by_the_mass_of_the_erased_rows():
+    case = problem(iterator_train__batch_size=-1)
+    other = case.erased.with_targets(np.ones(4, dtype=np.int64), rows=np.arange(4))
+    loop, w = MinibatchLoop(case, 0.1), case.parameters
+    loop.mixed_pass(other)
+    gradient = 0.8 * case.retained.gradient(w) + 0.2 * other.gradient(w)
+    torch.testing.assert_close(loop.w, w - 0.1 * gradient.sign(), rtol=0, atol=1e-5)
+    assert len(loop.trace) == 1
+
+
 def test_batch_size_of_the_net():
     case = problem()
     assert training_batch_size(case) == 8
