@@ -103,7 +103,8 @@ class L1Sparse(Unlearner):
     A loss on retained rows that rose markedly (by a tenth of what training has gained over a constant prediction) gives
     the status ``harmed_retained``.
 
-    The published settings are ``L1Sparse(5e-4, n_epochs=10, learning_rate=0.01)``, with SGD.
+    Published are 10 passes with SGD at a rate of 0.01, and γ adjusted to the network. With the γ that later comparisons
+    take, such as that of :class:`AMUN`'s authors, this is ``L1Sparse(5e-4, n_epochs=10, learning_rate=0.01)``.
 
     References
     ----------
