@@ -34,7 +34,7 @@ class Yardstick:
     task : Task
     erased : int64 ndarray
     references : dict of int to estimator
-        Retrained models by seed.
+        Retrained models by seed, or their `outputs`.
     """
 
     def __init__(self, task: Task, erased: NDArray[np.int64], references: Mapping[int, Any]) -> None:
@@ -46,7 +46,9 @@ class Yardstick:
             "retained": (task.X[retained], task.y[retained]),
             "test": (task.X_test[:N_ROWS], task.y_test[:N_ROWS]),
         }
-        self.references = {seed: self.outputs(model) for seed, model in references.items()}
+        self.references = {
+            seed: model if isinstance(model, dict) else self.outputs(model) for seed, model in references.items()
+        }
         pairs = list(combinations(self.references.values(), 2))
         self.floor = {
             part: float(np.mean([self.between(a[part], b[part]) for a, b in pairs])) if pairs else float("nan")
@@ -142,9 +144,9 @@ def forgetful(fitted: Any, task: Task, erased: NDArray[np.int64], unlearner: Any
     if unlearner is None:
         return model, {"wall": 0.0, "cpu": 0.0, "memory": 0.0, "steps": 0, "moved": 0.0, "stopped": ""}
     model.set_params(unlearner=unlearner)
-    X, y = task.X[erased], task.y[erased]
+    rows = task.handed_in(erased)
     with PeakMemory() as memory, Clock() as clock:
-        model.forget(X, y)
+        model.forget(**rows)
     report = model.unlearning_report_
     return model, {
         **clock.seconds(), "memory": memory.mebibytes, "steps": report.n_steps, "moved": report.step_norm,

@@ -70,3 +70,40 @@ def draw_sequences(records: Sequence[Mapping[str, Any]], path: Path) -> None:
     axes[0, 0].legend()
     figure.savefig(path, dpi=110)
     plt.close(figure)
+
+
+def draw_every_layer(records: Sequence[dict[str, Any]], path: Path) -> None:
+    """Draw a panel for each task: ratio on the erased rows against time, medians, a point for each request."""
+    import matplotlib.pyplot as plt
+    from matplotlib.ticker import NullFormatter
+
+    table = medians([record for record in records if "ratio_erased" in record])
+    table = table[table.family != "retrain"]
+    names = list(dict.fromkeys(table.task))
+    families = [family for family in dict.fromkeys(table.family) if family != OURS]
+    colours = {family: f"C{k % 10}" for k, family in enumerate(families)} | {OURS: "black"}
+    n_columns = min(4, len(names))
+    n_lines = -(-len(names) // n_columns)
+    figure, axes = plt.subplots(
+        n_lines, n_columns, figsize=(3.6 * n_columns, 3.2 * n_lines), squeeze=False, layout="constrained"
+    )
+    handles = {}
+    for axis in axes.flat[len(names) :]:
+        axis.set_visible(False)
+    for task, axis in zip(names, axes.flat, strict=False):
+        of_task = table[table.task == task]
+        left = of_task.share[of_task.share > 0].min() / 2 if (of_task.share > 0).any() else 1e-3
+        for family, points in of_task.groupby("family", sort=False):
+            handles[family] = axis.plot(
+                points.share.clip(lower=left), points.ratio_erased, "*" if family == OURS else "o", label=family, ls="",
+                color=colours[family], ms=11 if family == OURS else 4, zorder=3 if family == OURS else 2,
+            )[0]  # fmt: skip
+        axis.axhline(1, color="grey", lw=0.8, ls=":")
+        axis.set(xscale="log", yscale="log", title=task, xlabel="time / retraining")
+        axis.xaxis.set_minor_formatter(NullFormatter())
+        axis.yaxis.set_minor_formatter(NullFormatter())
+    for axis in axes[:, 0]:
+        axis.set_ylabel("ratio, erased rows")
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=5)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)

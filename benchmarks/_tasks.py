@@ -63,6 +63,10 @@ class Task:
         kind = UnlearnableRegressor if self.regression else UnlearnableClassifier
         return kind(self.net(), random_state=seed, device=device)
 
+    def handed_in(self, erased: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+        """Return the arguments of ``forget`` by which rows are named."""
+        return {"X_del": self.X[erased], "y_del": self.y[erased]}
+
 
 class Anneal(Callback):
     """Take the rate to zero along a cosine, batch by batch, whatever the number of rows; end there if told to.
@@ -153,10 +157,10 @@ def _net(
         "max_epochs": epochs, "batch_size": 128, "iterator_train__shuffle": True, "train_split": None, "verbose": 0,
         "callbacks": [("anneal", Anneal())],
     }  # fmt: skip
-    return lambda: kind(_Fresh, module__build=build, **settings)
+    return lambda: kind(Fresh, module__build=build, **settings)
 
 
-class _Fresh(nn.Module):
+class Fresh(nn.Module):
     """A module that is built when the net is initialised, so that the seed of ``fit`` draws its parameters."""
 
     def __init__(self, build: Callable[[], nn.Module]) -> None:
@@ -207,8 +211,10 @@ def digits_task(n: int = 50_000, epochs: int = 10, n_test: int = 5000) -> Task:
     return Task("digits", X, y, X_test, y_test, net, _requests(n, np.flatnonzero(y == 3)))
 
 
-def fashion_task(data: Path, n: int = 20_000, epochs: int = 8, n_test: int = 5000) -> Task:
-    """Task (b): Fashion-MNIST; ConvNet of 63,562 parameters."""
+def fashion_rows(
+    data: Path, n: int, n_test: int
+) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.float32], NDArray[np.int64]]:
+    """Return training and test images of Fashion-MNIST, (n, 1, 28, 28) in [-0.5, 0.5], with their labels."""
 
     def content(name: str, header: int) -> NDArray[np.uint8]:
         with gzip.open(data / "fashion_mnist" / name) as file:
@@ -223,16 +229,18 @@ def fashion_task(data: Path, n: int = 20_000, epochs: int = 8, n_test: int = 500
     X = pixels[rows].astype(np.float32) / 255 - 0.5
     y = content("train-labels-idx1-ubyte.gz", 8).astype(np.int64)[rows]
     X_test = images("t10k-images-idx3-ubyte.gz")[:n_test].astype(np.float32) / 255 - 0.5
-    y_test = content("t10k-labels-idx1-ubyte.gz", 8)[:n_test].astype(np.int64)
+    return X, y, X_test, content("t10k-labels-idx1-ubyte.gz", 8)[:n_test].astype(np.int64)
+
+
+def fashion_task(data: Path, n: int = 20_000, epochs: int = 8, n_test: int = 5000) -> Task:
+    """Task (b): Fashion-MNIST; ConvNet of 63,562 parameters."""
+    X, y, X_test, y_test = fashion_rows(data, n, n_test)
     net = _net(convnet, epochs, 2e-3, 5e-4)
     return Task("fashion", X, y, X_test, y_test, net, _requests(len(X), np.flatnonzero(y == 3)))
 
 
-def adult_task(data: Path, n: int | None = None, epochs: int = 10) -> Task:
-    """Task (b): Adult income; MLP with 64 and 32 hidden units.
-
-    One of two classes erased would leave nothing to classify, so the group is an occupation.
-    """
+def adult_rows(data: Path, n: int | None = None) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[Any]]:
+    """Return the rows of Adult, shuffled and with one-hot columns standardised; whether income is high; occupations."""
     table = pd.read_csv(data / "adult" / "adult.data.gz", header=None, skipinitialspace=True)
     table = table.drop_duplicates().sample(frac=1, random_state=0).iloc[:n].reset_index(drop=True)
     occupation, y = table[6].to_numpy(), (table[14].to_numpy() == ">50K").astype(np.int64)
@@ -240,7 +248,15 @@ def adult_task(data: Path, n: int | None = None, epochs: int = 10) -> Task:
     X = pd.get_dummies(features).to_numpy(np.float32)
     rows = without_copies(X)
     X, y, occupation = X[rows], y[rows], occupation[rows]
-    X = (X - X.mean(0)) / np.maximum(X.std(0), 1e-3)
+    return (X - X.mean(0)) / np.maximum(X.std(0), 1e-3), y, occupation
+
+
+def adult_task(data: Path, n: int | None = None, epochs: int = 10) -> Task:
+    """Task (b): Adult income; MLP with 64 and 32 hidden units.
+
+    One of two classes erased would leave nothing to classify, so the group is an occupation.
+    """
+    X, y, occupation = adult_rows(data, n)
     n_train = len(X) * 4 // 5
     group = np.flatnonzero(occupation[:n_train] == "Exec-managerial")
     net = _net(partial(mlp, X.shape[1], 64, 32, 2), epochs, 1e-3, 1e-4)
@@ -293,7 +309,7 @@ def full_batch_task(
 
     def net() -> NeuralNet:
         return NeuralNetClassifier(
-            _Fresh, module__build=builders[model], criterion=nn.CrossEntropyLoss, optimizer=PenalisedLBFGS, lr=1.0,
+            Fresh, module__build=builders[model], criterion=nn.CrossEntropyLoss, optimizer=PenalisedLBFGS, lr=1.0,
             optimizer__weight_decay=1e-3, optimizer__max_iter=max_iter, optimizer__max_eval=2 * max_iter,
             optimizer__tolerance_grad=tolerance, optimizer__tolerance_change=0.0, optimizer__history_size=50,
             optimizer__line_search_fn="strong_wolfe", batch_size=-1, max_epochs=1, train_split=None, verbose=0,

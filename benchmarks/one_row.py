@@ -45,6 +45,25 @@ def _measured(est: UnlearnableClassifier, row: np.ndarray) -> tuple[float, float
     return time.process_time() - start, _resident("VmHWM") - before
 
 
+def one_by_one(est: UnlearnableClassifier, X: np.ndarray, repeats: int) -> tuple[float, float, float]:
+    """Forget the first rows of X one by one; return the seconds of the first, the median ones of the others, and MiB.
+
+    Memory is what the median request took at its height beyond what was there before it.
+    """
+    first, *later = [_measured(est, X[k : k + 1]) for k in range(repeats + 1)]
+    seconds, extra = (statistics.median(each) for each in zip(*later, strict=True))
+    return first[0], seconds, extra
+
+
+def fitted_table(n: int) -> tuple[UnlearnableClassifier, np.ndarray]:
+    """Fit the built-in network for two epochs to a synthetic table of n rows; return it and the rows."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(n, 20)).astype(np.float32)
+    y = (X @ rng.normal(size=(20, 5))).argmax(1)
+    net = default_net(X, y, None, classifier=True).set_params(max_epochs=2, batch_size=1024)
+    return UnlearnableClassifier(net, random_state=0).fit(X, y), X
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 1_000_000])
@@ -53,16 +72,11 @@ def main() -> None:
     torch.set_num_threads(1)
     print(f"{'rows':>9s} {'unlearner':>14s} {'first, ms':>10s} {'median, ms':>11s} {'peak extra, MiB':>16s}")
     for n in options.rows:
-        rng = np.random.default_rng(0)
-        X = rng.normal(size=(n, 20)).astype(np.float32)
-        y = (X @ rng.normal(size=(20, 5))).argmax(1)
-        net = default_net(X, y, None, classifier=True).set_params(max_epochs=2, batch_size=1024)
-        fitted = UnlearnableClassifier(net, random_state=0).fit(X, y)
+        fitted, X = fitted_table(n)
         for name, unlearner in (("default", None), ("without steps", GradientStep())):
             est = copy.deepcopy(fitted).set_params(unlearner=unlearner)
-            first, *later = [_measured(est, X[k : k + 1]) for k in range(options.repeats + 1)]
-            seconds, extra = (statistics.median(each) for each in zip(*later, strict=True))
-            print(f"{n:9d} {name:>14s} {1e3 * first[0]:10.1f} {1e3 * seconds:11.1f} {extra:16.2f}")
+            first, seconds, extra = one_by_one(est, X, options.repeats)
+            print(f"{n:9d} {name:>14s} {1e3 * first:10.1f} {1e3 * seconds:11.1f} {extra:16.2f}")
 
 
 if __name__ == "__main__":
