@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from benchmarks._rivals import NO_OP, OURS, ContinueLBFGS, Method, WarmStart, default_method
-from sk_unlearn.unlearners import FineTune, Retrain
+from sk_unlearn import unlearners
+from sk_unlearn.unlearners import FineTune, Retrain, StoCuReNU
 
 RATES = (1 / 3, 1.0, 3.0)  # times the net's rate, among which fine-tuning is tuned
 SHARES = (0.2, 0.3, 0.5)
-SHARED = "short retraining"
+SHARED, STAGES, PUBLISHED = "short retraining", "by hand", "published"
 
 
 def fine_tuning(epochs: int, lr: float, budget: float, quick: bool) -> Iterator[Method]:
@@ -38,6 +39,20 @@ def shares(epochs: int, lr: float, budget: float, quick: bool) -> Iterator[Metho
             yield Method(f"Retrain, {share:g}", SHARED, Retrain(share=share), share)
 
 
+def by_hand(epochs: int, lr: float, budget: float, quick: bool) -> Iterator[Method]:
+    """Yield the default told whether to renew the whole network, where it can be told."""
+    if "renew" in StoCuReNU().get_params():
+        for renew in (False, True):
+            yield Method(f"ours, renew={renew}", STAGES, StoCuReNU(renew=renew))
+
+
+def published(epochs: int, lr: float, budget: float, quick: bool) -> Iterator[Method]:
+    """Yield the rivals from papers that the package has."""
+    for name in ("SalUn", "L1Sparse", "AMUN", "RURK"):
+        if hasattr(unlearners, name):
+            yield Method(name, PUBLISHED, getattr(unlearners, name)())
+
+
 # Each is called with the net's epochs and rate, the share of retraining's time allowed, and whether to be quick.
 FAMILIES: dict[str, Callable[[int, float, float, bool], Iterator[Method]]] = {
     NO_OP.family: lambda *_: iter([NO_OP]),
@@ -45,5 +60,7 @@ FAMILIES: dict[str, Callable[[int, float, float, bool], Iterator[Method]]] = {
     "fine-tuning": fine_tuning,
     "L-BFGS": lbfgs,
     SHARED: shares,
+    STAGES: by_hand,
+    PUBLISHED: published,
 }
-RIVALS = (NO_OP.family, "fine-tuning", "L-BFGS")
+RIVALS = (NO_OP.family, "fine-tuning", "L-BFGS", PUBLISHED)

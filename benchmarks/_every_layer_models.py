@@ -23,8 +23,9 @@ from sk_unlearn.unlearners import Retrain
 @lru_cache
 def code() -> str:
     """Return a hash of what decides how a model is fitted and what it keeps: the package and the tasks."""
-    folders = (Path(sk_unlearn.__file__).parent.rglob("*.py"), Path(__file__).parent.glob("_*.py"))
-    return str(joblib.hash([path.read_text() for folder in folders for path in sorted(folder)]))
+    package, here = Path(sk_unlearn.__file__).parent, Path(__file__).parent
+    files = [*sorted(package.rglob("*.py")), *sorted(here.glob("_*tasks.py")), *sorted(here.glob("_*nets.py"))]
+    return str(joblib.hash([path.read_text() for path in files]))
 
 
 def described(value: Any) -> Any:

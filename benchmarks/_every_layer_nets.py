@@ -23,14 +23,19 @@ class Recommender(nn.Module):
     Parameters
     ----------
     n_users, n_items : int
+    deviation : float
+        Of the initial embeddings. Small, as is usual, a user never seen is an average one. With PyTorch's 1 a user
+        never seen is anybody, and retrained models differ as much about such a user as about any.
     width : int
         Length of an embedding.
     """
 
-    def __init__(self, n_users: int, n_items: int, width: int = 8) -> None:
+    def __init__(self, n_users: int, n_items: int, deviation: float = 0.1, width: int = 8) -> None:
         super().__init__()
         self.users = nn.Embedding(n_users, width)
         self.items = nn.Embedding(n_items, width)
+        for table in (self.users, self.items):
+            nn.init.normal_(table.weight, std=deviation)
         self.body = mlp(2 * width, 32, 2)
 
     def forward(self, X: Tensor) -> Any:

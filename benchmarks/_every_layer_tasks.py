@@ -121,14 +121,17 @@ def recommenders(data: Path, quick: bool) -> Tasks:
     X, y = ratings(n_users, n_items, per_user)
     test = np.tile(np.arange(per_user) >= per_user * 4 // 5, n_users)
     erased = np.flatnonzero(X[~test][:, 0] < n_erased)
-    for name, settings in list(OPTIMISERS.items())[: 1 if quick else None]:
-        for cosine in (False, True)[: 1 if quick else None]:
-            net = classifier(partial(Recommender, n_users, n_items), epochs, cosine=cosine, **settings)
-            yield LayerTask(
-                f"recommender, {name}{', cosine' if cosine else ''}",
-                *(X[~test], y[~test], X[test], y[test], net, {f"{n_erased} users": erased}),
-                limits={f"{n_erased} users": Limit(1.3, 0.02)}, references=3 if quick else 8, probes=("users",),
-            )  # fmt: skip
+    small, wide = 0.1, 1.0  # deviation of the initial embeddings
+    variants = [(name, cosine, small) for name in OPTIMISERS for cosine in (False, True)]
+    variants += [("Adam", False, wide), ("SGD", True, wide)]
+    for name, cosine, deviation in variants[: 1 if quick else None]:
+        build = partial(Recommender, n_users, n_items, deviation)
+        yield LayerTask(
+            f"recommender, {name}{', cosine' if cosine else ''}{', wide' if deviation == wide else ''}",
+            *(X[~test], y[~test], X[test], y[test]),
+            *(classifier(build, epochs, cosine=cosine, **OPTIMISERS[name]), {f"{n_erased} users": erased}),
+            limits={f"{n_erased} users": Limit(1.3, 0.02)}, references=3 if quick else 8, probes=("users",),
+        )  # fmt: skip
 
 
 def adult(data: Path, quick: bool) -> Tasks:

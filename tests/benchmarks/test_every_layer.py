@@ -129,7 +129,7 @@ def record(family, ratio, share, *, request="group", method=None, seed=0, **more
 
 def judged(records, limit):
     limits = {"t": {"group": limit}}
-    return {v.claim.split(",")[0]: v.met for v in judge(records, limits)}
+    return {v.claim.split(",")[0]: v.met for v in judge(records, limits) if "," in v.claim}
 
 
 def test_rivals_count_in_equal_time():
@@ -149,8 +149,18 @@ def test_rivals_count_in_equal_time():
 
 def test_no_worse_is_asked_of_erased_and_test_rows():
     records = [record("no-op", 1.0, 0), record("ours", 1.01, 0.1, same_test=1.5)]
-    verdicts = judge(records, {"t": {"group": Limit(no_worse=True)}})
-    assert [v.met for v in verdicts] == [True, True, False]
+    time, erased, test, *_ = judge(records, {"t": {"group": Limit(no_worse=True)}})
+    assert [time.met, erased.met, test.met] == [True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("ours", "near", "unharmed"),
+    [({"ratio": 1.3}, True, True), ({"ratio": 2.0}, False, True), ({"ratio": 1.3, "ratio_test": 9.0}, True, False)],
+)
+def test_regret_counts_affordable_ways_only(ours, near, unharmed):
+    others = [record("no-op", 4.0, 0), record("short retraining", 1.2, 0.2), record("L-BFGS", 0.5, 0.4)]
+    (a, b) = judge([*others, record("ours", share=0.1, **ours)], {"t": {"group": Limit()}})[1:3]
+    assert (a.met, b.met) == (near, unharmed)
 
 
 def test_probes_are_judged_beside_the_retrained_model():
