@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
@@ -50,7 +51,9 @@ def latest_certificate(reports: Sequence[UnlearningReport], risk: Any) -> Certif
         certificates.insert(0, report.certificate)
     if not certificates:
         raise AttributeError(f"There is no certificate_: {reports[-1].method} gives none, and {_why_not(risk)}.")
-    return compose_certificates(certificates)
+    together = compose_certificates(certificates)
+    # Trained anew on the rows that stayed, a model is free of the rows of all earlier requests too.
+    return replace(together, n_requests=len(reports)) if together.kind == "exact" else together
 
 
 def _why_not(risk: Any) -> str:

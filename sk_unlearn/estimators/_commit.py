@@ -30,6 +30,8 @@ from sk_unlearn.estimators.report import report_of
 from sk_unlearn.risks.empirical import EmpiricalRisk, flat_parameters
 from sk_unlearn.rows import TrainingSet, sample_mask
 from sk_unlearn.training.finite import buffers_not_finite, diverged
+from sk_unlearn.training.ledger import Trained
+from sk_unlearn.training.start import Schedule
 from sk_unlearn.utils._journal import Assignment
 from sk_unlearn.utils._twins import twin, uncompiled
 
@@ -223,9 +225,17 @@ def _state_after(estimator: BaseUnlearnable, solution: Solution, renewed: _Renew
                 notes=tuple(note for note in state.notes if note == UNSTEADY),
                 side_state=(),
                 start=trained.start if estimator.keep_initial else None,
+                schedule=_schedule_after(state, trained) if estimator.keep_initial else None,
             )
         state = state.after_training(trained.notes, not_renewed(trained.net, trained.side_state))
     return replace(state, anchor=renewed.anchor, recording=solution.recording, spread_gone=renewed.spread_gone)
+
+
+def _schedule_after(state: FittedState, trained: Trained) -> Schedule | None:
+    """Return the steps of a full training on the rows that stay, or if the last one was shorter, those before it."""
+    if trained.paced is not None:
+        return state.schedule
+    return None if trained.start is None else trained.start.schedule
 
 
 def _slots_for_statistics(rows: TrainingSet, request: Request, rng: np.random.Generator) -> NDArray[np.int64]:

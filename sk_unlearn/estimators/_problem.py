@@ -315,6 +315,9 @@ def _told(posed: _Posed, problem: UnlearningProblem, result: UnlearningResult, r
         else:
             notes += _hardly_moved(objective.gradient_norm_at_start, gradient_after, before, after)
     certificate = result.certificate
+    if certificate is None and result.trained is not None:
+        same = torch.equal(flat_parameters(result.trained.net), result.parameters)
+        certificate = result.trained.certificate if same else None
     if certificate is None:
         certificate = certificate_if_convex(posed.retained, result.parameters)
     reason = result.stop_reason

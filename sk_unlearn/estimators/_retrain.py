@@ -9,9 +9,14 @@ from torch import Tensor
 
 from sk_unlearn.estimators._cached_training import recorder_rng
 from sk_unlearn.estimators._commit import load_flat
-from sk_unlearn.estimators._request import Request
+from sk_unlearn.estimators._exact import exact_certificate
+from sk_unlearn.estimators._handed_in import chance_loss
+from sk_unlearn.estimators._request import Content, Request
 from sk_unlearn.estimators.fitting import blank_net
+from sk_unlearn.risks.empirical import EmpiricalRisk, flat_parameters
+from sk_unlearn.training.finite import TrainingDivergedError
 from sk_unlearn.training.ledger import Trained, train_rows
+from sk_unlearn.training.pace import Pace
 from sk_unlearn.utils._random import seeded_torch
 
 if TYPE_CHECKING:
@@ -19,12 +24,19 @@ if TYPE_CHECKING:
 
 __all__ = ["retrain"]
 
+# How often a shorter training may begin at most, each time with half the raise of the rates.
+_ATTEMPTS = 4
+# A loss must be below this share of what a constant output has, or nothing was learnt.
+_LEARNT = 0.999
+_WATCHED_ROWS = 1024
+
 
 def retrain(
     estimator: BaseUnlearnable,
     request: Request,
     rng: np.random.Generator,
     *,
+    share: float = 1.0,
     warm: bool = False,
     epochs: int | None = None,
     callbacks: Any = None,
@@ -36,19 +48,78 @@ def retrain(
     A fresh net is trained as ``fit`` does it, recorder included, and comes with the role that each of the rows, in
     their order, played; a warm one with None, for it has also learnt what the fitted net had.
     """
-    rows, seed = estimator.training_set_, estimator.unlearning_state_.seed
-    stay = request.stay(rows.trained_mask if warm else rows.live_mask)
-    X, y, weight = request.rows_after(rows, np.flatnonzero(stay))
-    with seeded_torch(rng if warm else seed):
+    rows = estimator.training_set_
+    if not warm:
+        content = request.rows_after(rows, np.flatnonzero(request.stay(rows.live_mask)))
+        trained = _afresh(estimator, content) if share == 1 else _in_fewer_steps(estimator, content, share)
+        return trained._replace(certificate=exact_certificate(estimator, content, trained))
+    if share != 1:
+        raise ValueError("share is of a training from the start; leave out warm=True, or give epochs.")
+    X, y, weight = request.rows_after(rows, np.flatnonzero(request.stay(rows.trained_mask)))
+    with seeded_torch(rng):
         net = blank_net(estimator, X, y, weight).initialize()
-        if warm:
-            net.module_.load_state_dict(estimator.net_.module_.state_dict())
-            if start is not None:
-                load_flat(net, start)
-            net.set_params(train_split=None, callbacks=callbacks)
-            if learning_rate is not None:
-                net.set_params(lr=learning_rate)
-            net._initialize_callbacks()
-        recorder = None if warm else estimator._unlearner().recorder()
-        trained = train_rows(net, X, y, weight, epochs=epochs, recorder=recorder, rng=recorder_rng(seed))
-    return trained._replace(role=None) if warm else trained
+        net.module_.load_state_dict(estimator.net_.module_.state_dict())
+        if start is not None:
+            load_flat(net, start)
+        net.set_params(train_split=None, callbacks=callbacks)
+        if learning_rate is not None:
+            net.set_params(lr=learning_rate)
+        net._initialize_callbacks()
+        trained = train_rows(net, X, y, weight, epochs=epochs, rng=recorder_rng(estimator.unlearning_state_.seed))
+    return trained._replace(role=None)
+
+
+def _afresh(estimator: BaseUnlearnable, content: Content, pace: Pace | None = None) -> Trained:
+    """Train a net as ``fit`` would on these rows, or at the pace given."""
+    X, y, weight = content
+    seed = estimator.unlearning_state_.seed
+    with seeded_torch(seed):
+        net = blank_net(estimator, X, y, weight).initialize()
+        recorder = estimator._unlearner().recorder()
+        return train_rows(net, X, y, weight, pace=pace, recorder=recorder, rng=recorder_rng(seed))
+
+
+def _in_fewer_steps(estimator: BaseUnlearnable, content: Content, share: float) -> Trained:
+    """Train a net in a share of the steps, at rates raised as far as that does not diverge.
+
+    Only the rows given decide how far that is, so that nothing else gets into the net.
+    """
+    schedule = estimator.unlearning_state_.schedule
+    if schedule is None:
+        raise ValueError(f"share={share:g} follows the schedule of fit, which {_why_unknown(estimator)}")
+    raise_by, n_steps = 1 / share, 0
+    for attempt in range(1, _ATTEMPTS + 1):
+        last = attempt == _ATTEMPTS or raise_by <= 1
+        try:
+            trained = _afresh(estimator, content, Pace(schedule, share, raise_by))
+        except TrainingDivergedError as error:
+            if last:
+                raise
+            n_steps += error.n_steps
+        else:
+            paced = trained.paced
+            assert paced is not None
+            n_steps += paced.n_steps
+            if last or _has_learnt(trained, content):
+                paced.n_steps, paced.n_attempts = n_steps, attempt
+                return trained
+        raise_by = max(raise_by / 2, 1.0)
+    raise AssertionError("The last attempt has returned or raised.")
+
+
+def _has_learnt(trained: Trained, content: Content) -> bool:
+    """Tell whether the net knows more of its rows than one output for all of them does."""
+    risk = EmpiricalRisk(trained.net, content.X, content.y, content.weight)
+    w = flat_parameters(trained.net)
+    chance = chance_loss(risk, w)
+    loss = risk.without_penalty(w, risk.value(w, risk.sample(_WATCHED_ROWS, np.random.default_rng(0))))
+    return not loss > chance - (1 - _LEARNT) * abs(chance)
+
+
+def _why_unknown(estimator: BaseUnlearnable) -> str:
+    if not estimator.keep_initial:
+        return "keep_initial=False did not keep; fit with keep_initial=True, or use share=1.0."
+    return (
+        "is not known: the model was adopted by from_fitted, has learnt by partial_fit alone, or was trained by a loop "
+        "that is not skorch's; fit again, or use share=1.0."
+    )

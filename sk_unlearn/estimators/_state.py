@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from sk_unlearn.risks.quadratic import CurvatureSketch
-from sk_unlearn.training.start import TrainingStart
+from sk_unlearn.training.start import Schedule, TrainingStart
 from sk_unlearn.utils._numpy_state import NumpyStateMixin
 
 __all__ = ["Anchor", "FittedState"]
@@ -81,6 +81,10 @@ class FittedState:
     start : TrainingStart or None
         Where training started and the steps that it took; None where that is not known or was not to be kept.
 
+    schedule : Schedule or None
+        The steps of the last full training, for a shorter one to follow; None as for `start`, and where the model has
+        learnt by ``partial_fit`` alone.
+
     side_state : tuple of str
         Names of the buffers and frozen parameters that training changed and that no request estimates afresh.
 
@@ -98,6 +102,7 @@ class FittedState:
     recording: Any = None
     notes: tuple[str, ...] = ()
     start: TrainingStart | None = None
+    schedule: Schedule | None = None
     side_state: tuple[str, ...] = ()
     spread_gone: float = 0.0
 

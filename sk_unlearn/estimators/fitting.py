@@ -250,6 +250,7 @@ def end_fit(
         recording=trained.recording,
         notes=(*trained.notes, *check_steady(stored_risk(net, rows))),
         start=trained.start if draft.keep_initial else None,
+        schedule=trained.start.schedule if trained.start and draft.keep_initial and not n_partial_fits else None,
         side_state=not_renewed(net, trained.side_state),
     )
     draft.net_ = net

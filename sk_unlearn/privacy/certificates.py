@@ -43,7 +43,8 @@ class Certificate:
 
     bound : float
         Upper bound of the Euclidean distance between the parameters (before noise) and those of retraining; for
-        noise in the objective, of the gradient that is left of the perturbed sum of losses.
+        noise in the objective, of the gradient that is left of the perturbed sum of losses. For the kind "exact" it is
+        0, from training the retained rows alone *in the same way*, which may be a shorter one than ``fit``'s.
 
     epsilon, delta : float or None
         The guarantee, None where nothing random hides the distance: then only the bound is claimed.
@@ -64,6 +65,10 @@ class Certificate:
     n_requests : int
         Requests that it covers together.
 
+    kind : {"distance", "exact"}
+        Whether the distance to retraining is bounded, or the parameters are a function of retained rows, settings and
+        seed alone: whatever the erased rows had been, every number would be the same. That is ε = 0 at δ = 0.
+
     Examples
     --------
     >>> from sk_unlearn.privacy import Certificate
@@ -81,6 +86,7 @@ class Certificate:
     vacuous: bool = False
     assumptions: list[Assumption] = field(default_factory=list)
     n_requests: int = 1
+    kind: Literal["distance", "exact"] = "distance"
 
     @property
     def proven(self) -> bool:
@@ -93,6 +99,9 @@ class Certificate:
         return plain | {"assumptions": [assumption._asdict() for assumption in self.assumptions]}
 
     def __str__(self) -> str:
+        if self.kind == "exact":
+            over = f", after {self.n_requests} requests" if self.n_requests > 1 else ""
+            return "\n".join([f"{self.method}: exact{over}; no number depends on the erased rows", *self._basis()])
         if self.noise == "objective":
             head = f"gradient of the perturbed objective left: at most {self.bound:.4g}"
         else:
@@ -105,17 +114,22 @@ class Certificate:
         lines = [f"{self.method}: {head}"]
         if self.vacuous:
             lines.append("  VACUOUS: the bound says no more than what holds for any two models")
+        return "\n".join(lines + self._basis())
+
+    def _basis(self) -> list[str]:
         marks = {True: "checked", False: "FAILS", None: "not proven"}
-        for statement, checked, detail in self.assumptions:
-            lines.append(f"  [{marks[checked]}] {statement}" + (f" ({detail})" if detail else ""))
-        return "\n".join(lines)
+        return [
+            f"  [{marks[checked]}] {statement}" + (f" ({detail})" if detail else "")
+            for statement, checked, detail in self.assumptions
+        ]
 
 
 def compose_certificates(certificates: Sequence[Certificate]) -> Certificate:
     """Return what a sequence of certificates, one a request, guarantees to someone who saw every model in between.
 
     Noise that was added to the parameters after each request is composed exactly. Otherwise the last one stands by
-    itself: a distance is that of the last model, and noise in the objective has one budget for all requests.
+    itself: a distance is that of the last model, noise in the objective has one budget for all requests, and a model
+    that was trained anew on the rows that stay owes nothing to any that came before.
 
     Parameters
     ----------

@@ -9,7 +9,21 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-__all__ = ["buffers_not_finite", "check_trained", "diverged"]
+__all__ = ["TrainingDivergedError", "buffers_not_finite", "check_trained", "diverged"]
+
+
+class TrainingDivergedError(ValueError):
+    """Training arrived at numbers that are not finite.
+
+    Attributes
+    ----------
+    n_steps : int
+        Batches after which that was seen, where they were counted.
+    """
+
+    def __init__(self, message: str, n_steps: int = 0) -> None:
+        super().__init__(message)
+        self.n_steps = n_steps
 
 
 def buffers_not_finite(module: nn.Module) -> Counter[str]:
@@ -43,8 +57,19 @@ def diverged(module: nn.Module, before: Counter[str]) -> str:
     return ", ".join(names[:3]) + ", …" * (len(names) > 3)
 
 
-def check_trained(module: nn.Module, before: Counter[str]) -> None:
-    """Raise a ValueError if training diverged; the parameters are as for :func:`diverged`."""
+def check_trained(module: nn.Module, before: Counter[str], n_steps: int = 0) -> None:
+    """Raise a TrainingDivergedError if training diverged.
+
+    Parameters
+    ----------
+    module, before
+        As for :func:`diverged`.
+
+    n_steps : int
+        Batches that it was trained on, where they were counted.
+    """
     names = diverged(module, before)
     if names:
-        raise ValueError(f"Training diverged: {names} not finite. Lower the learning rate or scale X and y.")
+        raise TrainingDivergedError(
+            f"Training diverged: {names} not finite. Lower the learning rate or scale X and y.", n_steps
+        )

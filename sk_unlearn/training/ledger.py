@@ -17,10 +17,12 @@ from skorch.dataset import Dataset as SkorchDataset
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torch.utils.data import DataLoader, Dataset, Subset, default_collate
 
+from sk_unlearn.privacy import Certificate
 from sk_unlearn.risks.empirical import weighted_loss
 from sk_unlearn.rows import RowRole
 from sk_unlearn.training._parameter_log import ParameterLog
 from sk_unlearn.training.finite import buffers_not_finite, check_trained
+from sk_unlearn.training.pace import Pace, Paced, PacedTraining, paced
 from sk_unlearn.training.recorder import TrainingRecorder
 from sk_unlearn.training.side_state import SideState
 from sk_unlearn.training.start import TrainingStart, recorded_steps
@@ -30,6 +32,7 @@ __all__ = [
     "RowLedger",
     "Trained",
     "check_one_item_a_row",
+    "decides_by_measure",
     "drop_best_weights",
     "monitors_validation",
     "record_rows",
@@ -74,6 +77,9 @@ class RowLedger:
 
     start : TrainingStart or None
         Where training started and the steps that it took; None where the net's optimisers were not seen to step.
+
+    paced : PacedTraining or None
+        Goes through the schedule of another training, and ends where that ends; None where it has its own.
     """
 
     def __init__(self, net: NeuralNet, n_rows: int, recorder: TrainingRecorder | None = None) -> None:
@@ -84,6 +90,7 @@ class RowLedger:
         self.recording: Any = None
         self.note = ""
         self.start: TrainingStart | None = None
+        self.paced: PacedTraining | None = None
 
     def hand_out(self, rows: NDArray[np.int64] | None) -> None:
         """Note which rows are in the training batch that is out now; None for a validation batch or none."""
@@ -188,14 +195,21 @@ class _NumberedLoader:
     def __iter__(self) -> Iterator[Any]:
         ledger = self.ledger
         before = ledger.in_batch  # a callback may iterate over rows while a training batch is out
+        paced = ledger.paced if self.training else None
         if self.training:
             ledger.parameters.begin_pass()
+        if paced is not None:
+            paced.begin(len(self.loader))
         try:
             for fetched in self._batches():
                 if not self.training:
                     ledger.look_at(fetched.rows)
                 ledger.hand_out(fetched.rows if self.training else None)
+                if paced is not None:
+                    paced.next_batch()
                 yield fetched.content
+                if paced is not None and paced.is_over:
+                    return
         finally:
             ledger.hand_out(before)
             if self.training:
@@ -350,6 +364,7 @@ def train(
     sample_weight: NDArray[np.float64] | None,
     *,
     epochs: int | None = None,
+    pace: Pace | None = None,
     recorder: TrainingRecorder | None = None,
     rng: np.random.Generator | None = None,
 ) -> RowLedger:
@@ -361,6 +376,9 @@ def train(
     ----------
     epochs : int or None
         None for the net's own ``max_epochs``.
+
+    pace : Pace or None
+        A schedule to go through in fewer and longer steps, in place of `epochs`.
 
     recorder : TrainingRecorder or None
         Watches, or takes part.
@@ -375,12 +393,19 @@ def train(
         recorder out of account.
     """
     infinite_before = buffers_not_finite(net.module_)
-    with record_rows(net, X, sample_weight, recorder) as ledger, _installed(net, recorder):
+    with (
+        record_rows(net, X, sample_weight, recorder) as ledger,
+        paced(net, pace) as ledger.paced,
+        _installed(net, recorder),
+    ):
+        if pace is not None:
+            epochs = pace.n_epochs(net)
         if recorder is not None:
             assert rng is not None
             recorder.begin(net, len(X), float(len(X) if sample_weight is None else sample_weight.sum()), rng)
         net.notify("on_train_begin", X=X, y=y)
-        with noticed_interrupts() as noticed, recorded_steps(net) as steps:
+        planned = net.max_epochs if epochs is None else epochs
+        with noticed_interrupts() as noticed, recorded_steps(net, planned) as steps:
             try:
                 net.fit_loop(X, y, epochs=epochs)
             except KeyboardInterrupt as error:
@@ -388,10 +413,11 @@ def train(
                 if noticed or not _raised_by_callback(error):
                     raise
                 ledger.parameters.interrupt()
+                steps.interrupted = True
         ledger.start = steps.start
         net.notify("on_train_end", X=X, y=y)
         ledger.parameters.compare()
-    check_trained(net.module_, infinite_before)
+    check_trained(net.module_, infinite_before, ledger.paced.told.n_steps if ledger.paced else 0)
     ledger.count_all_where_unrecorded()
     if sample_weight is not None and ledger.note == OWN_LOOP:
         raise ValueError(_WEIGHTS_UNUSED)
@@ -446,6 +472,12 @@ class Trained(NamedTuple):
 
     start : TrainingStart or None
         Where training started and the steps that it took; None where that is not known.
+
+    paced : Paced or None
+        How the training went through the schedule of another; None where it had its own.
+
+    certificate : Certificate or None
+        What is guaranteed of the trained net.
     """
 
     net: NeuralNet
@@ -454,6 +486,8 @@ class Trained(NamedTuple):
     note: str = ""
     side_state: tuple[str, ...] = ()
     start: TrainingStart | None = None
+    paced: Paced | None = None
+    certificate: Certificate | None = None
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -482,23 +516,30 @@ def train_rows(
     before = SideState(net)
     ledger = train(net, X[seen], y[seen], weight, **options)
     role[seen] = ledger.role
-    return Trained(net, role, ledger.recording, ledger.note, before.changed(net), ledger.start)
+    told = None if ledger.paced is None else ledger.paced.told
+    return Trained(net, role, ledger.recording, ledger.note, before.changed(net), ledger.start, told)
 
 
 def uses_validation_rows(net: NeuralNet) -> bool:
     """Tell whether a callback chose parameters or a learning rate by looking at validation rows."""
-    for _, callback in net.callbacks_:
-        only_saves = isinstance(callback, Checkpoint) and not getattr(callback, "load_best", False)
-        if monitors_validation(callback) and not only_saves:
-            return True
-    return False
+    return any(monitors_validation(each) and decides_by_measure(each) for _, each in net.callbacks_)
 
 
 def monitors_validation(callback: Callback) -> bool:
     """Tell whether a callback looks at a measure of validation rows."""
-    monitored = getattr(callback, "monitor", None)
-    # A schedule has a monitor, and only one policy looks at it.
-    if not monitored or (isinstance(callback, LRScheduler) and callback._get_policy_cls() is not ReduceLROnPlateau):
-        return False
+    monitored = _monitored(callback)
     # A callable monitor may look at anything: assume that it looks at validation rows.
-    return callable(monitored) or "train" not in str(monitored)
+    return bool(monitored) and (callable(monitored) or "train" not in str(monitored))
+
+
+def decides_by_measure(callback: Callback) -> bool:
+    """Tell whether a callback chooses parameters or a learning rate, or ends the training, by what it measures."""
+    only_saves = isinstance(callback, Checkpoint) and not getattr(callback, "load_best", False)
+    return bool(_monitored(callback)) and not only_saves
+
+
+def _monitored(callback: Callback) -> Any:
+    # A schedule has a monitor, and only one policy looks at it.
+    if isinstance(callback, LRScheduler) and callback._get_policy_cls() is not ReduceLROnPlateau:
+        return None
+    return getattr(callback, "monitor", None)

@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 
 from sk_unlearn.utils._numpy_state import NumpyStateMixin
 
-__all__ = ["GroupSteps", "Phase", "StepLog", "TrainingStart", "recorded_steps"]
+__all__ = ["GroupSteps", "Phase", "Schedule", "StepLog", "TrainingStart", "recorded_steps"]
 
 # With gradients of zero these move nothing unless there is weight decay. Others may decay in ways of their own.
 _STILL = ("SGD", "Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "Adagrad", "Adadelta", "SparseAdam", "LBFGS")
@@ -96,11 +96,15 @@ class Phase:
     n_steps : int
 
     groups : tuple of GroupSteps
+
+    name : str
+        Of the optimiser in the net.
     """
 
     optimizer: type[Optimizer]
     n_steps: int
     groups: tuple[GroupSteps, ...]
+    name: str = "optimizer"
 
     @property
     def _torch_name(self) -> str:
@@ -156,6 +160,27 @@ class Phase:
 
 
 @dataclass(frozen=True)
+class Schedule:
+    """The steps of one whole training, for another training to follow.
+
+    Attributes
+    ----------
+    phases : tuple of Phase
+        One for each optimiser.
+
+    n_epochs : int
+        Passes over the rows that were begun.
+
+    ended_early : bool
+        Whether a callback ended the training before all epochs that the net asks for.
+    """
+
+    phases: tuple[Phase, ...]
+    n_epochs: int
+    ended_early: bool = False
+
+
+@dataclass(frozen=True)
 class TrainingStart(NumpyStateMixin):
     """Where training started, and the steps that it took from there.
 
@@ -169,11 +194,15 @@ class TrainingStart(NumpyStateMixin):
 
     phases : tuple of Phase
         Empty where the steps are not known.
+
+    schedule : Schedule or None
+        The same steps for another training to follow; None where they are not known, or are those of several trainings.
     """
 
     parameters: Tensor
     sizes: tuple[int, ...]
     phases: tuple[Phase, ...] = ()
+    schedule: Schedule | None = None
 
     @property
     def n_steps(self) -> int:
@@ -191,12 +220,13 @@ class TrainingStart(NumpyStateMixin):
         goes_on : bool
             Whether the optimiser kept what it had accumulated.
         """
+        both = replace(self, schedule=None)
         if later is None or not later.phases or not self.phases:
-            return replace(self, phases=())
+            return replace(both, phases=())
         joined = self.phases[-1].continued_by(later.phases[0]) if goes_on else None
         if joined is None:
-            return replace(self, phases=(*self.phases, *later.phases))
-        return replace(self, phases=(*self.phases[:-1], joined, *later.phases[1:]))
+            return replace(both, phases=(*self.phases, *later.phases))
+        return replace(both, phases=(*self.phases[:-1], joined, *later.phases[1:]))
 
     def ghost(self) -> Tensor:
         """Return what the same steps would have made of the parameters if the data had had no gradient.
@@ -241,11 +271,19 @@ class StepLog:
 
     Attributes
     ----------
+    n_epochs : int
+        How many the training is meant to have.
+
     start : TrainingStart or None
         What was taken down, once training has ended; None where no step was seen, as with a loop of the net's own.
+
+    interrupted : bool
+        Whether a callback has ended the training.
     """
 
+    n_epochs: int
     start: TrainingStart | None = None
+    interrupted: bool = False
 
     def __post_init__(self) -> None:
         self._before: Tensor | None = None
@@ -266,8 +304,8 @@ class StepLog:
             if not changes or changes[-1][1] != settings:
                 changes.append((step, settings))
 
-    def end(self, net: NeuralNet) -> None:
-        """Put together what was taken down."""
+    def end(self, net: NeuralNet, n_epochs: int) -> None:
+        """Put together what was taken down in so many epochs."""
         if self._before is None:
             return
         trainable = _trainable(net)
@@ -279,12 +317,14 @@ class StepLog:
                 GroupSteps.of(tuple(number[id(p)] for p in group["params"] if id(p) in number), known)
                 for group, known in zip(optimiser.param_groups, changes, strict=False)
             )
-            phases.append(Phase(type(optimiser), self._n_steps[name], groups))
-        self.start = TrainingStart(self._before, tuple(p.numel() for p in trainable), tuple(phases))
+            phases.append(Phase(type(optimiser), self._n_steps[name], groups, name))
+        early = self.interrupted or n_epochs < self.n_epochs
+        schedule = Schedule(tuple(phases), n_epochs, early) if n_epochs else None
+        self.start = TrainingStart(self._before, tuple(p.numel() for p in trainable), tuple(phases), schedule)
 
 
 @contextmanager
-def recorded_steps(net: NeuralNet) -> Iterator[StepLog]:
+def recorded_steps(net: NeuralNet, n_epochs: int) -> Iterator[StepLog]:
     """Take down what the net's optimisers do within this context.
 
     Parameters
@@ -292,12 +332,15 @@ def recorded_steps(net: NeuralNet) -> Iterator[StepLog]:
     net : skorch.NeuralNet
         Initialised.
 
+    n_epochs : int
+        How many the training is meant to have.
+
     Yields
     ------
     log : StepLog
         Its ``start`` is there when the context has ended.
     """
-    log = StepLog()
+    log, n_before = StepLog(n_epochs), len(net.history)
     optimisers = {name: getattr(net, name + "_", None) for name in net._optimizers}
     hooks = [
         each.register_step_pre_hook(lambda *_, name=name: log.note(net, name))
@@ -306,7 +349,7 @@ def recorded_steps(net: NeuralNet) -> Iterator[StepLog]:
     ]
     try:
         yield log
-        log.end(net)
+        log.end(net, len(net.history) - n_before)
     finally:
         for hook in hooks:
             hook.remove()

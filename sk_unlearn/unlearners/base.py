@@ -55,8 +55,9 @@ class UnlearningProblem:
 
     retrain : callable
         Trains a fresh net on the rows that count after the change, as ``fit`` did, and returns a
-        :class:`~sk_unlearn.training.Trained`, to be handed back in the result. With ``warm=True`` and a number of
-        ``epochs`` it continues from w₀ instead, or from the flat parameters ``start``. Works on copies.
+        :class:`~sk_unlearn.training.Trained`, to be handed back in the result. With ``share`` below 1 it takes that
+        share of the steps, see :class:`Retrain`. With ``warm=True`` and a number of ``epochs`` it continues from w₀
+        instead, or from the flat parameters ``start``. Works on copies.
 
     report_step : callable
         Takes one record a step, for progress display.

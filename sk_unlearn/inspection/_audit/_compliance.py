@@ -91,9 +91,10 @@ def _attack(report: Any) -> str:
 
 
 def _guarantee(report: Any) -> str:
-    if report.request is not None and report.request.method == "Retrain":
-        return "The model was retrained on the retained rows."
     certificate = report.certificate
+    if certificate is not None and certificate.kind == "exact":
+        basis = "every assumption checked" if certificate.proven else "not every assumption could be checked"
+        return f"The model was retrained on the retained rows: {certificate.method}; {basis}."
     if certificate is None or certificate.epsilon is None:
         return "No (ε, δ) guarantee is claimed for this request."
     kind = "every assumption checked" if certificate.proven else "not every assumption could be checked"
