@@ -114,12 +114,12 @@ def _notes(share: float, paced: Paced) -> list[str]:
     if paced.n_attempts > 1:
         notes.append(
             "With rates raised as far as the share asks for, training on the retained rows led nowhere; attempt "
-            f"{paced.n_attempts} raised them {paced.pace.raise_by:.3g} times. The model has learnt for less long than a "
-            "full training does: give a larger share."
+            f"{paced.n_attempts} raised them {paced.pace.raise_by:.3g} times. The model has learnt for a shorter time "
+            "than a full training does: give a larger share."
         )
     if paced.cut_short:
         notes.append(
-            "A callback ended the shorter training before its last step: what the last steps of the schedule would have "
-            "done is missing."
+            "A callback ended the shorter training before its last step: what the last steps of the schedule would "
+            "have done is missing."
         )
     return notes
