@@ -34,9 +34,10 @@ class Retrain(Unlearner):
 
     Notes
     -----
-    With ``share`` = :math:`s`, a full training of :math:`T` steps becomes :math:`N = sT` steps. The rate of each is the
-    sum of the :math:`c = T / N` rates that it stands for, so that the network learns for as long; other settings are
-    those in their middle. Adam and its kin get :math:`\beta^c` for :math:`\beta`, so that they remember gradients for
+    With ``share`` = :math:`s`, a full training of :math:`T` steps becomes :math:`N = sT` steps, each of which stands for
+    :math:`c = T / N`. Its rate is their mean raised about :math:`c` times, so that all rates have the sum that they have
+    in a full training; over the last 30 % of the steps the raise falls to 1, and with it the noise of long steps. Other
+    settings are those in their middle. Adam and its kin get :math:`\beta^c` for :math:`\beta`, so that they remember gradients for
     as long; SGD keeps its momentum, for with less of it the longer steps diverge. Weight decay keeps its total.
     Everything else is the net's own: batches, augmentation, loss, ``train_step``, sample weights. Callbacks that change
     rates, and those that end the training or choose parameters by a measure (``LRScheduler``, ``EarlyStopping``,
