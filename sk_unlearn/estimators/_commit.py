@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from skorch import NeuralNet
 from torch import Tensor
 
-from sk_unlearn.estimators._batch_norm import batch_norm_layers, not_renewed, reestimate_batch_norm
+from sk_unlearn.estimators._batch_norm import batch_norm_layers, not_renewed, renew_statistics
 from sk_unlearn.estimators._check import UNSTEADY
 from sk_unlearn.estimators._constants import built_in, constants_of, fold, review
 from sk_unlearn.estimators._notes import (
@@ -33,6 +34,7 @@ from sk_unlearn.training.finite import buffers_not_finite, diverged
 from sk_unlearn.training.ledger import Trained
 from sk_unlearn.training.start import Schedule
 from sk_unlearn.utils._journal import Assignment
+from sk_unlearn.utils._random import numpy_seed
 from sk_unlearn.utils._twins import twin, uncompiled
 
 if TYPE_CHECKING:
@@ -40,7 +42,9 @@ if TYPE_CHECKING:
 
 __all__ = ["commit", "load_flat"]
 
-_BATCH_NORM_ROWS = 2048
+# Rows that stay and are looked at: as many as leave, within these bounds. What a few rows change is small, and so is
+# the error of a difference over the same rows.
+_FEWEST_SHOWN, _MOST_SHOWN = 256, 2048
 
 
 def commit(
@@ -64,7 +68,7 @@ def commit(
     solution : Solution
 
     rng : numpy.random.Generator
-        Draws the rows that BatchNorm statistics are re-estimated on.
+        Draws the rows that tell what a request changes in BatchNorm statistics.
 
     method : str
         Class name of the unlearner.
@@ -149,22 +153,25 @@ def _renewed(
     load_flat(fresh, result.parameters)
     if not batch_norm_layers(fresh.module_):
         return _Renewed(fresh, anchor)
+    seed, not_finite = numpy_seed(rng), buffers_not_finite(fresh.module_)
     if rows is None:
-        return _Renewed(fresh, anchor, [_UNTOUCHED + "re-estimating them needs keep_training_set=True."])
-    X, y, weight = request.rows_after(rows, _slots_for_statistics(rows, request, rng))
-    if len(X) < 2:
+        assert anchor is not None
+        complete = renew_statistics(
+            net, fresh, n_kept=anchor.n_rows, gone=request.erased, come=None, sample=None, seed=seed
+        )
+        _check_finite(fresh, not_finite)
+        notes = [] if complete else [_UNTOUCHED + "a part of them cannot be told apart without keep_training_set=True."]
+        return _Renewed(fresh, anchor, notes)
+    content = request.rows_after(rows, _slots_for_statistics(rows, request, rng))
+    if len(content) < 2:
         return _Renewed(fresh, anchor, [_UNTOUCHED + "a single row has no variance."])
-    risk = EmpiricalRisk(fresh, X, y, weight)
+    risk = EmpiricalRisk(fresh, *content)
     old, before = flat_parameters(net), risk.gradient(result.parameters)
     fitted, moved = some_outputs(risk, old), some_outputs(risk, result.parameters)
-    not_finite = buffers_not_finite(fresh.module_)
-    reestimate_batch_norm(fresh, X)
-    broken = diverged(fresh.module_, not_finite)
-    if broken:
-        raise FloatingPointError(
-            f"BatchNorm statistics over the rows that stay are not finite ({broken}); nothing was changed."
-        )
-    risk = EmpiricalRisk(fresh, X, y, weight)
+    n_kept = int(np.count_nonzero(rows.trained_mask_without(request.positions)))
+    renew_statistics(net, fresh, n_kept=n_kept, gone=request.erased, come=request.added, sample=content, seed=seed)
+    _check_finite(fresh, not_finite)
+    risk = EmpiricalRisk(fresh, *content)
     notes = moved_by_statistics(fitted, moved, some_outputs(risk, result.parameters))
     if anchor is None:
         return _Renewed(fresh, None, notes)
@@ -172,6 +179,14 @@ def _renewed(
     # request would take the difference for something to undo.
     shift = (risk.gradient(result.parameters) - before).to(anchor.residual)
     return _Renewed(fresh, replace(anchor, residual=anchor.residual + shift, gradient=anchor.gradient + shift), notes)
+
+
+def _check_finite(net: NeuralNet, before: Counter[str]) -> None:
+    broken = diverged(net.module_, before)
+    if broken:
+        raise FloatingPointError(
+            f"BatchNorm statistics after the request are not finite ({broken}); nothing was changed."
+        )
 
 
 _UNTOUCHED = "BatchNorm statistics still carry the erased rows: "
@@ -240,8 +255,11 @@ def _schedule_after(state: FittedState, trained: Trained) -> Schedule | None:
 
 def _slots_for_statistics(rows: TrainingSet, request: Request, rng: np.random.Generator) -> NDArray[np.int64]:
     """Draw trained rows that count after the request, in random order."""
-    stay = request.stay(rows.trained_mask)
-    return rng.permutation(sample_mask(stay, int(np.count_nonzero(stay)), _BATCH_NORM_ROWS, rng))
+    stay = rows.trained_mask_without(request.positions)
+    if np.count_nonzero(stay) < 2:
+        stay = request.stay(rows.trained_mask)
+    n_shown = min(max(_FEWEST_SHOWN, request.n_trained), _MOST_SHOWN)
+    return rng.permutation(sample_mask(stay, int(np.count_nonzero(stay)), n_shown, rng))
 
 
 def _net_assignments(net: NeuralNet, fresh: NeuralNet) -> list[Assignment]:

@@ -177,8 +177,7 @@ def moved_by_statistics(fitted: Tensor | None, moved: Tensor | None, renewed: Te
     if not by_statistics > by_parameters:
         return []
     return [
-        f"BatchNorm statistics were estimated afresh and changed the outputs on retained rows by {by_statistics:.2g} "
+        f"BatchNorm statistics without the rows changed the outputs on retained rows by {by_statistics:.2g} "
         f"(root mean square), the new parameters by {by_parameters:.2g}: most of the change is not the unlearner's. "
-        "Averages over the retained rows have replaced the moving averages of training. Compare predictions on rows "
-        "you know before you rely on the model, or use Retrain()."
+        "Compare predictions on rows you know before you rely on the model, or use Retrain()."
     ]

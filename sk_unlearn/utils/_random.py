@@ -17,6 +17,7 @@ __all__ = [
     "GLOBAL_GENERATORS",
     "forked_torch",
     "numpy_seed",
+    "seeded_generators",
     "seeded_torch",
     "standard_normal",
     "torch_generator",
@@ -72,6 +73,16 @@ def untouched_generators() -> Iterator[None]:
         finally:
             random.setstate(python)
             np.random.set_state(numpy)  # noqa: NPY002
+
+
+@contextmanager
+def seeded_generators(seed: int) -> Iterator[None]:
+    """Seed the global generators of Python, NumPy and torch inside the context and put them back as they were."""
+    with untouched_generators():
+        random.seed(seed)
+        np.random.seed(seed)  # noqa: NPY002  what code of users draws from
+        torch.manual_seed(seed)
+        yield
 
 
 def standard_normal(like: Tensor, rng: np.random.Generator) -> Tensor:
