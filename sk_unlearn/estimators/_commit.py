@@ -178,7 +178,9 @@ def _renewed(
     # New statistics make a new function of the same parameters: the target moves with the gradient, or the next
     # request would take the difference for something to undo.
     shift = (risk.gradient(result.parameters) - before).to(anchor.residual)
-    return _Renewed(fresh, replace(anchor, residual=anchor.residual + shift, gradient=anchor.gradient + shift), notes)
+    inputs = None if anchor.inputs is None else anchor.inputs.steady
+    anchor = replace(anchor, residual=anchor.residual + shift, gradient=anchor.gradient + shift, inputs=inputs)
+    return _Renewed(fresh, anchor, notes)
 
 
 def _check_finite(net: NeuralNet, before: Counter[str]) -> None:

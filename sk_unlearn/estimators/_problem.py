@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,10 +20,12 @@ from sk_unlearn.estimators._request import Content, Request
 from sk_unlearn.estimators._state import Anchor
 from sk_unlearn.risks.combined import CombinedRisk
 from sk_unlearn.risks.empirical import EmpiricalRisk, flat_parameters
+from sk_unlearn.risks.layer_inputs import InputChange
 from sk_unlearn.risks.protocol import Risk
 from sk_unlearn.risks.quadratic import QuadraticRisk
 from sk_unlearn.rows import TrainingSet
 from sk_unlearn.training.ledger import Trained
+from sk_unlearn.training.start import TrainingStart
 from sk_unlearn.unlearners.base import Unlearner, UnlearningProblem, UnlearningResult
 from sk_unlearn.unlearners.status import Status
 from sk_unlearn.utils._twins import twin
@@ -78,6 +81,7 @@ def solve(
     rng: np.random.Generator,
     *,
     recording: Any,
+    start: TrainingStart | None,
     retrain: Callable[..., Trained],
     report_step: Callable[[Mapping[str, Any]], None],
 ) -> Solution:
@@ -102,7 +106,7 @@ def solve(
     rng : numpy.random.Generator
         The source of all randomness.
 
-    recording, retrain, report_step
+    recording, start, retrain, report_step
         As for :class:`~sk_unlearn.unlearners.UnlearningProblem`.
 
     Raises
@@ -127,6 +131,8 @@ def solve(
         report_step=report_step,
         recording=recording,
         erased_rows=request.erased_rows,
+        start=start,
+        layer_inputs=posed.inputs,
     )
     result = unlearner.unlearn(problem)
     if not bool(torch.isfinite(result.parameters).all()):
@@ -159,6 +165,7 @@ class _Posed:
     mass: float
     erased_value: float
     erased_gradient: Tensor
+    inputs: InputChange
     stores_rows: bool
 
 
@@ -176,10 +183,15 @@ def _pose(net: NeuralNet, rows: TrainingSet | None, request: Request, anchor: An
     # The gradient over what stays follows from what is known over all rows and from the changed rows alone. Written as
     # a change, it is exactly the present gradient where the rows change nothing.
     present = anchor.gradient.to(w)
-    erased_value, erased_gradient = erased.value_and_gradient(w)
+    erased_value, erased_gradient, gone = erased.value_gradient_and_inputs(w)
     change_of_sum = -erased.mass * (erased_gradient - present)
+    come = None
     if added is not None:
-        change_of_sum += added.mass * (added.gradient(w) - present)
+        _, added_gradient, come = added.value_gradient_and_inputs(w)
+        change_of_sum += added.mass * (added_gradient - present)
+    elif foreign is not None and rows is not None:
+        come = foreign.layer_inputs(w)
+    take = None if rows is None else partial(stored_risk(net, rows).layer_inputs, w)
     gradient, residual = present + change_of_sum / mass, anchor.residual.to(w)
     if erased.draws and rows is not None:
         # What a row draws depends on which others it is evaluated with: gradients over parts of the rows do not add up
@@ -198,6 +210,7 @@ def _pose(net: NeuralNet, rows: TrainingSet | None, request: Request, anchor: An
         mass,
         erased_value,
         erased_gradient,
+        InputChange(anchor.inputs, gone, come, take),
         stores_rows=rows is not None,
     )
 
@@ -240,7 +253,9 @@ def _anchor_after(posed: _Posed, request: Request, anchor: Anchor, result: Unlea
         gradient = posed.retained.gradient(result.parameters)
     residual = gradient if result.target is None else result.target.to(gradient)
     n_rows = anchor.n_rows - (0 if request.replaces else posed.erased.n_rows)
-    after = Anchor(residual, gradient, posed.mass, n_rows, anchor.sketch, anchor.chance)
+    moved = result.features_moved and not torch.equal(result.parameters, posed.w)
+    inputs = posed.inputs.after(features_moved=moved)
+    after = Anchor(residual, gradient, posed.mass, n_rows, anchor.sketch, anchor.chance, inputs)
     if posed.foreign is not None and posed.stores_rows:
         after = _with_store_alone(after, posed.foreign, result.parameters)
     if after.sketch is not None:

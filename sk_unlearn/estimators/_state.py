@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from sk_unlearn.risks.layer_inputs import LayerInputs
 from sk_unlearn.risks.quadratic import CurvatureSketch
 from sk_unlearn.training.start import Schedule, TrainingStart
 from sk_unlearn.utils._numpy_state import NumpyStateMixin
@@ -38,6 +39,9 @@ class Anchor(NumpyStateMixin):
 
     chance : float
         Their mean loss if each got the mean output, when the rows themselves are not kept; else nan.
+
+    inputs : LayerInputs or None
+        What they put into each linear map; None where that is not known.
     """
 
     residual: Tensor
@@ -46,6 +50,7 @@ class Anchor(NumpyStateMixin):
     n_rows: int
     sketch: CurvatureSketch | None = None
     chance: float = float("nan")
+    inputs: LayerInputs | None = None
 
 
 @dataclass(frozen=True)

@@ -362,6 +362,7 @@ class BaseUnlearnable(VersionedMixin, InputsMixin, FromFittedMixin, CallbackSupp
             solution = solve(
                 self.net_, rows, request, anchor, unlearner, rng,
                 recording=state.recording,
+                start=state.start,
                 retrain=partial(retrain, self, request, rng),
                 report_step=print_step if self.verbose else silent,
             )  # fmt: skip

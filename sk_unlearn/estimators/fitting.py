@@ -262,21 +262,24 @@ def end_fit(
 
 
 def first_anchor(net: NeuralNet, rows: TrainingSet, seed: int, *, keeps_rows: bool) -> Anchor:
-    """Take the gradient that training left and, where the rows will not be kept, a sketch of the curvature."""
+    """Take the gradient that training left, layers' inputs and, where rows will not be kept, a sketch of curvature."""
     w, risk = flat_parameters(net), stored_risk(net, rows)
-    residual, sketch, chance = risk.gradient(w).cpu(), None, float("nan")
+    _, gradient, inputs = risk.value_gradient_and_inputs(w)
+    residual, sketch, chance = gradient.cpu(), None, float("nan")
     if not keeps_rows:
         sketch = CurvatureSketch.fit(risk, w, _SKETCH_RANK, np.random.default_rng(seed)).to(torch.device("cpu"))
         chance = chance_loss(risk, w)
-    return Anchor(residual, residual.clone(), risk.mass, risk.n_rows, sketch, chance)
+    return Anchor(residual, residual.clone(), risk.mass, risk.n_rows, sketch, chance, inputs)
 
 
 def grown_anchor(net: NeuralNet, old: Anchor, new: TrainingSet) -> Anchor:
     """Return the anchor after training on rows that are not kept, beside rows that were not kept."""
     risk, w = stored_risk(net, new), flat_parameters(net)
     mass = old.mass + risk.mass
-    gradient = risk.gradient(w).cpu()
+    _, gradient, added = risk.value_gradient_and_inputs(w)
+    gradient = gradient.cpu()
+    inputs = None if old.inputs is None or added is None else old.inputs.steady.plus(added)
     residual = (old.mass * old.gradient + risk.mass * gradient) / mass
     assert old.sketch is not None
     sketch = old.sketch.updated(old.mass, w, added=[risk]).to(torch.device("cpu"))
-    return Anchor(residual, residual.clone(), mass, old.n_rows + risk.n_rows, sketch, old.chance)
+    return Anchor(residual, residual.clone(), mass, old.n_rows + risk.n_rows, sketch, old.chance, inputs)

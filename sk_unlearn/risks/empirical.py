@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from functools import partial
 from typing import Any, TypeVar
 
@@ -15,8 +16,10 @@ from torch.autograd import grad
 
 from sk_unlearn.risks._autograd import vjp
 from sk_unlearn.risks._evaluation import MEMORY_BUDGET, Evaluator, sum_of
+from sk_unlearn.risks._input_watch import InputWatch
 from sk_unlearn.risks._row_loss import weighted_loss
 from sk_unlearn.risks._rows import Chunk, Rows
+from sk_unlearn.risks.layer_inputs import LayerInputs
 from sk_unlearn.risks.linearisation import Linearisation
 from sk_unlearn.utils._lazy import cached_property
 from sk_unlearn.utils._twins import is_twin, twin
@@ -226,6 +229,29 @@ class EmpiricalRisk:
         value, gradient = self._value_and_gradient(w, rows)
         return float(value) + self._flat.penalty(w), gradient
 
+    def value_gradient_and_inputs(self, w: Tensor) -> tuple[float, Tensor, LayerInputs | None]:
+        """Return F(w), its gradient, and what the rows of S put into each linear map of the module.
+
+        Returns
+        -------
+        value : float
+        gradient : Tensor of shape (d,)
+        inputs : LayerInputs or None
+            None where a row's part in them is not the same at every evaluation, because random numbers are drawn.
+        """
+        watch = InputWatch()
+        value, gradient = self._value_and_gradient(w, None, watch)
+        return float(value) + self._flat.penalty(w), gradient, None if self.draws else watch.result()
+
+    def layer_inputs(self, w: Tensor) -> LayerInputs | None:
+        """Return what the rows of S put into each linear map at w, at the cost of a forward pass; None as above."""
+        watch = InputWatch()
+        with self.evaluator.at(w) as at:
+            for chunk in self.evaluator.chunks():
+                with watch.of(at.leaves):
+                    self.evaluator.row_losses(self.evaluator.infer(chunk), chunk)
+        return None if self.draws else watch.result()
+
     def losses(self, w: Tensor, rows: Rows | None = None) -> Tensor:
         """Return the row losses l_i(w), without masses and penalty.
 
@@ -388,13 +414,16 @@ class EmpiricalRisk:
     def _infer_at(self, chunk: Chunk, x: Any) -> Any:
         return self.evaluator.infer(chunk._replace(x=x))
 
-    def _value_and_gradient(self, w: Tensor, rows: Rows | None) -> tuple[Tensor, Tensor]:
+    def _value_and_gradient(
+        self, w: Tensor, rows: Rows | None, watch: InputWatch | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Return the value without the penalty, left on the device, and the gradient with it."""
         with self.evaluator.at(w) as at:
             value = self.evaluator.zero()
             gradient = self._flat.penalty_product(at.point)
             for chunk in self.evaluator.chunks(rows):
-                losses, shares = self.evaluator.losses_and_shares(self.evaluator.infer(chunk), chunk)
+                with nullcontext() if watch is None else watch.of(at.leaves):
+                    losses, shares = self.evaluator.losses_and_shares(self.evaluator.infer(chunk), chunk)
                 value += sum_of(losses, shares)
                 if losses.requires_grad:
                     parts = grad(losses, at.leaves, shares.to(losses.dtype), allow_unused=True)

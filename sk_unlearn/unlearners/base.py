@@ -14,10 +14,12 @@ from torch import Tensor
 
 from sk_unlearn.privacy import Certificate
 from sk_unlearn.risks.empirical import EmpiricalRisk
+from sk_unlearn.risks.layer_inputs import InputChange
 from sk_unlearn.risks.protocol import Risk
 from sk_unlearn.risks.tilted import TiltedRisk
 from sk_unlearn.training.ledger import Trained
 from sk_unlearn.training.recorder import TrainingRecorder
+from sk_unlearn.training.start import TrainingStart
 from sk_unlearn.unlearners.status import Status
 from sk_unlearn.utils._lazy import cached_property
 from sk_unlearn.utils._versioned import VersionedMixin
@@ -71,6 +73,12 @@ class UnlearningProblem:
         Numbers of the rows that leave (or, for a rectification, change) among the stored rows that had entered a
         gradient before the request, ascending; a recording with one entry a trained row is in that order. None where
         rows are not stored.
+
+    start : TrainingStart or None
+        Where training started and the steps that it took; None where that is not known.
+
+    layer_inputs : InputChange or None
+        What the rows put into each linear map of the module, before and after the change; None where that is not known.
     """
 
     parameters: Tensor
@@ -84,6 +92,8 @@ class UnlearningProblem:
     report_step: Callable[[Mapping[str, Any]], None] = field(default=lambda record: None)
     recording: Any = None
     erased_rows: NDArray[np.int64] | None = None
+    start: TrainingStart | None = None
+    layer_inputs: InputChange | None = None
 
     @cached_property
     def objective(self) -> TiltedRisk:
@@ -120,6 +130,10 @@ class UnlearningResult:
     target : Tensor of shape (d,) or None
         What ∇F is meant to be at the new parameters, such as the residual r of training. Later requests hold it. None:
         later requests start from the gradient as it is there.
+
+    features_moved : bool
+        Whether what hidden layers make of the retained rows may have changed. False where nothing but the output layer
+        moved, and weights that no retained row uses.
 
     trained : Trained or None
         What ``problem.retrain`` returned, where that is the new model: buffers, frozen parameters and the role of each
@@ -163,6 +177,7 @@ class UnlearningResult:
     trace: list[dict[str, Any]] = field(default_factory=list)
     gradient: Tensor | None = None
     target: Tensor | None = None
+    features_moved: bool = True
     trained: Trained | None = None
     recording: Any = None
     n_products: int = 0

@@ -1,0 +1,304 @@
+"""Sees which functions a module's parameters enter, and sums up what the linear ones among them are multiplied with."""
+
+from __future__ import annotations
+
+import inspect
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+
+from sk_unlearn.risks.layer_inputs import LayerInputs, MapInputs, Place, Sums
+
+__all__ = ["InputWatch"]
+
+# Widest input whose second moments are kept whole: (p + 1)² numbers, and as many operations a row.
+_WIDEST = 256
+_UNIT = 2.0**-53
+
+
+class _Fed(NamedTuple):
+    """A tensor that a function multiplies with a weight.
+
+    Attributes
+    ----------
+    weight, bias : Tensor or None
+
+    input : Tensor
+        For an embedding the rows of the table that were looked up, else with the inputs along its axis ``channel``.
+
+    axis : int
+        The axis of the weight that is multiplied with the input.
+
+    first, last : int or None
+        The entries of the weight's axis 0 that are meant; None for all of them.
+
+    channel : int
+        See ``input``.
+
+    homogeneous : bool
+        Whether a bias is another matter: in a convolution it meets borders, in a recurrent layer there are two.
+    """
+
+    weight: Tensor | None
+    bias: Tensor | None
+    input: Tensor
+    axis: int = 1
+    first: int | None = None
+    last: int | None = None
+    channel: int = -1
+    homogeneous: bool = False
+
+
+class InputWatch(TorchFunctionMode):
+    """A context in which a module's forward pass tells what enters its linear maps.
+
+    It sees every function of PyTorch that takes a parameter, whichever module calls it. A parameter that enters any
+    function that is not known to be linear in it, and be it a transposition, is left out for good.
+
+    Notes
+    -----
+    Code that PyTorch does not show to modes (TorchScript, custom operators) is not seen. Gradients must be enabled:
+    that a tensor requires none tells that it does not depend on parameters.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._leaves: Sequence[Tensor] = ()
+        self._number: dict[int, int] = {}
+        self._otherwise: set[int] = set()
+        self._sums: dict[Place, _RunningSums] = {}
+        # Which biases a map is used with, and with which maps a bias.
+        self._biases: dict[Place, set[int | None]] = defaultdict(set)
+        self._with_bias: dict[int, dict[tuple[int, int], set[Place]]] = defaultdict(lambda: defaultdict(set))
+        self._cut = False
+
+    def of(self, leaves: Sequence[Tensor]) -> InputWatch:
+        """Watch these tensors, which stand for the parameters in their order."""
+        self._leaves, self._number = leaves, {id(leaf): k for k, leaf in enumerate(leaves)}
+        return self
+
+    def __enter__(self) -> InputWatch:
+        """Begin a forward pass."""
+        self._cut = False
+        super().__enter__()
+        return self
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Carry out a function, and look at it."""
+        kwargs = kwargs or {}
+        output = func(*args, **kwargs)
+        tensors = list(_tensors((*args, *kwargs.values())))
+        found = Counter(self._number[id(each)] for each in tensors if id(each) in self._number)
+        results = list(_tensors((output,)))
+        if found and results:
+            self._see(func, args, kwargs, found)
+        # What is cut off from the parameters may depend on them all the same.
+        if any(each.requires_grad for each in tensors) and not all(each.requires_grad for each in results):
+            self._cut = True
+        return output
+
+    def _see(self, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], found: Counter[int]) -> None:
+        read = _LINEAR.get(func)
+        with torch.no_grad():
+            for fed in [] if read is None else read(args, kwargs):
+                number = self._number.get(id(fed.weight))
+                if number is not None and self._take(number, fed):
+                    found[number] -= 1
+                    bias = self._number.get(id(fed.bias))
+                    if bias is not None and not fed.homogeneous:
+                        # A packed bias is named once and used for each part of its weight.
+                        found[bias] = 0
+        self._otherwise.update(number for number, times in found.items() if times > 0)
+
+    def _take(self, number: int, fed: _Fed) -> bool:
+        """Add an input to the sums, and tell whether it was one that can be."""
+        weight, x = self._leaves[number], fed.input
+        if x.layout is not torch.strided:
+            return False
+        first, last = fed.first or 0, len(weight) if fed.last is None else fed.last
+        place = Place(number, fed.axis, first, last)
+        bias = None if fed.homogeneous else self._number.get(id(fed.bias))
+        if fed.bias is not None and bias is None and not fed.homogeneous:
+            fed = fed._replace(homogeneous=True)
+        self._biases[place].add(bias)
+        if bias is not None:
+            self._with_bias[bias][first, last].add(place)
+        steady = not (x.requires_grad or self._cut)
+        self._sums.setdefault(place, _RunningSums(weight.shape[fed.axis], weight.device)).add(
+            x, fed.channel, steady=steady, table=fed.axis == 0
+        )
+        return True
+
+    def result(self) -> LayerInputs:
+        """Return what has entered the linear maps so far."""
+        places = defaultdict(list)
+        for place in self._sums:
+            if place.parameter not in self._otherwise:
+                places[place.parameter].append(place)
+        maps = []
+        for found in places.values():
+            if _are_disjoint(found):
+                maps += [self._map(place) for place in sorted(found)]
+        return LayerInputs(tuple(sorted(maps, key=lambda each: each.place)))
+
+    def _map(self, place: Place) -> MapInputs:
+        sums = self._sums[place]
+        return MapInputs(place, self._own_bias(place), sums.steady, sums.result())
+
+    def _own_bias(self, place: Place) -> int | None:
+        """Return the number of the bias that this map has to itself."""
+        biases = self._biases[place]
+        if len(biases) != 1:
+            return None
+        (bias,) = biases
+        if bias is None or bias in self._otherwise:
+            return None
+        users = self._with_bias[bias]
+        whole = _are_disjoint([Place(bias, 1, *each) for each in users])
+        return bias if whole and users[place.first, place.last] == {place} else None
+
+
+def _are_disjoint(places: Sequence[Place]) -> bool:
+    """Tell whether maps in one parameter have no weight in common."""
+    ordered = sorted(places)
+    return all(a.axis == b.axis == 1 and a.last <= b.first for a, b in pairwise(ordered))
+
+
+class _RunningSums:
+    """Sums over inputs of width p."""
+
+    def __init__(self, p: int, device: torch.device) -> None:
+        self.p = p
+        # torch's MPS backend has no float64.
+        self.device = torch.device("cpu") if device.type == "mps" else device
+        self.uses = torch.zeros(p, dtype=torch.int64, device=self.device)
+        self.moments: Tensor | None = None
+        self.rounding: Tensor | None = None
+        self.steady, self.is_table = True, False
+
+    def add(self, x: Tensor, channel: int, *, steady: bool, table: bool) -> None:
+        x = x.detach().to(self.device)
+        self.steady &= steady
+        if table:
+            self.is_table = True
+            ids = x.reshape(-1)
+            self.uses.index_add_(0, ids, torch.ones_like(ids))
+            return
+        channel %= x.ndim
+        self.uses += (x != 0).sum([axis for axis in range(x.ndim) if axis != channel])
+        if not self.steady:
+            self.moments = None
+            return
+        rows = x.movedim(channel, -1).reshape(-1, self.p).double()
+        if self.p > _WIDEST:
+            added = torch.stack([_with(rows.sum(0), len(rows)), _with(rows.square().sum(0), len(rows))])
+            squares = added[1]
+        else:
+            total = rows.sum(0)
+            added = torch.cat([torch.cat([rows.T @ rows, total[None]]), _with(total, len(rows))[:, None]], dim=1)
+            squares = added.diagonal()
+        if self.moments is None or self.rounding is None:
+            self.moments, self.rounding = torch.zeros_like(added), torch.zeros_like(squares)
+        self.moments += added
+        total_squares = self.moments[1] if self.p > _WIDEST else self.moments.diagonal()
+        self.rounding += _UNIT * (total_squares + len(rows) ** 0.5 * squares)
+
+    def result(self) -> Sums:
+        if not self.steady or self.moments is None or self.rounding is None:
+            return Sums(self.uses.cpu())
+        return Sums(self.uses.cpu(), self.moments.cpu(), self.rounding.cpu())
+
+
+def _with(values: Tensor, last: float) -> Tensor:
+    return torch.cat([values, values.new_tensor([float(last)])])
+
+
+def _tensors(values: Any) -> Iterator[Tensor]:
+    """Give the tensors in nested lists, tuples and dictionaries."""
+    for value in values:
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, list | tuple):
+            yield from _tensors(value)
+        elif isinstance(value, dict):
+            yield from _tensors(value.values())
+
+
+# ------------------------------------------------------------------------------------------- the functions it knows
+
+
+def _argument(args: tuple[Any, ...], kwargs: Mapping[str, Any], position: int, name: str) -> Any:
+    return args[position] if position < len(args) else kwargs.get(name)
+
+
+def _linear(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[_Fed]:
+    x, weight, bias = (_argument(args, kwargs, k, name) for k, name in enumerate(("input", "weight", "bias")))
+    return [_Fed(weight, bias, x)] if weight.ndim == 2 else []
+
+
+def _convolution(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[_Fed]:
+    x, weight = (_argument(args, kwargs, k, name) for k, name in enumerate(("input", "weight")))
+    if (_argument(args, kwargs, 6, "groups") or 1) != 1:
+        return []  # each group of channels has a map of its own
+    return [_Fed(weight, None, x, channel=1 - weight.ndim, homogeneous=True)]
+
+
+def _table(args: tuple[Any, ...], bound: Mapping[str, Any]) -> list[_Fed]:
+    ids, weight, padding = bound["input"], bound["weight"], bound.get("padding_idx")
+    if padding is not None:  # its row has no gradient
+        ids = ids[ids != padding % len(weight)]
+    return [_Fed(weight, None, ids.to(torch.int64), axis=0, homogeneous=True)]
+
+
+def _attention(args: tuple[Any, ...], bound: Mapping[str, Any]) -> list[_Fed]:
+    inputs = [bound[name] for name in ("query", "key", "value")]
+    bias, size = bound["in_proj_bias"], bound["query"].shape[-1]
+    if bound["use_separate_proj_weight"]:
+        weights = [bound[f"{name}_proj_weight"] for name in "qkv"]
+        # The bias is packed all the same, so that its parts lie elsewhere than those of the weights.
+        return [_Fed(weight, None, x, homogeneous=True) for weight, x in zip(weights, inputs, strict=True)]
+    weight = bound["in_proj_weight"]
+    return [_Fed(weight, bias, x, first=k * size, last=(k + 1) * size) for k, x in enumerate(inputs)]
+
+
+def _recurrent(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[_Fed]:
+    at = 3 if isinstance(args[3], list | tuple) else 2  # of packed sequences, or of a tensor
+    weights, n_layers, both_ways = args[at], args[at + 2], args[at + 5]
+    n_directions = 2 if both_ways else 1
+    step = len(weights) // (n_layers * n_directions)
+    return [_Fed(weights[k * step], None, args[0], homogeneous=True) for k in range(n_directions)]
+
+
+def _recurrent_cell(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[_Fed]:
+    return [_Fed(_argument(args, kwargs, 2, "w_ih"), None, args[0], homogeneous=True)]
+
+
+def _by_name(function: Callable[..., Any], read: Callable[..., list[_Fed]]) -> Callable[..., list[_Fed]]:
+    """Have the arguments of a Python function by their names."""
+    signature = inspect.signature(function)
+
+    def reader(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[_Fed]:
+        bound = signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        return read(args, bound.arguments)
+
+    return reader
+
+
+_LINEAR: dict[Any, Callable[[tuple[Any, ...], Mapping[str, Any]], list[_Fed]]] = {
+    functional.linear: _linear,
+    **dict.fromkeys((torch.conv1d, torch.conv2d, torch.conv3d), _convolution),
+    functional.embedding: _by_name(functional.embedding, _table),
+    functional.embedding_bag: _by_name(functional.embedding_bag, _table),
+    functional.multi_head_attention_forward: _by_name(functional.multi_head_attention_forward, _attention),
+    **dict.fromkeys((torch.lstm, torch.gru, torch.rnn_tanh, torch.rnn_relu), _recurrent),
+    **dict.fromkeys((torch.lstm_cell, torch.gru_cell, torch.rnn_tanh_cell, torch.rnn_relu_cell), _recurrent_cell),
+}

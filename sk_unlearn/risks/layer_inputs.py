@@ -1,0 +1,254 @@
+"""What rows put into each linear map of a module, as sums from which rows can be subtracted exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from sk_unlearn.solvers.dead_directions import AxisKernel, DeadDirections, constant_columns, unused_directions
+from sk_unlearn.utils._lazy import cached_property
+from sk_unlearn.utils._numpy_state import NumpyStateMixin
+
+__all__ = ["DeadInputs", "InputChange", "LayerInputs", "MapInputs", "Place", "Sums"]
+
+# A float64 sum is off by at most this share of itself after one more addition.
+_UNIT = 2.0**-53
+
+
+class Place(NamedTuple):
+    """Where the matrix of a linear map lies among the parameters.
+
+    Attributes
+    ----------
+    parameter : int
+        Number of the weight among the trainable parameters, in the order of ``named_parameters()``.
+
+    axis : int
+        The axis of the weight that is multiplied with the input.
+
+    first, last : int
+        Which entries of the weight's axis 0 belong to the map, where the input is along another.
+    """
+
+    parameter: int
+    axis: int
+    first: int
+    last: int
+
+    def matrix(self, parts: Sequence[Tensor], bias: int | None) -> Tensor:
+        """Return the map as a float64 matrix, one column an input and one for the bias, from parts of a flat vector."""
+        weight = self._of(parts[self.parameter]).movedim(self.axis, -1)
+        rows = weight.reshape(-1, weight.shape[-1]).double()
+        return rows if bias is None else torch.cat([rows, self._of(parts[bias]).reshape(-1, 1).double()], dim=1)
+
+    def put(self, matrix: Tensor, parts: Sequence[Tensor], bias: int | None) -> None:
+        """Write a matrix into parts of a flat vector, in place."""
+        weight = self._of(parts[self.parameter]).movedim(self.axis, -1)
+        weight.copy_(matrix[:, : weight.shape[-1]].reshape(weight.shape))
+        if bias is not None:
+            self._of(parts[bias]).copy_(matrix[:, -1])
+
+    def _of(self, part: Tensor) -> Tensor:
+        return part if self.axis == 0 else part[self.first : self.last]
+
+
+@dataclass(frozen=True)
+class Sums(NumpyStateMixin):
+    """Sums over what rows put into one linear map.
+
+    Attributes
+    ----------
+    uses : int64 Tensor of shape (p,)
+        How often each input was not zero; for an embedding, how often each row of its table was looked up.
+
+    moments : float64 Tensor or None
+        Where the input is the same whatever the parameters are: of shape (p + 1, p + 1), the second moments of the
+        inputs and a one; or of a wide one, of shape (2, p + 1), these and their squares.
+
+    rounding : float64 Tensor of shape (p + 1,) or None
+        Bound of the rounding error in each sum of squares.
+    """
+
+    uses: Tensor
+    moments: Tensor | None = None
+    rounding: Tensor | None = None
+
+    def plus(self, other: Sums, sign: int = 1) -> Sums:
+        """Return the sums over these rows and others, or with a sign of -1 over these without others."""
+        uses = self.uses + sign * other.uses
+        if self.moments is None or self.rounding is None or other.moments is None or other.rounding is None:
+            return Sums(uses)
+        moments = self.moments + sign * other.moments
+        largest = torch.maximum(_squares(self.moments), _squares(moments))
+        return Sums(uses, moments, self.rounding + other.rounding + _UNIT * largest)
+
+    def dead(self, gone: Sums, *, with_bias: bool) -> DeadDirections | None:
+        """Return the directions that none but rows that leave used; None where there are none.
+
+        Parameters
+        ----------
+        gone : Sums
+            Over the rows that leave.
+
+        with_bias : bool
+            Whether the bias is multiplied by a one beside these inputs, and takes part in the directions.
+        """
+        if self.moments is not None and self.rounding is not None and gone.moments is not None:
+            if not _is_wide(self.moments):
+                end = None if with_bias else -1
+                return unused_directions(
+                    self.moments[:end, :end], gone.moments[:end, :end], self.rounding[:end], affine=with_bias
+                )
+            if with_bias:
+                return constant_columns(self.moments, gone.moments, self.rounding)
+        dead = torch.nonzero((self.uses > 0) & (self.uses == gone.uses)).reshape(-1)
+        if not len(dead):
+            return None
+        energy = torch.ones(len(self.uses) + with_bias, dtype=torch.float64)
+        return DeadDirections(AxisKernel(dead[:0]), AxisKernel(dead), energy, energy)
+
+
+def _is_wide(moments: Tensor) -> bool:
+    return len(moments) != moments.shape[1]
+
+
+def _squares(moments: Tensor) -> Tensor:
+    return (moments[1] if _is_wide(moments) else moments.diagonal()).clamp_min(0)
+
+
+@dataclass(frozen=True)
+class MapInputs:
+    """What rows put into one linear map.
+
+    Attributes
+    ----------
+    place : Place
+
+    bias : int or None
+        Number of the bias, where it belongs to this map alone.
+
+    steady : bool
+        Whether the input is the same whatever the parameters are.
+
+    sums : Sums
+    """
+
+    place: Place
+    bias: int | None
+    steady: bool
+    sums: Sums
+
+
+class DeadInputs(NamedTuple):
+    """Directions of the input of one map that none but rows that leave used."""
+
+    map: MapInputs
+    directions: DeadDirections
+
+
+@dataclass(frozen=True)
+class LayerInputs:
+    """What rows put into the linear maps of a module.
+
+    Attributes
+    ----------
+    maps : tuple of MapInputs
+        Of all weights that enter linear maps and nothing else.
+
+    complete : bool
+        Whether those are all; else only maps whose input is the same whatever the parameters are.
+    """
+
+    maps: tuple[MapInputs, ...]
+    complete: bool = True
+
+    def plus(self, other: LayerInputs, sign: int = 1) -> LayerInputs:
+        """Return that of these rows and others, or with a sign of -1 of these without others."""
+        known = {each.place: each for each in other.maps}
+        maps = []
+        for each in self.maps:
+            theirs = known.get(each.place)
+            maps.append(each if theirs is None else replace(each, sums=each.sums.plus(theirs.sums, sign)))
+        return replace(self, maps=tuple(maps))
+
+    def minus(self, other: LayerInputs) -> LayerInputs:
+        """Return that of these rows without others that are among them."""
+        return self.plus(other, -1)
+
+    @property
+    def steady(self) -> LayerInputs:
+        """What still holds when parameters have moved."""
+        return LayerInputs(tuple(each for each in self.maps if each.steady), complete=False)
+
+    def covers(self, gone: LayerInputs) -> bool:
+        """Whether other rows can be among these."""
+        known = {each.place: each for each in gone.maps}
+        pairs = [(each, known[each.place]) for each in self.maps if each.steady and each.place in known]
+        return not any(bool((theirs.sums.uses > each.sums.uses).any()) for each, theirs in pairs)
+
+    def dead(self, gone: LayerInputs) -> list[DeadInputs]:
+        """Return the directions of each map that none but rows that leave used, for maps that have any."""
+        known = {each.place: each for each in gone.maps}
+        found = []
+        for each in self.maps:
+            if each.place in known:
+                directions = each.sums.dead(known[each.place].sums, with_bias=each.bias is not None)
+                if directions is not None:
+                    found.append(DeadInputs(each, directions))
+        return found
+
+
+@dataclass(frozen=True)
+class InputChange:
+    """What a request changes of that.
+
+    Attributes
+    ----------
+    known : LayerInputs or None
+        Of all rows before the request, as far as it is known.
+
+    gone, added : LayerInputs or None
+        Of the rows that leave, and of those that come: with their new content, or because they had not been counted.
+
+    take : callable or None
+        Takes it over all rows before the request; None where they are not at hand.
+    """
+
+    known: LayerInputs | None
+    gone: LayerInputs | None
+    added: LayerInputs | None = None
+    take: Callable[[], LayerInputs | None] | None = None
+
+    @cached_property
+    def before(self) -> LayerInputs | None:
+        """Of all rows that leave, stay or come; taken now where it is not known."""
+        if (self.known is None or not self.known.complete) and self.take is not None:
+            return self._with_added(self.take())
+        return self._with_added(self.known)
+
+    def _with_added(self, inputs: LayerInputs | None) -> LayerInputs | None:
+        return inputs if inputs is None or self.added is None else inputs.plus(self.added)
+
+    def dead(self) -> list[DeadInputs]:
+        """Return the directions of each map that none but the rows that leave used."""
+        if self.gone is None or self.before is None or not self.before.covers(self.gone):
+            return []
+        return self.before.dead(self.gone)
+
+    def after(self, *, features_moved: bool) -> LayerInputs | None:
+        """Return what is known of the rows that stay, after the request.
+
+        Parameters
+        ----------
+        features_moved : bool
+            Whether what layers make of these rows has changed.
+        """
+        before = self.before if "before" in vars(self) else self._with_added(self.known)
+        if before is None or self.gone is None or not before.covers(self.gone):
+            return None
+        after = before.minus(self.gone)
+        return after.steady if features_moved else after

@@ -1,0 +1,172 @@
+"""What rows put into the linear maps of a module."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from sk_unlearn.risks.empirical import EmpiricalRisk, flat_parameters
+from tests._problems import skorch_net
+
+
+class Given(nn.Module):
+    """A module whose forward pass is given."""
+
+    def __init__(self, forward, **parts):
+        super().__init__()
+        self.forward_ = forward
+        for name, part in parts.items():
+            setattr(self, name, part)
+
+    def forward(self, X):
+        return self.forward_(self, X)
+
+
+def inputs_of(forward, X, chunk_size=7, **parts):
+    """What rows put into each map, by the name of its weight and the first of the entries of axis 0 it belongs to."""
+    torch.manual_seed(0)
+    net = skorch_net(Given(forward, **parts)).initialize()
+    risk = EmpiricalRisk(net, X, np.arange(len(X)) % 2, chunk_size=chunk_size)
+    value, gradient, found = risk.value_gradient_and_inputs(flat_parameters(net))
+    unwatched = risk.value_and_gradient(flat_parameters(net))
+    assert value == unwatched[0]
+    assert torch.equal(gradient, unwatched[1])
+    names = [name for name, _ in net.module_.named_parameters()]
+    return {(names[each.place.parameter], each.place.first): each for each in found.maps}, names, risk
+
+
+def values(n=30, p=4, seed=0):
+    return np.random.default_rng(seed).normal(size=(n, p)).astype(np.float32)
+
+
+def test_a_dense_layer_over_raw_inputs_has_its_second_moments():
+    X = values()
+    found, names, _ = inputs_of(lambda m, X: m.b(m.a(X).relu()), X, a=nn.Linear(4, 6), b=nn.Linear(6, 2))
+    rows = torch.from_numpy(np.column_stack([X, np.ones(len(X))])).double()
+    first, second = found["a.weight", 0], found["b.weight", 0]
+    torch.testing.assert_close(first.sums.moments, rows.T @ rows)
+    assert (first.steady, names[first.bias]) == (True, "a.bias")
+    # What a hidden layer makes of rows changes with its parameters: only what is zero everywhere can be told.
+    assert (second.steady, second.sums.moments) == (False, None)
+    assert 0 < int(second.sums.uses.min()) < len(X)
+
+
+def test_sums_over_rows_add_up():
+    X = values()
+    parts = {"a": nn.Linear(4, 6), "b": nn.Linear(6, 2)}
+    _, _, risk = inputs_of(lambda m, X: m.b(m.a(X).relu()), X, **parts)
+    w = risk.parameters()
+    some, others, all_rows = (
+        EmpiricalRisk(risk.net, each, np.zeros(len(each), dtype=np.int64)).layer_inputs(w)
+        for each in (X[:11], X[11:], X)
+    )
+    for whole, difference in zip(some.plus(others).maps, all_rows.maps, strict=True):
+        assert torch.equal(whole.sums.uses, difference.sums.uses)
+        if whole.steady:
+            torch.testing.assert_close(whole.sums.moments, difference.sums.moments)
+    for left, wanted in zip(all_rows.minus(others).maps, some.maps, strict=True):
+        assert torch.equal(left.sums.uses, wanted.sums.uses)
+
+
+def test_an_embedding_counts_its_rows_but_for_the_padding():
+    X = np.array([[0, 1], [1, 3], [3, 3]])
+    for part in (nn.Embedding(5, 2, padding_idx=0), nn.EmbeddingBag(5, 2, padding_idx=0, sparse=True, mode="sum")):
+        reduced = (lambda m, X: m.e(X).sum(1)) if isinstance(part, nn.Embedding) else (lambda m, X: m.e(X))
+        found, _, _ = inputs_of(reduced, X, e=part)
+        assert found["e.weight", 0].sums.uses.tolist() == [0, 2, 0, 3, 0]
+
+
+def test_a_wide_input_has_means_and_squares():
+    X = values(p=300)
+    found, _, _ = inputs_of(lambda m, X: m.a(X), X, a=nn.Linear(300, 2))
+    sums = found["a.weight", 0].sums
+    exact = X.astype(np.float64)
+    np.testing.assert_allclose(sums.moments[0, :-1], exact.sum(0))
+    np.testing.assert_allclose(sums.moments[1], [*np.square(exact).sum(0), len(X)])
+
+
+def test_a_convolution_has_the_second_moments_of_its_channels():
+    X = np.random.default_rng(0).normal(size=(20, 3, 5, 5)).astype(np.float32)
+    found, _, _ = inputs_of(lambda m, X: m.a(X).mean((2, 3)), X, a=nn.Conv2d(3, 2, 3, padding=1))
+    pixels = torch.from_numpy(np.moveaxis(X, 1, -1).reshape(-1, 3)).double()
+    torch.testing.assert_close(found["a.weight", 0].sums.moments[:3, :3], pixels.T @ pixels)
+    assert found["a.weight", 0].bias is None
+
+
+@pytest.mark.parametrize("sizes", [{}, {"kdim": 3, "vdim": 5}])
+def test_attention_has_what_enters_each_of_its_projections(sizes):
+    k, v = sizes.get("kdim", 4), sizes.get("vdim", 4)
+    X = np.abs(values(p=2 * (4 + k + v)))
+
+    def forward(m, X):
+        query, key, value = X.reshape(len(X), 2, -1).split([4, k, v], dim=2)
+        return m.a(query, key, value)[0].mean(1)[:, :2]
+
+    found, names, _ = inputs_of(forward, X, a=nn.MultiheadAttention(4, 2, batch_first=True, **sizes))
+    weights = [each for each in names if "proj_weight" in each]
+    keys = [(name, 0) for name in weights] if sizes else [("a.in_proj_weight", first) for first in (0, 4, 8)]
+    assert sorted(found) == sorted(keys)
+    tokens = X.reshape(-1, 4 + k + v)
+    for key, part in zip(keys, np.split(tokens, [4, 4 + k], axis=1), strict=True):
+        np.testing.assert_allclose(found[key].sums.moments.diagonal()[:-1], np.square(part.astype(np.float64)).sum(0))
+        assert found[key].bias == (None if sizes else names.index("a.in_proj_bias"))
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
+def test_a_recurrent_layer_has_the_inputs_of_all_steps(kind):
+    X = values(p=12).reshape(-1, 3, 4)
+    part = kind(4, 2, num_layers=2, bidirectional=True, batch_first=True)
+    found, _, _ = inputs_of(lambda m, X: m.a(X)[0].mean(1)[:, :2], X, a=part)
+    assert sorted(found) == [("a.weight_ih_l0", 0), ("a.weight_ih_l0_reverse", 0)]
+    for each in found.values():
+        np.testing.assert_allclose(each.sums.moments.diagonal()[:-1], np.square(X.astype(np.float64)).sum((0, 1)))
+
+
+def outer_use(m, X):
+    return m.e(X).sum(1) @ m.e.weight.T
+
+
+class Scaled(nn.Linear):
+    def forward(self, X):
+        return F.linear(X, self.weight * 2, self.bias)
+
+
+@pytest.mark.parametrize(
+    ("forward", "part"),
+    [
+        (outer_use, nn.Embedding(4, 3)),
+        (lambda m, X: F.linear(m.e(X).sum(1), m.e.weight), nn.Embedding(4, 3)),
+        (lambda m, X: m.e(X.float()), Scaled(2, 2)),
+        (lambda m, X: m.e(X.float()) + m.e.weight.square().sum(), nn.Linear(2, 2)),
+        (lambda m, X: m.e(X.float()), torch.nn.utils.parametrizations.weight_norm(nn.Linear(2, 2))),
+        (lambda m, X: F.linear(X.float(), m.e.weight[:2]), nn.Linear(2, 5)),
+    ],
+)
+def test_a_weight_that_is_used_otherwise_too_is_left_out(forward, part):
+    found, _, _ = inputs_of(forward, np.array([[0, 1], [1, 3], [3, 3]]), e=part)
+    assert not found
+
+
+def test_a_weight_of_two_layers_has_the_inputs_of_both():
+    X = values()
+    found, _, _ = inputs_of(lambda m, X: m.a(X) + F.linear(X[:, [1, 0, 3, 2]], m.a.weight), X, a=nn.Linear(4, 2))
+    both = np.square(X.astype(np.float64)).sum(0) + np.square(X[:, [1, 0, 3, 2]].astype(np.float64)).sum(0)
+    each = found["a.weight", 0]
+    np.testing.assert_allclose(each.sums.moments.diagonal()[:-1], both)
+    # The bias belongs to one of them only.
+    assert each.bias is None
+
+
+def test_what_is_cut_off_from_parameters_may_depend_on_them_all_the_same():
+    X = values()
+    parts = {"a": nn.Linear(4, 6), "b": nn.Linear(6, 2)}
+    found, _, _ = inputs_of(lambda m, X: m.b(m.a(X).detach().relu()), X, **parts)
+    assert [each.steady for each in found.values()] == [True, False]
+
+
+def test_rows_that_draw_have_no_sums():
+    X = values()
+    net = skorch_net(Given(lambda m, X: m.a(X + torch.rand_like(X)), a=nn.Linear(4, 2))).initialize()
+    risk = EmpiricalRisk(net, X, np.arange(len(X)) % 2)
+    assert risk.value_gradient_and_inputs(flat_parameters(net))[2] is None
