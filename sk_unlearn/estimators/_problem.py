@@ -143,7 +143,8 @@ def solve(
         assert posed.retained.stored is not None
         check_harmless(posed.retained.stored, posed.w, result)
     elif posed.foreign is not None and posed.retained.holds_locally:
-        result = bounded(posed.erased, posed.w, result, anchor.chance)
+        exact = posed.w if result.released is None else result.released.parameters
+        result = bounded(posed.erased, exact, result, anchor.chance)
     recording = result.recording
     if recording is None and result.trained is not None:
         recording = result.trained.recording
@@ -316,7 +317,8 @@ def _told(posed: _Posed, problem: UnlearningProblem, result: UnlearningResult, r
     """Return what the report tells of a result. Gradient norms are of Φ, whatever the method itself descends."""
     objective = problem.objective
     taken = [record for record in result.trace if record.get("taken", True)]
-    gradient_after = float("nan") if result.gradient is None else float((result.gradient - objective.tilt).norm())
+    residual = problem.residual if result.released is None else result.released.residual
+    gradient_after = float("nan") if result.gradient is None else float((result.gradient - residual).norm())
     # A net trained anew brings buffers of its own.
     seen = posed.erased if result.trained is None else _risk(result.trained.net, request.erased)
     before = posed.erased.without_penalty(posed.w, posed.erased_value)

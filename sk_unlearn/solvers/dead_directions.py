@@ -1,4 +1,4 @@
-"""Directions of an input space that no row uses any more, found from second moments, and what of a matrix lies there."""
+"""Directions that no row uses any more, found from second moments, and what of a matrix lies in them."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ class Kernel(Protocol):
     """A linear space of directions v."""
 
     def part(self, rows: Tensor, q: Tensor) -> Tensor:
-        """Return what of each row lies in the space, projected orthogonally in the metric of q.
+        r"""Return what of each row lies in the space, projected orthogonally in the metric of q.
 
         Parameters
         ----------
         rows : float64 Tensor of shape (k, p)
 
         q : float64 Tensor of shape (p,)
-            Ones for the plain metric. In general the rows are multiplied by :math:`q^{-1} \\Pi q`, with Π the
+            Ones for the plain metric. In general the rows are multiplied by :math:`q^{-1} \Pi q`, with Π the
             orthogonal projector onto :math:`q^{-1}` times the space.
         """
 

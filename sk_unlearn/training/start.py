@@ -20,6 +20,8 @@ __all__ = ["GroupSteps", "Phase", "Schedule", "StepLog", "TrainingStart", "recor
 
 # With gradients of zero these move nothing unless there is weight decay. Others may decay in ways of their own.
 _STILL = ("SGD", "Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "Adagrad", "Adadelta", "SparseAdam", "LBFGS")
+# These divide each gradient by its usual size.
+_ADAPTIVE = ("Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "Adagrad", "Adadelta", "SparseAdam")
 # Here a step multiplies all parameters of a group that see no data by the same number.
 _LINEAR = ("SGD", "AdamW")
 # How a step is carried out, which is of no account to what it does.
@@ -112,6 +114,11 @@ class Phase:
         return self.optimizer.__name__ if self.optimizer.__module__.split(".")[0] == "torch" else ""
 
     @property
+    def is_adaptive(self) -> bool:
+        """Whether it divides each gradient by its usual size."""
+        return self._torch_name in _ADAPTIVE
+
+    @property
     def moves_without_data(self) -> bool:
         """Whether parameters may have moved where the data have no gradient."""
         return self._torch_name not in _STILL or any(group.decays for group in self.groups)
@@ -135,6 +142,23 @@ class Phase:
             ]
             groups.append(GroupSteps.of(mine.members, _without_repeats(changes)))
         return replace(self, n_steps=self.n_steps + later.n_steps, groups=tuple(groups))
+
+    def with_epochs_cut(self, n_epochs: int, n_left: int) -> Phase:
+        """Return this phase with so many steps in each of its epochs, which are of equal length.
+
+        A schedule by epochs goes on by epochs; one that changed settings within an epoch goes on by steps.
+        """
+        length = self.n_steps // n_epochs
+        starts = [first for group in self.groups for first, _ in group.varying.values()]
+        if any(bool((first % length).any()) for first in starts):
+            kept = set(range(n_left * n_epochs))
+        else:
+            kept = {step for step in range(self.n_steps) if step % length < n_left}
+        groups = []
+        for group in self.groups:
+            settings = [each for step, each in enumerate(group.each(self.n_steps)) if step in kept]
+            groups.append(GroupSteps.of(group.members, _without_repeats(list(enumerate(settings)))))
+        return replace(self, n_steps=len(kept), groups=tuple(groups))
 
     def replayed(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         """Take all steps with gradients of zero, from one vector a group, and return where they lead to."""
@@ -209,6 +233,11 @@ class TrainingStart(NumpyStateMixin):
         """How many steps were taken, of all optimisers; 0 where they are not known."""
         return sum(phase.n_steps for phase in self.phases)
 
+    @property
+    def is_adaptive(self) -> bool:
+        """Whether the last steps were those of an optimiser that divides each gradient by its usual size."""
+        return bool(self.phases) and self.phases[-1].is_adaptive
+
     def followed_by(self, later: TrainingStart | None, *, goes_on: bool) -> TrainingStart:
         """Return the start of two trainings, the second from where the first had ended.
 
@@ -227,6 +256,31 @@ class TrainingStart(NumpyStateMixin):
         if joined is None:
             return replace(both, phases=(*self.phases, *later.phases))
         return replace(both, phases=(*self.phases[:-1], joined, *later.phases[1:]))
+
+    def over_fewer_rows(self, net: NeuralNet, n_rows: int) -> TrainingStart:
+        """Return it as the same training would have gone over fewer rows, which fill fewer batches in each epoch.
+
+        Parameters
+        ----------
+        net : skorch.NeuralNet
+            The trained one, with its history and batch size.
+
+        n_rows : int
+
+        Returns
+        -------
+        start : TrainingStart
+            Itself, where rows and steps do not go together in this way.
+        """
+        n_epochs = len(net.history)
+        size = net.get_params_for("iterator_train").get("batch_size", net.batch_size)
+        regular = len(self.phases) == 1 and n_epochs > 0 and self.n_steps % n_epochs == 0
+        if not regular or not isinstance(size, int) or size <= 0:
+            return self
+        n_left = -(-n_rows // size)
+        if not 0 < n_left < self.n_steps // n_epochs:
+            return self
+        return replace(self, phases=(self.phases[0].with_epochs_cut(n_epochs, n_left),))
 
     def ghost(self) -> Tensor:
         """Return what the same steps would have made of the parameters if the data had had no gradient.

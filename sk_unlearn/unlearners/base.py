@@ -24,7 +24,7 @@ from sk_unlearn.unlearners.status import Status
 from sk_unlearn.utils._lazy import cached_property
 from sk_unlearn.utils._versioned import VersionedMixin
 
-__all__ = ["Unlearner", "UnlearnerTags", "UnlearningProblem", "UnlearningResult"]
+__all__ = ["Released", "Unlearner", "UnlearnerTags", "UnlearningProblem", "UnlearningResult"]
 
 
 @dataclass(frozen=True)
@@ -107,6 +107,23 @@ class UnlearningProblem:
 
 
 @dataclass(frozen=True)
+class Released:
+    """A problem after weights that no retained row uses went back to what they were without data.
+
+    Attributes
+    ----------
+    parameters : Tensor of shape (d,)
+        Those from which the method went on.
+
+    residual : Tensor of shape (d,)
+        The residual there: what the gradient of the retained risk is to come to for the deletion to be undone.
+    """
+
+    parameters: Tensor
+    residual: Tensor
+
+
+@dataclass(frozen=True)
 class UnlearningResult:
     """What an algorithm hands back; the estimator decides whether to commit it.
 
@@ -130,6 +147,9 @@ class UnlearningResult:
     target : Tensor of shape (d,) or None
         What ∇F is meant to be at the new parameters, such as the residual r of training. Later requests hold it. None:
         later requests start from the gradient as it is there.
+
+    released : Released or None
+        Where the method began, if it first took back what does not depend on the retained rows at all.
 
     features_moved : bool
         Whether what hidden layers make of the retained rows may have changed. False where nothing but the output layer
@@ -177,6 +197,7 @@ class UnlearningResult:
     trace: list[dict[str, Any]] = field(default_factory=list)
     gradient: Tensor | None = None
     target: Tensor | None = None
+    released: Released | None = None
     features_moved: bool = True
     trained: Trained | None = None
     recording: Any = None

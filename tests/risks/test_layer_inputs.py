@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 from sk_unlearn.risks.empirical import EmpiricalRisk, flat_parameters
 from tests._problems import skorch_net
@@ -129,18 +129,18 @@ def outer_use(m, X):
 
 class Scaled(nn.Linear):
     def forward(self, X):
-        return F.linear(X, self.weight * 2, self.bias)
+        return functional.linear(X, self.weight * 2, self.bias)
 
 
 @pytest.mark.parametrize(
     ("forward", "part"),
     [
         (outer_use, nn.Embedding(4, 3)),
-        (lambda m, X: F.linear(m.e(X).sum(1), m.e.weight), nn.Embedding(4, 3)),
+        (lambda m, X: functional.linear(m.e(X).sum(1), m.e.weight), nn.Embedding(4, 3)),
         (lambda m, X: m.e(X.float()), Scaled(2, 2)),
         (lambda m, X: m.e(X.float()) + m.e.weight.square().sum(), nn.Linear(2, 2)),
         (lambda m, X: m.e(X.float()), torch.nn.utils.parametrizations.weight_norm(nn.Linear(2, 2))),
-        (lambda m, X: F.linear(X.float(), m.e.weight[:2]), nn.Linear(2, 5)),
+        (lambda m, X: functional.linear(X.float(), m.e.weight[:2]), nn.Linear(2, 5)),
     ],
 )
 def test_a_weight_that_is_used_otherwise_too_is_left_out(forward, part):
@@ -150,7 +150,9 @@ def test_a_weight_that_is_used_otherwise_too_is_left_out(forward, part):
 
 def test_a_weight_of_two_layers_has_the_inputs_of_both():
     X = values()
-    found, _, _ = inputs_of(lambda m, X: m.a(X) + F.linear(X[:, [1, 0, 3, 2]], m.a.weight), X, a=nn.Linear(4, 2))
+    found, _, _ = inputs_of(
+        lambda m, X: m.a(X) + functional.linear(X[:, [1, 0, 3, 2]], m.a.weight), X, a=nn.Linear(4, 2)
+    )
     both = np.square(X.astype(np.float64)).sum(0) + np.square(X[:, [1, 0, 3, 2]].astype(np.float64)).sum(0)
     each = found["a.weight", 0]
     np.testing.assert_allclose(each.sums.moments.diagonal()[:-1], both)

@@ -10,10 +10,11 @@ from torch import Tensor
 from sk_unlearn.risks.tilted import TiltedRisk
 from sk_unlearn.solvers.adaptive import AdaptiveWeight, FixedWeight, StepControl
 from sk_unlearn.unlearners._memory import MemoryForecast
-from sk_unlearn.unlearners.base import Unlearner, UnlearnerTags, UnlearningProblem, UnlearningResult
+from sk_unlearn.unlearners.base import Released, Unlearner, UnlearnerTags, UnlearningProblem, UnlearningResult
 from sk_unlearn.unlearners.cubic._direction import Dense, Direction, GradientDescent, krylov
 from sk_unlearn.unlearners.cubic._output_layer import OutputLayerStage
 from sk_unlearn.unlearners.cubic._policy import Policy
+from sk_unlearn.unlearners.cubic._release import Release, release
 from sk_unlearn.unlearners.cubic._sampling import Sampling
 from sk_unlearn.unlearners.cubic._state import Stage, State
 from sk_unlearn.unlearners.cubic._stopping import Ending, FixedSteps, OneUncheckedStep, StoppingRule
@@ -103,29 +104,38 @@ class CubicUnlearner(Unlearner):
     def unlearn(self, problem: UnlearningProblem) -> UnlearningResult:
         """Solve one problem; see :meth:`sk_unlearn.unlearners.Unlearner.unlearn`."""
         self._validate_params()
+        release = self._release(problem)
+        problem = release.problem
         plan = self._plan(problem)
         state = State.at_start(problem, plan.objective, self._stopping(plan))
-        if plan.objective.is_stationary_at_start:
-            ending = Ending(Status.NOTHING_TO_UNDO, "nothing to undo: the gradient is zero")
-        else:
+        if not plan.objective.is_stationary_at_start:
             ending = run_stages(state, self._stages(plan))
-        tilt = plan.objective.tilt
-        curvature_min, curvature_max = state.curvature or (float("nan"), float("nan"))
+        elif release.record:
+            ending = Ending(Status.CONVERGED, "weights that only the erased rows used went back; no gradient is left")
+        else:
+            ending = Ending(Status.NOTHING_TO_UNDO, "nothing to undo: the gradient is zero")
         taken = [record for record in state.trace if record["taken"]]
+        if release.record and ending.status is Status.STALLED and not taken:
+            ending = Ending(Status.COMPLETED, f"weights that only the erased rows used went back; {ending.reason}")
+        w, tilt = release.held(state.w), plan.objective.tilt
+        gradient = state.gradient + tilt + problem.erased.weight_decay * (w - state.w)
+        curvature_min, curvature_max = state.curvature or (float("nan"), float("nan"))
         return UnlearningResult(
-            state.w,
+            w,
             ending.status,
             ending.reason,
-            trace=state.trace,
-            gradient=state.gradient + tilt,
+            trace=[release.record, *state.trace] if release.record else state.trace,
+            gradient=gradient,
             target=tilt if self.hold_residual else None,
+            released=Released(problem.parameters, problem.residual) if release.dead else None,
+            features_moved=state.features_moved,
             n_products=sum(record["n_products"] for record in state.trace),
             curvature_min=curvature_min,
             curvature_max=curvature_max,
             predicted_decrease=float(sum(record["predicted"] for record in taken)),
             actual_decrease=float(sum(record["actual"] for record in taken)),
             solver=plan.solver,
-            notes=plan.notes + state.notes(),
+            notes=release.notes + plan.notes + state.notes(released=bool(release.record)),
             extra={"memory_forecast": asdict(plan.memory)},
         )
 
@@ -151,14 +161,29 @@ class CubicUnlearner(Unlearner):
         """Return which retained rows a step in the whole network reads."""
         raise NotImplementedError
 
+    @property
+    def _rules(self) -> Policy:
+        return Policy() if self.policy is None else self.policy
+
+    def _release(self, problem: UnlearningProblem) -> Release:
+        """Return the problem after weights that only erased rows used went back; as it is for published algorithms."""
+        if not (self._adapts and self.hold_residual):
+            return Release(problem, [], {}, [])
+        at_optimum = self._ended_at_optimum(problem, problem.objective)
+        return release(problem, at_optimum=at_optimum)
+
+    def _ended_at_optimum(self, problem: UnlearningProblem, objective: TiltedRisk) -> bool:
+        """Tell whether what training left is next to nothing, compared with what the deletion brings."""
+        bound = self._rules.stationary_share * objective.gradient_norm_at_start
+        checked = self._adapts and not problem.retained.holds_locally
+        return checked and float(problem.residual.norm()) <= bound
+
     def _plan(self, problem: UnlearningProblem) -> Plan:
-        policy = Policy() if self.policy is None else self.policy
+        policy = self._rules
         sampling = self._sampling(problem, policy)
         objective = self._objective(problem, sampling, policy)
         unchecked = self._adapts and problem.retained.holds_locally
-        # Compared with what the deletion brings, the gradient that training left is next to nothing.
-        bound = policy.stationary_share * objective.gradient_norm_at_start
-        at_optimum = self._adapts and not unchecked and float(problem.residual.norm()) <= bound
+        at_optimum = self._ended_at_optimum(problem, objective)
         n_products = self._chosen_n_products(problem.parameters, at_optimum, sampling, policy)
         graph_bytes = problem.retained.graph_bytes(sampling.n_linearised)
         memory = MemoryForecast.of(problem.parameters, n_products, graph_bytes)

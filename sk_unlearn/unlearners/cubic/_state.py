@@ -6,7 +6,6 @@ import time
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-import torch
 from torch import Tensor
 
 from sk_unlearn.risks.output_layer import OutputLayer, output_layer
@@ -20,6 +19,10 @@ __all__ = ["Stage", "State"]
 _ONLY_THE_OUTPUT_LAYER = (
     "Only the output layer moved: what the layers before it know of the erased rows is still there. "
     "CuReNU() moves all layers; Retrain() leaves nothing of the rows."
+)
+_ONLY_THE_OUTPUT_LAYER_AND_RELEASED = (
+    "Only the output layer moved, and the weights that were released: what other weights of the layers before it know "
+    "of the erased rows is still there. CuReNU() moves all layers; Retrain() leaves nothing of the rows."
 )
 
 
@@ -136,13 +139,24 @@ class State:
         """Return the gradient norms at which the steps of the trace from a given one on began, of those taken."""
         return [record["gradient_norm"] for record in self.trace[first:] if record["taken"]]
 
-    def notes(self) -> list[str]:
-        """Say what did not move, and why."""
+    @property
+    def features_moved(self) -> bool:
+        """Whether any parameter outside the output layer has moved."""
         moved = self.w != self.problem.parameters
-        if not bool(moved.any()) or bool(moved.all()) or self.output_layer is None:
+        if self.output_layer is not None:
+            moved[self.output_layer.indices] = False
+        return bool(moved.any())
+
+    def notes(self, *, released: bool = False) -> list[str]:
+        """Say what did not move, and why.
+
+        Parameters
+        ----------
+        released : bool
+            Whether weights that only erased rows used had gone back before.
+        """
+        moved = self.w != self.problem.parameters
+        all_in_layer = self.output_layer is not None and len(self.output_layer.indices) == len(moved)
+        if not bool(moved.any()) or self.output_layer is None or all_in_layer or self.features_moved:
             return self.remarks
-        rest = torch.ones_like(moved)
-        rest[self.output_layer.indices] = False
-        if bool(rest.any()) and not bool(moved[rest].any()):
-            return [*self.remarks, _ONLY_THE_OUTPUT_LAYER]
-        return self.remarks
+        return [*self.remarks, _ONLY_THE_OUTPUT_LAYER_AND_RELEASED if released else _ONLY_THE_OUTPUT_LAYER]
