@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -31,9 +32,9 @@ _RELEASED = (
     "Release: {n} weights of {names} went back to where training leads without data; only erased rows used them."
 )
 
-# The gradient of the retained rows along a dead direction is no more than rounding: at most this share of what the
-# erased rows have there, and of all that the parameter has.
-_OF_ERASED, _OF_ROUNDING = 1e-2, 1e-5
+# The gradient of retained rows along a dead direction is no more than this share of the gradients of the weight. So many
+# rows are looked at.
+_OF_ROUNDING, _WATCHED_ROWS = 1e-4, 256
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,7 @@ def release(problem: UnlearningProblem, *, at_optimum: bool) -> Release:
         retained = QuadraticRisk(after, gradient, retained.sketch, retained.mass)
     record: dict[str, Any] = {}
     if bool(changed.any()):
-        moved = [each for each in dead if bool(_mapped(problem, [each], step.double(), lambda _, U: U).any())]
+        moved = [each for each in dead if bool(_mapped(problem, [each], step.double(), _unchanged).any())]
         notes.append(_RELEASED.format(n=int(changed.sum()), names=_names(problem, moved)))
         record = {
             "step": 0, "seconds": 0.0, "block": "release", "taken": True, "step_norm": float(step.norm()),
@@ -162,20 +163,29 @@ def _plain(each: DeadInputs, matrix: Tensor) -> Tensor:
     return each.directions.part(matrix)
 
 
+def _unchanged(each: DeadInputs, matrix: Tensor) -> Tensor:
+    return matrix
+
+
 def _retained_dependence(problem: UnlearningProblem) -> Callable[[DeadInputs], bool]:
     """Return what tells whether the loss of retained rows has a gradient along directions that they do not use.
 
-    It cannot, unless something uses the weight in a way that was not seen.
+    It cannot, unless something uses the weight in a way that was not seen. Some of the stored rows are looked at; the
+    gradient that the problem brings may be an estimate.
     """
-    w = problem.parameters
+    stored, w = problem.retained.stored, problem.parameters
+    if stored is None:
+        return lambda each: False
+    rows = stored.sample(_WATCHED_ROWS, np.random.default_rng(0))
     penalty = problem.erased.penalty_gradient(w)
-    left, gone = ((each - penalty).double() for each in (problem.gradient, problem.erased.gradient(w)))
-    share = _OF_ERASED * problem.erased.mass / problem.retained.mass
+    of_retained, of_erased = (
+        (gradient - penalty).double() for gradient in (stored.gradient(w, rows), problem.erased.gradient(w))
+    )
 
     def depends(each: DeadInputs) -> bool:
-        along = [float(_mapped(problem, [each], vector, _plain).norm()) for vector in (left, gone)]
-        whole = [float(_mapped(problem, [each], vector, lambda _, G: G).norm()) for vector in (left, gone)]
-        return along[0] > share * along[1] + _OF_ROUNDING * (whole[0] + whole[1])
+        along = _mapped(problem, [each], of_retained, _plain)
+        whole = [float(_mapped(problem, [each], vector, _unchanged).norm()) for vector in (of_retained, of_erased)]
+        return float(along.norm()) > _OF_ROUNDING * sum(whole)
 
     return depends
 
