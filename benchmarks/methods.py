@@ -180,7 +180,7 @@ def split(
     def net() -> NeuralNet:
         built = default_net(X_train, y_train, None, classifier=True)
         changes = {} if epochs is None else {"max_epochs": epochs, "callbacks": []}
-        return built.set_params(module__hidden_layer_sizes=(hidden,), **changes)
+        return built.set_params(module__width=hidden, module__depth=1, **changes)
 
     return Task(key, X_train, y_train, X_test, y_test, net, requests)
 

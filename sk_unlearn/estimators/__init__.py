@@ -1,7 +1,8 @@
 """What a user fits and asks to forget."""
 
 from sk_unlearn.estimators.classifier import UnlearnableClassifier
+from sk_unlearn.estimators.default_net import MLPNetClassifier, MLPNetRegressor
 from sk_unlearn.estimators.regressor import UnlearnableRegressor
 from sk_unlearn.estimators.report import UnlearningReport
 
-__all__ = ["UnlearnableClassifier", "UnlearnableRegressor", "UnlearningReport"]
+__all__ = ["MLPNetClassifier", "MLPNetRegressor", "UnlearnableClassifier", "UnlearnableRegressor", "UnlearningReport"]

@@ -27,6 +27,7 @@ from sk_unlearn.estimators._notes import (
 from sk_unlearn.estimators._problem import Solution
 from sk_unlearn.estimators._request import Request
 from sk_unlearn.estimators._state import Anchor, FittedState
+from sk_unlearn.estimators.default_net import built_in_spec
 from sk_unlearn.estimators.report import report_of
 from sk_unlearn.risks.empirical import EmpiricalRisk, flat_parameters
 from sk_unlearn.rows import TrainingSet, sample_mask
@@ -78,8 +79,11 @@ def commit(
     """
     rows: TrainingSet | None = getattr(estimator, "training_set_", None)
     renewed = _renewed(estimator.net_, rows, request, solution, rng)
-    if estimator.estimator is None:
-        renewed = _with_constants_of_present_rows(renewed, rows, request, solution, estimator.unlearning_state_)
+    spec = built_in_spec(estimator.estimator, classifier=estimator._classifier)
+    if spec is not None and not spec.has_own_constants:
+        renewed = _with_constants_of_present_rows(
+            renewed, rows, request, solution, estimator.unlearning_state_, scale_decay=not spec.has_own_decay
+        )
     state = _state_after(estimator, solution, renewed)
     report = report_of(
         request,
@@ -195,25 +199,37 @@ _UNTOUCHED = "BatchNorm statistics still carry the erased rows: "
 
 
 def _with_constants_of_present_rows(
-    renewed: _Renewed, rows: TrainingSet | None, request: Request, solution: Solution, state: FittedState
+    renewed: _Renewed,
+    rows: TrainingSet | None,
+    request: Request,
+    solution: Solution,
+    state: FittedState,
+    *,
+    scale_decay: bool,
 ) -> _Renewed:
     """Give the built-in network the shift and scale that it would have without the rows, and predictions as they are.
 
-    One row may have stretched a scale, and it would go on doing so.
+    One row may have stretched a scale, and it would go on doing so. The weight decay goes along with the unit of the
+    loss, unless the user has set it (`scale_decay`).
     """
     net = renewed.net
     module = built_in(net)
     if module is None:
         return renewed
     if solution.result is not None and solution.result.trained is not None:
-        _set_decay(net, settings := constants_of(module).settings())
+        settings = constants_of(module).settings()
+        _set_decay(net, settings, vars(solution.result.trained.net).get("optimizer__weight_decay"))
         return replace(renewed, settings=settings)
+    present = constants_of(module)
     seen = review(module, rows, request, state.spread_gone, _mass(rows, state))
-    notes = [*renewed.notes, *constants_notes(seen, constants_of(module), movable=solution.recording is None)]
+    notes = [*renewed.notes, *constants_notes(seen, present, movable=solution.recording is None)]
     if seen.constants is None or solution.recording is not None:
         return replace(renewed, notes=notes, spread_gone=seen.spread_gone)
     fold(module, seen.constants)
-    _set_decay(net, settings := seen.constants.settings())
+    settings = seen.constants.settings()
+    decay = vars(net).get("optimizer__weight_decay")
+    if scale_decay and decay is not None:
+        _set_decay(net, settings, decay * seen.constants.unit_of_loss() / present.unit_of_loss())
     # The penalty is on other numbers now: the gradient that training left is taken anew, at the next request.
     return replace(renewed, anchor=None, notes=notes, settings=settings, spread_gone=seen.spread_gone)
 
@@ -225,10 +241,11 @@ def _mass(rows: TrainingSet | None, state: FittedState) -> float:
     return float(len(rows) if rows.raw_weight is None else rows.raw_weight.sum())
 
 
-def _set_decay(net: NeuralNet, settings: dict[str, Any]) -> None:
-    if "optimizer__weight_decay" in settings:
+def _set_decay(net: NeuralNet, settings: dict[str, Any], decay: float | None) -> None:
+    if decay is not None:
+        settings["optimizer__weight_decay"] = decay
         for group in net.optimizer_.param_groups:
-            group["weight_decay"] = settings["optimizer__weight_decay"]
+            group["weight_decay"] = decay
 
 
 def _state_after(estimator: BaseUnlearnable, solution: Solution, renewed: _Renewed) -> FittedState:

@@ -12,7 +12,8 @@ from skorch import NeuralNet
 from torch import nn
 
 from sk_unlearn.estimators._request import Content, Request
-from sk_unlearn.estimators.default_net import MLP, coarse_standardisation, regression_decay
+from sk_unlearn.estimators._standardise import coarse_standardisation
+from sk_unlearn.estimators.default_net import MLP
 from sk_unlearn.rows import TrainingSet
 from sk_unlearn.utils._twins import uncompiled
 
@@ -48,8 +49,12 @@ class Constants:
         named = {"module__input_shift": self.shift[:n].tolist(), "module__input_scale": self.scale[:n].tolist()}
         if len(self.shift) > n:
             named |= {"module__output_shift": self.shift[n:].tolist(), "module__output_scale": self.scale[n:].tolist()}
-            named["optimizer__weight_decay"] = regression_decay(self.scale[n:])
         return named
+
+    def unit_of_loss(self) -> float:
+        """Return the unit of the squared loss, in which the weight decay of a regression counts; 1 for others."""
+        outputs = self.scale[self.n_inputs :]
+        return float(np.mean(np.square(outputs))) if len(outputs) else 1.0
 
     def differ(self, other: Constants) -> NDArray[np.bool_]:
         """Tell in which columns they are not those of another."""

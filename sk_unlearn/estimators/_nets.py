@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,9 +15,9 @@ from sklearn.base import clone
 from skorch import NeuralNet
 from torch import nn
 
-from sk_unlearn.estimators.default_net import default_net, wrap_module
+from sk_unlearn.estimators.default_net import built_in_spec, wrap_module
 
-__all__ = ["build_net", "check_kind", "overridden", "warn_of_methods_not_called"]
+__all__ = ["build_net", "check_kind", "check_nested", "overridden", "warn_of_methods_not_called"]
 
 
 def build_net(
@@ -40,13 +40,16 @@ def build_net(
     ValueError
         When a device is asked for that this machine lacks.
     """
-    if estimator is None:
+    spec = built_in_spec(estimator, classifier=classifier)
+    if spec is not None:
+        check_kind(spec, "estimator", classifier=classifier)
         if X.ndim != 2:
+            given = "estimator=None" if estimator is None else type(estimator).__name__
             raise ValueError(
-                f"estimator=None builds a network for tables: X must have 2 dimensions, got shape {X.shape}. "
+                f"{given} builds a network for tables: X must have 2 dimensions, got shape {X.shape}. "
                 "Pass an estimator whose module takes such input."
             )
-        net = default_net(X, y, sample_weight, classifier=classifier)
+        net = spec.for_rows(X, y, sample_weight)
     elif isinstance(estimator, nn.Module):
         net = wrap_module(copy.deepcopy(estimator), X, sample_weight, classifier=classifier)
     elif isinstance(estimator, type) and issubclass(estimator, nn.Module):
@@ -74,6 +77,38 @@ def check_kind(net: NeuralNet, name: str, *, classifier: bool) -> None:
             f"{name}={type(net).__name__} must be a {wanted}, such as "
             f"{'NeuralNetClassifier' if classifier else 'NeuralNetRegressor'}; it is "
             + (f"a {kind}, for Unlearnable{kind.capitalize()}." if kind else "neither classifier nor regressor.")
+        )
+
+
+def check_nested(given: Mapping[str, Any], *, classifier: bool, **present: Any) -> None:
+    """Raise a ValueError where a parameter is to be set of something that has none, naming what has it.
+
+    Parameters
+    ----------
+    given : mapping
+        What ``set_params`` was given.
+
+    classifier : bool
+        The kind of estimator.
+
+    **present : object
+        The values of ``estimator`` and ``unlearner``.
+    """
+    kind = "Classifier" if classifier else "Regressor"
+    for name, value in (present | {name: given[name] for name in present if name in given}).items():
+        nested = [key for key in given if key.startswith(f"{name}__")]
+        if not nested or (hasattr(value, "set_params") and not isinstance(value, type)):
+            continue
+        if value is not None:
+            called = value.__name__ if isinstance(value, type) else type(value).__name__
+            cure = f"wrap it in a skorch net, such as NeuralNet{kind}({called}, ...)"
+            if isinstance(value, type) and not issubclass(value, nn.Module):
+                cure = f"pass an instance, {called}()"
+            raise ValueError(f"{nested[0]} cannot be set, for {name}={called} has no parameters: {cure}.")
+        default = f"MLPNet{kind}()" if name == "estimator" else "StoCuReNU()"
+        raise ValueError(
+            f"{nested[0]} cannot be set, for {name}=None has no parameters: pass {name}={default}, which is what None "
+            "stands for."
         )
 
 

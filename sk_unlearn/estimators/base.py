@@ -29,7 +29,7 @@ from sk_unlearn.estimators._inputs import (
     warn_of_merged_rows,
 )
 from sk_unlearn.estimators._lock import one_at_a_time
-from sk_unlearn.estimators._nets import warn_of_methods_not_called
+from sk_unlearn.estimators._nets import check_nested, warn_of_methods_not_called
 from sk_unlearn.estimators._passes import plan_rows
 from sk_unlearn.estimators._problem import Solution, solve, stored_risk
 from sk_unlearn.estimators._progress import print_step, silent
@@ -103,6 +103,28 @@ class BaseUnlearnable(VersionedMixin, InputsMixin, FromFittedMixin, CallbackSupp
         self.random_state = random_state
         self.memory = memory
         self.verbose = verbose
+
+    def set_params(self, **params: Any) -> BaseUnlearnable:
+        """Set parameters of this estimator, and of those that it holds as ``estimator__lr`` or ``unlearner__L``.
+
+        Parameters
+        ----------
+        **params : dict
+            Parameters.
+
+        Returns
+        -------
+        self : object
+
+        Raises
+        ------
+        ValueError
+            For a parameter that there is not; also where ``estimator`` or ``unlearner`` is None or a bare module,
+            which have none: it says what to pass instead.
+        """
+        check_nested(params, classifier=self._classifier, estimator=self.estimator, unlearner=self.unlearner)
+        super().set_params(**params)
+        return self
 
     # ------------------------------------------------------------------ learning
 

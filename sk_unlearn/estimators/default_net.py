@@ -1,19 +1,30 @@
-"""The network used when the user gives none, and the training defaults around a bare module."""
+"""The built-in network: its module, what it takes from the rows it is fitted on, and the defaults of training."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from sklearn.base import clone
 from skorch import NeuralNet, NeuralNetClassifier, NeuralNetRegressor
 from skorch.callbacks import LRScheduler
 from torch import nn
 
-__all__ = ["MLP", "coarse_standardisation", "default_net", "regression_decay", "wrap_module"]
+from sk_unlearn.estimators._standardise import coarse_standardisation
+
+__all__ = [
+    "MLP",
+    "MLPNetClassifier",
+    "MLPNetRegressor",
+    "built_in_spec",
+    "default_net",
+    "wrap_module",
+]
 
 
 class MLP(nn.Module):
@@ -27,8 +38,11 @@ class MLP(nn.Module):
     n_outputs : int
         Number of outputs: one logit a class, or one value a target.
 
-    hidden_layer_sizes : sequence of int, default=(64, 32)
-        Widths of the hidden layers.
+    width : int, default=64
+        Units of the first hidden layer.
+
+    depth : int, default=2
+        Number of hidden layers, each half as wide as the one before it.
 
     input_shift, input_scale : sequence of float of length n_features_in, default=None
         The network sees ``(x - input_shift) / input_scale``.
@@ -44,8 +58,9 @@ class MLP(nn.Module):
         self,
         n_features_in: int,
         n_outputs: int,
-        hidden_layer_sizes: Sequence[int] = (64, 32),
         *,
+        width: int = 64,
+        depth: int = 2,
         input_shift: Sequence[float] | None = None,
         input_scale: Sequence[float] | None = None,
         output_shift: Sequence[float] | None = None,
@@ -61,7 +76,7 @@ class MLP(nn.Module):
         constant("input_scale", input_scale)
         constant("output_shift", output_shift)
         constant("output_scale", output_scale)
-        widths = [n_features_in, *hidden_layer_sizes]
+        widths = [n_features_in, *(max(1, width >> k) for k in range(depth))]
         layers: list[nn.Module] = []
         for n_in, n_out in pairwise(widths):
             # A smooth unit: where a unit has kinks, second derivatives at a point do not tell of them.
@@ -83,83 +98,323 @@ class MLP(nn.Module):
         return z
 
 
-def coarse_standardisation(
-    A: NDArray[np.floating[Any]], weight: NDArray[np.float64] | None
-) -> tuple[list[float], list[float]]:
-    """Shift and scale of the columns of A, rounded to powers of two.
+# Settings that may be "auto".
+_FROM_ROWS = ("batch_size", "max_epochs", "weight_decay")
+_CONSTANTS = ("module__input_shift", "module__input_scale", "module__output_shift", "module__output_scale")
 
-    Rounding is for privacy and for unlearning: the constants say almost nothing about one row, and a network
-    retrained on fewer rows nearly always gets the same ones.
+
+class _FromRows(NeuralNet):
+    """A net some of whose settings are filled in when the rows are known that it is to be trained on."""
+
+    _skorch_class: ClassVar[type[NeuralNet]]
+    _weight_decay: ClassVar[float]
+
+    @property
+    def has_own_constants(self) -> bool:
+        """Whether the user has set how in- and outputs are scaled."""
+        return any(name in vars(self) for name in _CONSTANTS)
+
+    @property
+    def has_own_decay(self) -> bool:
+        """Whether the user has set the weight decay in the units of the loss."""
+        return "optimizer__weight_decay" in vars(self)
+
+    def for_rows(self, X: NDArray[Any], y: NDArray[Any], sample_weight: NDArray[np.float64] | None) -> NeuralNet:
+        """Return another net, not initialised, in which all is filled in but the numbers of in- and outputs.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n_samples, n_features)
+            Training rows. The network takes their float32; every other data type becomes float64.
+
+        y : ndarray of shape (n_samples,) or (n_samples, n_targets)
+            Class numbers, or values.
+
+        sample_weight : ndarray of shape (n_samples,) or None
+            Constants and the number of epochs count a weight as so many rows.
+
+        Returns
+        -------
+        net : skorch.NeuralNet
+            Of skorch's own class, so that whatever knows skorch knows it; a subclass of a user's stays what it is.
+        """
+        settings: dict[str, Any] = {"module__dtype": torch.float32 if X.dtype == np.float32 else torch.float64}
+        if not self.has_own_constants:
+            settings |= self._constants(X, y, sample_weight)
+        own = clone(self).get_params(deep=False)
+        settings |= own
+        defaults = _training_defaults(_n_rows(X, sample_weight)) | {"weight_decay": self._weight_decay}
+        settings |= {name: defaults[name] for name in _FROM_ROWS if own[name] == "auto"}
+        if "weight_decay" in inspect.signature(self.optimizer).parameters:
+            settings.setdefault("optimizer__weight_decay", settings["weight_decay"] * self._unit_of_loss(settings))
+        if settings["callbacks"] != "disable":
+            settings["callbacks"] = [_schedule(settings["max_epochs"]), *(settings["callbacks"] or [])]
+        if type(self) not in (MLPNetClassifier, MLPNetRegressor):
+            return type(self)(**settings)
+        del settings["weight_decay"]
+        return self._skorch_class(**settings)
+
+    def initialize(self) -> NeuralNet:
+        """Initialise the net as skorch does, where nothing is left to be filled in.
+
+        Returns
+        -------
+        self : object
+
+        Raises
+        ------
+        ValueError
+            If a setting is ``"auto"``.
+        """
+        missing = [name for name in _FROM_ROWS if vars(self)[name] == "auto"]
+        if missing:
+            wrapper = "UnlearnableClassifier" if isinstance(self, NeuralNetClassifier) else "UnlearnableRegressor"
+            raise ValueError(
+                f'{", ".join(missing)} of {type(self).__name__} are "auto" and depend on the rows to train on; fit '
+                f"{wrapper}({type(self).__name__}()), whose net_ is then the trained net."
+            )
+        return super().initialize()
+
+    def _constants(
+        self, X: NDArray[Any], y: NDArray[Any], sample_weight: NDArray[np.float64] | None
+    ) -> dict[str, list[float]]:
+        shift, scale = coarse_standardisation(X, sample_weight)
+        return {"module__input_shift": shift, "module__input_scale": scale}
+
+    def _unit_of_loss(self, settings: dict[str, Any]) -> float:
+        return 1.0
+
+
+class MLPNetClassifier(_FromRows, NeuralNetClassifier):
+    """The built-in network for classification of tables: what ``estimator=None`` stands for, with its settings.
+
+    A multi-layer perceptron that standardises its inputs. Settings that depend on the rows are filled in when
+    :class:`UnlearnableClassifier` is fitted: the number of features and classes, the data type, shift and scale of the
+    inputs, and what says ``"auto"``. They are so coarse that a net trained on a few rows less nearly always gets the
+    same. The fitted ``net_`` is a :class:`skorch.NeuralNetClassifier` with all of them.
+
+    Parameters
+    ----------
+    module : subclass of torch.nn.Module, default=MLP
+        The perceptron; a class given in its place must take the same arguments.
+
+    criterion : class, default=torch.nn.CrossEntropyLoss
+        Loss.
+
+    optimizer : class, default=torch.optim.Adam
+        Optimiser.
+
+    lr : float, default=3e-3
+        Learning rate at the beginning; it falls to zero along a cosine, so that training ends near a stationary point.
+
+    max_epochs : int or "auto", default="auto"
+        Passes over the rows; fewer where there are more rows.
+
+    batch_size : int or "auto", default="auto"
+        Rows a step; more where there are more rows.
+
+    weight_decay : float or "auto", default="auto"
+        Weight of half the squared norm of the parameters in the objective. ``optimizer__weight_decay``, if given,
+        counts in its place.
+
+    module__width : int, default=64
+        Units of the first hidden layer.
+
+    module__depth : int, default=2
+        Number of hidden layers, each half as wide as the one before it.
+
+    iterator_train__shuffle : bool, default=True
+        Whether each pass takes the rows in another order.
+
+    train_split : callable, default=None
+        What holds rows out of training; see skorch.
+
+    verbose : int, default=0
+        1 prints a line an epoch.
+
+    **kwargs : dict
+        All else that :class:`skorch.NeuralNetClassifier` takes. Of ``callbacks``, those given come after the schedule
+        of the learning rate; ``"disable"`` takes that away too.
+
+    See Also
+    --------
+    MLPNetRegressor : The same for regression.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.model_selection import GridSearchCV
+    >>> from sk_unlearn import MLPNetClassifier, UnlearnableClassifier
+    >>> X, y = load_iris(return_X_y=True)
+    >>> est = UnlearnableClassifier(MLPNetClassifier(max_epochs=20), random_state=0)
+    >>> search = GridSearchCV(est, {"estimator__module__width": [4, 32], "estimator__lr": [0.01]}, cv=2).fit(X, y)
+    >>> search.best_estimator_.net_.lr
+    0.01
     """
-    mean = np.average(A, axis=0, weights=weight).astype(np.float64)
-    variance = np.average((A - mean) ** 2, axis=0, weights=weight).astype(np.float64)
-    # A column that does not vary is shifted only.
-    deviation = np.sqrt(variance)
-    constant = deviation <= 1e-12 * np.maximum(np.abs(mean), 1.0)
-    scale = np.exp2(np.round(np.log2(np.where(constant, 1.0, deviation))))
-    return (np.round(mean / scale) * scale).tolist(), scale.tolist()
+
+    _skorch_class = NeuralNetClassifier
+    _weight_decay = 1e-4
+
+    def __init__(
+        self,
+        module: Any = MLP,
+        *,
+        criterion: Any = nn.CrossEntropyLoss,
+        optimizer: Any = torch.optim.Adam,
+        lr: float = 3e-3,
+        max_epochs: int | str = "auto",
+        batch_size: int | str = "auto",
+        weight_decay: float | str = "auto",
+        module__width: int = 64,
+        module__depth: int = 2,
+        iterator_train__shuffle: bool = True,
+        train_split: Any = None,
+        verbose: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            module, criterion=criterion, optimizer=optimizer, lr=lr, max_epochs=max_epochs, batch_size=batch_size,
+            module__width=module__width, module__depth=module__depth, iterator_train__shuffle=iterator_train__shuffle,
+            train_split=train_split, verbose=verbose, **kwargs
+        )  # fmt: skip
+        self.weight_decay = weight_decay
 
 
-def regression_decay(output_scale: Sequence[float] | NDArray[np.float64]) -> float:
-    """Return the weight decay: the squared loss is in squared units of the target, and the penalty goes along."""
-    return 1e-2 * float(np.mean(np.square(output_scale)))
+class MLPNetRegressor(_FromRows, NeuralNetRegressor):
+    """The built-in network for regression on tables: what ``estimator=None`` stands for, with its settings.
+
+    A multi-layer perceptron that standardises its inputs and its outputs. Settings that depend on the rows are filled
+    in when :class:`UnlearnableRegressor` is fitted: the number of features and targets, the data type, shift and scale
+    of in- and outputs, and what says ``"auto"``. They are so coarse that a net trained on a few rows less nearly always
+    gets the same. The fitted ``net_`` is a :class:`skorch.NeuralNetRegressor` with all of them.
+
+    Parameters
+    ----------
+    module : subclass of torch.nn.Module, default=MLP
+        The perceptron; a class given in its place must take the same arguments.
+
+    criterion : class, default=torch.nn.MSELoss
+        Loss.
+
+    optimizer : class, default=torch.optim.Adam
+        Optimiser.
+
+    lr : float, default=3e-3
+        Learning rate at the beginning; it falls to zero along a cosine, so that training ends near a stationary point.
+
+    max_epochs : int or "auto", default="auto"
+        Passes over the rows; fewer where there are more rows.
+
+    batch_size : int or "auto", default="auto"
+        Rows a step; more where there are more rows.
+
+    weight_decay : float or "auto", default="auto"
+        Weight of half the squared norm of the parameters in the objective, in units of the squared scale of the
+        targets, so that it means the same for metres and millimetres. ``optimizer__weight_decay``, if given, counts in
+        its place, as it is.
+
+    module__width : int, default=64
+        Units of the first hidden layer.
+
+    module__depth : int, default=2
+        Number of hidden layers, each half as wide as the one before it.
+
+    iterator_train__shuffle : bool, default=True
+        Whether each pass takes the rows in another order.
+
+    train_split : callable, default=None
+        What holds rows out of training; see skorch.
+
+    verbose : int, default=0
+        1 prints a line an epoch.
+
+    **kwargs : dict
+        All else that :class:`skorch.NeuralNetRegressor` takes. Of ``callbacks``, those given come after the schedule
+        of the learning rate; ``"disable"`` takes that away too.
+
+    See Also
+    --------
+    MLPNetClassifier : The same for classification.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_diabetes
+    >>> from sk_unlearn import MLPNetRegressor, UnlearnableRegressor
+    >>> X, y = load_diabetes(return_X_y=True)
+    >>> est = UnlearnableRegressor(MLPNetRegressor(module__width=16, max_epochs=20), random_state=0).fit(X, y)
+    >>> est = est.forget(X[:3])
+    >>> est.net_.module_.body[0].out_features
+    16
+    """
+
+    _skorch_class = NeuralNetRegressor
+    _weight_decay = 1e-2
+
+    def __init__(
+        self,
+        module: Any = MLP,
+        *,
+        criterion: Any = nn.MSELoss,
+        optimizer: Any = torch.optim.Adam,
+        lr: float = 3e-3,
+        max_epochs: int | str = "auto",
+        batch_size: int | str = "auto",
+        weight_decay: float | str = "auto",
+        module__width: int = 64,
+        module__depth: int = 2,
+        iterator_train__shuffle: bool = True,
+        train_split: Any = None,
+        verbose: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            module, criterion=criterion, optimizer=optimizer, lr=lr, max_epochs=max_epochs, batch_size=batch_size,
+            module__width=module__width, module__depth=module__depth, iterator_train__shuffle=iterator_train__shuffle,
+            train_split=train_split, verbose=verbose, **kwargs
+        )  # fmt: skip
+        self.weight_decay = weight_decay
+
+    def _constants(
+        self, X: NDArray[Any], y: NDArray[Any], sample_weight: NDArray[np.float64] | None
+    ) -> dict[str, list[float]]:
+        shift, scale = coarse_standardisation(y.reshape(len(y), -1), sample_weight)
+        outputs = {"module__output_shift": shift, "module__output_scale": scale}
+        return super()._constants(X, y, sample_weight) | outputs
+
+    def _unit_of_loss(self, settings: dict[str, Any]) -> float:
+        # The squared loss is in squared units of the target, and the penalty goes along.
+        return float(np.mean(np.square(settings.get("module__output_scale") or 1.0)))
 
 
 def _training_defaults(n_rows: float) -> dict[str, Any]:
     """Epochs fall and batches grow with the number of rows, so that small and large sets both train well."""
-    max_epochs = int(np.clip(round(200 * np.sqrt(500 / max(n_rows, 1.0))), 10, 200))
     return {
-        "max_epochs": max_epochs,
+        "max_epochs": int(np.clip(round(200 * np.sqrt(500 / max(n_rows, 1.0))), 10, 200)),
         "batch_size": int(np.clip(2 ** np.round(np.log2(max(n_rows, 1.0) / 20)), 64, 512)),
-        "optimizer": torch.optim.Adam,
-        "optimizer__weight_decay": 1e-4,
-        "lr": 3e-3,
-        "train_split": None,
-        "iterator_train__shuffle": True,
-        # The rate falls to zero, so that the fit ends near a stationary point: a deletion is best undone from there.
-        "callbacks": [
-            ("schedule", LRScheduler(policy=torch.optim.lr_scheduler.CosineAnnealingLR, T_max=max_epochs)),
-        ],
-        "verbose": 0,
     }
 
 
-def _net_class(classifier: bool) -> tuple[type[NeuralNet], type[nn.Module]]:
-    return (NeuralNetClassifier, nn.CrossEntropyLoss) if classifier else (NeuralNetRegressor, nn.MSELoss)
+def _n_rows(X: NDArray[Any], sample_weight: NDArray[np.float64] | None) -> float:
+    return len(X) if sample_weight is None else max(len(X), float(sample_weight.sum()))
+
+
+def _schedule(max_epochs: int) -> tuple[str, LRScheduler]:
+    # The rate falls to zero, so that the fit ends near a stationary point: a deletion is best undone from there.
+    return "schedule", LRScheduler(policy=torch.optim.lr_scheduler.CosineAnnealingLR, T_max=max_epochs)
+
+
+def built_in_spec(estimator: Any, *, classifier: bool) -> MLPNetClassifier | MLPNetRegressor | None:
+    """Return the settings of the built-in network where an estimator is it; None where it is another."""
+    if estimator is None:
+        return MLPNetClassifier() if classifier else MLPNetRegressor()
+    return estimator if isinstance(estimator, MLPNetClassifier | MLPNetRegressor) else None
 
 
 def default_net(
     X: NDArray[Any], y: NDArray[Any], sample_weight: NDArray[np.float64] | None, *, classifier: bool
 ) -> NeuralNet:
-    """Build the skorch net used for ``estimator=None``, sized for the data.
-
-    Parameters
-    ----------
-    X : ndarray of shape (n_samples, n_features)
-        Training rows. The network takes their float32; every other data type becomes float64.
-
-    y : ndarray of shape (n_samples,) or (n_samples, n_targets)
-        Targets; unused for a classifier, whose number of outputs is filled in later.
-
-    sample_weight : ndarray of shape (n_samples,) or None
-        Weights; the constants below and the number of epochs count a weight as so many rows.
-
-    classifier : bool
-        Whether to classify or to regress.
-
-    Returns
-    -------
-    net : skorch.NeuralNet
-        Uninitialised.
-    """
-    shift, scale = coarse_standardisation(X, sample_weight)
-    parameters: dict[str, Any] = {"module__input_shift": shift, "module__input_scale": scale}
-    if not classifier:
-        shift, scale = coarse_standardisation(y.reshape(len(y), -1), sample_weight)
-        parameters |= {"module__output_shift": shift, "module__output_scale": scale}
-        parameters["optimizer__weight_decay"] = regression_decay(scale)
-    parameters["module__dtype"] = torch.float32 if X.dtype == np.float32 else torch.float64
-    return wrap_module(MLP, X, sample_weight, classifier=classifier).set_params(**parameters)
+    """Build the skorch net used for ``estimator=None``, as :meth:`MLPNetClassifier.for_rows` does."""
+    return (MLPNetClassifier() if classifier else MLPNetRegressor()).for_rows(X, y, sample_weight)
 
 
 def wrap_module(
@@ -169,7 +424,18 @@ def wrap_module(
     *,
     classifier: bool,
 ) -> NeuralNet:
-    """Wrap a bare module in a skorch net with the training defaults of :func:`default_net`."""
-    net_class, criterion = _net_class(classifier)
-    n_rows = len(X) if sample_weight is None else max(len(X), float(sample_weight.sum()))
-    return net_class(module, criterion=criterion, **_training_defaults(n_rows))
+    """Wrap a bare module in a skorch net with the training defaults of the built-in network."""
+    kind, criterion = (NeuralNetClassifier, nn.CrossEntropyLoss) if classifier else (NeuralNetRegressor, nn.MSELoss)
+    settings = _training_defaults(_n_rows(X, sample_weight))
+    return kind(
+        module,
+        criterion=criterion,
+        optimizer=torch.optim.Adam,
+        optimizer__weight_decay=1e-4,
+        lr=3e-3,
+        train_split=None,
+        iterator_train__shuffle=True,
+        callbacks=[_schedule(settings["max_epochs"])],
+        verbose=0,
+        **settings,
+    )
