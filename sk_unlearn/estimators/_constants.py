@@ -13,7 +13,7 @@ from torch import nn
 
 from sk_unlearn.estimators._request import Content, Request
 from sk_unlearn.estimators._standardise import coarse_standardisation
-from sk_unlearn.estimators.default_net import MLP
+from sk_unlearn.estimators.default_net import CUT, MLP
 from sk_unlearn.rows import TrainingSet
 from sk_unlearn.utils._twins import uncompiled
 
@@ -131,8 +131,8 @@ def review(module: MLP, rows: TrainingSet | None, request: Request, spread_gone:
     return Review(after if after.differ(present).any() else None)
 
 
-# So many numbers are read in about a millisecond.
-_QUICK = 2**18
+# Medians of so many numbers are taken in a few milliseconds.
+_QUICK = 2**16
 # A share of the spread that may make a scale another: scales are rounded to powers of two.
 _TELLING = 0.01
 # One that probably has, where there is no way to see.
@@ -145,13 +145,15 @@ def _content(rows: TrainingSet, slots: NDArray[np.int64]) -> Content:
 
 
 def _shares(content: Content, constants: Constants, mass: float) -> NDArray[np.float64]:
-    """Return which part of mean and variance of each column rows account for, measured by its scale."""
+    """Return which part of each column rows account for: of mean, of variance, or of the ranks that bound both."""
     columns = [content.X.astype(np.float64)]
     if len(constants.shift) > constants.n_inputs:
         columns.append(content.y.reshape(len(content), -1).astype(np.float64))
     z = (np.concatenate(columns, axis=1) - constants.shift) / constants.scale
+    # What lies far out has been drawn in before mean and variance were taken.
+    np.clip(z, -CUT, CUT, out=z)
     weight = np.ones(len(z)) if content.weight is None else content.weight
-    return np.asarray(np.maximum(weight @ np.square(z), np.abs(weight @ z)) / mass)
+    return np.asarray(np.maximum.reduce([weight @ np.square(z), np.abs(weight @ z), weight @ np.ones_like(z)]) / mass)
 
 
 def _taken_over(module: MLP, content: Content) -> Constants:
@@ -174,6 +176,7 @@ def _held(module: MLP, shift: NDArray[np.float64], scale: NDArray[np.float64]) -
 def fold(module: MLP, constants: Constants) -> None:
     r"""Give a module other constants and parameters with which it computes what it did.
 
+    Numbers that are cut off (see :class:`MLP`) are cut off elsewhere under other constants; all others count as before.
     The first layer sees :math:`(x - s) / c = \rho (x - s') / c' + \delta` with :math:`\rho = c' / c` and
     :math:`\delta = (s' - s) / c`, so that :math:`W' = W \mathrm{diag}(\rho)` and :math:`b' = b + W \delta`. The last
     layer's outputs are stretched the other way round.
