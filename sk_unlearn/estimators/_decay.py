@@ -57,14 +57,15 @@ def ridge_decay(Z: NDArray[Any], T: NDArray[np.float64], weight: NDArray[np.floa
     """
     share = np.ones(len(Z)) if weight is None or not weight.any() else weight
     root = np.sqrt(share / share.sum())[:, None]
+    largest_Z, largest_T = np.square(root * Z).sum(), np.square(root * T).sum()
     Z, T = root * (Z - root.T**2 @ Z), root * (T - root.T**2 @ T)
     total = float(np.square(T).sum())
+    if total <= 1e-12 * largest_T or np.square(Z).sum() <= 1e-12 * largest_Z:  # what does not vary, but for rounding
+        return 0.0
     # Squared sizes of the directions of the inputs, and how much of the targets lies along each.
     by_rows = len(Z) < Z.shape[1]
     sizes, U = np.linalg.eigh(Z @ Z.T if by_rows else Z.T @ Z)
-    present = sizes > 1e-6 * max(sizes[-1], 1e-300)
-    if total == 0 or not present.any():
-        return 0.0
+    present = sizes > 1e-6 * sizes[-1]
     sizes, U = sizes[present], U[:, present]
     along = np.square(U.T @ T).sum(1) if by_rows else np.square(U.T @ (Z.T @ T)).sum(1) / sizes
     penalty = (_PENALTIES * sizes.mean())[:, None]
