@@ -82,7 +82,10 @@ def solve(
     *,
     recording: Any,
     start: TrainingStart | None,
+    passed_over: float,
     retrain: Callable[..., Trained],
+    why_not_shorter: str,
+    n_steps: int,
     report_step: Callable[[Mapping[str, Any]], None],
 ) -> Solution:
     """Pose the problem on a twin of the net and let the unlearner solve it.
@@ -106,7 +109,7 @@ def solve(
     rng : numpy.random.Generator
         The source of all randomness.
 
-    recording, start, retrain, report_step
+    recording, start, passed_over, retrain, why_not_shorter, n_steps, report_step
         As for :class:`~sk_unlearn.unlearners.UnlearningProblem`.
 
     Raises
@@ -133,6 +136,9 @@ def solve(
         erased_rows=request.erased_rows,
         start=start,
         layer_inputs=posed.inputs,
+        why_not_shorter=why_not_shorter,
+        n_steps=n_steps,
+        passed_over=passed_over,
     )
     result = unlearner.unlearn(problem)
     if not bool(torch.isfinite(result.parameters).all()):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from skorch import NeuralNet
 from torch import Tensor
 
 from sk_unlearn.estimators._cached_training import recorder_rng
@@ -16,13 +17,15 @@ from sk_unlearn.estimators.fitting import blank_net
 from sk_unlearn.risks.empirical import EmpiricalRisk, flat_parameters
 from sk_unlearn.training.finite import TrainingDivergedError
 from sk_unlearn.training.ledger import Trained, train_rows
-from sk_unlearn.training.pace import Pace
+from sk_unlearn.training.pace import Pace, why_not_paced
+from sk_unlearn.training.soft_targets import soft_targets
 from sk_unlearn.utils._random import seeded_torch
+from sk_unlearn.utils._twins import twin
 
 if TYPE_CHECKING:
     from sk_unlearn.estimators.base import BaseUnlearnable
 
-__all__ = ["retrain"]
+__all__ = ["retrain", "why_not_shorter"]
 
 # How often a shorter training may begin at most, each time with half the raise of the rates.
 _ATTEMPTS = 4
@@ -37,6 +40,7 @@ def retrain(
     rng: np.random.Generator,
     *,
     share: float = 1.0,
+    teacher: Tensor | None = None,
     warm: bool = False,
     epochs: int | None = None,
     callbacks: Any = None,
@@ -51,7 +55,13 @@ def retrain(
     rows = estimator.training_set_
     if not warm:
         content = request.rows_after(rows, np.flatnonzero(request.stay(rows.live_mask)))
-        trained = _afresh(estimator, content) if share == 1 else _in_fewer_steps(estimator, content, share)
+        targets = None if teacher is None else _predictions(estimator.net_, content, teacher)
+        if share == 1:
+            trained = _afresh(estimator, content, targets=targets)
+        else:
+            trained = _in_fewer_steps(estimator, content, share, targets)
+        if targets is not None:  # a teacher may know the rows that leave
+            return trained
         return trained._replace(certificate=exact_certificate(estimator, content, trained))
     if share != 1:
         raise ValueError("share is of a training from the start; leave out warm=True, or give epochs.")
@@ -69,29 +79,47 @@ def retrain(
     return trained._replace(role=None)
 
 
-def _afresh(estimator: BaseUnlearnable, content: Content, pace: Pace | None = None) -> Trained:
-    """Train a net as ``fit`` would on these rows, or at the pace given."""
+def _predictions(net: NeuralNet, content: Content, w: Tensor) -> Tensor:
+    """Return what the net predicts with parameters w, as the loss takes it in place of targets."""
+    outputs = EmpiricalRisk(twin(net), content.X, content.y).outputs(w)
+    targets = soft_targets(net, outputs)
+    if targets is None:
+        raise ValueError(f"The criterion of the net takes no predictions in place of targets: {net.criterion_!r}.")
+    return targets
+
+
+def _afresh(
+    estimator: BaseUnlearnable, content: Content, pace: Pace | None = None, targets: Tensor | None = None
+) -> Trained:
+    """Train a net as ``fit`` would on these rows, or at the pace given, or for other targets."""
     X, y, weight = content
     seed = estimator.unlearning_state_.seed
     with seeded_torch(seed):
         net = blank_net(estimator, X, y, weight).initialize()
         recorder = estimator._unlearner().recorder()
-        return train_rows(net, X, y, weight, pace=pace, recorder=recorder, rng=recorder_rng(seed))
+        return train_rows(
+            net, X, y, weight, pace=pace, targets=targets, recorder=recorder, rng=recorder_rng(seed)
+        )  # fmt: skip
 
 
-def _in_fewer_steps(estimator: BaseUnlearnable, content: Content, share: float) -> Trained:
+def _in_fewer_steps(
+    estimator: BaseUnlearnable, content: Content, share: float, targets: Tensor | None = None
+) -> Trained:
     """Train a net in a share of the steps, at rates raised as far as that does not diverge.
 
     Only the rows given decide how far that is, so that nothing else gets into the net.
     """
     schedule = estimator.unlearning_state_.schedule
     if schedule is None:
-        raise ValueError(f"share={share:g} follows the schedule of fit, which {_why_unknown(estimator)}")
+        raise ValueError(
+            f"share={share:g} cannot be had: {why_not_shorter(estimator)}; fit with keep_initial=True, or use "
+            "share=1.0."
+        )
     raise_by, n_steps = 1 / share, 0
     for attempt in range(1, _ATTEMPTS + 1):
         last = attempt == _ATTEMPTS or raise_by <= 1
         try:
-            trained = _afresh(estimator, content, Pace(schedule, share, raise_by))
+            trained = _afresh(estimator, content, Pace(schedule, share, raise_by), targets)
         except TrainingDivergedError as error:
             if last:
                 raise
@@ -116,10 +144,14 @@ def _has_learnt(trained: Trained, content: Content) -> bool:
     return not loss > chance - (1 - _LEARNT) * abs(chance)
 
 
-def _why_unknown(estimator: BaseUnlearnable) -> str:
+def why_not_shorter(estimator: BaseUnlearnable) -> str:
+    """Say why the estimator's net cannot be trained anew in a share of the steps; nothing where it can."""
+    schedule = estimator.unlearning_state_.schedule
+    if schedule is not None:
+        return why_not_paced(estimator.net_, schedule)
     if not estimator.keep_initial:
-        return "keep_initial=False did not keep; fit with keep_initial=True, or use share=1.0."
+        return "keep_initial=False kept no schedule of fit"
     return (
-        "is not known: the model was adopted by from_fitted, has learnt by partial_fit alone, or was trained by a loop "
-        "that is not skorch's; fit again, or use share=1.0."
+        "the schedule of fit is not known, for the model was adopted by from_fitted, has learnt by partial_fit alone, "
+        "or was trained by a loop that is not skorch's"
     )

@@ -80,6 +80,9 @@ class FittedState:
     recording : object
         What the unlearner's recorder recorded while the present parameters were trained; None without one.
 
+    passed_over : float
+        As for :class:`~sk_unlearn.unlearners.UnlearningProblem`.
+
     notes : tuple of str
         What every report should say of the training.
 
@@ -105,6 +108,7 @@ class FittedState:
     n_partial_fits: int = 0
     anchor: Anchor | None = None
     recording: Any = None
+    passed_over: float = 0.0
     notes: tuple[str, ...] = ()
     start: TrainingStart | None = None
     schedule: Schedule | None = None

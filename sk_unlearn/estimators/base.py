@@ -34,7 +34,7 @@ from sk_unlearn.estimators._passes import plan_rows
 from sk_unlearn.estimators._problem import Solution, solve, stored_risk
 from sk_unlearn.estimators._progress import print_step, silent
 from sk_unlearn.estimators._request import Request, resolve_correction, resolve_deletion, resolve_handed_in
-from sk_unlearn.estimators._retrain import retrain
+from sk_unlearn.estimators._retrain import retrain, why_not_shorter
 from sk_unlearn.estimators._state import Anchor
 from sk_unlearn.estimators.fitting import (
     begin_fit,
@@ -385,7 +385,10 @@ class BaseUnlearnable(VersionedMixin, InputsMixin, FromFittedMixin, CallbackSupp
                 self.net_, rows, request, anchor, unlearner, rng,
                 recording=state.recording,
                 start=state.start,
+                passed_over=state.passed_over,
                 retrain=partial(retrain, self, request, rng),
+                why_not_shorter=why_not_shorter(self),
+                n_steps=0 if state.schedule is None else max(phase.n_steps for phase in state.schedule.phases),
                 report_step=print_step if self.verbose else silent,
             )  # fmt: skip
         commit(self, request, solution, rng, method=type(unlearner).__name__, started=started)

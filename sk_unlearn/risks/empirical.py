@@ -17,14 +17,14 @@ from torch.autograd import grad
 from sk_unlearn.risks._autograd import vjp
 from sk_unlearn.risks._evaluation import MEMORY_BUDGET, Evaluator, sum_of
 from sk_unlearn.risks._input_watch import InputWatch
-from sk_unlearn.risks._row_loss import weighted_loss
+from sk_unlearn.risks._row_loss import computes_as, weighted_loss
 from sk_unlearn.risks._rows import Chunk, Rows
 from sk_unlearn.risks.layer_inputs import LayerInputs
 from sk_unlearn.risks.linearisation import Linearisation
 from sk_unlearn.utils._lazy import cached_property
 from sk_unlearn.utils._twins import is_twin, twin
 
-__all__ = ["EmpiricalRisk", "Linearisation", "Rows", "flat_parameters", "weighted_loss"]
+__all__ = ["EmpiricalRisk", "Linearisation", "Rows", "computes_as", "flat_parameters", "weighted_loss"]
 
 # Rows whose single gradients are taken in one backward pass: each pays for all of them, but not for another pass.
 _SINGLE_ROWS = 16

@@ -50,6 +50,10 @@ _WEIGHTS_UNUSED = (
     "sample_weight cannot be honoured: the net trains on batches that did not come from get_iterator, so that the "
     "weights of their rows are not known. Take the batches from get_iterator, or give no weights."
 )
+_TARGETS_UNUSED = (
+    "Predictions cannot be put in place of targets: the net trains on batches that did not come from get_iterator, so "
+    "that their rows are not known. Take the batches from get_iterator."
+)
 
 
 class RowLedger:
@@ -252,7 +256,11 @@ def check_one_item_a_row(net: NeuralNet, dataset: Any, n_rows: int) -> None:
 
 @contextmanager
 def record_rows(
-    net: NeuralNet, X: NDArray[Any], sample_weight: NDArray[np.float64] | None, recorder: TrainingRecorder | None = None
+    net: NeuralNet,
+    X: NDArray[Any],
+    sample_weight: NDArray[np.float64] | None,
+    recorder: TrainingRecorder | None = None,
+    targets: torch.Tensor | None = None,
 ) -> Iterator[RowLedger]:
     """Record in a ledger what the net does with its rows for the time of the context.
 
@@ -274,6 +282,9 @@ def record_rows(
 
     recorder : TrainingRecorder or None
         Is told the rows of each batch.
+
+    targets : Tensor of shape (n_rows, ...) or None
+        What the training loss of each batch takes for the targets of its rows.
 
     Yields
     ------
@@ -317,18 +328,21 @@ def record_rows(
             return get_iterator(dataset, training=training)
         return _NumberedLoader(loader, ledger, training=training)
 
-    def loss_with_weights(y_pred: Any, y_true: Any, X: Any = None, training: bool = False) -> torch.Tensor:
+    def loss_of_recorded_rows(y_pred: Any, y_true: Any, X: Any = None, training: bool = False) -> torch.Tensor:
         if not training:
             return get_loss(y_pred, y_true, X=X, training=training)
-        assert sample_weight is not None
         if ledger.in_batch is None:
-            raise ValueError(_WEIGHTS_UNUSED)
+            raise ValueError(_WEIGHTS_UNUSED if targets is None else _TARGETS_UNUSED)
+        if targets is not None:
+            y_true = targets[torch.from_numpy(ledger.in_batch)]
+        if sample_weight is None:
+            return get_loss(y_pred, y_true, X=X, training=training)
         weight = torch.from_numpy(sample_weight[ledger.in_batch])
         return weighted_loss(net, get_loss, y_pred, y_true, weight, X=X, training=training)
 
     instrumented: dict[str, Any] = {"get_dataset": noted_dataset, "get_iterator": numbered_iterator}
-    if sample_weight is not None:
-        instrumented["get_loss"] = loss_with_weights
+    if sample_weight is not None or targets is not None:
+        instrumented["get_loss"] = loss_of_recorded_rows
     net.__dict__.update(instrumented)
     try:
         yield ledger
@@ -365,6 +379,7 @@ def train(
     *,
     epochs: int | None = None,
     pace: Pace | None = None,
+    targets: torch.Tensor | None = None,
     recorder: TrainingRecorder | None = None,
     rng: np.random.Generator | None = None,
 ) -> RowLedger:
@@ -380,6 +395,9 @@ def train(
     pace : Pace or None
         A schedule to go through in fewer and longer steps, in place of `epochs`.
 
+    targets : Tensor of shape (n_rows, ...) or None
+        What the training loss takes in place of y, such as the predictions of another net.
+
     recorder : TrainingRecorder or None
         Watches, or takes part.
 
@@ -394,7 +412,7 @@ def train(
     """
     infinite_before = buffers_not_finite(net.module_)
     with (
-        record_rows(net, X, sample_weight, recorder) as ledger,
+        record_rows(net, X, sample_weight, recorder, targets) as ledger,
         paced(net, pace) as ledger.paced,
         _installed(net, recorder),
     ):
@@ -419,8 +437,8 @@ def train(
         ledger.parameters.compare()
     check_trained(net.module_, infinite_before, ledger.paced.told.n_steps if ledger.paced else 0)
     ledger.count_all_where_unrecorded()
-    if sample_weight is not None and ledger.note == OWN_LOOP:
-        raise ValueError(_WEIGHTS_UNUSED)
+    if (sample_weight is not None or targets is not None) and ledger.note == OWN_LOOP:
+        raise ValueError(_WEIGHTS_UNUSED if targets is None else _TARGETS_UNUSED)
     if recorder is not None:
         recorder.rows = None
         recorder.trained = np.flatnonzero(ledger.role == RowRole.TRAINED)
@@ -496,12 +514,21 @@ class Trained(NamedTuple):
 
 
 def train_rows(
-    net: NeuralNet, X: NDArray[Any], y: NDArray[Any], sample_weight: NDArray[np.float64] | None, **options: Any
+    net: NeuralNet,
+    X: NDArray[Any],
+    y: NDArray[Any],
+    sample_weight: NDArray[np.float64] | None,
+    *,
+    targets: torch.Tensor | None = None,
+    **options: Any,
 ) -> Trained:
     """Train on the rows of positive weight and tell what became of all rows.
 
     Parameters
     ----------
+    targets : Tensor of shape (n_rows, ...) or None
+        In place of y, one for each row given, as :func:`train` takes them for the rows of positive weight.
+
     **options
         As :func:`train` takes them.
 
@@ -514,7 +541,9 @@ def train_rows(
     role = np.full(len(X), RowRole.UNSEEN, dtype=np.int8)
     weight = None if sample_weight is None or (sample_weight[seen] == 1).all() else sample_weight[seen]
     before = SideState(net)
-    ledger = train(net, X[seen], y[seen], weight, **options)
+    if targets is not None and sample_weight is not None:
+        targets = targets[torch.from_numpy(seen)]
+    ledger = train(net, X[seen], y[seen], weight, targets=targets, **options)
     role[seen] = ledger.role
     told = None if ledger.paced is None else ledger.paced.told
     return Trained(net, role, ledger.recording, ledger.note, before.changed(net), ledger.start, told)

@@ -19,7 +19,7 @@ from torch.optim import Optimizer
 from sk_unlearn.training.finite import TrainingDivergedError
 from sk_unlearn.training.start import GroupSteps, Phase, Schedule
 
-__all__ = ["Pace", "Paced", "PacedTraining", "longer_step", "paced"]
+__all__ = ["Pace", "Paced", "PacedTraining", "longer_step", "paced", "why_not_paced"]
 
 # Their steps find a length of their own, so that nothing can be made longer.
 _OWN_LENGTH = ("LBFGS", "Rprop")
@@ -133,6 +133,30 @@ def paced(net: NeuralNet, pace: Pace | None) -> Iterator[PacedTraining | None]:
         net.callbacks_ = callbacks
 
 
+def why_not_paced(net: NeuralNet, schedule: Schedule) -> str:
+    """Say why a net cannot go through a schedule in longer steps; nothing where it can.
+
+    Parameters
+    ----------
+    net : skorch.NeuralNet
+        Initialised.
+
+    schedule : Schedule
+        Of an earlier training.
+    """
+    phases = {phase.name: phase for phase in schedule.phases}
+    for name in net._optimizers:
+        optimiser = getattr(net, name + "_", None)
+        if not isinstance(optimiser, Optimizer):
+            continue
+        kind, phase = type(optimiser), phases.get(name)
+        if kind.__name__ in _OWN_LENGTH:
+            return f"the steps of {kind.__name__} find their length themselves"
+        if phase is None or phase.optimizer is not kind or len(phase.groups) != len(optimiser.param_groups):
+            return "the net has had another optimiser or other parameter groups since fit"
+    return ""
+
+
 def steers(callback: Callback) -> bool:
     """Tell whether a callback of skorch's kind changes rates, or watches a measure and acts by it."""
     return isinstance(callback, LRScheduler) or bool(getattr(callback, "monitor", None))
@@ -170,23 +194,9 @@ class PacedTraining:
         self.phases = {phase.name: phase for phase in pace.schedule.phases}
         self.by_batch = any(isinstance(c, LRScheduler) and c.step_every == "batch" for _, c in net.callbacks_)
         self.plans: dict[str, list[_GroupPlan]] = {}
-        for name, optimiser in self.optimisers.items():
-            self._check(name, optimiser)
-
-    def _check(self, name: str, optimiser: Optimizer) -> None:
-        kind = type(optimiser).__name__
-        if kind in _OWN_LENGTH:
-            raise ValueError(
-                f"share={self.told.pace.share:g} makes the steps of the optimiser longer, and {kind} finds their "
-                "length itself; use share=1.0."
-            )
-        phase = self.phases.get(name)
-        same = phase is not None and phase.optimizer is type(optimiser)
-        if phase is None or not same or len(phase.groups) != len(optimiser.param_groups):
-            raise ValueError(
-                f"share={self.told.pace.share:g} follows the rates of fit, and the net has had another optimiser or "
-                "other parameter groups since; fit again, or use share=1.0."
-            )
+        refusal = why_not_paced(net, pace.schedule)
+        if refusal:
+            raise ValueError(f"share={pace.share:g} cannot be had: {refusal}; use share=1.0.")
 
     @property
     def is_over(self) -> bool:

@@ -58,8 +58,9 @@ class UnlearningProblem:
     retrain : callable
         Trains a fresh net on the rows that count after the change, as ``fit`` did, and returns a
         :class:`~sk_unlearn.training.Trained`, to be handed back in the result. With ``share`` below 1 it takes that
-        share of the steps, see :class:`Retrain`. With ``warm=True`` and a number of ``epochs`` it continues from w₀
-        instead, or from the flat parameters ``start``. Works on copies.
+        share of the steps, see :class:`Retrain`, and with ``teacher`` its targets are what the fitted net predicts with
+        these flat parameters (a ValueError where the loss takes no predictions). With ``warm=True`` and a number of
+        ``epochs`` it continues from w₀ instead, or from the flat parameters ``start``. Works on copies.
 
     report_step : callable
         Takes one record a step, for progress display.
@@ -79,6 +80,13 @@ class UnlearningProblem:
 
     layer_inputs : InputChange or None
         What the rows put into each linear map of the module, before and after the change; None where that is not known.
+    why_not_shorter : str
+        Why ``retrain`` takes no ``share`` below 1; empty where it does.
+    n_steps : int
+        How many steps the training that would be shortened had; 0 where that is not known.
+    passed_over : float
+        Sum of the norms of what earlier requests brought to the gradient that were too small to train anew for, since
+        the net was trained.
     """
 
     parameters: Tensor
@@ -94,6 +102,9 @@ class UnlearningProblem:
     erased_rows: NDArray[np.int64] | None = None
     start: TrainingStart | None = None
     layer_inputs: InputChange | None = None
+    why_not_shorter: str = ""
+    n_steps: int = 0
+    passed_over: float = 0.0
 
     @cached_property
     def objective(self) -> TiltedRisk:
@@ -163,6 +174,9 @@ class UnlearningResult:
         The recording as it is after the change, without anything of the erased rows. None drops it, but for a net
         trained anew, which brings a new one.
 
+    passed_over : float
+        What this request adds to ``problem.passed_over`` for later ones.
+
     n_products : int
         Curvature products spent.
 
@@ -201,6 +215,7 @@ class UnlearningResult:
     features_moved: bool = True
     trained: Trained | None = None
     recording: Any = None
+    passed_over: float = 0.0
     n_products: int = 0
     curvature_min: float = float("nan")
     curvature_max: float = float("nan")

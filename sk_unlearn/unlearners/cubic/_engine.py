@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
+import torch
 from torch import Tensor
 
 from sk_unlearn.risks.tilted import TiltedRisk
@@ -15,6 +17,7 @@ from sk_unlearn.unlearners.cubic._direction import Dense, Direction, GradientDes
 from sk_unlearn.unlearners.cubic._output_layer import OutputLayerStage
 from sk_unlearn.unlearners.cubic._policy import Policy
 from sk_unlearn.unlearners.cubic._release import Release, release
+from sk_unlearn.unlearners.cubic._renewal import Renewal, RenewalStage, why_no_renewal
 from sk_unlearn.unlearners.cubic._sampling import Sampling
 from sk_unlearn.unlearners.cubic._state import Stage, State
 from sk_unlearn.unlearners.cubic._stopping import Ending, FixedSteps, OneUncheckedStep, StoppingRule
@@ -23,6 +26,11 @@ from sk_unlearn.unlearners.cubic._whole_network import WholeNetworkStage
 from sk_unlearn.unlearners.status import Status
 
 __all__ = ["CubicUnlearner", "Plan", "run_stages"]
+
+_NOT_RENEWED = (
+    "Training the network anew in fewer steps would have been right, because {}; it cannot be had: {}. Retrain() "
+    "leaves nothing of the rows."
+)
 
 
 def run_stages(state: State, stages: Sequence[Stage]) -> Ending:
@@ -66,6 +74,12 @@ class Plan:
 
     notes : list of str
         What the reader of the report should know of the choices.
+
+    renewal : Renewal or None
+        Whether the network is to be trained anew; None where that was not considered.
+
+    share : float
+        In which share of the steps of a full training that would be.
     """
 
     problem: UnlearningProblem
@@ -78,6 +92,29 @@ class Plan:
     n_products: int
     memory: MemoryForecast
     notes: list[str]
+    renewal: Renewal | None = None
+    share: float = 1.0
+
+    @property
+    def renews_at_once(self) -> bool:
+        """Whether to train anew without trying steps in the whole network, which are none where rows are sampled."""
+        if self.renewal is None or not self.renewal.is_wanted:
+            return False
+        return self.renewal.is_asked_for or not self.sampling.reads_all
+
+    def renews_after(self, gradient_norm: float) -> bool:
+        """Tell whether to train anew after steps that left a gradient of Φ of this norm."""
+        wanted = self.renewal is not None and self.renewal.is_wanted and not self.renews_at_once
+        return wanted and gradient_norm > self.policy.left_by_steps * self.objective.gradient_norm_at_start
+
+    def told_of_renewal(self, *, done: bool) -> dict[str, Any]:
+        """Return what the report tells of it."""
+        return {} if self.renewal is None else self.renewal.told(self.share, done=done)
+
+    def renewal_stage(self, teaching: Sequence[Stage] = ()) -> RenewalStage:
+        """Return the stage that trains anew, for a teacher after these stages."""
+        assert self.renewal is not None
+        return RenewalStage(self.renewal, self.share, teaching)
 
 
 class CubicUnlearner(Unlearner):
@@ -90,6 +127,8 @@ class CubicUnlearner(Unlearner):
     tol: float
     hold_residual: bool
     output_layer_first: bool
+    renew: bool | str = False
+    budget: float = 0.25
     learning_rate: float | None
     sigma: float
     policy: Policy | None
@@ -114,34 +153,49 @@ class CubicUnlearner(Unlearner):
             ending = Ending(Status.CONVERGED, "weights that only the erased rows used went back; no gradient is left")
         else:
             ending = Ending(Status.NOTHING_TO_UNDO, "nothing to undo: the gradient is zero")
+        if plan.renews_after(state.gradient_norm):
+            ending = plan.renewal_stage().run(state) or ending
         taken = [record for record in state.trace if record["taken"]]
         if release.record and ending.status is Status.STALLED and not taken:
             ending = Ending(Status.COMPLETED, f"weights that only the erased rows used went back; {ending.reason}")
-        w, tilt = release.held(state.w), plan.objective.tilt
-        gradient = state.gradient + tilt + problem.erased.weight_decay * (w - state.w)
         curvature_min, curvature_max = state.curvature or (float("nan"), float("nan"))
-        return UnlearningResult(
-            w,
+        result = UnlearningResult(
+            state.w,
             ending.status,
             ending.reason,
             trace=[release.record, *state.trace] if release.record else state.trace,
-            gradient=gradient,
-            target=tilt if self.hold_residual else None,
-            released=Released(problem.parameters, problem.residual) if release.dead else None,
-            features_moved=state.features_moved,
+            trained=state.trained,
             n_products=sum(record["n_products"] for record in state.trace),
             curvature_min=curvature_min,
             curvature_max=curvature_max,
             predicted_decrease=float(sum(record["predicted"] for record in taken)),
             actual_decrease=float(sum(record["actual"] for record in taken)),
             solver=plan.solver,
-            notes=release.notes + plan.notes + state.notes(released=bool(release.record)),
-            extra={"memory_forecast": asdict(plan.memory)},
+            notes=plan.notes + state.notes(released=bool(release.record)),
+            extra={"memory_forecast": asdict(plan.memory), **plan.told_of_renewal(done=state.trained is not None)},
+        )
+        return result if state.trained else self._moved(result, plan, state, release)
+
+    def _moved(self, result: UnlearningResult, plan: Plan, state: State, release: Release) -> UnlearningResult:
+        """Complete the result of steps from the fitted point, of which later requests go on."""
+        w, tilt = release.held(state.w), plan.objective.tilt
+        small = plan.renewal is not None and plan.renewal.small
+        return replace(
+            result,
+            parameters=w,
+            gradient=state.gradient + tilt + plan.problem.erased.weight_decay * (w - state.w),
+            target=tilt if self.hold_residual else None,
+            released=Released(plan.problem.parameters, plan.problem.residual) if release.dead else None,
+            features_moved=state.features_moved,
+            passed_over=plan.renewal.brought if small and plan.renewal else 0.0,
+            notes=release.notes + result.notes,
         )
 
     def _stages(self, plan: Plan) -> list[Stage]:
         """Return the stages in their order; the only place that knows it."""
         stages: list[Stage] = []
+        if plan.renews_at_once:
+            stages.append(plan.renewal_stage([OutputLayerStage(plan.policy, plan.sampling)]))
         if self._adapts and self.output_layer_first and self.hold_residual and not plan.at_optimum:
             stages.append(OutputLayerStage(plan.policy, plan.sampling))
         stages.append(
@@ -188,9 +242,30 @@ class CubicUnlearner(Unlearner):
         graph_bytes = problem.retained.graph_bytes(sampling.n_linearised)
         memory = MemoryForecast.of(problem.parameters, n_products, graph_bytes)
         solver, notes = self._chosen_solver(memory, problem.parameters.numel())
+        renewal, why_not = self._renewal(problem, policy, at_optimum=at_optimum)
+        notes = [*notes, *why_not]
         return Plan(
-            problem, policy, objective, sampling, at_optimum, unchecked, solver, n_products, memory, notes,
+            problem, policy, objective, sampling, at_optimum, unchecked, solver, n_products, memory, notes, renewal,
+            policy.budget_for_steps * self.budget,
         )  # fmt: skip
+
+    def _renewal(
+        self, problem: UnlearningProblem, policy: Policy, *, at_optimum: bool
+    ) -> tuple[Renewal | None, list[str]]:
+        """Return whether the network is to be trained anew, and what to note; None where that is not considered."""
+        if self.renew is False or not self._adapts or not self.hold_residual:
+            return None, []
+        refusal = why_no_renewal(problem)
+        if self.renew is True:
+            if refusal:
+                raise ValueError(f"renew=True cannot be had: {refusal}. Use renew=False, or Retrain().")
+            return Renewal.chosen(problem, policy, policy.budget_for_steps * self.budget, wanted=True), []
+        if at_optimum or problem.retained.stored is None or torch.equal(problem.gradient, problem.residual):
+            return None, []
+        renewal = Renewal.chosen(problem, policy, policy.budget_for_steps * self.budget, wanted=False)
+        if refusal and renewal.is_wanted:
+            return None, [_NOT_RENEWED.format(renewal.reason, refusal)]
+        return renewal, []
 
     def _objective(self, problem: UnlearningProblem, sampling: Sampling, policy: Policy) -> TiltedRisk:
         """Return Φ; whether its tilt is to fade is not for a few sampled rows to judge."""

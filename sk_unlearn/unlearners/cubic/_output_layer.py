@@ -63,10 +63,14 @@ class OutputLayerStage:
         if layer is None or stored is None or not bool(layer.extract(state.gradient).any()):
             return None
         state.begin_move()
-        reason = self._steps(state, layer, stored)
+        sample = _GrowingSample(state, layer, stored, self.policy)
+        reason = self._steps(state, layer, sample)
         if self.sampling.reads_all:
             return None
-        state.gradient, state.gradient_lags = self.sampling.gradient_at_end(state), False
+        # In the layer more rows tell the gradient, and requests to come begin with it.
+        gradient = sample.gradient_at(layer.extract(state.w))
+        state.gradient = layer.insert(self.sampling.gradient_at_end(state), gradient)
+        state.gradient_lags = False
         return state.stopping.ending(state.gradient_norm) or self._ending(state, reason)
 
     @staticmethod
@@ -78,10 +82,9 @@ class OutputLayerStage:
             return Ending(Status.STALLED, "no step in the output layer lowers the objective")
         return Ending(Status.SETTLED, reason)
 
-    def _steps(self, state: State, layer: OutputLayer, stored: EmpiricalRisk) -> str:
+    def _steps(self, state: State, layer: OutputLayer, sample: _GrowingSample) -> str:
         """Take steps until one changes nothing to speak of, and tell why no more are needed; nothing where some are."""
         policy, first = self.policy, state.w
-        sample = _GrowingSample(state, layer, stored, policy)
         watched = _WatchedPredictions(state, layer, policy)
         control = AdaptiveWeight(None, shrink=policy.layer_shrink)
         solver = Krylov(policy.layer_products, policy.layer_inexact, policy.layer_check_every)
@@ -211,6 +214,12 @@ class _GrowingSample:
             loss += block.mass * value
             mass += block.mass
         return change / mass + float(self.gradient @ moved), loss
+
+    def gradient_at(self, v: Tensor) -> Tensor:
+        """Return the gradient of Φ by all rows read."""
+        mass = sum(block.mass for block in self.blocks)
+        changes = (block.mass / mass * (block.risk.gradient(v) - block.gradient) for block in self.blocks)
+        return sum(changes, self.gradient)
 
     def linearise(self, v: Tensor) -> _Point:
         """Return the gradient of all rows read, and the curvature of no more than are needed for it."""

@@ -130,6 +130,35 @@ class Policy:
         taken for one of the other classes. Models retrained without a class: 0.7 to 2.2 times. Without a ceiling a loss
         of 625 was seen where retraining gives 14. (every_layer)
 
+    small_request : float
+        A request is too small to train anew for if the residual of training is this many times the gradient that it
+        brings, together with those before it that were too small. (stages)
+
+    output_share : float
+        Nor is it done where the output layer has this share of the tangent kernel of the erased rows' outputs: steps in
+        it then reach most of what the net knows of them. (stages)
+
+    drowning : float
+        But it is where the residual is at most this share of what the deletion brings. (stages: classes of a CNN)
+
+    fewest_steps : int
+        Nor is it done in fewer steps than these, which do not train any network. (stages: five epochs of a CNN)
+
+    left_by_steps : float
+        Where steps in the whole network read all rows, it is done only if they leave more than this share of the
+        gradient. (stages: digits)
+
+    outweighing : float
+        The targets of training anew are the labels where the residual is at most this share of what the deletion
+        brings, as for a class or a group that goes entirely: a teacher would still be wrong about it. Else they are
+        what the fitted net predicts after the steps in the output layer, which costs retained rows less. (stages)
+
+    budget_for_steps : float
+        Which part of the budget goes to the steps of training anew; the rest is for what comes before and after.
+
+    kernel_rows : int
+        Most erased rows over which the tangent kernel is looked at.
+
     layer_max_steps, layer_products : int
         Most steps in the output layer, and products for each. More products came no closer. (frontier)
 
@@ -183,6 +212,14 @@ class Policy:
     settled_share: float = 0.1
     invisible_change: float = 1e-2
     ceiling: float = 1.4
+    small_request: float = 15.0
+    output_share: float = 0.6
+    drowning: float = 0.1
+    fewest_steps: int = 100
+    left_by_steps: float = 0.5
+    outweighing: float = 0.5
+    budget_for_steps: float = 0.8
+    kernel_rows: int = 64
     layer_max_steps: int = 12
     layer_products: int = 12
     layer_shrink: float = 0.1

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from sk_unlearn.risks.output_layer import OutputLayer, output_layer
 from sk_unlearn.risks.tilted import TiltedRisk
+from sk_unlearn.training.ledger import Trained
 from sk_unlearn.unlearners.base import UnlearningProblem
 from sk_unlearn.unlearners.cubic._stopping import Ending, StoppingRule
 from sk_unlearn.utils._lazy import cached_property
@@ -78,6 +79,9 @@ class State:
 
     remarks : list of str
         What stages want the reader of the report to know.
+
+    trained : Trained or None
+        The net, where a stage trained it anew; w are then its parameters.
     """
 
     problem: UnlearningProblem
@@ -89,6 +93,7 @@ class State:
     trace: list[dict[str, Any]] = field(default_factory=list)
     curvature: tuple[float, float] | None = None
     remarks: list[str] = field(default_factory=list)
+    trained: Trained | None = None
     _moves: list[_Move] = field(default_factory=list)
     _started: float = field(default_factory=time.perf_counter)
 

@@ -6,7 +6,7 @@ from numbers import Integral, Real
 
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from sk_unlearn.unlearners.base import UnlearningProblem
+from sk_unlearn.unlearners.base import UnlearnerTags, UnlearningProblem
 from sk_unlearn.unlearners.cubic._engine import CubicUnlearner
 from sk_unlearn.unlearners.cubic._policy import Policy
 from sk_unlearn.unlearners.cubic._sampling import Sampling
@@ -133,9 +133,11 @@ class CuReNU(CubicUnlearner):
         self.output_layer_first = output_layer_first
         self.policy = policy
 
-    #: The paper's solver at the rate and without the noise of training; :class:`StoCuReNU` has both as parameters.
+    #: The paper's solver at the rate and without the noise of training; :class:`StoCuReNU` has these as parameters.
     learning_rate = None
     sigma = 0.0
+    renew = False
+    budget = 1.0
 
     @classmethod
     def published(cls, dataset: str = "fashion") -> CuReNU:
@@ -217,6 +219,16 @@ class StoCuReNU(CubicUnlearner):
         With ``L="auto"``, solve for the output layer first; see :class:`CuReNU`. False takes steps in the whole network
         on a sample, too.
 
+    renew : {"auto", True, False}, default="auto"
+        Whether to train the whole network anew on the retained rows, from its initial weights and along the schedule of
+        ``fit`` in fewer steps, in place of steps from the fitted point. ``"auto"`` does where steps are not enough:
+        where most of what the outputs on the erased rows hang on lies before the output layer, and the request is no
+        small one (see Notes). It needs ``keep_initial=True`` and stored rows; where training cannot be shortened the
+        report says why.
+
+    budget : float, default=0.25
+        Largest share of retraining's time that this may take, in (0, 1].
+
     variance_reduction : bool, default=True
         Correct each sampled gradient by its value at the fitted point. False uses the plain sample, as published.
 
@@ -243,6 +255,14 @@ class StoCuReNU(CubicUnlearner):
     Where rows are sampled and the output layer came to rest the status in the report is "settled", and a note says that
     the layers before it were not moved. "sampling_noise" is a gradient that the sample cannot tell from zero.
 
+    *When* ``renew="auto"`` *trains anew.* Not where training had ended at an optimum; not where the residual of
+    training is more than 15 times what the request, and small ones before it, bring to the gradient; not where the
+    output layer has 60 % or more of the neural tangent kernel of the erased rows' outputs; and where all rows are read,
+    only if steps in the whole network leave more than half of the gradient. The targets are the labels, so that no
+    layer knows anything of the erased rows and ``certificate_`` says "exact", where the request brings at least twice
+    the residual, as a class or a group that goes entirely does. Else they are what the net predicts once it has
+    forgotten as far as steps lead, which changes it least where rows go at random.
+
     References
     ----------
     .. [1] Bui, Lu, Sim, Ng and Low, "How to Cure Newton for Unlearning Neural Networks? An Empirical Study from the
@@ -264,6 +284,8 @@ class StoCuReNU(CubicUnlearner):
         "solver": [StrOptions({"auto", "krylov", "gradient_descent"})],
         "n_gradient_rows": [StrOptions({"auto"}), Interval(Integral, 2, None, closed="left")],
         "n_curvature_rows": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+        "renew": ["boolean", StrOptions({"auto"})],
+        "budget": [Interval(Real, 0, 1, closed="right")],
         "variance_reduction": ["boolean"],
         "learning_rate": [None, Interval(Real, 0, None, closed="neither")],
         "sigma": [Interval(Real, 0, None, closed="left")],
@@ -281,6 +303,8 @@ class StoCuReNU(CubicUnlearner):
         tol: float = 1e-2,
         hold_residual: bool = True,
         output_layer_first: bool = True,
+        renew: bool | str = "auto",
+        budget: float = 0.25,
         variance_reduction: bool = True,
         learning_rate: float | None = None,
         sigma: float = 0.0,
@@ -295,6 +319,8 @@ class StoCuReNU(CubicUnlearner):
         self.tol = tol
         self.hold_residual = hold_residual
         self.output_layer_first = output_layer_first
+        self.renew = renew
+        self.budget = budget
         self.variance_reduction = variance_reduction
         self.learning_rate = learning_rate
         self.sigma = sigma
@@ -347,6 +373,13 @@ class StoCuReNU(CubicUnlearner):
             variance_reduction=False,
             sigma=0.1,
         )
+
+    def __unlearner_tags__(self) -> UnlearnerTags:
+        tags = super().__unlearner_tags__()
+        tags.needs_rows = self.renew is True
+        tags.exact_on_quadratics &= self.renew is not True
+        tags.extra = (*tags.extra, "renewal", "renewal_reason", "output_layer_share", "share_of_training")
+        return tags
 
     def _sampling(self, problem: UnlearningProblem, policy: Policy) -> Sampling:
         n = problem.retained.n_rows
