@@ -16,6 +16,7 @@ from torch import Tensor
 from sk_unlearn.estimators._batch_norm import batch_norm_layers, not_renewed, renew_statistics
 from sk_unlearn.estimators._check import UNSTEADY
 from sk_unlearn.estimators._constants import built_in, constants_of, fold, review
+from sk_unlearn.estimators._features import StoredFeatures
 from sk_unlearn.estimators._notes import (
     constants_notes,
     kept_side_state,
@@ -84,7 +85,7 @@ def commit(
         renewed = _with_constants_of_present_rows(
             renewed, rows, request, solution, estimator.unlearning_state_, scale_decay=not spec.has_own_decay
         )
-    state = _state_after(estimator, solution, renewed)
+    state = _state_after(estimator, request, solution, renewed)
     report = report_of(
         request,
         method,
@@ -248,9 +249,11 @@ def _set_decay(net: NeuralNet, settings: dict[str, Any], decay: float | None) ->
             group["weight_decay"] = decay
 
 
-def _state_after(estimator: BaseUnlearnable, solution: Solution, renewed: _Renewed) -> FittedState:
+def _state_after(estimator: BaseUnlearnable, request: Request, solution: Solution, renewed: _Renewed) -> FittedState:
     """Return what later requests need to know."""
     state = estimator.unlearning_state_
+    rows: TrainingSet | None = getattr(estimator, "training_set_", None)
+    features = None if rows is None else _features_after(state, rows, request, solution, renewed)
     trained = None if solution.result is None else solution.result.trained
     if trained is not None:
         if trained.role is not None:  # of the parameters before, and of what was in buffers, nothing is left
@@ -265,7 +268,23 @@ def _state_after(estimator: BaseUnlearnable, solution: Solution, renewed: _Renew
         state = state.after_training(trained.notes, not_renewed(trained.net, trained.side_state))
     if solution.result is not None:
         state = replace(state, passed_over=state.passed_over + solution.result.passed_over)
-    return replace(state, anchor=renewed.anchor, recording=solution.recording, spread_gone=renewed.spread_gone)
+    return replace(
+        state, anchor=renewed.anchor, recording=solution.recording, spread_gone=renewed.spread_gone, features=features,
+    )  # fmt: skip
+
+
+def _features_after(
+    state: FittedState, rows: TrainingSet, request: Request, solution: Solution, renewed: _Renewed
+) -> StoredFeatures | None:
+    """Return what is still known of what the output layer is given, for rows that stay as they are."""
+    result = solution.result
+    moved = result is not None and (result.trained is not None or result.features_moved)
+    if moved or renewed.settings or batch_norm_layers(renewed.net.module_):
+        return None
+    kept = None if result is None else result.features
+    if kept is None:
+        kept = None if state.features is None else state.features.of_retained(rows, request.positions)
+    return None if kept is None else StoredFeatures.of(kept, rows, request.positions[: 0 if request.replaces else None])
 
 
 def _schedule_after(state: FittedState, trained: Trained) -> Schedule | None:

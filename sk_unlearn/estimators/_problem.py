@@ -15,6 +15,7 @@ from torch import Tensor
 
 from sk_unlearn.estimators._certificate import certificate_if_convex
 from sk_unlearn.estimators._claims import why_not_converged
+from sk_unlearn.estimators._features import StoredFeatures
 from sk_unlearn.estimators._handed_in import bounded, check_harmless
 from sk_unlearn.estimators._request import Content, Request
 from sk_unlearn.estimators._state import Anchor
@@ -82,6 +83,7 @@ def solve(
     *,
     recording: Any,
     start: TrainingStart | None,
+    features: StoredFeatures | None,
     passed_over: float,
     retrain: Callable[..., Trained],
     why_not_shorter: str,
@@ -108,6 +110,9 @@ def solve(
 
     rng : numpy.random.Generator
         The source of all randomness.
+
+    features : StoredFeatures or None
+        What earlier requests have left.
 
     recording, start, passed_over, retrain, why_not_shorter, n_steps, report_step
         As for :class:`~sk_unlearn.unlearners.UnlearningProblem`.
@@ -138,6 +143,7 @@ def solve(
         layer_inputs=posed.inputs,
         why_not_shorter=why_not_shorter,
         n_steps=n_steps,
+        features=None if features is None or rows is None else features.of_retained(rows, request.positions),
         passed_over=passed_over,
     )
     result = unlearner.unlearn(problem)

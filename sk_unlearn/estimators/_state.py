@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from sk_unlearn.estimators._features import StoredFeatures
 from sk_unlearn.risks.layer_inputs import LayerInputs
 from sk_unlearn.risks.quadratic import CurvatureSketch
 from sk_unlearn.training.start import Schedule, TrainingStart
@@ -80,6 +81,9 @@ class FittedState:
     recording : object
         What the unlearner's recorder recorded while the present parameters were trained; None without one.
 
+    features : StoredFeatures or None
+        What the output layer is given for some of the stored rows, as the last request found it.
+
     passed_over : float
         As for :class:`~sk_unlearn.unlearners.UnlearningProblem`.
 
@@ -108,6 +112,7 @@ class FittedState:
     n_partial_fits: int = 0
     anchor: Anchor | None = None
     recording: Any = None
+    features: StoredFeatures | None = None
     passed_over: float = 0.0
     notes: tuple[str, ...] = ()
     start: TrainingStart | None = None

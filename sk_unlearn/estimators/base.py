@@ -210,7 +210,7 @@ class BaseUnlearnable(VersionedMixin, InputsMixin, FromFittedMixin, CallbackSupp
         trained = _one_pass(net, new, weight, seed=[state.seed, number])
         # A recording would be of another training than the one that led to the parameters.
         start = state.start and state.start.followed_by(trained.start, goes_on=goes_on)
-        state = replace(state, n_partial_fits=number, recording=None, anchor=None, start=start)
+        state = replace(state, n_partial_fits=number, recording=None, anchor=None, features=None, start=start)
         state = state.after_training(trained.notes, not_renewed(net, trained.side_state))
         grown = []
         if kept is None:
@@ -385,6 +385,7 @@ class BaseUnlearnable(VersionedMixin, InputsMixin, FromFittedMixin, CallbackSupp
                 self.net_, rows, request, anchor, unlearner, rng,
                 recording=state.recording,
                 start=state.start,
+                features=state.features,
                 passed_over=state.passed_over,
                 retrain=partial(retrain, self, request, rng),
                 why_not_shorter=why_not_shorter(self),

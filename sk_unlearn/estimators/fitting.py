@@ -14,6 +14,7 @@ from skorch.callbacks import Callback
 from sk_unlearn.estimators._batch_norm import not_renewed
 from sk_unlearn.estimators._cached_training import TrainingTask, cached_training, recorder_rng
 from sk_unlearn.estimators._check import check_net, check_steady
+from sk_unlearn.estimators._features import StoredFeatures
 from sk_unlearn.estimators._handed_in import chance_loss
 from sk_unlearn.estimators._inputs import cast_targets, cast_values, feature_dtype, warn_of_merged_rows
 from sk_unlearn.estimators._nets import build_net, warn_of_methods_not_called
@@ -240,6 +241,7 @@ def end_fit(
     """
     net = trained.net
     held_out = bool((rows.role == RowRole.VALIDATED).any())
+    risk = stored_risk(net, rows)
     draft.unlearning_state_ = FittedState(
         seed=seed,
         dtype=rows.raw_X.dtype,
@@ -248,10 +250,11 @@ def end_fit(
         n_partial_fits=n_partial_fits,
         anchor=first_anchor(net, rows, seed, keeps_rows=draft.keep_training_set),
         recording=trained.recording,
-        notes=(*trained.notes, *check_steady(stored_risk(net, rows))),
+        notes=(*trained.notes, *check_steady(risk)),
         start=trained.start if draft.keep_initial else None,
         schedule=trained.start.schedule if trained.start and draft.keep_initial and not n_partial_fits else None,
         side_state=not_renewed(net, trained.side_state),
+        features=StoredFeatures.taken(risk, np.random.default_rng(seed)) if draft.keep_training_set else None,
     )
     draft.net_ = net
     if draft.keep_training_set:

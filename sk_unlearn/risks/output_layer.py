@@ -21,7 +21,7 @@ from sk_unlearn.risks._rows import Chunk
 from sk_unlearn.risks.empirical import EmpiricalRisk
 from sk_unlearn.utils._lazy import cached_property
 
-__all__ = ["LayerPoint", "LayerRisk", "OutputLayer", "output_layer"]
+__all__ = ["KeptFeatures", "LayerPoint", "LayerRisk", "OutputLayer", "output_layer"]
 
 # Rows on which the layer is looked for.
 _N_PROBES = 4
@@ -45,6 +45,20 @@ def _identity(logits: Tensor) -> Tensor:
 
 # What may follow the layer in a module.
 _ENDINGS: tuple[Callable[[Tensor], Tensor], ...] = (_identity, _log_softmax, _softmax, torch.sigmoid)
+
+
+class KeptFeatures(NamedTuple):
+    """What the output layer is given for some rows, known from an earlier evaluation.
+
+    Attributes
+    ----------
+    rows : int64 ndarray of shape (m,)
+        Indices as :class:`~sk_unlearn.risks.empirical.EmpiricalRisk` takes them.
+    values : Tensor of shape (m, n_features)
+    """
+
+    rows: NDArray[np.int64]
+    values: Tensor
 
 
 def output_layer(risk: EmpiricalRisk) -> tuple[OutputLayer | None, str]:
@@ -222,7 +236,13 @@ class OutputLayer:
         """Return the flat vector w, of shape (d,), with v in the layer's entries."""
         return w.index_copy(0, self.indices, v.to(w))
 
-    def risk(self, risk: EmpiricalRisk, w: Tensor | None = None, rows: NDArray[np.int64] | None = None) -> LayerRisk:
+    def risk(
+        self,
+        risk: EmpiricalRisk,
+        w: Tensor | None = None,
+        rows: NDArray[np.int64] | None = None,
+        features: Tensor | None = None,
+    ) -> LayerRisk:
         """Return a risk as a function of the layer's parameters alone.
 
         Parameters
@@ -233,9 +253,11 @@ class OutputLayer:
             All other parameters, which stay fixed; None: as they are in the net.
         rows : int64 ndarray, optional
             Indices as :class:`~sk_unlearn.risks.empirical.EmpiricalRisk` takes them; None for all.
+        features : Tensor of shape (n_rows, n_features), optional
+            What the layer is given for these rows at w, if it is known; the net is then not run.
         """
         w = risk.parameters() if w is None else risk.evaluator.parameters.checked(w, "w")
-        return LayerRisk(self, risk, w, rows)
+        return LayerRisk(self, risk, w, rows, features)
 
 
 class LayerRisk:
@@ -253,6 +275,8 @@ class LayerRisk:
         All parameters of the net.
     rows : int64 ndarray or None
         As for :class:`~sk_unlearn.risks.empirical.EmpiricalRisk`.
+    features : Tensor of shape (n_rows, n_features), optional
+        What the layer is given for these rows at w, if it is known.
 
     Attributes
     ----------
@@ -270,7 +294,14 @@ class LayerRisk:
     The features of all rows are kept on the net's device: n numbers for each input of the layer.
     """
 
-    def __init__(self, layer: OutputLayer, risk: EmpiricalRisk, w: Tensor, rows: NDArray[np.int64] | None) -> None:
+    def __init__(
+        self,
+        layer: OutputLayer,
+        risk: EmpiricalRisk,
+        w: Tensor,
+        rows: NDArray[np.int64] | None,
+        features: Tensor | None = None,
+    ) -> None:
         self.layer, self.evaluator, self._flat, self._w = layer, risk.evaluator, risk.evaluator.parameters, w
         self._module = cast(nn.Linear, self._flat.modules[layer.position])
         self.indices, self.n_parameters = layer.indices, layer.n_parameters
@@ -279,7 +310,7 @@ class LayerRisk:
         self._decay = None if self._flat.decay is None else self._flat.decay[self.indices]
         # Another get_loss may look at the rows, or at the parameters: it is given both, and not taken apart.
         self._plain_loss = getattr(self.evaluator.row_loss.get_loss, "__module__", "").split(".")[0] == "skorch"
-        self.chunks = self._merged(list(self._capture(rows)))
+        self.chunks = self._merged(list(self._capture(rows) if features is None else self._known(rows, features)))
 
     def value(self, v: Tensor) -> float:
         """Return the risk at v, the penalty of all parameters included."""
@@ -399,6 +430,20 @@ class LayerRisk:
                     yield _Features(seen.pop(), x, chunk.y, chunk.shares, chunk.number)
         finally:
             handle.remove()
+
+    def _known(self, rows: NDArray[np.int64] | None, features: Tensor) -> Iterator[_Features]:
+        """Put known features in place of what the net would give."""
+        start = 0
+        for chunk in self.evaluator.chunks(rows):
+            stop = start + len(chunk.shares)
+            x = None if self._plain_loss else chunk.x
+            yield _Features(features[start:stop].to(self._w), x, chunk.y, chunk.shares, chunk.number)
+            start = stop
+
+    @property
+    def features(self) -> Tensor:
+        """What the layer is given, of shape (n, n_features)."""
+        return torch.cat([chunk.features for chunk in self.chunks])
 
     def _merged(self, chunks: list[_Features]) -> list[_Features]:
         """Cut the rows anew: what the layer needs of a row is less than what the whole net does."""

@@ -15,6 +15,7 @@ from torch import Tensor
 from sk_unlearn.privacy import Certificate
 from sk_unlearn.risks.empirical import EmpiricalRisk
 from sk_unlearn.risks.layer_inputs import InputChange
+from sk_unlearn.risks.output_layer import KeptFeatures
 from sk_unlearn.risks.protocol import Risk
 from sk_unlearn.risks.tilted import TiltedRisk
 from sk_unlearn.training.ledger import Trained
@@ -80,6 +81,9 @@ class UnlearningProblem:
 
     layer_inputs : InputChange or None
         What the rows put into each linear map of the module, before and after the change; None where that is not known.
+    features : KeptFeatures or None
+        What the output layer is given for some retained rows at the fitted parameters, where that is known.
+
     why_not_shorter : str
         Why ``retrain`` takes no ``share`` below 1; empty where it does.
     n_steps : int
@@ -102,6 +106,7 @@ class UnlearningProblem:
     erased_rows: NDArray[np.int64] | None = None
     start: TrainingStart | None = None
     layer_inputs: InputChange | None = None
+    features: KeptFeatures | None = None
     why_not_shorter: str = ""
     n_steps: int = 0
     passed_over: float = 0.0
@@ -166,6 +171,10 @@ class UnlearningResult:
         Whether what hidden layers make of the retained rows may have changed. False where nothing but the output layer
         moved, and weights that no retained row uses.
 
+    features : KeptFeatures or None
+        What the output layer is given for some retained rows, for the next request; of use only where the features have
+        not moved.
+
     trained : Trained or None
         What ``problem.retrain`` returned, where that is the new model: buffers, frozen parameters and the role of each
         row are taken from it.
@@ -213,6 +222,7 @@ class UnlearningResult:
     target: Tensor | None = None
     released: Released | None = None
     features_moved: bool = True
+    features: KeptFeatures | None = None
     trained: Trained | None = None
     recording: Any = None
     passed_over: float = 0.0

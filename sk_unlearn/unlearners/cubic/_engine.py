@@ -187,6 +187,7 @@ class CubicUnlearner(Unlearner):
             target=tilt if self.hold_residual else None,
             released=Released(plan.problem.parameters, plan.problem.residual) if release.dead else None,
             features_moved=state.features_moved,
+            features=state.features,
             passed_over=plan.renewal.brought if small and plan.renewal else 0.0,
             notes=release.notes + result.notes,
         )

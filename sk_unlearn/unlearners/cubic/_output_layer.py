@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from sk_unlearn.risks.empirical import EmpiricalRisk
-from sk_unlearn.risks.output_layer import LayerPoint, LayerRisk, OutputLayer
+from sk_unlearn.risks.output_layer import KeptFeatures, LayerPoint, LayerRisk, OutputLayer
 from sk_unlearn.solvers.adaptive import AdaptiveWeight, first_weight
 from sk_unlearn.unlearners.cubic._ceiling import Ceiling
 from sk_unlearn.unlearners.cubic._direction import Krylov
@@ -71,6 +73,7 @@ class OutputLayerStage:
         gradient = sample.gradient_at(layer.extract(state.w))
         state.gradient = layer.insert(self.sampling.gradient_at_end(state), gradient)
         state.gradient_lags = False
+        state.features = None if stored.draws else sample.kept()
         return state.stopping.ending(state.gradient_norm) or self._ending(state, reason)
 
     @staticmethod
@@ -131,6 +134,7 @@ class OutputLayerStage:
 class _Block:
     """Some rows: their risk in the layer's parameters, and its value and gradient at the start."""
 
+    rows: NDArray[np.int64]
     risk: LayerRisk
     mass: float
     value: float
@@ -153,7 +157,10 @@ class _GrowingSample:
         self.policy, self.risk, self.layer, self.w = policy, stored, layer, state.w
         self.start, self.gradient = layer.extract(self.w), layer.extract(state.gradient)
         rng, n_erased = state.problem.rng, state.problem.erased.n_rows
-        self.unread = rng.permutation(stored.sample(min(stored.n_rows, policy.max_rows), rng))
+        self.known = _known_features(state, stored)
+        drawn = rng.permutation(stored.sample(min(stored.n_rows, policy.max_rows), rng))
+        # Rows whose features are known come first: to read others takes a pass through the network.
+        self.unread = np.concatenate([self.known.rows, drawn[~np.isin(drawn, self.known.rows)]])[: policy.max_rows]
         self.blocks: list[_Block] = []
         self.grows = True
         # Half of all rows that may be read are left for judging the first step.
@@ -175,8 +182,24 @@ class _GrowingSample:
         rows, self.unread = self.unread[:size], self.unread[size:]
         if not self.grows or not len(rows):
             return None
-        risk = self.layer.risk(self.risk, self.w, rows)
-        return _Block(risk, self.risk.mass_of(rows), *risk.value_and_gradient(self.start))
+        risk = self.layer.risk(self.risk, self.w, rows, self._features_of(rows))
+        return _Block(rows, risk, self.risk.mass_of(rows), *risk.value_and_gradient(self.start))
+
+    def _features_of(self, rows: NDArray[np.int64]) -> Tensor | None:
+        """Return the features of the rows that come next; None where none of them is known."""
+        n_read = sum(len(block.rows) for block in self.blocks)
+        known = self.known.values[n_read : n_read + len(rows)]
+        if not len(known):
+            return None
+        if len(known) < len(rows):
+            known = torch.cat([known, self.layer.risk(self.risk, self.w, rows[len(known) :]).features.to(known)])
+        return known
+
+    def kept(self) -> KeptFeatures:
+        """Return the features of as many of the rows read as are worth keeping for the next request."""
+        most = self.policy.kept_rows
+        rows = np.concatenate([block.rows for block in self.blocks])[:most]
+        return KeptFeatures(rows, torch.cat([block.risk.features for block in self.blocks])[:most].cpu())
 
     def add(self, block: _Block | None, v: Tensor) -> None:
         """Take rows in, and stop growing once rows that had no say in v agree with it."""
@@ -241,6 +264,14 @@ class _GrowingSample:
             return sum((part / curved_mass * point.hessian(s) for part, point in curved), torch.zeros_like(s))
 
         return _Point(gradient, hessian)
+
+
+def _known_features(state: State, stored: EmpiricalRisk) -> KeptFeatures:
+    """Return the features that earlier requests have left; none where they are drawn at random."""
+    kept = state.problem.features
+    if kept is None or stored.draws:
+        return KeptFeatures(np.empty(0, dtype=np.int64), torch.empty(0))
+    return kept
 
 
 class _WatchedPredictions:

@@ -102,6 +102,9 @@ class Policy:
     max_rows : int
         The sample stops growing here: features of a row cost a forward pass. Twice as many came no closer. (frontier)
 
+    kept_rows : int
+        Of so many of the rows read the features are kept for the next request. (one_row)
+
     fewest_judges : float
         A step is checked on rows it was not computed from. If these would be fewer than this share of the rows it was
         computed from, they are read together with the ones before: a handful judges badly. (frontier)
@@ -205,6 +208,7 @@ class Policy:
     first_rows: int = 1024
     rows_per_erased: float = 0.5
     max_rows: int = 8192
+    kept_rows: int = 2048
     fewest_judges: float = 0.5
     curvature_rows: int = 4096
     agreeing_share: float = 0.1

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from sk_unlearn.risks.output_layer import OutputLayer, output_layer
+from sk_unlearn.risks.output_layer import KeptFeatures, OutputLayer, output_layer
 from sk_unlearn.risks.tilted import TiltedRisk
 from sk_unlearn.training.ledger import Trained
 from sk_unlearn.unlearners.base import UnlearningProblem
@@ -80,6 +80,9 @@ class State:
     remarks : list of str
         What stages want the reader of the report to know.
 
+    features : KeptFeatures or None
+        What the output layer is given for some retained rows, for the next request.
+
     trained : Trained or None
         The net, where a stage trained it anew; w are then its parameters.
     """
@@ -93,6 +96,7 @@ class State:
     trace: list[dict[str, Any]] = field(default_factory=list)
     curvature: tuple[float, float] | None = None
     remarks: list[str] = field(default_factory=list)
+    features: KeptFeatures | None = None
     trained: Trained | None = None
     _moves: list[_Move] = field(default_factory=list)
     _started: float = field(default_factory=time.perf_counter)
