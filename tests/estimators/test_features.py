@@ -103,7 +103,9 @@ def test_the_model_is_the_same_as_without_them(drawn):
     assert torch.equal(flat_parameters(again.net_), flat_parameters(est.net_))
 
 
-@pytest.mark.parametrize("unlearner", [CuReNU(max_steps=2, output_layer_first=False), Retrain(), StoCuReNU(renew=True)])
+@pytest.mark.parametrize(
+    "unlearner", [CuReNU(max_steps=2, output_layer_first=False), Retrain(), StoCuReNU(renew=True, budget=1.0)]
+)
 def test_none_are_left_where_the_layers_before_moved(drawn, unlearner):
     est = fitted(drawn, unlearner)
     assert est.forget(drawn[0][:30]).unlearning_state_.features is None
