@@ -42,7 +42,7 @@ Rows = tuple[NDArray[Any], NDArray[Any]]
 CHOSEN_ON = frozenset(
     (
         "breast cancer", "wine", "digits", "iris", "adult", "bank", "hospital", "spam", "diabetes", "bike", "bike day",
-        "wine quality",
+        "wine quality", "red wine",
     )
 )  # fmt: skip
 

@@ -30,10 +30,10 @@ class UnlearnableClassifier(ClassifierMixin, BaseUnlearnable):
     estimator : skorch.NeuralNetClassifier, torch.nn.Module or subclass of it, default=None
         The network. It is cloned and never touched. None is :class:`MLPNetClassifier` with its defaults, a small
         multi-layer perceptron (in float32 for float32 data, else in float64) that standardises its input. A module,
-        which must return logits, is wrapped in a skorch net with the same training defaults; a module *instance* starts
-        from its present weights in every ``fit``. Arguments ``n_features_in`` (size of the second axis of X) and
-        ``n_outputs`` (number of classes) of the module's constructor are filled in when it takes them and they are not
-        set.
+        which must return logits, is wrapped in a skorch net (Adam, its rate falling from 3e-3 to zero, weight decay
+        1e-4); a module *instance* starts from its present weights in every ``fit``. Arguments ``n_features_in`` (size
+        of the second axis of X) and ``n_outputs`` (number of classes) of the module's constructor are filled in when it
+        takes them and they are not set.
 
     unlearner : Unlearner, default=None
         The algorithm that forgets; see :mod:`sk_unlearn.unlearners`. None is
