@@ -36,12 +36,13 @@ class Retrain(Unlearner):
     -----
     With ``share`` = :math:`s`, a full training of :math:`T` steps becomes :math:`N = sT` steps, each of which stands
     for :math:`c = T / N`. Its rate is the mean of theirs raised about :math:`c` times, so that all rates have the sum
-    that they have in a full training [1]_. Over the last 30 % of the steps the raise falls to 1, and with it the noise
-    of long steps. Other settings are those in the middle of what a step stands for. Adam and its kin get
-    :math:`\beta^c` for :math:`\beta`, so that they remember gradients for as long [2]_; SGD keeps its momentum, for
-    with less of it the longer steps diverge. Weight decay keeps its total. Everything else is the net's own: batches,
-    augmentation, loss, ``train_step``, sample weights. Callbacks that change rates, and those that end the training or
-    choose parameters by a measure (``LRScheduler``, ``EarlyStopping``, ``Checkpoint``), are left out; others stay.
+    that they have in a full training [1]_. The raise rises over the first tenth of the steps and falls to almost
+    nothing over the last three, and with it the noise of long steps. Other settings are those in the middle of what a
+    step stands for. Adam and its kin get :math:`\beta^c` for :math:`\beta`, so that they remember gradients for as long
+    [2]_; SGD keeps its momentum, for with less of it the longer steps diverge. Weight decay keeps its total. Everything
+    else is the net's own: batches, augmentation, loss, ``train_step``, sample weights. Callbacks that change rates, and
+    those that end the training or choose parameters by a measure (``LRScheduler``, ``EarlyStopping``, ``Checkpoint``),
+    are left out; others stay.
 
     The rates of the schedule are those that were recorded when the estimator was fitted, so ``share`` below 1 needs
     ``keep_initial=True`` and a training that went through skorch's loop. After ``partial_fit`` it is still that of

@@ -76,16 +76,18 @@ def test_rates_follow_the_schedule_in_time():
     full, short = in_share(net(callbacks=scheduled("steps")), 0.2)
     means = used(full, "lr").reshape(len(used(short, "lr")), -1).mean(1)
     raises = used(short, "lr") / means
-    np.testing.assert_allclose(raises[:11], raises[0])
-    assert 5 <= raises[0] < 5.1
+    np.testing.assert_allclose(raises[2:11], raises[2])
+    assert 5 <= raises[2] < 6
 
 
-def test_the_raise_is_gone_in_the_end():
+def test_the_raise_begins_and_ends_gently():
     _, short = in_share(net(), 0.2)
     raises = used(short, "lr") / 0.1
-    assert (np.diff(raises) <= 1e-9).all()
-    assert 5 < raises[0] < 6
-    assert raises[-1] < 1.8
+    assert 2 < raises[0] < raises[1] < raises[2]
+    np.testing.assert_allclose(raises[2:11], raises[2])
+    assert (np.diff(raises[10:]) <= 1e-9).all()
+    assert 5 < raises[2] < 6.5
+    assert raises[-1] < 1
 
 
 def test_betas_forget_as_fast_in_time_and_those_that_a_schedule_moves_are_those_in_the_middle():
@@ -131,7 +133,7 @@ def test_fewer_rows_end_a_schedule_by_batches_earlier_as_a_full_training_does():
     few = {"X": X[:60], "y": y[:60]}
     full, short = trained(built, **few), trained(built, Pace(schedule, 0.25, 4.0), **few)
     np.testing.assert_allclose(used(short, "lr").sum(), used(full, "lr").sum(), rtol=1e-9)
-    assert used(short, "lr")[-1] > 0.05
+    assert used(short, "lr")[-4] > 0.1
 
 
 def test_what_steers_is_left_out_and_all_else_stays():
