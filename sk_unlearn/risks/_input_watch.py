@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from sk_unlearn.risks.layer_inputs import LayerInputs, MapInputs, Place, Sums
+from sk_unlearn.risks.layer_inputs import LayerInputs, MapInputs, Place, Sums, squares_of
 
 __all__ = ["InputWatch"]
 
@@ -132,9 +132,15 @@ class InputWatch(TorchFunctionMode):
         if bias is not None:
             self._with_bias[bias][first, last].add(place)
         steady = not (x.requires_grad or self._cut)
-        self._sums.setdefault(place, _RunningSums(weight.shape[fed.axis], weight.device)).add(
-            x, fed.channel, steady=steady, table=fed.axis == 0
-        )
+        sums = self._sums.get(place)
+        if sums is None:
+            sums = self._sums[place] = _RunningSums(weight.shape[fed.axis], weight.device, steady=steady)
+        if steady != sums.steady:
+            return False  # two layers with one weight, of which one sees rows and the other features
+        if fed.axis == 0:
+            sums.count(x)
+        else:
+            sums.add(x, fed.channel)
         return True
 
     def result(self) -> LayerInputs:
@@ -173,48 +179,47 @@ def _are_disjoint(places: Sequence[Place]) -> bool:
 
 
 class _RunningSums:
-    """Sums over inputs of width p."""
+    """Sums over inputs of width p: of those that depend on parameters it is counted how often they are not zero."""
 
-    def __init__(self, p: int, device: torch.device) -> None:
-        self.p = p
+    def __init__(self, p: int, device: torch.device, *, steady: bool) -> None:
+        self.p, self.steady = p, steady
         # torch's MPS backend has no float64.
         self.device = torch.device("cpu") if device.type == "mps" else device
-        self.uses = torch.zeros(p, dtype=torch.int64, device=self.device)
+        self.uses: Tensor | None = None
         self.moments: Tensor | None = None
         self.rounding: Tensor | None = None
-        self.steady, self.is_table = True, False
 
-    def add(self, x: Tensor, channel: int, *, steady: bool, table: bool) -> None:
+    def count(self, ids: Tensor) -> None:
+        """Count which rows of a table were looked up."""
+        ids = ids.reshape(-1).to(self.device)
+        if self.uses is None:
+            self.uses = torch.zeros(self.p, dtype=torch.int64, device=self.device)
+        self.uses.index_add_(0, ids, torch.ones_like(ids))
+
+    def add(self, x: Tensor, channel: int) -> None:
+        """Add inputs, which lie along an axis of a tensor."""
         x = x.detach().to(self.device)
-        self.steady &= steady
-        if table:
-            self.is_table = True
-            ids = x.reshape(-1)
-            self.uses.index_add_(0, ids, torch.ones_like(ids))
-            return
-        channel %= x.ndim
-        self.uses += (x != 0).sum([axis for axis in range(x.ndim) if axis != channel])
         if not self.steady:
-            self.moments = None
+            others = [axis for axis in range(x.ndim) if axis != channel % x.ndim]
+            used = x.count_nonzero(others)
+            self.uses = used if self.uses is None else self.uses + used
             return
         rows = x.movedim(channel, -1).reshape(-1, self.p).double()
+        ones = rows.new_ones(1, len(rows))
+        total = (ones @ rows)[0]
         if self.p > _WIDEST:
-            added = torch.stack([_with(rows.sum(0), len(rows)), _with(rows.square().sum(0), len(rows))])
-            squares = added[1]
+            added = torch.stack([_with(total, len(rows)), _with((ones @ rows.square_())[0], len(rows))])
         else:
-            total = rows.sum(0)
             added = torch.cat([torch.cat([rows.T @ rows, total[None]]), _with(total, len(rows))[:, None]], dim=1)
-            squares = added.diagonal()
+        squares = squares_of(added)
         if self.moments is None or self.rounding is None:
             self.moments, self.rounding = torch.zeros_like(added), torch.zeros_like(squares)
         self.moments += added
-        total_squares = self.moments[1] if self.p > _WIDEST else self.moments.diagonal()
-        self.rounding += _UNIT * (total_squares + len(rows) ** 0.5 * squares)
+        self.rounding += _UNIT * (squares_of(self.moments) + len(rows) ** 0.5 * squares)
 
     def result(self) -> Sums:
-        if not self.steady or self.moments is None or self.rounding is None:
-            return Sums(self.uses.cpu())
-        return Sums(self.uses.cpu(), self.moments.cpu(), self.rounding.cpu())
+        """Return the sums so far."""
+        return Sums(*(None if each is None else each.cpu() for each in (self.uses, self.moments, self.rounding)))
 
 
 def _with(values: Tensor, last: float) -> Tensor:

@@ -58,33 +58,48 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True)
 class Sums(NumpyStateMixin):
-    """Sums over what rows put into one linear map.
+    """Sums over what rows put into one linear map: counts, or moments.
 
     Attributes
     ----------
-    uses : int64 Tensor of shape (p,)
-        How often each input was not zero; for an embedding, how often each row of its table was looked up.
+    uses : int64 Tensor of shape (p,) or None
+        Where the input depends on parameters, how often each of its entries was not zero; for an embedding, how often
+        each row of its table was looked up.
 
     moments : float64 Tensor or None
-        Where the input is the same whatever the parameters are: of shape (p + 1, p + 1), the second moments of the
-        inputs and a one; or of a wide one, of shape (2, p + 1), these and their squares.
+        Where the input does not: of shape (p + 1, p + 1), the second moments of its entries and a one; or of a wide
+        one, of shape (2, p + 1), these and their squares.
 
     rounding : float64 Tensor of shape (p + 1,) or None
         Bound of the rounding error in each sum of squares.
     """
 
-    uses: Tensor
+    uses: Tensor | None
     moments: Tensor | None = None
     rounding: Tensor | None = None
 
     def plus(self, other: Sums, sign: int = 1) -> Sums:
         """Return the sums over these rows and others, or with a sign of -1 over these without others."""
-        uses = self.uses + sign * other.uses
         if self.moments is None or self.rounding is None or other.moments is None or other.rounding is None:
-            return Sums(uses)
+            assert self.uses is not None
+            assert other.uses is not None
+            return Sums(self.uses + sign * other.uses)
         moments = self.moments + sign * other.moments
-        largest = torch.maximum(_squares(self.moments), _squares(moments))
-        return Sums(uses, moments, self.rounding + other.rounding + _UNIT * largest)
+        largest = torch.maximum(squares_of(self.moments), squares_of(moments))
+        return Sums(None, moments, self.rounding + other.rounding + _UNIT * largest)
+
+    def is_like(self, other: Sums) -> bool:
+        """Whether both are of one kind, so that they can be added."""
+        return (self.uses is None) == (other.uses is None)
+
+    def cover(self, gone: Sums) -> bool:
+        """Whether others can be a part of these."""
+        if self.uses is not None and gone.uses is not None:
+            return not bool((gone.uses > self.uses).any())
+        assert self.moments is not None
+        assert gone.moments is not None
+        left = squares_of(self.moments) - squares_of(gone.moments)
+        return bool((left >= -self._noise).all())
 
     def dead(self, gone: Sums, *, with_bias: bool) -> DeadDirections | None:
         """Return the directions that none but rows that leave used; None where there are none.
@@ -97,27 +112,39 @@ class Sums(NumpyStateMixin):
         with_bias : bool
             Whether the bias is multiplied by a one beside these inputs, and takes part in the directions.
         """
-        if self.moments is not None and self.rounding is not None and gone.moments is not None:
-            if not _is_wide(self.moments):
-                end = None if with_bias else -1
-                return unused_directions(
-                    self.moments[:end, :end], gone.moments[:end, :end], self.rounding[:end], affine=with_bias
-                )
-            if with_bias:
-                return constant_columns(self.moments, gone.moments, self.rounding)
-        dead = torch.nonzero((self.uses > 0) & (self.uses == gone.uses)).reshape(-1)
-        if not len(dead):
-            return None
-        energy = torch.ones(len(self.uses) + with_bias, dtype=torch.float64)
-        return DeadDirections(AxisKernel(dead[:0]), AxisKernel(dead), energy, energy)
+        if self.uses is not None and gone.uses is not None:
+            return _columns((self.uses > 0) & (self.uses == gone.uses), with_bias=with_bias)
+        assert self.moments is not None
+        assert self.rounding is not None
+        assert gone.moments is not None
+        if self.moments.shape[0] == self.moments.shape[1]:
+            end = None if with_bias else -1
+            return unused_directions(
+                self.moments[:end, :end], gone.moments[:end, :end], self.rounding[:end], affine=with_bias
+            )
+        if with_bias:
+            return constant_columns(self.moments, gone.moments, self.rounding)
+        before, left = (squares[:-1] for squares in (self.moments[1], self.moments[1] - gone.moments[1]))
+        return _columns((before > 1e6 * self._noise[:-1]) & (left <= self._noise[:-1]), with_bias=False)
+
+    @property
+    def _noise(self) -> Tensor:
+        assert self.rounding is not None
+        return 16 * self.rounding
 
 
-def _is_wide(moments: Tensor) -> bool:
-    return len(moments) != moments.shape[1]
+def squares_of(moments: Tensor) -> Tensor:
+    """Return the sums of squares among moments of either shape."""
+    return (moments.diagonal() if moments.shape[0] == moments.shape[1] else moments[1]).clamp_min(0)
 
 
-def _squares(moments: Tensor) -> Tensor:
-    return (moments[1] if _is_wide(moments) else moments.diagonal()).clamp_min(0)
+def _columns(dead: Tensor, *, with_bias: bool) -> DeadDirections | None:
+    """Return single columns as dead directions."""
+    columns = torch.nonzero(dead).reshape(-1)
+    if not len(columns):
+        return None
+    energy = torch.ones(len(dead) + with_bias, dtype=torch.float64)
+    return DeadDirections(AxisKernel(columns[:0]), AxisKernel(columns), energy, energy)
 
 
 @dataclass(frozen=True)
@@ -168,11 +195,14 @@ class LayerInputs:
 
     def plus(self, other: LayerInputs, sign: int = 1) -> LayerInputs:
         """Return that of these rows and others, or with a sign of -1 of these without others."""
-        known = {each.place: each for each in other.maps}
+        known = {each.place: each.sums for each in other.maps}
         maps = []
         for each in self.maps:
             theirs = known.get(each.place)
-            maps.append(each if theirs is None else replace(each, sums=each.sums.plus(theirs.sums, sign)))
+            if theirs is None:
+                maps.append(each)
+            elif each.sums.is_like(theirs):
+                maps.append(replace(each, sums=each.sums.plus(theirs, sign)))
         return replace(self, maps=tuple(maps))
 
     def minus(self, other: LayerInputs) -> LayerInputs:
@@ -186,20 +216,22 @@ class LayerInputs:
 
     def covers(self, gone: LayerInputs) -> bool:
         """Whether other rows can be among these."""
-        known = {each.place: each for each in gone.maps}
-        pairs = [(each, known[each.place]) for each in self.maps if each.steady and each.place in known]
-        return not any(bool((theirs.sums.uses > each.sums.uses).any()) for each, theirs in pairs)
+        return all(each.sums.cover(theirs) for each, theirs in self._pairs(gone) if each.steady)
 
     def dead(self, gone: LayerInputs) -> list[DeadInputs]:
         """Return the directions of each map that none but rows that leave used, for maps that have any."""
-        known = {each.place: each for each in gone.maps}
         found = []
-        for each in self.maps:
-            if each.place in known:
-                directions = each.sums.dead(known[each.place].sums, with_bias=each.bias is not None)
-                if directions is not None:
-                    found.append(DeadInputs(each, directions))
+        for each, theirs in self._pairs(gone):
+            directions = each.sums.dead(theirs, with_bias=each.bias is not None)
+            if directions is not None:
+                found.append(DeadInputs(each, directions))
         return found
+
+    def _pairs(self, other: LayerInputs) -> list[tuple[MapInputs, Sums]]:
+        """Return each map with the sums that others have of it."""
+        known = {each.place: each.sums for each in other.maps}
+        pairs = [(each, known[each.place]) for each in self.maps if each.place in known]
+        return [(each, theirs) for each, theirs in pairs if each.sums.is_like(theirs)]
 
 
 @dataclass(frozen=True)

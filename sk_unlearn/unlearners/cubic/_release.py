@@ -32,8 +32,8 @@ _RELEASED = (
     "Release: {n} weights of {names} went back to where training leads without data; only erased rows used them."
 )
 
-# The gradient of retained rows along a dead direction is no more than this share of the gradients of the weight. So many
-# rows are looked at.
+# The gradient of retained rows along a dead direction is no more than this share of what the weight has. So many rows
+# are looked at.
 _OF_ROUNDING, _WATCHED_ROWS = 1e-4, 256
 
 
