@@ -29,8 +29,9 @@ class CuReNU(CubicUnlearner):
     .. math:: m(s) = g^\top s + \tfrac12 s^\top H s + \tfrac L6 \|s\|^3 .
 
     The cubic term bounds the step where the Hessian is singular or indefinite, as it is for networks. Because of r,
-    forgetting nothing is exactly the identity and no training is resumed. With ``L="auto"`` the steps begin in the
-    output layer, where they need features only. Where the net fits its rows all but perfectly and all rows are read, r
+    forgetting nothing is exactly the identity and no training is resumed. With ``L="auto"`` weights that only the erased
+    rows used first go back to where training without data leads (release; with ``keep_initial=True``), and the steps
+    begin in the output layer, where they need features only. Where the net fits its rows all but perfectly and all rows are read, r
     fades with what the deletion outweighs, :math:`r \|r\| / \sqrt{\|r\|^2 + \|\nabla F(w_0) - r\|^2}`.
 
     Parameters
@@ -179,7 +180,8 @@ class CuReNU(CubicUnlearner):
 class StoCuReNU(CubicUnlearner):
     r"""Stochastic cubic-regularised Newton unlearning: :class:`CuReNU` on samples of the retained rows.
 
-    Its cost does not grow with the training set. On a sample the steps are those in the output layer alone, if there is
+    Its cost does not grow with the training set. Weights that only the erased rows used first go back to where training
+    without data leads, as in :class:`CuReNU`. On a sample the steps are those in the output layer alone, if there is
     one: there rows that a step was not computed from decide whether it is taken, and are then added to the sample.
 
     For steps in the whole network, and with ``variance_reduction``, the gradient on a fresh sample B is corrected by
