@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from skorch import NeuralNet
 from torch import Tensor
+from torch.nn.parameter import UninitializedParameter
 from torch.optim import Optimizer
 
 from sk_unlearn.utils._numpy_state import NumpyStateMixin
@@ -346,9 +347,7 @@ class StepLog:
 
     def note(self, net: NeuralNet, name: str) -> None:
         """Take down the settings with which an optimiser of the net is about to step."""
-        if self._before is None:
-            # Not before: callbacks may set parameters when training begins.
-            self._before = torch.cat([p.detach().reshape(-1).cpu() for p in _trainable(net)]).clone()
+        self.note_parameters(net)
         groups = getattr(net, name + "_").param_groups
         known = self._changes.setdefault(name, [[] for _ in groups])
         step = self._n_steps.get(name, 0)
@@ -357,6 +356,25 @@ class StepLog:
             settings = {key: _plain(value) for key, value in group.items() if key != "params"}
             if not changes or changes[-1][1] != settings:
                 changes.append((step, settings))
+
+    def note_parameters(self, net: NeuralNet) -> None:
+        """Take down where training starts, the first time that all parameters are there."""
+        trainable = _trainable(net)
+        # Not before the first step: callbacks may set parameters when training begins.
+        if self._before is None and not any(isinstance(p, UninitializedParameter) for p in trainable):
+            self._before = torch.cat([p.detach().reshape(-1).cpu() for p in trainable]).clone()
+
+    def watched(self, net: NeuralNet, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Return the arguments of a step whose first forward pass makes the parameters, as that of lazy layers does."""
+        if self._before is not None or not (args and callable(args[0])):
+            return None
+
+        def closure(*inner: Any) -> Any:
+            loss = args[0](*inner)
+            self.note_parameters(net)
+            return loss
+
+        return (closure, *args[1:]), kwargs
 
     def end(self, net: NeuralNet, n_epochs: int) -> None:
         """Put together what was taken down in so many epochs."""
@@ -396,10 +414,18 @@ def recorded_steps(net: NeuralNet, n_epochs: int) -> Iterator[StepLog]:
     """
     log, n_before = StepLog(n_epochs), len(net.history)
     optimisers = {name: getattr(net, name + "_", None) for name in net._optimizers}
+
+    def hook(name: str) -> Callable[..., Any]:
+        def before_step(optimiser: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            log.note(net, name)
+            # The optimiser itself comes first among the arguments.
+            changed = log.watched(net, args[1:], kwargs)
+            return None if changed is None else ((args[0], *changed[0]), changed[1])
+
+        return before_step
+
     hooks = [
-        each.register_step_pre_hook(lambda *_, name=name: log.note(net, name))
-        for name, each in optimisers.items()
-        if isinstance(each, Optimizer)
+        each.register_step_pre_hook(hook(name)) for name, each in optimisers.items() if isinstance(each, Optimizer)
     ]
     try:
         yield log

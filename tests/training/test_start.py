@@ -173,3 +173,13 @@ def test_recording_the_steps_changes_nothing():
     plain = net(torch.optim.Adam, lr=0.02).fit(X, y)
     assert torch.equal(flat_parameters(est.net_), flat_parameters(plain))
     assert not est.net_.optimizer_._optimizer_step_pre_hooks
+
+
+def test_layers_that_learn_their_width_from_the_first_rows_start_where_these_made_them():
+    X, y = drawn()
+    torch.manual_seed(0)
+    lazy = net(torch.optim.SGD, nn.Sequential(nn.LazyLinear(2)), lr=0.1).initialize()
+    start = train(lazy, X.astype(np.float32), y, None).start
+    assert start.sizes == (4, 2)
+    assert start.n_steps == 3 * 10
+    assert not torch.equal(start.parameters, flat_parameters(lazy))
