@@ -144,7 +144,7 @@ def _columns(dead: Tensor, *, with_bias: bool) -> DeadDirections | None:
     if not len(columns):
         return None
     energy = torch.ones(len(dead) + with_bias, dtype=torch.float64)
-    return DeadDirections(AxisKernel(columns[:0]), AxisKernel(columns), energy, energy)
+    return DeadDirections(AxisKernel(columns[:0]), AxisKernel(columns), energy)
 
 
 @dataclass(frozen=True)

@@ -93,14 +93,13 @@ class DeadDirections(NamedTuple):
     before, after : Kernel
         All directions that no row used before, and that no row uses now.
 
-    energy_before, energy_after : float64 Tensor of shape (p,)
-        Sum of squares in each column.
+    energy : float64 Tensor of shape (p,)
+        Sum of squares in each column before.
     """
 
     before: Kernel
     after: Kernel
-    energy_before: Tensor
-    energy_after: Tensor
+    energy: Tensor
 
     def part(self, rows: Tensor, *, adaptive: bool = False) -> Tensor:
         r"""Return what of each row lies in the dead directions.
@@ -111,12 +110,10 @@ class DeadDirections(NamedTuple):
 
         adaptive : bool
             Project in the metric :math:`P = \operatorname{diag}(S)^{-1/2}` in which an optimiser moves that divides
-            each gradient by its usual size, with S the second moments before and now; else in the plain one.
+            each gradient by its usual size; else in the plain one.
         """
-        ones = torch.ones_like(self.energy_after)
-        q_before = _root_of_metric(self.energy_before) if adaptive else ones
-        q_after = _root_of_metric(self.energy_after) if adaptive else ones
-        return self.after.part(rows, q_after) - self.before.part(rows, q_before)
+        q = _root_of_metric(self.energy) if adaptive else torch.ones_like(self.energy)
+        return self.after.part(rows, q) - self.before.part(rows, q)
 
 
 def _root_of_metric(energy: Tensor) -> Tensor:
@@ -157,9 +154,7 @@ def constant_columns(sums: Tensor, gone: Tensor, rounding: Tensor) -> DeadDirect
     if not bool(dead.any()):
         return None
     before, now = (torch.nonzero(mask).reshape(-1) for mask in (was_constant, was_constant | dead))
-    return DeadDirections(
-        AxisKernel(before, mean[before]), AxisKernel(now, mean[now]), sums[1].clamp_min(0), after[1].clamp_min(0)
-    )
+    return DeadDirections(AxisKernel(before, mean[before]), AxisKernel(now, mean[now]), sums[1].clamp_min(0))
 
 
 def unused_directions(S: Tensor, gone: Tensor, rounding: Tensor, *, affine: bool) -> DeadDirections | None:
@@ -207,10 +202,8 @@ def unused_directions(S: Tensor, gone: Tensor, rounding: Tensor, *, affine: bool
         return None
     before = torch.cat([frame.constants, frame.directions(vectors[:, ~used])], dim=1)
     after = torch.cat([before, candidates[:, dead]], dim=1)
-    energy, energy_after = (each.diagonal().clamp_min(0) for each in (S, S - gone))
-    return DeadDirections(
-        SpanKernel(_unit_columns(before)), SpanKernel(_unit_columns(after)), energy.clone(), energy_after.clone()
-    )
+    energy = S.diagonal().clamp_min(0)
+    return DeadDirections(SpanKernel(_unit_columns(before)), SpanKernel(_unit_columns(after)), energy)
 
 
 @dataclass(frozen=True)

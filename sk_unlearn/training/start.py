@@ -415,7 +415,7 @@ def recorded_steps(net: NeuralNet, n_epochs: int) -> Iterator[StepLog]:
     log, n_before = StepLog(n_epochs), len(net.history)
     optimisers = {name: getattr(net, name + "_", None) for name in net._optimizers}
 
-    def hook(name: str) -> Callable[..., Any]:
+    def hook_of(name: str) -> Callable[..., Any]:
         def before_step(optimiser: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             log.note(net, name)
             # The optimiser itself comes first among the arguments.
@@ -425,7 +425,7 @@ def recorded_steps(net: NeuralNet, n_epochs: int) -> Iterator[StepLog]:
         return before_step
 
     hooks = [
-        each.register_step_pre_hook(hook(name)) for name, each in optimisers.items() if isinstance(each, Optimizer)
+        each.register_step_pre_hook(hook_of(name)) for name, each in optimisers.items() if isinstance(each, Optimizer)
     ]
     try:
         yield log

@@ -29,10 +29,10 @@ class CuReNU(CubicUnlearner):
     .. math:: m(s) = g^\top s + \tfrac12 s^\top H s + \tfrac L6 \|s\|^3 .
 
     The cubic term bounds the step where the Hessian is singular or indefinite, as it is for networks. Because of r,
-    forgetting nothing is exactly the identity and no training is resumed. With ``L="auto"`` weights that only the erased
-    rows used first go back to where training without data leads (release; with ``keep_initial=True``), and the steps
-    begin in the output layer, where they need features only. Where the net fits its rows all but perfectly and all rows are read, r
-    fades with what the deletion outweighs, :math:`r \|r\| / \sqrt{\|r\|^2 + \|\nabla F(w_0) - r\|^2}`.
+    forgetting nothing is exactly the identity and no training is resumed. With ``L="auto"`` weights that only erased
+    rows used first go back to where training without data leads (release, with ``keep_initial=True``), and the steps
+    begin in the output layer, where they need features only. Where the net fits its rows all but perfectly and all rows
+    are read, r fades with what the deletion outweighs, :math:`r \|r\| / \sqrt{\|r\|^2 + \|\nabla F(w_0) - r\|^2}`.
 
     Parameters
     ----------
