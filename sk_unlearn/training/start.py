@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn.parameter import UninitializedParameter
 from torch.optim import Optimizer
 
+from sk_unlearn.training._adam_without_data import adam_without_data, is_plain_adam
 from sk_unlearn.utils._numpy_state import NumpyStateMixin
 
 __all__ = ["GroupSteps", "Phase", "Schedule", "StepLog", "TrainingStart", "recorded_steps"]
@@ -161,6 +162,13 @@ class Phase:
             groups.append(GroupSteps.of(group.members, _without_repeats(list(enumerate(settings)))))
         return replace(self, n_steps=len(kept), groups=tuple(groups))
 
+    def without_data(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """Return where the steps lead with gradients of zero, from one vector a group."""
+        if self._torch_name == "Adam" and all(map(is_plain_adam, self.groups)):
+            pairs = zip(self.groups, tensors, strict=True)
+            return [adam_without_data(group, self.n_steps, each) if len(each) else each for group, each in pairs]
+        return self.replayed(tensors)
+
     def replayed(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         """Take all steps with gradients of zero, from one vector a group, and return where they lead to."""
         leaves = [tensor.clone().requires_grad_() for tensor in tensors]
@@ -283,12 +291,17 @@ class TrainingStart(NumpyStateMixin):
             return self
         return replace(self, phases=(self.phases[0].with_epochs_cut(n_epochs, n_left),))
 
-    def ghost(self) -> Tensor:
+    def ghost(self, wanted: Collection[int] | None = None) -> Tensor:
         """Return what the same steps would have made of the parameters if the data had had no gradient.
 
         Without weight decay that is where training started. Otherwise the steps are taken once more: of one number a
         group where they multiply its parameters alike (SGD, decoupled decay), else of all parameters, which costs a few
         operations on d numbers a step.
+
+        Parameters
+        ----------
+        wanted : collection of int or None
+            Numbers of the parameters that are asked for; the others come as they were at the start. None for all.
 
         Returns
         -------
@@ -305,7 +318,7 @@ class TrainingStart(NumpyStateMixin):
         for phase in self.phases:
             if not phase.moves_without_data:
                 continue
-            groups = [group.members for group in phase.groups]
+            groups = [[k for k in group.members if wanted is None or k in wanted] for group in phase.groups]
             if phase.is_linear_without_data:
                 factors = phase.replayed([torch.ones(1, dtype=torch.float64) for _ in groups])
                 for members, factor in zip(groups, factors, strict=True):
@@ -313,7 +326,7 @@ class TrainingStart(NumpyStateMixin):
                         parts[number] = parts[number] * float(factor)
                 continue
             empty = self.parameters[:0]
-            ends = phase.replayed([torch.cat([empty, *(parts[k] for k in members)]) for members in groups])
+            ends = phase.without_data([torch.cat([empty, *(parts[k] for k in members)]) for members in groups])
             for members, end in zip(groups, ends, strict=True):
                 for number, part in zip(members, end.split([self.sizes[k] for k in members]), strict=True):
                     parts[number] = part

@@ -10,6 +10,7 @@ from torch import nn
 from sk_unlearn import UnlearnableClassifier
 from sk_unlearn.risks.empirical import flat_parameters
 from sk_unlearn.training.ledger import train
+from sk_unlearn.training.start import GroupSteps, Phase
 
 USERS, ERASED = 12, 3
 OPTIMISERS = {
@@ -183,3 +184,36 @@ def test_layers_that_learn_their_width_from_the_first_rows_start_where_these_mad
     assert start.sizes == (4, 2)
     assert start.n_steps == 3 * 10
     assert not torch.equal(start.parameters, flat_parameters(lazy))
+
+
+@pytest.mark.parametrize("policy", ["constant", "cosine", "one cycle"])
+@pytest.mark.parametrize("n", [40, 40_000])
+def test_adam_is_followed_as_pytorch_steps(policy, n):
+    """Many numbers on a grid, few one by one; cycled betas too."""
+    w = 0.2 * torch.randn(n, generator=torch.Generator().manual_seed(0))
+    optimizer = torch.optim.Adam([torch.nn.Parameter(w.clone())], lr=3e-3, weight_decay=0.02)
+    schedule = {
+        "constant": lambda: None,
+        "cosine": lambda: torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=60),
+        "one cycle": lambda: torch.optim.lr_scheduler.OneCycleLR(optimizer, total_steps=60, max_lr=0.01),
+    }[policy]()
+    (p,) = optimizer.param_groups[0]["params"]
+    changes = []
+    for step in range(60):
+        changes.append((step, {k: v for k, v in optimizer.param_groups[0].items() if k != "params"}))
+        p.grad = torch.zeros_like(p)
+        optimizer.step()
+        if schedule is not None and step < 59:
+            schedule.step()
+    phase = Phase(torch.optim.Adam, 60, (GroupSteps.of((0,), changes),))
+    torch.testing.assert_close(phase.without_data([w])[0], p.detach(), rtol=1e-4, atol=5e-5)
+    torch.testing.assert_close(phase.replayed([w])[0], p.detach())
+
+
+def test_only_what_is_asked_for_is_followed():
+    X, y = drawn()
+    _, ledger, initial = trained(torch.optim.Adam, X, y, lr=0.02, optimizer__weight_decay=0.05)
+    whole, part = ledger.start.ghost(), ledger.start.ghost({0})
+    assert torch.equal(part[: 3 * USERS], whole[: 3 * USERS])
+    assert torch.equal(part[3 * USERS :], initial[3 * USERS :])
+    assert not torch.equal(whole[3 * USERS :], initial[3 * USERS :])

@@ -103,7 +103,7 @@ def release(problem: UnlearningProblem, *, at_optimum: bool) -> Release:
         notes.append(_NO_STEPS)
     w = problem.parameters
     start = problem.start.over_fewer_rows(problem.net, problem.retained.n_rows)
-    ghost = start.ghost() if start.phases else start.parameters
+    ghost = start.ghost(_parameters(dead)) if start.phases else start.parameters
     adaptive = problem.start.is_adaptive
     learnt = w.double() - ghost.to(w).double()
     taken = _mapped(problem, dead, learnt, lambda each, U: each.directions.part(U, adaptive=adaptive))
@@ -135,6 +135,12 @@ def release(problem: UnlearningProblem, *, at_optimum: bool) -> Release:
         residual=gradient - (brought - nothing),
     )
     return Release(released, dead, record, notes)
+
+
+def _parameters(dead: Sequence[DeadInputs]) -> set[int]:
+    """Return the numbers of all weights and biases of some maps."""
+    numbers = {each.map.place.parameter for each in dead}
+    return numbers | {each.map.bias for each in dead if each.map.bias is not None}
 
 
 def _parts(problem: UnlearningProblem, vector: Tensor) -> list[Tensor]:

@@ -17,7 +17,7 @@ from tests._problems import skorch_net
 
 USERS, ERASED, ITEMS = 40, 3, 9
 # With samples allowed, steps in the output layer are all that follows.
-SAMPLED = StoCuReNU(policy=Policy(few_rows=16))
+SAMPLED = StoCuReNU(renew=False, policy=Policy(few_rows=16))
 
 
 class Taste(nn.Module):
