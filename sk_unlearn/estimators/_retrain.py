@@ -112,8 +112,8 @@ def _in_fewer_steps(
     schedule = estimator.unlearning_state_.schedule
     if schedule is None:
         raise ValueError(
-            f"share={share:g} cannot be had: {why_not_shorter(estimator)}; fit with keep_initial=True, or use "
-            "share=1.0."
+            f"share={share:g} cannot be had: {why_not_shorter(estimator)}; fit "
+            f"{'again' if estimator.keep_initial else 'with keep_initial=True'}, or use share=1.0."
         )
     raise_by, n_steps = 1 / share, 0
     for attempt in range(1, _ATTEMPTS + 1):

@@ -208,7 +208,7 @@ class _RunningSums:
         ones = rows.new_ones(1, len(rows))
         total = (ones @ rows)[0]
         if self.p > _WIDEST:
-            added = torch.stack([_with(total, len(rows)), _with((ones @ rows.square_())[0], len(rows))])
+            added = torch.stack([_with(total, len(rows)), _with((ones @ rows.square())[0], len(rows))])
         else:
             added = torch.cat([torch.cat([rows.T @ rows, total[None]]), _with(total, len(rows))[:, None]], dim=1)
         squares = squares_of(added)

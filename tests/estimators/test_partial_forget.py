@@ -117,11 +117,17 @@ HARDLY_TRAINED_ON = [
 ]
 
 
+def _contents(rows):
+    """Each row in one piece, to be compared."""
+    return np.array([row.tobytes() for row in np.asarray(rows, dtype=np.float32)], dtype=object)
+
+
 @pytest.mark.parametrize("keep", [True, False])
 @pytest.mark.parametrize(("rows", "targets", "times"), HARDLY_TRAINED_ON)
 def test_no_rows_handed_in_break_the_model_in_silence(learnt, keep, rows, targets, times):
     est = copy.deepcopy(learnt[keep])
-    accuracy = est.score(iris, species)
+    others = ~np.isin(_contents(iris), _contents(rows))
+    accuracy = est.score(iris[others], species[others])
     assert accuracy > 0.97
     said = []
     for _ in range(times):
@@ -130,7 +136,7 @@ def test_no_rows_handed_in_break_the_model_in_silence(learnt, keep, rows, target
         except ValueError as error:
             said.append(str(error))
     told = any("cannot have been trained on" in text or "is chance" in text or "weigh as much" in text for text in said)
-    assert est.score(iris, species) > (0.7 if told else accuracy - 0.1)
+    assert est.score(iris[others], species[others]) > (0.7 if told else accuracy - 0.1)
 
 
 def test_a_call_that_is_tried_again_is_refused_where_it_harms_stored_rows(learnt):

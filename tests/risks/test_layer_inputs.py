@@ -180,3 +180,19 @@ def test_rows_that_draw_have_no_sums():
     net = skorch_net(Given(lambda m, X: m.a(X + torch.rand_like(X)), a=nn.Linear(4, 2))).initialize()
     risk = EmpiricalRisk(net, X, np.arange(len(X)) % 2)
     assert risk.value_gradient_and_inputs(flat_parameters(net))[2] is None
+
+
+@pytest.mark.parametrize("width", [5, 300])
+def test_rows_and_gradients_are_what_they_are_without_it(width):
+    """Rows in float64 are summed as they are, without a copy."""
+    torch.manual_seed(0)
+    X = np.random.default_rng(0).normal(size=(12, width))
+    net = skorch_net(nn.Sequential(nn.Linear(width, 3), nn.Tanh(), nn.Linear(3, 2)).double()).initialize()
+    risk = EmpiricalRisk(net, X.copy(), np.arange(12) % 2)
+    w = flat_parameters(net)
+    value, gradient, inputs = risk.value_gradient_and_inputs(w)
+    assert inputs is not None
+    np.testing.assert_array_equal(risk.X, X)
+    plain = risk.value_and_gradient(w)
+    assert value == pytest.approx(plain[0], rel=1e-12)
+    torch.testing.assert_close(gradient, plain[1])

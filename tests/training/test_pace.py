@@ -224,7 +224,7 @@ def test_other_optimisers_learn_about_as_much_in_fewer_steps(kind):
 @pytest.mark.parametrize("kind", ["LBFGS", "Rprop"])
 def test_optimisers_that_find_their_own_length_are_refused(kind):
     schedule = trained(net()).start.schedule
-    with pytest.raises(ValueError, match=f"{kind} finds their length itself; use share=1.0"):
+    with pytest.raises(ValueError, match=f"steps of {kind} find their length themselves; use share=1.0"):
         trained(net(getattr(torch.optim, kind)), Pace(schedule, 0.5, 2.0))
 
 

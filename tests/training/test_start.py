@@ -206,7 +206,7 @@ def test_adam_is_followed_as_pytorch_steps(policy, n):
         if schedule is not None and step < 59:
             schedule.step()
     phase = Phase(torch.optim.Adam, 60, (GroupSteps.of((0,), changes),))
-    torch.testing.assert_close(phase.without_data([w])[0], p.detach(), rtol=1e-4, atol=5e-5)
+    torch.testing.assert_close(phase.without_data([w])[0], p.detach(), rtol=1e-4, atol=2e-5 if n < 1000 else 2.5e-4)
     torch.testing.assert_close(phase.replayed([w])[0], p.detach())
 
 

@@ -290,7 +290,7 @@ def test_a_schedule_that_is_not_known_is_not_followed(how):
     else:
         est.fit(X, y)
     cure = "fit with keep_initial=True" if how == "keep_initial" else "fit again"
-    with pytest.raises(ValueError, match=f"share=0.5 follows the schedule of fit, which .*{cure}, or use share=1.0"):
+    with pytest.raises(ValueError, match=f"share=0.5 cannot be had: .*schedule of fit.*; {cure}, or use share=1.0"):
         est.forget(X[:10])
     assert len(est.training_set_) == len(X)
     est.set_params(unlearner=Retrain()).forget(X[:10])
