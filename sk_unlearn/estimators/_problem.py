@@ -84,7 +84,7 @@ def solve(
     recording: Any,
     start: TrainingStart | None,
     features: StoredFeatures | None,
-    passed_over: float,
+    passed_over: Tensor | None,
     retrain: Callable[..., Trained],
     why_not_shorter: str,
     n_steps: int,
@@ -144,7 +144,7 @@ def solve(
         why_not_shorter=why_not_shorter,
         n_steps=n_steps,
         features=None if features is None or rows is None else features.of_retained(rows, request.positions),
-        passed_over=passed_over,
+        passed_over=None if passed_over is None else passed_over.to(posed.w),
     )
     result = unlearner.unlearn(problem)
     if not bool(torch.isfinite(result.parameters).all()):

@@ -41,6 +41,7 @@ def retrain(
     *,
     share: float = 1.0,
     teacher: Tensor | None = None,
+    at_once: bool = False,
     warm: bool = False,
     epochs: int | None = None,
     callbacks: Any = None,
@@ -59,7 +60,7 @@ def retrain(
         if share == 1:
             trained = _afresh(estimator, content, targets=targets)
         else:
-            trained = _in_fewer_steps(estimator, content, share, targets)
+            trained = _in_fewer_steps(estimator, content, share, targets, 1 if at_once else _ATTEMPTS)
         if targets is not None:  # a teacher may know the rows that leave
             return trained
         return trained._replace(certificate=exact_certificate(estimator, content, trained))
@@ -103,21 +104,21 @@ def _afresh(
 
 
 def _in_fewer_steps(
-    estimator: BaseUnlearnable, content: Content, share: float, targets: Tensor | None = None
+    estimator: BaseUnlearnable, content: Content, share: float, targets: Tensor | None, attempts: int
 ) -> Trained:
     """Train a net in a share of the steps, at rates raised as far as that does not diverge.
+
+    One attempt alone has to hold: it ends in an error where more of them would have taken the last one as it is.
 
     Only the rows given decide how far that is, so that nothing else gets into the net.
     """
     schedule = estimator.unlearning_state_.schedule
     if schedule is None:
-        raise ValueError(
-            f"share={share:g} cannot be had: {why_not_shorter(estimator)}; fit "
-            f"{'again' if estimator.keep_initial else 'with keep_initial=True'}, or use share=1.0."
-        )
+        cure = "fit again" if estimator.keep_initial else "fit with keep_initial=True"
+        raise ValueError(f"share={share:g} cannot be had: {why_not_shorter(estimator)}; {cure}, or use share=1.0.")
     raise_by, n_steps = 1 / share, 0
-    for attempt in range(1, _ATTEMPTS + 1):
-        last = attempt == _ATTEMPTS or raise_by <= 1
+    for attempt in range(1, attempts + 1):
+        last = attempt == attempts or raise_by <= 1
         try:
             trained = _afresh(estimator, content, Pace(schedule, share, raise_by), targets)
         except TrainingDivergedError as error:
@@ -128,7 +129,10 @@ def _in_fewer_steps(
             paced = trained.paced
             assert paced is not None
             n_steps += paced.n_steps
-            if last or _has_learnt(trained, content):
+            learnt = _has_learnt(trained, content)
+            if attempts == 1 and not learnt:
+                raise TrainingDivergedError(f"In {n_steps} steps the net learnt nothing of its rows.", n_steps)
+            if last or learnt:
                 paced.n_steps, paced.n_attempts = n_steps, attempt
                 return trained
         raise_by = max(raise_by / 2, 1.0)

@@ -60,8 +60,10 @@ class UnlearningProblem:
         Trains a fresh net on the rows that count after the change, as ``fit`` did, and returns a
         :class:`~sk_unlearn.training.Trained`, to be handed back in the result. With ``share`` below 1 it takes that
         share of the steps, see :class:`Retrain`, and with ``teacher`` its targets are what the fitted net predicts with
-        these flat parameters (a ValueError where the loss takes no predictions). With ``warm=True`` and a number of
-        ``epochs`` it continues from w₀ instead, or from the flat parameters ``start``. Works on copies.
+        these flat parameters (a ValueError where the loss takes no predictions). Rates that are raised for fewer steps
+        and do not hold are lowered in further attempts; ``at_once=True`` raises a ValueError instead. With
+        ``warm=True`` and a number of ``epochs`` it continues from w₀ instead, or from the flat parameters ``start``.
+        Works on copies.
 
     report_step : callable
         Takes one record a step, for progress display.
@@ -88,9 +90,10 @@ class UnlearningProblem:
         Why ``retrain`` takes no ``share`` below 1; empty where it does.
     n_steps : int
         How many steps the training that would be shortened had; 0 where that is not known.
-    passed_over : float
-        Sum of the norms of what earlier requests brought to the gradient that were too small to train anew for, since
-        the net was trained.
+
+    passed_over : Tensor of shape (d,) or None
+        Sum of what earlier requests brought to the gradient that were too small to train anew for, since the net was
+        trained.
     """
 
     parameters: Tensor
@@ -109,7 +112,7 @@ class UnlearningProblem:
     features: KeptFeatures | None = None
     why_not_shorter: str = ""
     n_steps: int = 0
-    passed_over: float = 0.0
+    passed_over: Tensor | None = None
 
     @cached_property
     def objective(self) -> TiltedRisk:
@@ -183,8 +186,9 @@ class UnlearningResult:
         The recording as it is after the change, without anything of the erased rows. None drops it, but for a net
         trained anew, which brings a new one.
 
-    passed_over : float
-        What this request adds to ``problem.passed_over`` for later ones.
+    passed_over : Tensor of shape (d,) or None
+        What ``problem.passed_over`` is to be for later requests; None leaves it as it was, unless the net was trained
+        anew.
 
     n_products : int
         Curvature products spent.
@@ -225,7 +229,7 @@ class UnlearningResult:
     features: KeptFeatures | None = None
     trained: Trained | None = None
     recording: Any = None
-    passed_over: float = 0.0
+    passed_over: Tensor | None = None
     n_products: int = 0
     curvature_min: float = float("nan")
     curvature_max: float = float("nan")

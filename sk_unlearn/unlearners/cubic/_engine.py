@@ -107,14 +107,16 @@ class Plan:
         wanted = self.renewal is not None and self.renewal.is_wanted and not self.renews_at_once
         return wanted and gradient_norm > self.policy.left_by_steps * self.objective.gradient_norm_at_start
 
-    def told_of_renewal(self, *, done: bool) -> dict[str, Any]:
-        """Return what the report tells of it."""
-        return {} if self.renewal is None else self.renewal.told(self.share, done=done)
+    def told_of_renewal(self, state: State) -> dict[str, Any]:
+        """Return what the report tells of it, from where the stages have led."""
+        if self.renewal is None:
+            return {}
+        return self.renewal.told(self.share, done=state.trained is not None, why_not=state.why_not_renewed)
 
     def renewal_stage(self, teaching: Sequence[Stage] = ()) -> RenewalStage:
         """Return the stage that trains anew, for a teacher after these stages."""
         assert self.renewal is not None
-        return RenewalStage(self.renewal, self.share, teaching)
+        return RenewalStage(self.renewal, self.share, self.policy, teaching)
 
 
 class CubicUnlearner(Unlearner):
@@ -172,14 +174,13 @@ class CubicUnlearner(Unlearner):
             actual_decrease=float(sum(record["actual"] for record in taken)),
             solver=plan.solver,
             notes=plan.notes + state.notes(released=bool(release.record)),
-            extra={"memory_forecast": asdict(plan.memory), **plan.told_of_renewal(done=state.trained is not None)},
+            extra={"memory_forecast": asdict(plan.memory), **plan.told_of_renewal(state)},
         )
         return result if state.trained else self._moved(result, plan, state, release)
 
     def _moved(self, result: UnlearningResult, plan: Plan, state: State, release: Release) -> UnlearningResult:
         """Complete the result of steps from the fitted point, of which later requests go on."""
         w, tilt = release.held(state.w), plan.objective.tilt
-        small = plan.renewal is not None and plan.renewal.small
         return replace(
             result,
             parameters=w,
@@ -188,7 +189,7 @@ class CubicUnlearner(Unlearner):
             released=Released(plan.problem.parameters, plan.problem.residual) if release.dead else None,
             features_moved=state.features_moved,
             features=state.features,
-            passed_over=plan.renewal.brought if small and plan.renewal else 0.0,
+            passed_over=None if plan.renewal is None else plan.renewal.passed_over,
             notes=release.notes + result.notes,
         )
 

@@ -135,14 +135,16 @@ class Policy:
 
     small_request : float
         A request is too small to train anew for if the residual of training is this many times the gradient that it
-        brings, together with those before it that were too small. (stages)
+        brings, together with those before it that were too small: what training left to chance is then the larger part
+        of whatever comes of it. (stages)
+
+    one_of_many : float
+        And so is one row, however much it brings, unless all of them together bring this many times as much: one row
+        takes milliseconds, and only what many of them leave is worth a training. (one_row)
 
     output_share : float
         Nor is it done where the output layer has this share of the tangent kernel of the erased rows' outputs: steps in
         it then reach most of what the net knows of them. (stages)
-
-    drowning : float
-        But it is where the residual is at most this share of what the deletion brings. (stages: classes of a CNN)
 
     fewest_steps : int
         Nor is it done in fewer steps than these, which do not train any network. (stages: five epochs of a CNN)
@@ -150,6 +152,25 @@ class Policy:
     left_by_steps : float
         Where steps in the whole network read all rows, it is done only if they leave more than this share of the
         gradient. (stages: digits)
+
+    apart : float
+        A net that was trained anew is set aside if predictions for the erased rows changed less than this many times as
+        much as those for retained rows: what it changed is then mostly that it was trained otherwise. (stages)
+
+    loss_rise : float
+        It is set aside, too, if the loss of retained rows is more than this many times what it was: so few steps did
+        not learn them. (stages)
+
+    loss_left : float
+        But not if that is at most this share of what one output for all rows costs: nets that fit their rows all but
+        perfectly differ in what is left many times over, and mean nothing by it. (stages: spam)
+
+    far_apart : float
+        Nor if the predictions for erased rows changed this many times as much as the others: what steps leave of such
+        rows is more than what shorter training costs. (stages: half a class of digits)
+
+    compared_rows : int
+        Rows of each kind over which these two are measured: enough for a mean.
 
     outweighing : float
         The targets of training anew are the labels where the residual is at most this share of what the deletion
@@ -216,12 +237,17 @@ class Policy:
     settled_share: float = 0.1
     invisible_change: float = 1e-2
     ceiling: float = 1.4
-    small_request: float = 15.0
+    small_request: float = 40.0
+    one_of_many: float = 5.0
     output_share: float = 0.6
-    drowning: float = 0.1
     fewest_steps: int = 100
     left_by_steps: float = 0.5
-    outweighing: float = 0.5
+    apart: float = 1.5
+    loss_rise: float = 1.3
+    loss_left: float = 0.2
+    far_apart: float = 4.0
+    compared_rows: int = 2048
+    outweighing: float = 0.2
     budget_for_steps: float = 0.8
     kernel_rows: int = 64
     layer_max_steps: int = 12

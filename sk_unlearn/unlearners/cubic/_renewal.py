@@ -6,11 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from torch import Tensor
+
 from sk_unlearn.risks.empirical import flat_parameters
 from sk_unlearn.risks.output_layer import output_layer
 from sk_unlearn.risks.tangent_kernel import tangent_kernel_trace
+from sk_unlearn.training.ledger import Trained
 from sk_unlearn.training.soft_targets import takes_soft_targets
 from sk_unlearn.unlearners.base import UnlearningProblem
+from sk_unlearn.unlearners.cubic._comparison import Comparison
 from sk_unlearn.unlearners.cubic._policy import Policy
 from sk_unlearn.unlearners.cubic._state import Stage, State
 from sk_unlearn.unlearners.cubic._stopping import Ending
@@ -26,10 +31,17 @@ _FAILED = (
     "The network was to be trained anew in fewer steps, and training failed, so that steps from the fitted point had "
     "to do: {}"
 )
+_SET_ASIDE = (
+    "The network was trained anew in {share:.0%} of the steps and set aside, because {why}. What steps from the fitted "
+    "point came to stands in its place; Retrain() leaves nothing of the rows."
+)
 _EXACT = "towards the labels, so that no layer knows anything of the erased rows"
 _TAUGHT = (
     "towards the predictions of the net that had forgotten in its output layer, which may pass on traces of the rows"
 )
+
+
+_TINY = 1e-30
 
 
 @dataclass(frozen=True)
@@ -44,42 +56,52 @@ class Renewal:
     reason : str
         Why, in numbers.
 
-    brought : float
-        Norm of what the deletion brings to the gradient.
-
-    residual : float
-        Norm of the gradient that training left.
-
     output_share : float
         Of the output layer in the tangent kernel of the erased rows; nan where it was not looked at.
 
-    small : bool
-        Whether only the size of the request spoke against it.
+    passed_over : Tensor of shape (d,) or None
+        What this request and others before it brought to the gradient, where that is too small to train anew for.
 
     is_asked_for : bool
         Whether the user wants it in any case.
+
+    is_certain : bool
+        Whether the net is the better one whatever it turns out to be: asked for, or without so large a part of what the
+        gradient knew that predictions for all rows may well change alike.
     """
 
     kind: str
     reason: str
-    brought: float
-    residual: float
     output_share: float = float("nan")
-    small: bool = False
+    passed_over: Tensor | None = None
     is_asked_for: bool = False
+    is_certain: bool = False
 
     @property
     def is_wanted(self) -> bool:
         """Whether to train anew."""
         return self.kind != "no"
 
-    def told(self, share: float, *, done: bool) -> dict[str, Any]:
-        """Return what the report tells of it, in plain numbers and words."""
+    def told(self, share: float, *, done: bool, why_not: str) -> dict[str, Any]:
+        """Return what the report tells of it, in plain numbers and words.
+
+        Parameters
+        ----------
+        share : float
+            Of the steps of a full training.
+
+        done : bool
+            Whether the model is a net that was trained anew.
+
+        why_not : str
+            Why one that was trained anew is not the model, or why training failed; empty where neither happened.
+        """
+        wanted = self.reason if done or not self.is_wanted else "steps in the whole network were enough"
         return {
             "renewal": self.kind if done else "no",
-            "renewal_reason": self.reason if done or not self.is_wanted else "steps in the whole network were enough",
+            "renewal_reason": why_not or wanted,
             "output_layer_share": self.output_share,
-            "share_of_training": share if done else 0.0,
+            "share_of_training": share if done or why_not else 0.0,
         }
 
     @classmethod
@@ -98,26 +120,38 @@ class Renewal:
         wanted : bool
             True where the user asks for it, so that only the kind is to be chosen.
         """
-        brought = float((problem.gradient - problem.residual).norm())
-        residual = float(problem.residual.norm())
-        ratio = residual / brought if brought else float("inf")
-        seen = (brought, residual)
-        outweighs = ratio <= policy.outweighing or not takes_soft_targets(problem.net)
-        kind = "labels" if outweighs else "teacher"
+        brought, residual = problem.gradient - problem.residual, float(problem.residual.norm())
+        alone = float(brought.norm())
+        ratio = residual / max(alone, _TINY)
+        outweighs = ratio <= policy.outweighing
+        exact = outweighs or not takes_soft_targets(problem.net) or _loses_a_class(problem)
+        kind = "labels" if exact else "teacher"
         if wanted:
-            return cls(kind, "renew=True asks for it", *seen, is_asked_for=True)
-        together = residual / (brought + problem.passed_over) if brought else float("inf")
-        if together > policy.small_request:
-            reason = f"what it brings to the gradient is {1 / together:.2g} of what training had left there"
-            return cls("no", reason, *seen, small=True)
+            return cls(kind, "renew=True asks for it", is_asked_for=True, is_certain=True)
+        if problem.passed_over is not None:
+            brought = brought + problem.passed_over
+        together = float(brought.norm())
+        if residual > policy.small_request * together:
+            reason = f"what it brings to the gradient is {together / residual:.2g} of what training had left there"
+            return cls("no", reason, passed_over=brought)
+        if problem.erased.n_rows == 1 and together < policy.one_of_many * alone:
+            return cls("no", "it is one row", passed_over=brought)
         n_steps = round(share * problem.n_steps)
-        if n_steps < policy.fewest_steps:
-            return cls("no", f"{n_steps} steps are too few to train in", *seen)
+        if n_steps < policy.fewest_steps and not problem.why_not_shorter:
+            return cls("no", f"{n_steps} steps are too few to train in")
         in_layer = _output_share(problem, policy)
-        if in_layer >= policy.output_share and ratio > policy.drowning:
-            return cls("no", f"{in_layer:.0%} of the tangent kernel is the output layer's", *seen, in_layer)
+        if in_layer >= policy.output_share:
+            return cls("no", f"{in_layer:.0%} of the tangent kernel is the output layer's", in_layer)
         reason = f"{1 - in_layer:.0%} of the tangent kernel of the erased rows lies before the output layer"
-        return cls(kind, reason, *seen, in_layer)
+        return cls(kind, reason, in_layer, is_certain=outweighs)
+
+
+def _loses_a_class(problem: UnlearningProblem) -> bool:
+    """Tell whether no row is left of a class: whatever a teacher still says of it is wrong."""
+    y, stored = problem.erased.targets(), problem.retained.stored
+    if stored is None or y.ndim != 1 or y.dtype.kind not in "iu":
+        return False
+    return not bool(np.isin(np.unique(y), stored.targets()).all())
 
 
 def _output_share(problem: UnlearningProblem, policy: Policy) -> float:
@@ -125,8 +159,9 @@ def _output_share(problem: UnlearningProblem, policy: Policy) -> float:
     layer = output_layer(problem.erased)[0]
     if layer is None:
         return 0.0
-    rows = problem.erased.sample(min(problem.erased.n_rows, policy.kernel_rows), problem.rng)
-    trace = tangent_kernel_trace(problem.erased, problem.parameters, rows, problem.rng)
+    rng = problem.rng.spawn(1)[0]  # so that steps draw the rows that they would have drawn without the question
+    rows = problem.erased.sample(min(problem.erased.n_rows, policy.kernel_rows), rng)
+    trace = tangent_kernel_trace(problem.erased, problem.parameters, rows, rng)
     return float(layer.extract(trace).sum() / trace.sum())
 
 
@@ -148,30 +183,51 @@ class RenewalStage:
     share : float
         Of the steps of a full training.
 
+    policy : Policy
+
     teaching : sequence of Stage
         What makes a teacher of the fitted net.
     """
 
     renewal: Renewal
     share: float
+    policy: Policy
     teaching: Sequence[Stage] = ()
 
     def run(self, state: State) -> Ending | None:
-        """Train; see :class:`Stage`. Where that fails and the user had not asked for it, the next stage goes on."""
-        teacher = None
+        """Train; see :class:`Stage`. Where that fails and the user had not asked for it, what steps came to remains."""
+        teacher = taught = None
         if self.renewal.kind == "teacher":
             for stage in self.teaching:
-                stage.run(state)  # whatever it comes to is good enough to learn from
+                taught = stage.run(state)  # whatever it comes to is good enough to learn from
             teacher = state.w
         try:
-            trained = state.problem.retrain(share=self.share, teacher=teacher)
+            at_once = not self.renewal.is_asked_for
+            trained = state.problem.retrain(share=self.share, teacher=teacher, at_once=at_once)
         except (ValueError, RuntimeError) as error:
             if self.renewal.is_asked_for:
                 raise
+            state.why_not_renewed = "training anew failed"
             state.remarks.append(_FAILED.format(error))
-            return None
+            return taught
+        why = "" if self.renewal.is_certain else self._why_worse(state.problem, trained)
+        if why:
+            state.why_not_renewed = why
+            state.remarks.append(_SET_ASIDE.format(share=self.share, why=why))
+            return taught
         state.trained, state.w, state.gradient_lags = trained, flat_parameters(trained.net), True
         state.remarks.append(_UNVOUCHED.format(share=self.share, kind=_EXACT if teacher is None else _TAUGHT))
         towards = "labels" if teacher is None else "predictions of the net that had forgotten in its output layer"
         reason = f"trained anew towards the {towards} in {self.share:.2g} of the steps, because {self.renewal.reason}"
         return Ending(Status.COMPLETED, reason)
+
+    def _why_worse(self, problem: UnlearningProblem, trained: Trained) -> str:
+        """Say what speaks against the net once it is trained; nothing where it is the better one."""
+        seen = Comparison.of(problem, trained, self.policy)
+        policy = self.policy
+        if not seen.apart >= policy.apart:
+            return f"it changed predictions for the erased rows {seen.apart:.2g} times as much as for the retained ones"
+        learnt = seen.loss_rise <= policy.loss_rise or seen.loss_left <= policy.loss_left
+        if not learnt and seen.apart < policy.far_apart:
+            return f"so few steps did not learn the retained rows: their loss is {seen.loss_rise:.3g} times what it was"
+        return ""

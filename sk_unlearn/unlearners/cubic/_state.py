@@ -85,6 +85,9 @@ class State:
 
     trained : Trained or None
         The net, where a stage trained it anew; w are then its parameters.
+
+    why_not_renewed : str
+        Why a net that was trained anew is not the model, or why that failed; empty where neither happened.
     """
 
     problem: UnlearningProblem
@@ -98,6 +101,7 @@ class State:
     remarks: list[str] = field(default_factory=list)
     features: KeptFeatures | None = None
     trained: Trained | None = None
+    why_not_renewed: str = ""
     _moves: list[_Move] = field(default_factory=list)
     _started: float = field(default_factory=time.perf_counter)
 

@@ -10,7 +10,7 @@ from sk_unlearn.unlearners._watch import Watch
 from sk_unlearn.unlearners.base import UnlearningProblem
 from sk_unlearn.unlearners.cubic._policy import Policy
 
-__all__ = ["fits_its_rows", "was_short", "with_faded_tilt"]
+__all__ = ["loss_left", "was_short", "with_faded_tilt"]
 
 
 def was_short(net: NeuralNet, policy: Policy) -> bool:
@@ -19,15 +19,15 @@ def was_short(net: NeuralNet, policy: Policy) -> bool:
     return 0 < len(net.history) < policy.short_training_epochs and not isinstance(net.optimizer_, torch.optim.LBFGS)
 
 
-def fits_its_rows(problem: UnlearningProblem, policy: Policy) -> bool:
-    """Tell whether training left next to nothing of the loss; no where that cannot be seen."""
+def loss_left(problem: UnlearningProblem) -> float:
+    """Return the loss that training left, as a share of that of one output for all rows; inf where it is not seen."""
     if problem.retained.stored is None:
-        return False
+        return float("inf")
     try:
-        return Watch(problem).share_left <= policy.fitted_share
+        return Watch(problem).share_left
     except (TypeError, ValueError, RuntimeError, IndexError):
         # Several outputs, or a loss that does not take the mean output for that of a row.
-        return False
+        return float("inf")
 
 
 def with_faded_tilt(problem: UnlearningProblem, policy: Policy) -> TiltedRisk:
@@ -40,6 +40,6 @@ def with_faded_tilt(problem: UnlearningProblem, policy: Policy) -> TiltedRisk:
     """
     objective = problem.objective
     energy, change = float(objective.tilt.square().sum()), float(objective.gradient_at_start.square().sum())
-    if not (change > 0 and energy > 0 and fits_its_rows(problem, policy)):
+    if not (change > 0 and energy > 0 and loss_left(problem) <= policy.fitted_share):
         return objective
     return objective.with_tilt(objective.tilt * (energy / (energy + change)) ** 0.5)
