@@ -243,7 +243,7 @@ class Policy:
     fewest_steps: int = 100
     left_by_steps: float = 0.5
     apart: float = 1.5
-    loss_rise: float = 1.3
+    loss_rise: float = 1.4
     loss_left: float = 0.2
     far_apart: float = 4.0
     compared_rows: int = 2048

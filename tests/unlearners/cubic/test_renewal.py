@@ -128,11 +128,12 @@ class TestWhen:
         est = forgotten(fitted, MANY, unlearner(policy=strict))
         assert told(est)["renewal"] == "no"
         assert "did not learn the retained rows" in told(est)["renewal_reason"]
-        # Not asked where the rows are most of what the gradient knew.
-        gone = fitted[2] == 2
+        # Not asked where the rows are most of what the gradient knew, nor where they are far apart, as a class is.
+        gone, doubtful = fitted[2] == 2, replace(strict, outweighing=0.0)
         assert told(forgotten(fitted, gone, unlearner(policy=strict)))["renewal"] == "labels"
-        doubtful = replace(strict, outweighing=0.0)
-        assert told(forgotten(fitted, gone, unlearner(policy=doubtful)))["renewal"] == "no"
+        assert told(forgotten(fitted, gone, unlearner(policy=doubtful)))["renewal"] == "labels"
+        never = replace(doubtful, far_apart=float("inf"))
+        assert told(forgotten(fitted, gone, unlearner(policy=never)))["renewal"] == "no"
 
     def test_one_row_is_too_small_a_request(self, fitted):
         est = forgotten(fitted, [7])
