@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
+from sk_unlearn.privacy import Assumption, Certificate
 from sk_unlearn.risks.empirical import flat_parameters
 from sk_unlearn.risks.output_layer import output_layer
 from sk_unlearn.risks.tangent_kernel import tangent_kernel_trace
@@ -21,7 +22,7 @@ from sk_unlearn.unlearners.cubic._state import Stage, State
 from sk_unlearn.unlearners.cubic._stopping import Ending
 from sk_unlearn.unlearners.status import Status
 
-__all__ = ["Renewal", "RenewalStage", "why_no_renewal"]
+__all__ = ["Renewal", "RenewalStage", "certified", "why_no_renewal"]
 
 _UNVOUCHED = (
     "Trained anew in {share:.0%} of the steps of a full training, {kind}. Predictions may differ from those of a full "
@@ -41,6 +42,11 @@ _TAUGHT = (
 )
 
 
+_CHOSEN = Assumption(
+    "that the network was trained anew does not depend on the erased rows",
+    False,
+    "they were looked at to choose it; Retrain(share=...) chooses nothing",
+)
 _TINY = 1e-30
 
 
@@ -144,6 +150,13 @@ class Renewal:
             return cls("no", f"{in_layer:.0%} of the tangent kernel is the output layer's", in_layer)
         reason = f"{1 - in_layer:.0%} of the tangent kernel of the erased rows lies before the output layer"
         return cls(kind, reason, in_layer, is_certain=outweighs)
+
+
+def certified(trained: Trained) -> Certificate | None:
+    """Return the certificate of a net that was trained anew, with what its choice rests on."""
+    if trained.certificate is None:
+        return None
+    return replace(trained.certificate, assumptions=[*trained.certificate.assumptions, _CHOSEN])
 
 
 def _loses_a_class(problem: UnlearningProblem) -> bool:

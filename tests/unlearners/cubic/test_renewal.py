@@ -99,6 +99,8 @@ class TestWhen:
         assert "trained anew towards the labels in 0.2 of the steps, because" in report.stop_reason
         assert any(note.startswith("Trained anew in 20% of the steps") for note in report.notes)
         assert est.certificate_.kind == "exact"
+        assert "does not depend on the erased rows" in str(est.certificate_)
+        assert not est.certificate_.proven
         assert report.trace == []
 
     def test_it_is_what_a_shorter_training_gives(self, fitted):
