@@ -278,6 +278,14 @@ def test_a_loss_no_better_than_that_of_a_constant_counts_as_diverged():
     assert report.extra["share_of_training"] > 0.05
 
 
+def test_where_one_class_is_left_there_is_no_more_to_learn_than_a_constant():
+    X, y = table()
+    est = UnlearnableClassifier(built(Mlp), Retrain(0.5), random_state=0).fit(X, y).forget(X[y != 0])
+    report = est.unlearning_report_
+    assert report.extra == {"share_of_training": 0.5}
+    assert not any("led nowhere" in note for note in report.notes)
+
+
 @pytest.mark.parametrize("how", ["keep_initial", "from_fitted", "partial_fit"])
 def test_a_schedule_that_is_not_known_is_not_followed(how):
     X, y = table()
