@@ -17,7 +17,7 @@ from skorch import NeuralNet, NeuralNetClassifier, NeuralNetRegressor
 from skorch.callbacks import LRScheduler
 from torch import nn
 
-from benchmarks._tasks import Requests, Task, _augmented, _Fresh, mlp, without_copies
+from benchmarks._tasks import Fresh, Requests, Task, _augmented, mlp, without_copies
 
 Rows = NDArray[np.int64]
 SGD, ADAM, ADAMW, RMSPROP = torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW, torch.optim.RMSprop
@@ -84,7 +84,7 @@ def _net(
 ) -> Callable[[], NeuralNet]:  # fmt: skip
     kind, criterion = (NeuralNetRegressor, nn.MSELoss) if regression else (NeuralNetClassifier, nn.CrossEntropyLoss)
     schedule = LRScheduler(torch.optim.lr_scheduler.CosineAnnealingLR, T_max=epochs)
-    module = (Table, {"module__hidden": build}) if isinstance(build, tuple) else (_Fresh, {"module__build": build})
+    module = (Table, {"module__hidden": build}) if isinstance(build, tuple) else (Fresh, {"module__build": build})
     return lambda: kind(
         module[0], **module[1], criterion=criterion, optimizer=optimizer, lr=lr, max_epochs=epochs,
         batch_size=batch_size, iterator_train__shuffle=True, train_split=None, verbose=0,
