@@ -88,6 +88,27 @@ class Paced:
     n_attempts: int = 1
     cut_short: bool = False
 
+    @property
+    def share_spent(self) -> float:
+        """Batches that it trained on, attempts that were given up included, as a share of those of a full training."""
+        return round(self.n_steps / self.n_full, 4)
+
+    def notes(self) -> list[str]:
+        """Say in which ways it was not the training that the share asks for."""
+        notes = []
+        if self.n_attempts > 1:
+            notes.append(
+                "With rates raised as far as the share asks for, training on the retained rows led nowhere; attempt "
+                f"{self.n_attempts} raised them {self.pace.raise_by:.3g} times. The model has learnt for a shorter "
+                "time than a full training does: give a larger share."
+            )
+        if self.cut_short:
+            notes.append(
+                "A callback ended the shorter training before its last step: what the last steps of the schedule would "
+                "have done is missing."
+            )
+        return notes
+
 
 @contextmanager
 def paced(net: NeuralNet, pace: Pace | None) -> Iterator[PacedTraining | None]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from numbers import Real
-from typing import Any
 
 from sklearn.utils._param_validation import Interval
 
@@ -94,14 +93,10 @@ class Retrain(Unlearner):
         reason, notes, extra = "trained anew", [], {}
         if trained.paced is not None:
             reason += f" in {trained.paced.n_steps} steps for the {trained.paced.n_full} of a full training"
-            notes, extra = _notes(self.share, trained.paced), _cost(trained.paced)
+            notes, extra = _notes(self.share, trained.paced), {"share_of_training": trained.paced.share_spent}
         return UnlearningResult(
             flat_parameters(trained.net), Status.COMPLETED, reason, trained=trained, notes=notes, extra=extra
         )
-
-
-def _cost(paced: Paced) -> dict[str, Any]:
-    return {"share_of_training": round(paced.n_steps / paced.n_full, 4)}
 
 
 def _notes(share: float, paced: Paced) -> list[str]:
@@ -113,15 +108,4 @@ def _notes(share: float, paced: Paced) -> list[str]:
             f"That predictions are near those of a full training is claimed from share={_VOUCHED_SHARE} on, and is "
             "unvouched below: compare on rows you know before you rely on the model."
         )
-    if paced.n_attempts > 1:
-        notes.append(
-            "With rates raised as far as the share asks for, training on the retained rows led nowhere; attempt "
-            f"{paced.n_attempts} raised them {paced.pace.raise_by:.3g} times. The model has learnt for a shorter time "
-            "than a full training does: give a larger share."
-        )
-    if paced.cut_short:
-        notes.append(
-            "A callback ended the shorter training before its last step: what the last steps of the schedule would "
-            "have done is missing."
-        )
-    return notes
+    return notes + paced.notes()

@@ -80,6 +80,9 @@ class Plan:
 
     share : float
         In which share of the steps of a full training that would be.
+
+    refusal : str
+        Why it cannot be had; empty where it can.
     """
 
     problem: UnlearningProblem
@@ -94,24 +97,34 @@ class Plan:
     notes: list[str]
     renewal: Renewal | None = None
     share: float = 1.0
+    refusal: str = ""
 
     @property
-    def renews_at_once(self) -> bool:
+    def wants_to_renew_at_once(self) -> bool:
         """Whether to train anew without trying steps in the whole network, which are none where rows are sampled."""
         if self.renewal is None or not self.renewal.is_wanted:
             return False
         return self.renewal.is_asked_for or not self.sampling.reads_all
 
-    def renews_after(self, gradient_norm: float) -> bool:
+    def wants_to_renew_after(self, gradient_norm: float) -> bool:
         """Tell whether to train anew after steps that left a gradient of Φ of this norm."""
-        wanted = self.renewal is not None and self.renewal.is_wanted and not self.renews_at_once
+        wanted = self.renewal is not None and self.renewal.is_wanted and not self.wants_to_renew_at_once
         return wanted and gradient_norm > self.policy.left_by_steps * self.objective.gradient_norm_at_start
 
     def told_of_renewal(self, state: State) -> dict[str, Any]:
         """Return what the report tells of it, from where the stages have led."""
-        if self.renewal is None:
+        if self.renewal is None or self.refusal:
             return {}
-        return self.renewal.told(self.share, done=state.trained is not None, why_not=state.why_not_renewed)
+        paced = None if state.trained is None else state.trained.paced
+        share = self.share if paced is None else paced.share_spent
+        return self.renewal.told(share, done=state.trained is not None, why_not=state.why_not_renewed)
+
+    def notes_of_refusal(self, gradient_norm: float) -> list[str]:
+        """Say why the network was not trained anew where it would have been, after steps that left such a gradient."""
+        wanted = self.wants_to_renew_at_once or self.wants_to_renew_after(gradient_norm)
+        if not (wanted and self.refusal and self.renewal):
+            return []
+        return [_NOT_RENEWED.format(self.renewal.reason, self.refusal)]
 
     def renewal_stage(self, teaching: Sequence[Stage] = ()) -> RenewalStage:
         """Return the stage that trains anew, for a teacher after these stages."""
@@ -155,7 +168,8 @@ class CubicUnlearner(Unlearner):
             ending = Ending(Status.CONVERGED, "weights that only the erased rows used went back; no gradient is left")
         else:
             ending = Ending(Status.NOTHING_TO_UNDO, "nothing to undo: the gradient is zero")
-        if plan.renews_after(state.gradient_norm):
+        first_notes = plan.notes + plan.notes_of_refusal(state.gradient_norm)
+        if plan.wants_to_renew_after(state.gradient_norm) and not plan.refusal:
             ending = plan.renewal_stage().run(state) or ending
         taken = [record for record in state.trace if record["taken"]]
         if release.record and ending.status is Status.STALLED and not taken:
@@ -174,7 +188,7 @@ class CubicUnlearner(Unlearner):
             predicted_decrease=float(sum(record["predicted"] for record in taken)),
             actual_decrease=float(sum(record["actual"] for record in taken)),
             solver=plan.solver,
-            notes=plan.notes + state.notes(released=bool(release.record)),
+            notes=first_notes + state.notes(released=bool(release.record)),
             extra={"memory_forecast": asdict(plan.memory), **plan.told_of_renewal(state)},
         )
         return result if state.trained else self._moved(result, plan, state, release)
@@ -197,7 +211,7 @@ class CubicUnlearner(Unlearner):
     def _stages(self, plan: Plan) -> list[Stage]:
         """Return the stages in their order; the only place that knows it."""
         stages: list[Stage] = []
-        if plan.renews_at_once:
+        if plan.wants_to_renew_at_once and not plan.refusal:
             stages.append(plan.renewal_stage([OutputLayerStage(plan.policy, plan.sampling)]))
         if self._adapts and self.output_layer_first and self.hold_residual and not plan.at_optimum:
             stages.append(OutputLayerStage(plan.policy, plan.sampling))
@@ -245,30 +259,25 @@ class CubicUnlearner(Unlearner):
         graph_bytes = problem.retained.graph_bytes(sampling.n_linearised)
         memory = MemoryForecast.of(problem.parameters, n_products, graph_bytes)
         solver, notes = self._chosen_solver(memory, problem.parameters.numel())
-        renewal, why_not = self._renewal(problem, policy, at_optimum=at_optimum)
-        notes = [*notes, *why_not]
+        renewal, refusal = self._renewal(problem, policy, at_optimum=at_optimum)
         return Plan(
             problem, policy, objective, sampling, at_optimum, unchecked, solver, n_products, memory, notes, renewal,
-            policy.budget_for_steps * self.budget,
+            policy.budget_for_steps * self.budget, refusal,
         )  # fmt: skip
 
-    def _renewal(
-        self, problem: UnlearningProblem, policy: Policy, *, at_optimum: bool
-    ) -> tuple[Renewal | None, list[str]]:
-        """Return whether the network is to be trained anew, and what to note; None where that is not considered."""
+    def _renewal(self, problem: UnlearningProblem, policy: Policy, *, at_optimum: bool) -> tuple[Renewal | None, str]:
+        """Return whether the network is to be trained anew, and why it cannot be; None where it is not considered."""
         if self.renew is False or not self._adapts or not self.hold_residual:
-            return None, []
+            return None, ""
         refusal = why_no_renewal(problem)
         if self.renew is True:
             if refusal:
                 raise ValueError(f"renew=True cannot be had: {refusal}. Use renew=False, or Retrain().")
-            return Renewal.chosen(problem, policy, policy.budget_for_steps * self.budget, wanted=True), []
+            return Renewal.chosen(problem, policy, policy.budget_for_steps * self.budget, wanted=True), ""
         if at_optimum or problem.retained.stored is None or torch.equal(problem.gradient, problem.residual):
-            return None, []
+            return None, ""
         renewal = Renewal.chosen(problem, policy, policy.budget_for_steps * self.budget, wanted=False)
-        if refusal and renewal.is_wanted:
-            return None, [_NOT_RENEWED.format(renewal.reason, refusal)]
-        return renewal, []
+        return renewal, refusal
 
     def _objective(self, problem: UnlearningProblem, sampling: Sampling, policy: Policy) -> TiltedRisk:
         """Return Φ; whether its tilt is to fade is not for a few sampled rows to judge."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from sk_unlearn.privacy import Assumption, Certificate
@@ -37,10 +38,7 @@ _SET_ASIDE = (
     "point came to stands in its place; Retrain() leaves nothing of the rows."
 )
 _EXACT = "towards the labels, so that no layer knows anything of the erased rows"
-_TAUGHT = (
-    "towards the predictions of the net that had forgotten in its output layer, which may pass on traces of the rows"
-)
-
+_TAUGHT = "towards the predictions of {teacher}, which may pass on traces of the rows"
 
 _CHOSEN = Assumption(
     "that the network was trained anew does not depend on the erased rows",
@@ -130,8 +128,11 @@ class Renewal:
         alone = float(brought.norm())
         ratio = residual / max(alone, _TINY)
         outweighs = ratio <= policy.outweighing
-        exact = outweighs or not takes_soft_targets(problem.net) or _loses_a_class(problem)
-        kind = "labels" if exact else "teacher"
+        # What a request brings along, such as corrected labels, no fitted net can teach; nor does it forget rows first
+        # that are not stored.
+        only_takes_away = problem.retained.stored is problem.retained
+        taught = only_takes_away and takes_soft_targets(problem.net) and not _loses_a_class(problem)
+        kind = "teacher" if taught and not outweighs else "labels"
         if wanted:
             return cls(kind, "renew=True asks for it", is_asked_for=True, is_certain=True)
         if problem.passed_over is not None:
@@ -185,6 +186,15 @@ def why_no_renewal(problem: UnlearningProblem) -> str:
     return problem.why_not_shorter
 
 
+def _teacher(state: State) -> str:
+    """Say in words what the net has forgotten, of whose predictions another is to learn."""
+    if torch.equal(state.w, state.problem.parameters):
+        return "the fitted net"
+    if state.features_moved:
+        return "the net that had forgotten by steps in all its layers"
+    return "the net that had forgotten in its output layer"
+
+
 @dataclass(frozen=True)
 class RenewalStage:
     """Train a fresh net on the retained rows in a share of the steps.
@@ -209,10 +219,11 @@ class RenewalStage:
 
     def run(self, state: State) -> Ending | None:
         """Train; see :class:`Stage`. Where that fails and the user had not asked for it, what steps came to remains."""
-        teacher = taught = None
+        teacher, taught, called = None, None, ""
         if self.renewal.kind == "teacher":
-            for stage in self.teaching:
+            for stage in self.teaching if state.output_layer is not None else ():
                 taught = stage.run(state)  # whatever it comes to is good enough to learn from
+            called = _teacher(state)
             teacher = state.w
         try:
             at_once = not self.renewal.is_asked_for
@@ -229,8 +240,11 @@ class RenewalStage:
             state.remarks.append(_SET_ASIDE.format(share=self.share, why=why))
             return taught
         state.trained, state.w, state.gradient_lags = trained, flat_parameters(trained.net), True
-        state.remarks.append(_UNVOUCHED.format(share=self.share, kind=_EXACT if teacher is None else _TAUGHT))
-        towards = "labels" if teacher is None else "predictions of the net that had forgotten in its output layer"
+        kind = _EXACT if teacher is None else _TAUGHT.format(teacher=called)
+        state.remarks.append(_UNVOUCHED.format(share=self.share, kind=kind))
+        if trained.paced is not None:
+            state.remarks += trained.paced.notes()
+        towards = "labels" if teacher is None else f"predictions of {called}"
         reason = f"trained anew towards the {towards} in {self.share:.2g} of the steps, because {self.renewal.reason}"
         return Ending(Status.COMPLETED, reason)
 

@@ -227,6 +227,24 @@ class TestAskedFor:
         est = forgotten(fitted, fitted[2] == 2, Retrain(share=0.4))
         assert torch.equal(parameters(est), parameters(forgotten(fitted, fitted[2] == 2, unlearner(budget=0.5))))
 
+    def test_steps_that_were_given_up_count(self):
+        X = np.random.default_rng(0).normal(size=(200, 4)).astype(np.float32)
+        y = X @ np.ones((4, 1), np.float32)
+        # Five times its rate diverges.
+        settings = {"criterion": nn.MSELoss, "batch_size": -1, "lr": 0.3, "optimizer__momentum": 0.0, "callbacks": []}
+        steep = UnlearnableRegressor(net(nn.Linear(4, 1), kind=NeuralNetRegressor, **settings), random_state=0)
+        fitted = (steep.fit(X, y), X, y)
+        asked = unlearner(True, policy=Policy(outweighing=float("inf")))
+        far, again = forgotten(fitted, SOME[:10], asked), forgotten(fitted, SOME[:10], Retrain(share=0.2))
+        assert torch.equal(parameters(far), parameters(again))
+        assert told(far)["share_of_training"] == told(again)["share_of_training"] > 0.2
+        for est in (far, again):
+            assert any("training on the retained rows led nowhere" in note for note in est.unlearning_report_.notes)
+
+    def test_no_fewer_steps_than_one(self, fitted):
+        est = forgotten(fitted, slice(0, 360), unlearner(True, budget=0.01))
+        assert told(est)["share_of_training"] == 1 / (2 * 40)
+
     @pytest.mark.parametrize("setting", [{"renew": "always"}, {"budget": 1.5}, {"budget": -0.1}])
     def test_refused(self, fitted, setting):
         with pytest.raises(ValueError, match=next(iter(setting))):
@@ -270,6 +288,14 @@ class TestOtherLossesAndVerbs:
         assert top.score(X, y) > 0.5
         assert told(forgotten(fitted, slice(0, 40), unlearner(True)))["renewal"] == "teacher"
 
+    def test_a_teacher_without_an_output_layer_is_the_fitted_net(self):
+        X, y = make_regression(300, 6, random_state=0)
+        est = UnlearnableRegressor(unlearner=unlearner(True), random_state=0).fit(X, y).forget(X[::4])
+        report = est.unlearning_report_
+        assert told(est)["renewal"] == "teacher"
+        assert "towards the predictions of the fitted net in" in report.stop_reason
+        assert not any("output layer" in note for note in report.notes)
+
     def test_one_logit(self):
         X, y = classes()
         y = (y > 1).astype(np.float32)
@@ -300,6 +326,17 @@ class TestOtherLossesAndVerbs:
         assert told(est)["renewal"] == "labels"
         assert est.certificate_.kind == "exact"
         assert len(est.training_set_) == 400
+
+    def test_few_corrected_labels_are_learnt(self):
+        X, y = classes()
+        wrong = np.where(np.arange(400) % 10 == 0, (y + 1) % 4, y)
+        est = UnlearnableClassifier(net(), unlearner(True), random_state=0).fit(X, wrong)
+        again = copy.deepcopy(est).set_params(unlearner=Retrain(share=0.2))
+        for each in (est, again):
+            each.correct(X[SOME], y_old=wrong[SOME], y_new=y[SOME])
+        # No teacher has seen the new labels.
+        assert told(est)["renewal"] == "labels"
+        assert torch.equal(parameters(est), parameters(again))
 
     def test_rows_learnt_later_are_trained_on_too(self, fitted):
         est, X, y = fitted
@@ -333,6 +370,13 @@ class TestWhereItCannotBeHad:
         assert "renewal" not in told(est)
         with pytest.raises(ValueError, match=reason):
             forgotten((est, X[y != 2], y[y != 2]), [1], unlearner(True))
+
+    def test_no_note_after_steps_on_all_rows_that_left_little(self):
+        X, y = classes()
+        est = UnlearnableClassifier(net(), keep_initial=False, random_state=0).fit(X, y)
+        for left, n_notes in [(1.0, 0), (0.0, 1)]:
+            after = forgotten((est, X, y), y == 2, StoCuReNU(policy=Policy(left_by_steps=left)))
+            assert sum("would have been right" in note for note in after.unlearning_report_.notes) == n_notes
 
     def test_without_stored_rows(self):
         X, y = classes()
