@@ -84,7 +84,7 @@ def solve(
     recording: Any,
     start: TrainingStart | None,
     features: StoredFeatures | None,
-    passed_over: Tensor | None,
+    passed_over: float,
     retrain: Callable[..., Trained],
     why_not_shorter: str,
     n_steps: int,
@@ -144,7 +144,7 @@ def solve(
         why_not_shorter=why_not_shorter,
         n_steps=n_steps,
         features=None if features is None or rows is None else features.of_retained(rows, request.positions),
-        passed_over=None if passed_over is None else passed_over.to(posed.w),
+        passed_over=passed_over,
     )
     result = unlearner.unlearn(problem)
     if not bool(torch.isfinite(result.parameters).all()):
@@ -204,7 +204,8 @@ def _pose(net: NeuralNet, rows: TrainingSet | None, request: Request, anchor: An
         change_of_sum += added.mass * (added_gradient - present)
     elif foreign is not None and rows is not None:
         come = foreign.layer_inputs(w)
-    take = None if rows is None else partial(stored_risk(net, rows).layer_inputs, w)
+    # Where evaluations draw random numbers, a pass over all rows would tell nothing.
+    take = None if rows is None or erased.draws else partial(stored_risk(net, rows).layer_inputs, w)
     gradient, residual = present + change_of_sum / mass, anchor.residual.to(w)
     if erased.draws and rows is not None:
         # What a row draws depends on which others it is evaluated with: gradients over parts of the rows do not add up

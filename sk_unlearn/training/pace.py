@@ -58,7 +58,7 @@ class Pace:
 
     def n_epochs(self, net: NeuralNet) -> int:
         """Return in how many epochs, of which the last need not be whole, the shorter one ends."""
-        return math.ceil(self.share * self.full_epochs(net))
+        return math.ceil(round(self.share * self.full_epochs(net), 9))  # 0.07 * 100 is a little more than 7
 
 
 @dataclass
@@ -231,7 +231,9 @@ class PacedTraining:
             return
         pace = self.told.pace
         self.told.n_full = n_batches * pace.full_epochs(self.net)
-        self.n_steps = max(1, round(pace.share * self.told.n_full))
+        # The last epoch has a step, if only one.
+        before_last = (pace.n_epochs(self.net) - 1) * n_batches
+        self.n_steps = max(before_last + 1, round(pace.share * self.told.n_full))
 
     def next_batch(self) -> None:
         """Take in that a batch is handed out."""

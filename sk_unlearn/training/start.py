@@ -77,6 +77,17 @@ class GroupSteps:
         for step in range(n_steps):
             yield {**self.fixed, **{name: _setting(values[step]) for name, values in varying.items()}}
 
+    def changes(self) -> list[tuple[int, dict[str, Any]]]:
+        """Return the first step and those at which a setting changed, and all settings from there on."""
+        steps = sorted({0, *(int(step) for at, _ in self.varying.values() for step in at)})
+        found = []
+        for step in steps:
+            varying = {
+                name: values[np.searchsorted(at, step, side="right") - 1] for name, (at, values) in self.varying.items()
+            }
+            found.append((step, {**self.fixed, **{name: _setting(value) for name, value in varying.items()}}))
+        return found
+
     @property
     def decays(self) -> bool:
         """Whether there was weight decay in any step."""
@@ -138,10 +149,7 @@ class Phase:
             return None
         groups = []
         for mine, other in zip(self.groups, later.groups, strict=True):
-            changes = [
-                *enumerate(mine.each(self.n_steps)),
-                *((self.n_steps + step, settings) for step, settings in enumerate(other.each(later.n_steps))),
-            ]
+            changes = [*mine.changes(), *((self.n_steps + step, settings) for step, settings in other.changes())]
             groups.append(GroupSteps.of(mine.members, _without_repeats(changes)))
         return replace(self, n_steps=self.n_steps + later.n_steps, groups=tuple(groups))
 
@@ -151,16 +159,15 @@ class Phase:
         A schedule by epochs goes on by epochs; one that changed settings within an epoch goes on by steps.
         """
         length = self.n_steps // n_epochs
-        starts = [first for group in self.groups for first, _ in group.varying.values()]
-        if any(bool((first % length).any()) for first in starts):
-            kept = set(range(n_left * n_epochs))
-        else:
-            kept = {step for step in range(self.n_steps) if step % length < n_left}
+        n_steps = n_left * n_epochs
+        changes = [group.changes() for group in self.groups]
+        by_epochs = all(step % length == 0 for of_group in changes for step, _ in of_group)
         groups = []
-        for group in self.groups:
-            settings = [each for step, each in enumerate(group.each(self.n_steps)) if step in kept]
-            groups.append(GroupSteps.of(group.members, _without_repeats(list(enumerate(settings)))))
-        return replace(self, n_steps=len(kept), groups=tuple(groups))
+        for group, of_group in zip(self.groups, changes, strict=True):
+            moved = [(step // length * n_left if by_epochs else step, settings) for step, settings in of_group]
+            kept = [(step, settings) for step, settings in moved if step < n_steps]
+            groups.append(GroupSteps.of(group.members, kept))
+        return replace(self, n_steps=n_steps, groups=tuple(groups))
 
     def without_data(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         """Return where the steps lead with gradients of zero, from one vector a group."""
@@ -168,6 +175,10 @@ class Phase:
             pairs = zip(self.groups, tensors, strict=True)
             return [adam_without_data(group, self.n_steps, each) if len(each) else each for group, each in pairs]
         return self.replayed(tensors)
+
+    def factors(self) -> list[float]:
+        """Return by what each group multiplies its parameters that see no data, where it does so."""
+        return [_shrunk_to(group, self.n_steps) for group in self.groups]
 
     def replayed(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         """Take all steps with gradients of zero, from one vector a group, and return where they lead to."""
@@ -295,8 +306,8 @@ class TrainingStart(NumpyStateMixin):
         """Return what the same steps would have made of the parameters if the data had had no gradient.
 
         Without weight decay that is where training started. Otherwise the steps are taken once more: of one number a
-        group where they multiply its parameters alike (SGD, decoupled decay), else of all parameters, which costs a few
-        operations on d numbers a step.
+        group where they multiply its parameters alike (SGD, decoupled decay), of the sizes that there are for Adam, and
+        for other optimisers of all parameters, which costs a few operations on d numbers a step.
 
         Parameters
         ----------
@@ -320,10 +331,9 @@ class TrainingStart(NumpyStateMixin):
                 continue
             groups = [[k for k in group.members if wanted is None or k in wanted] for group in phase.groups]
             if phase.is_linear_without_data:
-                factors = phase.replayed([torch.ones(1, dtype=torch.float64) for _ in groups])
-                for members, factor in zip(groups, factors, strict=True):
+                for members, factor in zip(groups, phase.factors(), strict=True):
                     for number in members:
-                        parts[number] = parts[number] * float(factor)
+                        parts[number] = parts[number] * factor
                 continue
             empty = self.parameters[:0]
             ends = phase.without_data([torch.cat([empty, *(parts[k] for k in members)]) for members in groups])
@@ -446,6 +456,22 @@ def recorded_steps(net: NeuralNet, n_epochs: int) -> Iterator[StepLog]:
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def _shrunk_to(group: GroupSteps, n_steps: int) -> float:
+    """Return what is left of one where the data have no gradient: of SGD, or with decoupled weight decay."""
+    rates, decays = (group.values(name, n_steps).astype(np.float64) for name in ("lr", "weight_decay"))
+    if "momentum" not in group.fixed and "momentum" not in group.varying:
+        return float(np.prod(1 - rates * decays))
+    left, buffer = 1.0, None
+    rest = (group.values(name, n_steps).tolist() for name in ("momentum", "dampening", "nesterov"))
+    for rate, decay, momentum, dampening, nesterov in zip(rates.tolist(), decays.tolist(), *rest, strict=True):
+        step = decay * left
+        if momentum:
+            buffer = step if buffer is None else momentum * buffer + (1 - dampening) * step
+            step = step + momentum * buffer if nesterov else buffer
+        left -= rate * step
+    return left
 
 
 def _trainable(net: NeuralNet) -> list[Tensor]:

@@ -83,17 +83,19 @@ class UnlearningProblem:
 
     layer_inputs : InputChange or None
         What the rows put into each linear map of the module, before and after the change; None where that is not known.
+
     features : KeptFeatures or None
         What the output layer is given for some retained rows at the fitted parameters, where that is known.
 
     why_not_shorter : str
         Why ``retrain`` takes no ``share`` below 1; empty where it does.
+
     n_steps : int
         How many steps the training that would be shortened had; 0 where that is not known.
 
-    passed_over : Tensor of shape (d,) or None
-        Sum of what earlier requests brought to the gradient that were too small to train anew for, since the net was
-        trained.
+    passed_over : float
+        About the norm of what earlier requests brought to the gradient that were too small to train anew for, since the
+        net was trained, as of rows that have nothing to do with each other.
     """
 
     parameters: Tensor
@@ -112,7 +114,7 @@ class UnlearningProblem:
     features: KeptFeatures | None = None
     why_not_shorter: str = ""
     n_steps: int = 0
-    passed_over: Tensor | None = None
+    passed_over: float = 0.0
 
     @cached_property
     def objective(self) -> TiltedRisk:
@@ -186,7 +188,7 @@ class UnlearningResult:
         The recording as it is after the change, without anything of the erased rows. None drops it, but for a net
         trained anew, which brings a new one.
 
-    passed_over : Tensor of shape (d,) or None
+    passed_over : float or None
         What ``problem.passed_over`` is to be for later requests; None leaves it as it was, unless the net was trained
         anew.
 
@@ -229,7 +231,7 @@ class UnlearningResult:
     features: KeptFeatures | None = None
     trained: Trained | None = None
     recording: Any = None
-    passed_over: Tensor | None = None
+    passed_over: float | None = None
     n_products: int = 0
     curvature_min: float = float("nan")
     curvature_max: float = float("nan")

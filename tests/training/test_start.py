@@ -217,3 +217,16 @@ def test_only_what_is_asked_for_is_followed():
     assert torch.equal(part[: 3 * USERS], whole[: 3 * USERS])
     assert torch.equal(part[3 * USERS :], initial[3 * USERS :])
     assert not torch.equal(whole[3 * USERS :], initial[3 * USERS :])
+
+
+def test_a_schedule_over_fewer_rows_goes_on_by_epochs_where_it_went_by_epochs():
+    """Else by steps; and one phase after the other is all of their steps."""
+    by_epochs = [(0, {"lr": 3.0}), (4, {"lr": 2.0}), (8, {"lr": 1.0})]
+    by_steps = [(0, {"lr": 3.0}), (5, {"lr": 2.0})]
+    whole = Phase(torch.optim.SGD, 12, (GroupSteps.of((0,), by_epochs),))
+    cut = whole.with_epochs_cut(3, 2)
+    assert [each["lr"] for each in cut.groups[0].each(cut.n_steps)] == [3, 3, 2, 2, 1, 1]
+    joined = cut.continued_by(whole)
+    assert [each["lr"] for each in joined.groups[0].each(18)] == [3, 3, 2, 2, 1, 1] + [3] * 4 + [2] * 4 + [1] * 4
+    other = Phase(torch.optim.SGD, 12, (GroupSteps.of((0,), by_steps),)).with_epochs_cut(3, 2)
+    assert [each["lr"] for each in other.groups[0].each(other.n_steps)] == [3, 3, 3, 3, 3, 2]

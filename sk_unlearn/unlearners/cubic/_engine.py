@@ -267,10 +267,10 @@ class CubicUnlearner(Unlearner):
 
     def _renewal(self, problem: UnlearningProblem, policy: Policy, *, at_optimum: bool) -> tuple[Renewal | None, str]:
         """Return whether the network is to be trained anew, and why it cannot be; None where it is not considered."""
-        if self.renew is False or not self._adapts or not self.hold_residual:
+        if not self.renew or not self._adapts or not self.hold_residual:
             return None, ""
         refusal = why_no_renewal(problem)
-        if self.renew is True:
+        if not isinstance(self.renew, str):
             if refusal:
                 raise ValueError(f"renew=True cannot be had: {refusal}. Use renew=False, or Retrain().")
             return Renewal.chosen(problem, policy, policy.budget_for_steps * self.budget, wanted=True), ""

@@ -99,6 +99,8 @@ def release(problem: UnlearningProblem, *, at_optimum: bool) -> Release:
     if seen:
         notes.append(_USED_OTHERWISE.format(names=_names(problem, seen)))
         dead = [each for each in dead if not any(each is other for other in seen)]
+        if not dead:
+            return Release(problem, [], {}, notes)
     if not problem.start.phases:
         notes.append(_NO_STEPS)
     w = problem.parameters

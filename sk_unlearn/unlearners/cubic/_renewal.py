@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from sk_unlearn.privacy import Assumption, Certificate
 from sk_unlearn.risks.empirical import flat_parameters
@@ -63,8 +63,9 @@ class Renewal:
     output_share : float
         Of the output layer in the tangent kernel of the erased rows; nan where it was not looked at.
 
-    passed_over : Tensor of shape (d,) or None
-        What this request and others before it brought to the gradient, where that is too small to train anew for.
+    passed_over : float or None
+        About the norm of what this request and others before it brought to the gradient, where that is too small to
+        train anew for.
 
     is_asked_for : bool
         Whether the user wants it in any case.
@@ -77,7 +78,7 @@ class Renewal:
     kind: str
     reason: str
     output_share: float = float("nan")
-    passed_over: Tensor | None = None
+    passed_over: float | None = None
     is_asked_for: bool = False
     is_certain: bool = False
 
@@ -135,14 +136,12 @@ class Renewal:
         kind = "teacher" if taught and not outweighs else "labels"
         if wanted:
             return cls(kind, "renew=True asks for it", is_asked_for=True, is_certain=True)
-        if problem.passed_over is not None:
-            brought = brought + problem.passed_over
-        together = float(brought.norm())
+        together = math.hypot(alone, problem.passed_over)
         if residual > policy.small_request * together:
             reason = f"what it brings to the gradient is {together / residual:.2g} of what training had left there"
-            return cls("no", reason, passed_over=brought)
+            return cls("no", reason, passed_over=_roughly(together, problem.rng))
         if problem.erased.n_rows == 1 and together < policy.one_of_many * alone:
-            return cls("no", "it is one row", passed_over=brought)
+            return cls("no", "it is one row", passed_over=_roughly(together, problem.rng))
         n_steps = round(share * problem.n_steps)
         if n_steps < policy.fewest_steps and not problem.why_not_shorter:
             return cls("no", f"{n_steps} steps are too few to train in")
@@ -158,6 +157,18 @@ def certified(trained: Trained) -> Certificate | None:
     if trained.certificate is None:
         return None
     return replace(trained.certificate, assumptions=[*trained.certificate.assumptions, _CHOSEN])
+
+
+def _roughly(norm: float, rng: np.random.Generator) -> float:
+    """Return a norm whose square is rounded to a power of two, up or down at random so that it is right on average.
+
+    It is kept between requests. The gradient of one row would give the row away, and its exact norm confirm a guess.
+    """
+    if not 0 < norm < math.inf:
+        return 0.0
+    mantissa, exponent = math.frexp(norm**2)  # the mantissa is between a half and one
+    up = rng.spawn(1)[0].random() < 2 * mantissa - 1  # steps draw what they would have drawn without the question
+    return math.ldexp(1.0, exponent if up else exponent - 1) ** 0.5
 
 
 def _loses_a_class(problem: UnlearningProblem) -> bool:

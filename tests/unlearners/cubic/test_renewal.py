@@ -143,6 +143,12 @@ class TestWhen:
         assert told(est)["renewal_reason"] == "it is one row"
         assert torch.equal(parameters(est), parameters(forgotten(fitted, [7], unlearner(False))))
 
+    def test_what_small_requests_brought_is_not_kept_as_it_is(self, fitted):
+        # By the gradient of one row its content could be told, and its exact norm would confirm a guess.
+        kept = {forgotten(fitted, [row]).unlearning_state_.passed_over for row in range(12)}
+        assert all(float(np.log2(each**2)) == pytest.approx(round(np.log2(each**2)), abs=1e-9) for each in kept)
+        assert len(kept) < 12
+
     def test_rows_that_bring_little_are_too(self, fitted):
         est = forgotten(fitted, [7, 8], unlearner(policy=Policy(small_request=0.5)))
         assert (told(est)["renewal"], told(est)["share_of_training"]) == ("no", 0.0)
