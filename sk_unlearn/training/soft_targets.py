@@ -34,7 +34,9 @@ def soft_targets(net: NeuralNet, outputs: Tensor) -> Tensor | None:
     if not takes_soft_targets(net):
         return None
     if computes_as(criterion, nn.CrossEntropyLoss):
-        return outputs.softmax(1)
+        # Smoothed by the loss, they are the predictions again.
+        probabilities, smoothing = outputs.softmax(1), criterion.label_smoothing
+        return (probabilities - smoothing / outputs.shape[1]) / (1 - smoothing)
     return outputs.sigmoid() if computes_as(criterion, nn.BCEWithLogitsLoss) else outputs
 
 
@@ -47,5 +49,10 @@ def takes_soft_targets(net: NeuralNet) -> bool:
         Initialised.
     """
     criterion = uncompiled(net.criterion_)
-    weighted = getattr(criterion, "weight", None) is not None
-    return not weighted and computes_as(criterion, nn.CrossEntropyLoss, nn.BCEWithLogitsLoss, *_OF_VALUES)
+    weighted = any(getattr(criterion, name, None) is not None for name in ("weight", "pos_weight"))
+    leaves_out = getattr(criterion, "ignore_index", -1) >= 0 or getattr(criterion, "label_smoothing", 0) == 1
+    return (
+        not weighted
+        and not leaves_out
+        and computes_as(criterion, nn.CrossEntropyLoss, nn.BCEWithLogitsLoss, *_OF_VALUES)
+    )

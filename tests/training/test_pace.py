@@ -72,6 +72,12 @@ def test_so_many_steps_whose_rates_sum_to_those_of_the_full_training(schedule, s
     assert not short.paced.cut_short
 
 
+def test_a_share_of_little_more_than_whole_epochs_takes_one_step_of_the_next():
+    _, short = in_share(net(), 0.3005)
+    assert short.start.n_steps == short.paced.n_steps == 3 * PER_EPOCH + 1
+    assert Pace(Schedule((), 100), 0.07, 1.0).n_epochs(net(max_epochs=100)) == 7  # 0.07 * 100 is a little more
+
+
 def test_rates_follow_the_schedule_in_time():
     full, short = in_share(net(callbacks=scheduled("steps")), 0.2)
     means = used(full, "lr").reshape(len(used(short, "lr")), -1).mean(1)

@@ -44,9 +44,24 @@ def test_a_net_is_a_fixed_point_of_its_own_predictions(criterion, target):
     torch.testing.assert_close(flat_parameters(net), before, rtol=0, atol=1e-6)
 
 
+def test_predictions_of_a_smoothing_loss_are_not_smoothed_twice():
+    X, rng = drawn()
+    net = net_of(nn.CrossEntropyLoss, criterion__label_smoothing=0.2)
+    before = flat_parameters(net)
+    targets = soft_targets(net, net.module_(torch.from_numpy(X)).detach())
+    train_rows(net, X, rng.integers(2, size=len(X)), None, targets=targets)
+    torch.testing.assert_close(flat_parameters(net), before, rtol=0, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("criterion", "settings"),
-    [(nn.NLLLoss, {}), (nn.MultiMarginLoss, {}), (nn.CrossEntropyLoss, {"criterion__weight": torch.ones(2)})],
+    [
+        (nn.NLLLoss, {}),
+        (nn.MultiMarginLoss, {}),
+        (nn.CrossEntropyLoss, {"criterion__weight": torch.ones(2)}),
+        (nn.CrossEntropyLoss, {"criterion__ignore_index": 0}),
+        (nn.BCEWithLogitsLoss, {"criterion__pos_weight": torch.full((2,), 3.0)}),
+    ],
 )
 def test_other_losses_take_none(criterion, settings):
     net = net_of(criterion, **settings)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from sk_unlearn.privacy import Certificate
+
 __all__ = ["NOT_LEGAL_ADVICE", "Clause", "clauses"]
 
 NOT_LEGAL_ADVICE = (
@@ -93,9 +95,15 @@ def _attack(report: Any) -> str:
 def _guarantee(report: Any) -> str:
     certificate = report.certificate
     if certificate is not None and certificate.kind == "exact":
-        basis = "every assumption checked" if certificate.proven else "not every assumption could be checked"
-        return f"The model was retrained on the retained rows: {certificate.method}; {basis}."
+        return f"The model was retrained on the retained rows: {certificate.method}; {_basis(certificate)}."
     if certificate is None or certificate.epsilon is None:
         return "No (ε, δ) guarantee is claimed for this request."
-    kind = "every assumption checked" if certificate.proven else "not every assumption could be checked"
-    return f"{certificate.method}: ε = {certificate.epsilon:.4g}, δ = {certificate.delta:.4g}; {kind}."
+    claim = f"ε = {certificate.epsilon:.4g}, δ = {certificate.delta:.4g}"
+    return f"{certificate.method}: {claim}; {_basis(certificate)}."
+
+
+def _basis(certificate: Certificate) -> str:
+    failed = [each.statement for each in certificate.assumptions if each.checked is False]
+    if failed:
+        return f"it was found not to hold that {', nor that '.join(failed)}"
+    return "every assumption checked" if certificate.proven else "not every assumption could be checked"

@@ -17,7 +17,7 @@ from sk_unlearn.unlearners.cubic._direction import Dense, Direction, GradientDes
 from sk_unlearn.unlearners.cubic._output_layer import OutputLayerStage
 from sk_unlearn.unlearners.cubic._policy import Policy
 from sk_unlearn.unlearners.cubic._release import Release, release
-from sk_unlearn.unlearners.cubic._renewal import Renewal, RenewalStage, certified, why_no_renewal
+from sk_unlearn.unlearners.cubic._renewal import Renewal, RenewalStage, why_no_renewal
 from sk_unlearn.unlearners.cubic._sampling import Sampling
 from sk_unlearn.unlearners.cubic._state import Stage, State
 from sk_unlearn.unlearners.cubic._stopping import Ending, FixedSteps, OneUncheckedStep, StoppingRule
@@ -181,7 +181,6 @@ class CubicUnlearner(Unlearner):
             ending.reason,
             trace=[release.record, *state.trace] if release.record else state.trace,
             trained=state.trained,
-            certificate=None if state.trained is None else certified(state.trained),
             n_products=sum(record["n_products"] for record in state.trace),
             curvature_min=curvature_min,
             curvature_max=curvature_max,

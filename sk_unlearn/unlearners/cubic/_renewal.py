@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from sk_unlearn.privacy import Assumption, Certificate
+from sk_unlearn.privacy import Assumption
 from sk_unlearn.risks.empirical import flat_parameters
 from sk_unlearn.risks.output_layer import output_layer
 from sk_unlearn.risks.tangent_kernel import tangent_kernel_trace
@@ -23,7 +23,7 @@ from sk_unlearn.unlearners.cubic._state import Stage, State
 from sk_unlearn.unlearners.cubic._stopping import Ending
 from sk_unlearn.unlearners.status import Status
 
-__all__ = ["Renewal", "RenewalStage", "certified", "why_no_renewal"]
+__all__ = ["Renewal", "RenewalStage", "why_no_renewal"]
 
 _UNVOUCHED = (
     "Trained anew in {share:.0%} of the steps of a full training, {kind}. Predictions may differ from those of a full "
@@ -41,7 +41,7 @@ _EXACT = "towards the labels, so that no layer knows anything of the erased rows
 _TAUGHT = "towards the predictions of {teacher}, which may pass on traces of the rows"
 
 _CHOSEN = Assumption(
-    "that the network was trained anew does not depend on the erased rows",
+    "the choice to train anew does not depend on the erased rows",
     False,
     "they were looked at to choose it; Retrain(share=...) chooses nothing",
 )
@@ -152,13 +152,6 @@ class Renewal:
         return cls(kind, reason, in_layer, is_certain=outweighs)
 
 
-def certified(trained: Trained) -> Certificate | None:
-    """Return the certificate of a net that was trained anew, with what its choice rests on."""
-    if trained.certificate is None:
-        return None
-    return replace(trained.certificate, assumptions=[*trained.certificate.assumptions, _CHOSEN])
-
-
 def _roughly(norm: float, rng: np.random.Generator) -> float:
     """Return a norm whose square is rounded to a power of two, up or down at random so that it is right on average.
 
@@ -250,6 +243,9 @@ class RenewalStage:
             state.why_not_renewed = why
             state.remarks.append(_SET_ASIDE.format(share=self.share, why=why))
             return taught
+        if trained.certificate is not None:
+            basis = [*trained.certificate.assumptions, _CHOSEN]
+            trained = trained._replace(certificate=replace(trained.certificate, assumptions=basis))
         state.trained, state.w, state.gradient_lags = trained, flat_parameters(trained.net), True
         kind = _EXACT if teacher is None else _TAUGHT.format(teacher=called)
         state.remarks.append(_UNVOUCHED.format(share=self.share, kind=kind))

@@ -260,13 +260,13 @@ class StoCuReNU(CubicUnlearner):
 
     *When* ``renew="auto"`` *trains anew.* Not where training had ended at an optimum; not where the residual of
     training is more than 40 times what the request, and small ones before it, bring to the gradient; not for one row
-    alone; not where the output layer has 60 % or more of the neural tangent kernel of the erased rows' outputs; and
-    where all rows are read, only if steps in the whole network leave more than half of the gradient. The targets are
-    the labels, so that no layer knows anything of the erased rows and ``certificate_`` says "exact", where no row of a
-    class is left or the request brings at least five times the residual. Else they are what the net predicts once it
-    has forgotten as far as steps lead, which changes it least where rows go at random. The net is set aside, and steps
-    stand, if it changed predictions for erased rows hardly more than those for retained rows or did not learn these.
-    ``extra`` says what was chosen and why.
+    alone; not in fewer than 100 steps; not where the output layer has 60 % or more of the neural tangent kernel of the
+    erased rows' outputs; and where all rows are read, only if steps in the whole network leave more than half of the
+    gradient. The targets are the labels, so that no layer knows anything of the erased rows and ``certificate_`` says
+    "exact", where no row of a class is left, where the request brings at least five times the residual, or where the
+    loss takes no predictions. Else they are what the net predicts once it has forgotten as far as steps lead, which
+    changes it least where rows go at random. The net is set aside, and steps stand, if it changed predictions for
+    erased rows hardly more than those for retained rows or did not learn these. ``extra`` says what was chosen and why.
 
     References
     ----------

@@ -102,6 +102,8 @@ class TestWhen:
         assert "does not depend on the erased rows" in str(est.certificate_)
         assert not est.certificate_.proven
         assert report.trace == []
+        # The net knows nothing of the rows; that it was chosen does.
+        assert [each.checked for each in est.certificate_.assumptions if "choice" in each.statement] == [False]
 
     def test_it_is_what_a_shorter_training_gives(self, fitted):
         erased = fitted[2] == 2
@@ -222,8 +224,9 @@ class TestAskedFor:
         assert told(est)["renewal"] in ("labels", "teacher")
         assert told(est)["renewal_reason"] == "renew=True asks for it"
 
-    def test_false_never_does(self, fitted):
-        est = forgotten(fitted, fitted[2] == 2, unlearner(False))
+    @pytest.mark.parametrize("renew", [False, np.False_])
+    def test_false_never_does(self, fitted, renew):
+        est = forgotten(fitted, fitted[2] == 2, unlearner(renew))
         assert "renewal" not in told(est)
         assert est.unlearning_report_.trace != []
 
@@ -310,6 +313,8 @@ class TestOtherLossesAndVerbs:
         after = forgotten((est, X, y), slice(0, 40), unlearner(True))
         assert told(after)["renewal"] == "teacher"
         assert after.score(X, y) > 0.7
+        # There is no output layer to move alone, and no step was taken in its place.
+        assert not any("all steps were taken" in note for note in after.unlearning_report_.notes)
 
     def test_a_loss_that_takes_no_predictions_has_labels(self):
         X, y = classes()
