@@ -65,7 +65,7 @@ class Renewal:
 
     passed_over : float or None
         About the norm of what this request and others before it brought to the gradient, where that is too small to
-        train anew for.
+        train anew for; 0 where it is not.
 
     is_asked_for : bool
         Whether the user wants it in any case.
@@ -149,7 +149,8 @@ class Renewal:
         if in_layer >= policy.output_share:
             return cls("no", f"{in_layer:.0%} of the tangent kernel is the output layer's", in_layer)
         reason = f"{1 - in_layer:.0%} of the tangent kernel of the erased rows lies before the output layer"
-        return cls(kind, reason, in_layer, is_certain=outweighs)
+        # If the net is set aside the sum begins anew, or each row to come would train another in vain.
+        return cls(kind, reason, in_layer, passed_over=0.0, is_certain=outweighs)
 
 
 def _roughly(norm: float, rng: np.random.Generator) -> float:

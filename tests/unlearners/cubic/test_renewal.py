@@ -170,6 +170,18 @@ class TestWhen:
         assert len(chosen) > 3
         assert told(forgotten(fitted, part, used))["renewal"] == "no"
 
+    def test_a_net_that_was_set_aside_is_not_trained_again_for_the_next_row(self, fitted):
+        est, X, y = fitted
+        never = unlearner(policy=Policy(small_request=1.0, apart=float("inf"), outweighing=0.0))
+        est, rows = copy.deepcopy(est).set_params(unlearner=never), np.flatnonzero(y == 2)
+        shares = []
+        while not any(shares[:-1]):
+            part, rows = rows[:1], rows[1:]
+            est.forget(X[part], y[part])
+            shares.append(told(est)["share_of_training"])
+        assert (shares[0], shares[-1]) == (0.0, 0.0)
+        assert told(est)["renewal"] == "no"
+
     def test_not_where_the_output_layer_is_all_there_is(self):
         X, y = classes()
         linear = UnlearnableClassifier(net(nn.Linear(4, 4)), random_state=0).fit(X, y)
