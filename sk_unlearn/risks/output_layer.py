@@ -399,6 +399,9 @@ class LayerRisk:
     def classes(self) -> Tensor | None:
         """The class number of each row, of shape (n,); None where the targets are no class numbers."""
         targets = [chunk.y for chunk in self.chunks]
+        if self._is_binary and all(isinstance(y, Tensor) for y in targets):
+            y = torch.cat([each.reshape(-1) for each in targets]).to(self._flat.device)
+            return y.long() if bool(((y == 0) | (y == 1)).all()) else None
         if not all(isinstance(y, Tensor) and y.ndim == 1 and not y.is_floating_point() for y in targets):
             return None
         classes = torch.cat(targets).to(self._flat.device)
@@ -408,13 +411,24 @@ class LayerRisk:
     def class_losses(self, v: Tensor) -> Tensor | None:
         """Return the cross-entropy that each class would have in each row at v, of shape (n, n_classes).
 
-        None where the net gives no logits or probabilities of classes.
+        None where the net gives no logits or probabilities of classes. One logit of two classes is that of the second.
         """
+        if self._is_binary:
+            with self.at(v, needs_grad=False):
+                logits = torch.cat([self.logits(chunk) for chunk in self.chunks]).reshape(-1)
+            return functional.softplus(torch.stack([logits, -logits], 1))
         if not self.predicts_probabilities or self.layer.ending is torch.sigmoid or len(self.layer.row_shape) != 1:
             return None
         with self.at(v, needs_grad=False):
             logits = torch.cat([self.logits(chunk) for chunk in self.chunks])
         return -logits.log_softmax(1)
+
+    @property
+    def _is_binary(self) -> bool:
+        """Whether the layer gives one logit of two classes."""
+        criterion, ending = self.evaluator.row_loss.criterion, self.layer.ending
+        kind = {_identity: nn.BCEWithLogitsLoss, torch.sigmoid: nn.BCELoss}.get(ending)
+        return kind is not None and computes_as(criterion, kind) and self.layer.row_shape.numel() == 1
 
     # -------------------------------------------------------------------------------------------------- the features
 

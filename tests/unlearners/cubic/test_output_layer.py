@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.datasets import load_iris
-from skorch import NeuralNetClassifier, NeuralNetRegressor
+from skorch import NeuralNet, NeuralNetClassifier, NeuralNetRegressor
 from torch import nn
 
 from sk_unlearn import UnlearnableClassifier
@@ -209,6 +209,27 @@ def test_an_erased_class_costs_about_what_a_wrong_one_does(seed):
     assert before < 0.5 * after
     assert 0.98 * bound < after <= 1.001 * bound < 0.6 * without_ceiling
     assert result.status == Status.SETTLED
+    assert "cost what rows of another class do" in result.stop_reason
+
+
+@pytest.mark.parametrize("criterion", [nn.BCEWithLogitsLoss, nn.BCELoss])
+def test_so_does_one_of_two_classes(criterion):
+    ending = [nn.Sigmoid()] if criterion is nn.BCELoss else []
+    module = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1), *ending, nn.Flatten(0)).double()
+    X = np.random.default_rng(0).normal(size=(900, 4))
+    y = (X[:, 0] > 0).astype(np.float64)
+    torch.manual_seed(0)
+    net = skorch_net(
+        module, NeuralNet, criterion=criterion, optimizer=torch.optim.Adam, lr=0.01, max_epochs=20, batch_size=256
+    ).fit(X, y)
+    risks = EmpiricalRisk(net, X, y), EmpiricalRisk(net, X, y, mask=y == 0), EmpiricalRisk(net, X[y == 1], y[y == 1])
+    problem = posed(net, *risks)
+    outputs = problem.retained.outputs(problem.parameters, np.flatnonzero(y == 0))
+    p = outputs if ending else outputs.sigmoid()
+    bound = Policy().ceiling * float(-p.log().mean())
+    free, result = solve(problem, ceiling=1e9), solve(problem)
+    assert 0.98 * bound < problem.erased.value(result.parameters) <= 1.001 * bound
+    assert problem.erased.value(free.parameters) > 1.5 * bound
     assert "cost what rows of another class do" in result.stop_reason
 
 
