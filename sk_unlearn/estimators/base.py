@@ -411,8 +411,8 @@ class BaseUnlearnable(VersionedMixin, InputsMixin, FromFittedMixin, CallbackSupp
         tags = unlearner.__unlearner_tags__()
         if rows is None and tags.needs_rows:
             raise ValueError(
-                f"unlearner={type(unlearner).__name__} reads retained rows, which keep_training_set=False does not "
-                "keep; use StoCuReNU, or fit with keep_training_set=True."
+                f"unlearner={unlearner!r} reads retained rows, which keep_training_set=False does not keep; use "
+                "StoCuReNU(), or fit with keep_training_set=True."
             )
         taken = sorted(_REPORT_FIELDS & set(tags.extra))
         if taken:

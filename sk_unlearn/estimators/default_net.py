@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Sequence
 from itertools import pairwise
+from numbers import Integral
 from typing import Any, ClassVar
 
 import numpy as np
@@ -59,6 +60,11 @@ class MLP(nn.Module):
 
     dtype : torch.dtype, default=torch.float32
         Data type of parameters and inputs.
+
+    Raises
+    ------
+    ValueError
+        For a width below 1, a negative depth, and numbers that are not whole.
     """
 
     def __init__(
@@ -75,6 +81,9 @@ class MLP(nn.Module):
         dtype: torch.dtype = torch.float32,
     ) -> None:
         super().__init__()
+        for setting, value, least in (("width", width, 1), ("depth", depth, 0)):
+            if not isinstance(value, Integral) or value < least:
+                raise ValueError(f"module__{setting} must be a whole number of at least {least}, got {value!r}.")
 
         def constant(name: str, values: Sequence[float] | None) -> None:
             self.register_buffer(name, None if values is None else torch.tensor(values, dtype=dtype))

@@ -51,6 +51,14 @@ def test_none_is_its_default_instance_bit_for_bit(kind, unlearner):
     assert one.unlearning_report_.notes == other.unlearning_report_.notes
 
 
+@pytest.mark.parametrize("setting", [{"module__width": 0}, {"module__width": 8.5}, {"module__depth": -1}])
+@both
+def test_sizes_that_make_no_network(kind, setting):
+    estimator, net, data, target = CASES[kind]
+    with pytest.raises(ValueError, match=f"{next(iter(setting))} must be a whole number of at least"):
+        estimator(net(**setting), random_state=0).fit(data, target)
+
+
 @both
 def test_it_is_a_good_citizen(kind):
     _, net, data, target = CASES[kind]
