@@ -101,7 +101,9 @@ class Certificate:
     def __str__(self) -> str:
         if self.kind == "exact":
             over = f", after {self.n_requests} requests" if self.n_requests > 1 else ""
-            return "\n".join([f"{self.method}: exact{over}; no number depends on the erased rows", *self._basis()])
+            fails = any(assumption.checked is False for assumption in self.assumptions)
+            claim = "no number depends on the erased rows" + (", but for what fails below" if fails else "")
+            return "\n".join([f"{self.method}: exact{over}; {claim}", *self._basis()])
         if self.noise == "objective":
             head = f"gradient of the perturbed objective left: at most {self.bound:.4g}"
         else:

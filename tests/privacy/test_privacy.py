@@ -156,3 +156,10 @@ def test_a_certificate_reads_and_serialises():
     assert noisy(1.0, 2.0, assumptions=assumptions[:1]).proven
     assert json.loads(json.dumps(certificate.to_dict()))["assumptions"][1]["detail"] == "guessed"
     assert "gradient of the perturbed objective" in str(Certificate("r", 0.1, 1.0, 1e-5, 1.0, "objective"))
+
+
+def test_an_exact_certificate_says_where_it_does_not_hold():
+    holds, fails, open_ = (Assumption("the rates were fixed", checked) for checked in (True, False, None))
+    for assumption in (holds, fails, open_):
+        certificate = Certificate("retraining", bound=0.0, assumptions=[assumption], kind="exact")
+        assert ("but for what fails below" in str(certificate)) is (assumption is fails)
