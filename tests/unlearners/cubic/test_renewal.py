@@ -172,7 +172,7 @@ class TestWhen:
 
     def test_a_net_that_was_set_aside_is_not_trained_again_for_the_next_row(self, fitted):
         est, X, y = fitted
-        never = unlearner(policy=Policy(small_request=1.0, apart=float("inf"), outweighing=0.0))
+        never = unlearner(policy=Policy(small_request=1.0, one_of_many=1.5, apart=float("inf"), outweighing=0.0))
         est, rows = copy.deepcopy(est).set_params(unlearner=never), np.flatnonzero(y == 2)
         shares = []
         while not any(shares[:-1]):
