@@ -186,7 +186,7 @@ class RewindToDelete(Unlearner):
     >>> X, y = load_iris(return_X_y=True)
     >>> est = UnlearnableClassifier(unlearner=RewindToDelete(rewind=0.1), random_state=0).fit(X, y)
     >>> est.forget(X[:5]).unlearning_report_.n_steps
-    20
+    10
     """
 
     _parameter_constraints = {  # noqa: RUF012
