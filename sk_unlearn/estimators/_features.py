@@ -12,12 +12,13 @@ from torch import Tensor
 from sk_unlearn.risks.empirical import EmpiricalRisk
 from sk_unlearn.risks.output_layer import KeptFeatures, output_layer
 from sk_unlearn.rows import TrainingSet
+from sk_unlearn.unlearners.cubic import Policy
 from sk_unlearn.utils._numpy_state import NumpyStateMixin
 
 __all__ = ["StoredFeatures"]
 
-# Of so many rows features are taken at fit: as many as the first request would read.
-_N_ROWS = 2048
+# Of so many rows features are taken at fit: as many as a request keeps for the next one.
+_N_ROWS = Policy().kept_rows
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,7 @@ def augmented(batch):
 
 def noisy(batch):
     inputs, targets = augmented(batch)
-    return inputs + torch.randn_like(inputs) + random.random() + np.random.rand(), targets  # noqa: NPY002
+    return inputs + torch.randn_like(inputs) + random.random() + np.random.rand(), targets  # noqa: NPY002  as users' code draws
 
 
 @pytest.mark.parametrize("n_erased", [1, 7, 40])
@@ -153,11 +153,11 @@ def test_augmentation_is_the_training_iterators_and_leaves_the_generators_alone(
     settings = {"max_epochs": 2, "batch_size": 16, "lr": 0.1, "iterator_train__collate_fn": noisy}
     settings |= {"iterator_train__shuffle": True, "iterator_train__drop_last": True}
     fitted = classifier(Still(), deep(0.1), **settings).fit(X, y)
-    states = random.getstate(), np.random.get_state()[1].copy(), torch.get_rng_state()  # noqa: NPY002
+    states = random.getstate(), np.random.get_state()[1].copy(), torch.get_rng_state()  # noqa: NPY002  the global one
     one, other = (copy.deepcopy(fitted).forget(X[:3]) for _ in range(2))
     np.testing.assert_array_equal(statistics(one), statistics(other))
     assert random.getstate() == states[0]
-    assert (np.random.get_state()[1] == states[1]).all()  # noqa: NPY002
+    assert (np.random.get_state()[1] == states[1]).all()  # noqa: NPY002  the global one
     assert torch.equal(torch.get_rng_state(), states[2])
 
 

@@ -84,7 +84,7 @@ def test_a_class_that_leaves_and_a_seed_that_is_not_given():
 def test_after_an_exact_request_earlier_ones_are_exact_and_later_ones_are_not():
     est = UnlearnableClassifier(net(), CuReNU(max_steps=1), random_state=0).fit(X, y).forget(X[:5])
     with pytest.raises(AttributeError, match="There is no certificate_"):
-        est.certificate_  # noqa: B018
+        est.certificate_  # noqa: B018  reading it is what raises
     est.set_params(unlearner=Retrain(0.5)).forget(X[5:10])
     assert est.certificate_.n_requests == 2
     assert "after 2 requests" in str(est.certificate_)
@@ -93,7 +93,7 @@ def test_after_an_exact_request_earlier_ones_are_exact_and_later_ones_are_not():
     np.testing.assert_array_equal(parameters(est), parameters(direct))
     est.set_params(unlearner=FineTune()).forget(X[10:12])
     with pytest.raises(AttributeError, match="There is no certificate_"):
-        est.certificate_  # noqa: B018
+        est.certificate_  # noqa: B018  reading it is what raises
 
 
 def test_noise_since_an_exact_request_is_composed_without_it():

@@ -223,7 +223,7 @@ def test_a_share_trains_in_so_many_steps_from_the_weights_of_fit_and_says_so():
 
 def test_a_linear_model_ends_near_where_retraining_ends():
     X, y = table()
-    make = lambda unlearner: UnlearnableClassifier(  # noqa: E731
+    make = lambda unlearner: UnlearnableClassifier(  # noqa: E731  one line, used twice
         built(LinearLayer, max_epochs=100, lr=0.1, optimizer__weight_decay=0.05, callbacks=[
             ("schedule", LRScheduler("CosineAnnealingLR", T_max=100))
         ]), unlearner, random_state=0,

@@ -235,6 +235,11 @@ class CubicUnlearner(Unlearner):
     def _rules(self) -> Policy:
         return Policy() if self.policy is None else self.policy
 
+    @property
+    def _share(self) -> float:
+        """In which share of the steps of a full training the network would be trained anew."""
+        return self._rules.budget_for_steps * self.budget
+
     def _release(self, problem: UnlearningProblem) -> Release:
         """Return the problem after weights that only erased rows used went back; as it is for published algorithms."""
         if not (self._adapts and self.hold_residual):
@@ -261,7 +266,7 @@ class CubicUnlearner(Unlearner):
         renewal, refusal = self._renewal(problem, policy, at_optimum=at_optimum)
         return Plan(
             problem, policy, objective, sampling, at_optimum, unchecked, solver, n_products, memory, notes, renewal,
-            policy.budget_for_steps * self.budget, refusal,
+            self._share, refusal,
         )  # fmt: skip
 
     def _renewal(self, problem: UnlearningProblem, policy: Policy, *, at_optimum: bool) -> tuple[Renewal | None, str]:
@@ -272,10 +277,10 @@ class CubicUnlearner(Unlearner):
         if not isinstance(self.renew, str):
             if refusal:
                 raise ValueError(f"renew=True cannot be had: {refusal}. Use renew=False, or Retrain().")
-            return Renewal.chosen(problem, policy, policy.budget_for_steps * self.budget, wanted=True), ""
+            return Renewal.chosen(problem, policy, self._share, wanted=True), ""
         if at_optimum or problem.retained.stored is None or torch.equal(problem.gradient, problem.residual):
             return None, ""
-        renewal = Renewal.chosen(problem, policy, policy.budget_for_steps * self.budget, wanted=False)
+        renewal = Renewal.chosen(problem, policy, self._share, wanted=False)
         return renewal, refusal
 
     def _objective(self, problem: UnlearningProblem, sampling: Sampling, policy: Policy) -> TiltedRisk:

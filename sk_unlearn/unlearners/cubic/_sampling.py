@@ -10,12 +10,10 @@ from torch import Tensor
 
 from sk_unlearn.risks.protocol import Linearised
 from sk_unlearn.risks.tilted import TiltedLinearisation
+from sk_unlearn.unlearners.cubic._policy import Policy
 from sk_unlearn.unlearners.cubic._state import State
 
 __all__ = ["Sampling", "View"]
-
-# Rows over which the change of the gradient is estimated when all is done: at least, and for each erased row.
-_FEWEST_AT_END, _PER_ERASED_AT_END = 64, 16
 
 
 @dataclass(frozen=True)
@@ -103,13 +101,13 @@ class Sampling:
         noise *= float(np.sqrt(max(0.0, 1 - len(rows) / self.n_rows)))  # a sample of all rows has no error
         return change + state.objective.gradient_at_start, noise
 
-    def gradient_at_end(self, state: State) -> Tensor:
+    def gradient_at_end(self, state: State, policy: Policy) -> Tensor:
         """Estimate the gradient of Φ at the last point, for the report and as the anchor of the next request."""
         objective = state.objective
         if self.reads_all:
             return objective.gradient(state.w)
         # What is drawn is the change that the request brought, and that of few rows is small.
-        few = max(_FEWEST_AT_END, _PER_ERASED_AT_END * state.problem.erased.n_rows)
+        few = max(policy.closing_rows, policy.closing_rows_per_erased * state.problem.erased.n_rows)
         # Two gradients over half the rows cost what one costs.
         rows = objective.sample(min(few, self.n_gradient_rows // 2), state.problem.rng)
         change = objective.risk.gradient(state.w, rows) - objective.risk.gradient(objective.start, rows)

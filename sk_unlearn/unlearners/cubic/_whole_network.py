@@ -114,7 +114,7 @@ class WholeNetworkStage:
     def _end_without_steps_left(self, state: State, first: int) -> Ending:
         """Look where the last move led, take it back if that is too far, and say how it ended."""
         stopping = state.stopping
-        state.gradient, state.gradient_lags = self.sampling.gradient_at_end(state), False
+        state.gradient, state.gradient_lags = self.sampling.gradient_at_end(state, self.policy), False
         if not stopping.is_too_far(state.gradient_norm, state.norms_before_steps(first)):
             return stopping.ending(state.gradient_norm) or stopping.out_of_steps()
         state.take_back()
