@@ -21,7 +21,7 @@ from sk_unlearn.estimators._request import Content, Request
 from sk_unlearn.estimators._state import Anchor
 from sk_unlearn.risks.combined import CombinedRisk
 from sk_unlearn.risks.empirical import EmpiricalRisk, flat_parameters
-from sk_unlearn.risks.layer_inputs import InputChange
+from sk_unlearn.risks.layer_inputs import InputChange, LayerInputs
 from sk_unlearn.risks.protocol import Risk
 from sk_unlearn.risks.quadratic import QuadraticRisk
 from sk_unlearn.rows import TrainingSet
@@ -35,6 +35,8 @@ __all__ = ["Solution", "solve", "stored_risk"]
 
 # Where less than this share of the mass is left, it is summed anew: the difference would be mostly rounding error.
 _LITTLE = 1e-6
+# Rows that stay and are looked at before all of them are, to see whether they use what the erased rows do.
+_LOOKED_AT = 512
 
 
 @dataclass(frozen=True)
@@ -205,7 +207,9 @@ def _pose(net: NeuralNet, rows: TrainingSet | None, request: Request, anchor: An
     elif foreign is not None and rows is not None:
         come = foreign.layer_inputs(w)
     # Where evaluations draw random numbers, a pass over all rows would tell nothing.
-    take = None if rows is None or erased.draws else partial(stored_risk(net, rows).layer_inputs, w)
+    take = look = None
+    if rows is not None and not erased.draws:
+        take, look = partial(stored_risk(net, rows).layer_inputs, w), partial(_inputs_of_some, retained, w)
     gradient, residual = present + change_of_sum / mass, anchor.residual.to(w)
     if erased.draws and rows is not None:
         # What a row draws depends on which others it is evaluated with: gradients over parts of the rows do not add up
@@ -224,9 +228,14 @@ def _pose(net: NeuralNet, rows: TrainingSet | None, request: Request, anchor: An
         mass,
         erased_value,
         erased_gradient,
-        InputChange(anchor.inputs, gone, come, take),
+        InputChange(anchor.inputs, gone, come, take, look),
         stores_rows=rows is not None,
     )
+
+
+def _inputs_of_some(retained: Risk, w: Tensor) -> LayerInputs | None:
+    assert retained.stored is not None
+    return retained.stored.layer_inputs(w, retained.stored.sample(_LOOKED_AT, np.random.default_rng(0)))
 
 
 def _risk(net: NeuralNet, content: Content) -> EmpiricalRisk:

@@ -77,6 +77,9 @@ class InputWatch(TorchFunctionMode):
         self._biases: dict[Place, set[int | None]] = defaultdict(set)
         self._with_bias: dict[int, dict[tuple[int, int], set[Place]]] = defaultdict(lambda: defaultdict(set))
         self._cut = False
+        # Maps behind running statistics, which move with the rows; and whether the forward pass has come to such.
+        self._moving: set[Place] = set()
+        self._is_behind = False
 
     def of(self, leaves: Sequence[Tensor]) -> InputWatch:
         """Watch these tensors, which stand for the parameters in their order."""
@@ -85,7 +88,7 @@ class InputWatch(TorchFunctionMode):
 
     def __enter__(self) -> InputWatch:
         """Begin a forward pass."""
-        self._cut = False
+        self._cut = self._is_behind = False
         super().__enter__()
         return self
 
@@ -103,6 +106,8 @@ class InputWatch(TorchFunctionMode):
         # What is cut off from the parameters may depend on them all the same.
         if any(each.requires_grad for each in tensors) and not all(each.requires_grad for each in results):
             self._cut = True
+        if func in _NORMALISING:
+            self._is_behind = True
         return output
 
     def _see(self, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], found: Counter[int]) -> None:
@@ -128,6 +133,8 @@ class InputWatch(TorchFunctionMode):
         bias = None if fed.homogeneous else self._number.get(id(fed.bias))
         if fed.bias is not None and bias is None and not fed.homogeneous:
             fed = fed._replace(homogeneous=True)
+        if self._is_behind:
+            self._moving.add(place)
         self._biases[place].add(bias)
         if bias is not None:
             self._with_bias[bias][first, last].add(place)
@@ -157,7 +164,8 @@ class InputWatch(TorchFunctionMode):
 
     def _map(self, place: Place) -> MapInputs:
         sums = self._sums[place]
-        return MapInputs(place, self._own_bias(place), sums.steady, sums.result())
+        steady = sums.steady and place not in self._moving
+        return MapInputs(place, self._own_bias(place), steady, sums.result())
 
     def _own_bias(self, place: Place) -> int | None:
         """Return the number of the bias that this map has to itself."""
@@ -298,6 +306,7 @@ def _by_name(function: Callable[..., Any], read: Callable[..., list[_Fed]]) -> C
     return reader
 
 
+_NORMALISING = (functional.batch_norm, torch.batch_norm)
 _LINEAR: dict[Any, Callable[[tuple[Any, ...], Mapping[str, Any]], list[_Fed]]] = {
     functional.linear: _linear,
     **dict.fromkeys((torch.conv1d, torch.conv2d, torch.conv3d), _convolution),

@@ -243,11 +243,18 @@ class EmpiricalRisk:
         value, gradient = self._value_and_gradient(w, None, watch)
         return float(value) + self._flat.penalty(w), gradient, None if self.draws else watch.result()
 
-    def layer_inputs(self, w: Tensor) -> LayerInputs | None:
-        """Return what the rows of S put into each linear map at w, at the cost of a forward pass; None as above."""
+    def layer_inputs(self, w: Tensor, rows: Rows | None = None) -> LayerInputs | None:
+        """Return what rows put into each linear map at w, at the cost of a forward pass; None as above.
+
+        Parameters
+        ----------
+        w : Tensor of shape (d,)
+        rows : int64 ndarray, optional
+            Indices into X; None for all of S.
+        """
         watch = InputWatch()
         with self.evaluator.at(w) as at:
-            for chunk in self.evaluator.chunks():
+            for chunk in self.evaluator.chunks(rows):
                 with watch.of(at.leaves):
                     self.evaluator.row_losses(self.evaluator.infer(chunk), chunk)
         return None if self.draws else watch.result()

@@ -159,7 +159,7 @@ class MapInputs:
         Number of the bias, where it belongs to this map alone.
 
     steady : bool
-        Whether the input is the same whatever the parameters are.
+        Whether the input is the same whatever the parameters and running statistics are.
 
     sums : Sums
     """
@@ -187,7 +187,7 @@ class LayerInputs:
         Of all weights that enter linear maps and nothing else.
 
     complete : bool
-        Whether those are all; else only maps whose input is the same whatever the parameters are.
+        Whether those are all; else only steady maps.
     """
 
     maps: tuple[MapInputs, ...]
@@ -211,7 +211,7 @@ class LayerInputs:
 
     @property
     def steady(self) -> LayerInputs:
-        """What still holds when parameters have moved."""
+        """What still holds when parameters or running statistics have moved."""
         return LayerInputs(tuple(each for each in self.maps if each.steady), complete=False)
 
     def covers(self, gone: LayerInputs) -> bool:
@@ -226,6 +226,25 @@ class LayerInputs:
             if directions is not None:
                 found.append(DeadInputs(each, directions))
         return found
+
+    def rule_out(self, gone: LayerInputs) -> bool:
+        """Whether these rows alone show that others have no direction to themselves in maps that are not steady.
+
+        Parameters
+        ----------
+        gone : LayerInputs
+            Of other rows, none of which is among these.
+        """
+        known = {each.place: each.sums for each in self.maps}
+        for each in gone.maps:
+            mine = known.get(each.place)
+            if each.steady:
+                continue
+            if mine is None or not mine.is_like(each.sums):
+                return False
+            if mine.plus(each.sums).dead(each.sums, with_bias=each.bias is not None) is not None:
+                return False
+        return True
 
     def _pairs(self, other: LayerInputs) -> list[tuple[MapInputs, Sums]]:
         """Return each map with the sums that others have of it."""
@@ -248,12 +267,16 @@ class InputChange:
 
     take : callable or None
         Takes it over all rows before the request; None where they are not at hand.
+
+    look : callable or None
+        Takes it over some of the rows that stay.
     """
 
     known: LayerInputs | None
     gone: LayerInputs | None
     added: LayerInputs | None = None
     take: Callable[[], LayerInputs | None] | None = None
+    look: Callable[[], LayerInputs | None] | None = None
 
     @cached_property
     def before(self) -> LayerInputs | None:
@@ -267,9 +290,24 @@ class InputChange:
 
     def dead(self) -> list[DeadInputs]:
         """Return the directions of each map that none but the rows that leave used."""
-        if self.gone is None or self.before is None or not self.before.covers(self.gone):
+        if self.gone is None:
             return []
-        return self.before.dead(self.gone)
+        before = self._with_added(self.known) if self._needs_no_pass(self.gone) else self.before
+        return [] if before is None or not before.covers(self.gone) else before.dead(self.gone)
+
+    def _needs_no_pass(self, gone: LayerInputs) -> bool:
+        """Tell whether some rows that stay show that what is not known of the others makes no difference.
+
+        Steady maps are known. In the others a direction is dead only if no row that stays uses it, and for most
+        requests a few hundred rows use every direction that the rows that leave do.
+        """
+        if self.known is None or self.known.complete or self.look is None:
+            return False
+        known = {each.place for each in self.known.maps}
+        if any(each.steady and each.place not in known for each in gone.maps):
+            return False
+        some = self.look()
+        return some is not None and some.rule_out(gone)
 
     def after(self, *, features_moved: bool) -> LayerInputs | None:
         """Return what is known of the rows that stay, after the request.

@@ -7,6 +7,7 @@ from torch import nn
 from torch.nn import functional
 
 from sk_unlearn.risks.empirical import EmpiricalRisk, flat_parameters
+from sk_unlearn.risks.layer_inputs import InputChange
 from tests._problems import skorch_net
 
 
@@ -196,3 +197,94 @@ def test_rows_and_gradients_are_what_they_are_without_it(width):
     plain = risk.value_and_gradient(w)
     assert value == pytest.approx(plain[0], rel=1e-12)
     torch.testing.assert_close(gradient, plain[1])
+
+
+# ------------------------------------------------------------------------------------ some rows in place of all of them
+
+
+class Routed(nn.Module):
+    """Sends some rows through a layer of their own; two hidden units are on for rows with a large first column only."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.norm, self.second = nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Linear(8, 2)
+        self.own = nn.Linear(8, 2)
+        with torch.no_grad():
+            self.first.weight[:2] = torch.tensor([1.0, 0, 0, 0])
+            self.first.bias[:2] = -50
+
+    def forward(self, X):
+        hidden = self.norm(self.first(X)).relu()
+        out, special = self.second(hidden), X[:, 1] > 100
+        if bool(special.any()):
+            out[special] = out[special] + self.own(hidden[special])
+        return out
+
+
+def requested(X, n_gone):
+    """What a request for the first rows changes, with all sums known and where only some rows are looked at."""
+    torch.manual_seed(0)
+    net = skorch_net(Routed()).initialize()
+    y = np.arange(len(X)) % 2
+    risk, erased, retained = (EmpiricalRisk(net, X[k], y[k]) for k in (slice(None), slice(n_gone), slice(n_gone, None)))
+    w = flat_parameters(net)
+    known, gone = risk.layer_inputs(w), erased.layer_inputs(w)
+    passes = []
+
+    def take():
+        passes.append(len(X))
+        return risk.layer_inputs(w)
+
+    rows = np.random.default_rng(0).choice(retained.n_rows, size=300, replace=False)
+    short = InputChange(known.steady, gone, None, take, lambda: retained.layer_inputs(w, rows))
+    return InputChange(known, gone), short, passes
+
+
+def directions(change):
+    """The dead part of a matrix for each map."""
+    found = {}
+    for each in change.dead():
+        p = len(each.directions.energy)
+        found[each.map.place] = each.directions.part(torch.eye(p, dtype=torch.float64))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("name", "n_passes", "n_maps"),
+    [
+        ("nothing rare", 0, 0),
+        ("a column of their own", 0, 1),  # which is raw input, whose sums are known
+        ("units of their own", 1, 1),
+        ("units and one retained row", 1, 0),
+        ("a layer of their own", 1, 1),
+        ("a layer and one retained row", 1, 0),
+    ],
+)
+def test_some_rows_tell_what_all_rows_would(name, n_passes, n_maps):
+    X = values(3000, seed=1)
+    X[:, 2] = 0 if "column" in name else X[:, 2]
+    column = {"column": 2, "units": 0, "layer": 1}
+    for kind, at in column.items():
+        if kind in name:
+            X[:3, at] = 1 if kind == "column" else 200
+            if "one retained row" in name:
+                X[2500, at] = 200
+    whole, short, passes = requested(X, 3)
+    wanted, found = directions(whole), directions(short)
+    assert len(passes) == n_passes
+    assert len(wanted) == n_maps
+    assert wanted.keys() == found.keys()
+    for place in wanted:
+        torch.testing.assert_close(found[place], wanted[place], rtol=0, atol=1e-12)
+
+
+def test_what_lies_behind_running_statistics_moves_with_them():
+    """Its moments are known until rows leave."""
+    found, _, risk = inputs_of(
+        lambda m, X: m.b(m.norm(m.a(X))) + m.c(m.fixed(X)), values(),
+        a=nn.Linear(4, 3), norm=nn.BatchNorm1d(3, affine=False), fixed=nn.BatchNorm1d(4, affine=False),
+        b=nn.Linear(3, 2), c=nn.Linear(4, 2),
+    )  # fmt: skip
+    assert [found[name, 0].steady for name in ("a.weight", "b.weight", "c.weight")] == [True, False, False]
+    assert found["c.weight", 0].sums.moments is not None
+    assert len(risk.layer_inputs(risk.parameters()).steady.maps) == 1

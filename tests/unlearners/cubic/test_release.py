@@ -117,6 +117,21 @@ def test_users_one_by_one_end_where_all_at_once_do():
     assert torch.equal(*users)
 
 
+class Normalised(Taste):
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(8, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, 2))
+
+
+def test_users_go_one_by_one_where_statistics_move_too():
+    X, y = tastes()
+    est = estimator(Normalised).fit(X, y, sample_id=X[:, 0])
+    initial = rows_of(estimator(Normalised, lr=0.0).fit(X, y), "user.weight", [1, 2, 3])
+    for user in (1, 2, 3):
+        assert len(released(est.forget(sample_id=[user]))) == 1
+    assert torch.equal(rows_of(est, "user.weight", [1, 2, 3]), initial)
+
+
 def test_half_of_a_user_stays_as_it_is():
     X, y = tastes()
     est = estimator().fit(X, y)
