@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
@@ -43,6 +43,9 @@ class _Fed(NamedTuple):
 
     homogeneous : bool
         Whether a bias is another matter: in a convolution it meets borders, in a recurrent layer there are two.
+
+    padding : int or None
+        The row of a table whose look-ups do not count.
     """
 
     weight: Tensor | None
@@ -53,6 +56,7 @@ class _Fed(NamedTuple):
     last: int | None = None
     channel: int = -1
     homogeneous: bool = False
+    padding: int | None = None
 
 
 class InputWatch(TorchFunctionMode):
@@ -76,19 +80,28 @@ class InputWatch(TorchFunctionMode):
         # Which biases a map is used with, and with which maps a bias.
         self._biases: dict[Place, set[int | None]] = defaultdict(set)
         self._with_bias: dict[int, dict[tuple[int, int], set[Place]]] = defaultdict(lambda: defaultdict(set))
+        # Whether something was cut off from the parameters.
         self._cut = False
         # Maps behind running statistics, which move with the rows; and whether the forward pass has come to such.
         self._moving: set[Place] = set()
         self._is_behind = False
+        # Maps with an input that is the same whatever the rows are, as of a learnt prompt: all rows use it.
+        self._of_no_row: set[Place] = set()
+        # Tensors in which rows had no part, by identity; and whether numbers of rows have come to where nobody sees.
+        self._rowless: dict[int, Tensor] = {}
+        self._own: list[Tensor] = []
+        self._has_left = False
 
-    def of(self, leaves: Sequence[Tensor]) -> InputWatch:
-        """Watch these tensors, which stand for the parameters in their order."""
+    def of(self, leaves: Sequence[Tensor], module: nn.Module) -> InputWatch:
+        """Watch these tensors, which stand for the module's parameters in their order."""
         self._leaves, self._number = leaves, {id(leaf): k for k, leaf in enumerate(leaves)}
+        self._own = [*module.parameters(), *module.buffers()]
         return self
 
     def __enter__(self) -> InputWatch:
         """Begin a forward pass."""
-        self._cut = self._is_behind = False
+        self._cut = self._is_behind = self._has_left = False
+        self._rowless = {id(each): each for each in self._own}
         super().__enter__()
         return self
 
@@ -108,7 +121,18 @@ class InputWatch(TorchFunctionMode):
             self._cut = True
         if func in _NORMALISING:
             self._is_behind = True
+        self._follow_rows(func, tensors, results)
         return output
+
+    def _follow_rows(self, func: Any, tensors: Sequence[Tensor], results: Sequence[Tensor]) -> None:
+        """Note whether rows had a part in the results of a function, which may be among its arguments."""
+        if all(id(each) in self._rowless for each in tensors) and not (self._has_left and not tensors):
+            self._rowless.update((id(each), each) for each in results)
+            return
+        for each in tensors[:1] if func is Tensor.__setitem__ else results:
+            self._rowless.pop(id(each), None)
+            self._rowless.pop(id(each._base), None)
+        self._has_left = self._has_left or func in _LEAVING_TORCH
 
     def _see(self, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], found: Counter[int]) -> None:
         read = _LINEAR.get(func)
@@ -135,6 +159,8 @@ class InputWatch(TorchFunctionMode):
             fed = fed._replace(homogeneous=True)
         if self._is_behind:
             self._moving.add(place)
+        if id(fed.input) in self._rowless:
+            self._of_no_row.add(place)
         self._biases[place].add(bias)
         if bias is not None:
             self._with_bias[bias][first, last].add(place)
@@ -145,7 +171,7 @@ class InputWatch(TorchFunctionMode):
         if steady != sums.steady:
             return False  # two layers with one weight, of which one sees rows and the other features
         if fed.axis == 0:
-            sums.count(x)
+            sums.count(x, fed.padding)
         else:
             sums.add(x, fed.channel)
         return True
@@ -159,7 +185,7 @@ class InputWatch(TorchFunctionMode):
         maps = []
         for found in places.values():
             if _are_disjoint(found):
-                maps += [self._map(place) for place in sorted(found)]
+                maps += [self._map(place) for place in sorted(found) if place not in self._of_no_row]
         return LayerInputs(tuple(sorted(maps, key=lambda each: each.place)))
 
     def _map(self, place: Place) -> MapInputs:
@@ -197,9 +223,10 @@ class _RunningSums:
         self.moments: Tensor | None = None
         self.rounding: Tensor | None = None
 
-    def count(self, ids: Tensor) -> None:
-        """Count which rows of a table were looked up."""
-        ids = ids.reshape(-1).to(self.device)
+    def count(self, ids: Tensor, padding: int | None) -> None:
+        """Count which rows of a table were looked up, but for that of the padding."""
+        ids = ids.reshape(-1).to(self.device, torch.int64)
+        ids = ids if padding is None else ids[ids != padding]
         if self.uses is None:
             self.uses = torch.zeros(self.p, dtype=torch.int64, device=self.device)
         self.uses.index_add_(0, ids, torch.ones_like(ids))
@@ -266,9 +293,9 @@ def _convolution(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[_Fed]
 
 def _table(args: tuple[Any, ...], bound: Mapping[str, Any]) -> list[_Fed]:
     ids, weight, padding = bound["input"], bound["weight"], bound.get("padding_idx")
-    if padding is not None:  # its row has no gradient
-        ids = ids[ids != padding % len(weight)]
-    return [_Fed(weight, None, ids.to(torch.int64), axis=0, homogeneous=True)]
+    if padding is not None:  # whose row has no gradient
+        padding %= len(weight)
+    return [_Fed(weight, None, ids, axis=0, homogeneous=True, padding=padding)]
 
 
 def _attention(args: tuple[Any, ...], bound: Mapping[str, Any]) -> list[_Fed]:
@@ -306,6 +333,8 @@ def _by_name(function: Callable[..., Any], read: Callable[..., list[_Fed]]) -> C
     return reader
 
 
+# What they return is no tensor, and a tensor that is made of it looks as if it had nothing to do with rows.
+_LEAVING_TORCH = (Tensor.item, Tensor.tolist, Tensor.numpy, Tensor.__array__)
 _NORMALISING = (functional.batch_norm, torch.batch_norm)
 _LINEAR: dict[Any, Callable[[tuple[Any, ...], Mapping[str, Any]], list[_Fed]]] = {
     functional.linear: _linear,

@@ -255,7 +255,7 @@ class EmpiricalRisk:
         watch = InputWatch()
         with self.evaluator.at(w) as at:
             for chunk in self.evaluator.chunks(rows):
-                with watch.of(at.leaves):
+                with watch.of(at.leaves, self.net.module_):
                     self.evaluator.row_losses(self.evaluator.infer(chunk), chunk)
         return None if self.draws else watch.result()
 
@@ -429,7 +429,7 @@ class EmpiricalRisk:
             value = self.evaluator.zero()
             gradient = self._flat.penalty_product(at.point)
             for chunk in self.evaluator.chunks(rows):
-                with nullcontext() if watch is None else watch.of(at.leaves):
+                with nullcontext() if watch is None else watch.of(at.leaves, self.net.module_):
                     losses, shares = self.evaluator.losses_and_shares(self.evaluator.infer(chunk), chunk)
                 value += sum_of(losses, shares)
                 if losses.requires_grad:

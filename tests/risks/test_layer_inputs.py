@@ -176,6 +176,48 @@ def test_what_is_cut_off_from_parameters_may_depend_on_them_all_the_same():
     assert [each.steady for each in found.values()] == [True, False]
 
 
+def prompted(m, X):
+    return m.a(X) + m.b(m.prompt).mean() + m.c(m.grid.expand(len(X), -1)) + m.e(torch.arange(2)).sum(0)
+
+
+def test_what_no_row_has_a_part_in_is_used_by_all_of_them():
+    """A learnt prompt, a constant, positions: how often they are used says nothing of rows."""
+    prompt, grid = nn.Parameter(torch.ones(3)), nn.Buffer(torch.ones(2))
+    parts = {"a": nn.Linear(4, 2), "b": nn.Linear(3, 2), "c": nn.Linear(2, 2), "e": nn.Embedding(5, 2)}
+    found, _, _ = inputs_of(prompted, values(), **parts, prompt=prompt, grid=grid)
+    assert list(found) == [("a.weight", 0)]
+
+
+def written(m, X):
+    padded = torch.zeros(len(X), 5)
+    padded[:, :4].copy_(X)
+    return m.a(padded)
+
+
+def assigned(m, X):
+    padded = torch.zeros(len(X), 5)
+    padded[:, :4] = X
+    return m.a(padded)
+
+
+@pytest.mark.parametrize(
+    "forward",
+    [written, assigned, lambda m, X: m.a(torch.tensor([[*row, 0.0] for row in X.tolist()]))],
+)
+def test_rows_are_followed_into_tensors_that_were_made_without_them(forward):
+    found, _, _ = inputs_of(forward, values(), a=nn.Linear(5, 2))
+    assert list(found) == [("a.weight", 0)]
+
+
+def test_learnt_queries_leave_keys_and_values_alone():
+    queries = nn.Parameter(torch.randn(1, 2, 4))
+    found, _, _ = inputs_of(
+        lambda m, X: m.a(m.q.expand(len(X), -1, -1), X[:, None], X[:, None])[0].mean(1)[:, :2], values(),
+        a=nn.MultiheadAttention(4, 2, batch_first=True), q=queries,
+    )  # fmt: skip
+    assert sorted(found) == [("a.in_proj_weight", 4), ("a.in_proj_weight", 8)]
+
+
 def test_rows_that_draw_have_no_sums():
     X = values()
     net = skorch_net(Given(lambda m, X: m.a(X + torch.rand_like(X)), a=nn.Linear(4, 2))).initialize()

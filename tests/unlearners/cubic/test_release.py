@@ -322,6 +322,29 @@ def test_a_weight_that_the_loss_uses_unseen_is_left_alone_and_the_report_says_so
     assert any("were not released" in note for note in est.unlearning_report_.notes)
 
 
+class Prompted(Taste):
+    """Adds what a layer makes of a learnt prompt, and looks up positions."""
+
+    def __init__(self):
+        super().__init__()
+        self.prompt, self.linear, self.place = nn.Parameter(torch.ones(3)), nn.Linear(3, 2), nn.Embedding(2, 2)
+
+    def forward(self, X):
+        return super().forward(X) + self.linear(self.prompt) + self.place(torch.arange(2)).sum(0)
+
+
+@pytest.mark.parametrize("keeps", [True, False])
+def test_a_layer_over_a_learnt_prompt_is_used_by_all_rows(keeps):
+    X, y = tastes()
+    est = estimator(Prompted, keep_training_set=keeps, batch_size=50).fit(X, y)
+    gone = X[:, 0] == 1
+    est.partial_forget(X[gone], y[gone])
+    assert released(est) == [
+        "Release: 4 weights of user.weight went back to where training leads without data; only erased rows used them."
+    ]
+    assert not any("were not released" in note for note in est.unlearning_report_.notes)
+
+
 @pytest.mark.parametrize(
     ("keeps", "said"), [({"keep_initial": False}, "not known where training started"), ({}, "Release:")]
 )
