@@ -24,7 +24,7 @@ from sk_unlearn.risks.empirical import EmpiricalRisk, flat_parameters
 from sk_unlearn.risks.layer_inputs import InputChange, LayerInputs
 from sk_unlearn.risks.protocol import Risk
 from sk_unlearn.risks.quadratic import QuadraticRisk
-from sk_unlearn.rows import TrainingSet
+from sk_unlearn.rows import RowRole, TrainingSet
 from sk_unlearn.training.ledger import Trained
 from sk_unlearn.training.start import TrainingStart
 from sk_unlearn.unlearners.base import Unlearner, UnlearningProblem, UnlearningResult
@@ -145,6 +145,7 @@ def solve(
         layer_inputs=posed.inputs,
         why_not_shorter=why_not_shorter,
         n_steps=n_steps,
+        n_to_train=_n_to_train(rows, request, anchor),
         features=None if features is None or rows is None else features.of_retained(rows, request.positions),
         passed_over=passed_over,
     )
@@ -231,6 +232,17 @@ def _pose(net: NeuralNet, rows: TrainingSet | None, request: Request, anchor: An
         InputChange(anchor.inputs, gone, come, take, look),
         stores_rows=rows is not None,
     )
+
+
+def _n_to_train(rows: TrainingSet | None, request: Request, anchor: Anchor) -> int:
+    """Return how many rows a training anew would read; without stored rows, those that the first one had read."""
+    if rows is None:
+        return anchor.n_rows - (0 if request.replaces else request.n_trained)
+    read = rows.live_mask.copy()
+    read[read] = rows.role != RowRole.VALIDATED
+    if rows.raw_weight is not None:
+        read &= rows.raw_weight > 0
+    return int(np.count_nonzero(request.stay(read)))
 
 
 def _inputs_of_some(retained: Risk, w: Tensor) -> LayerInputs | None:

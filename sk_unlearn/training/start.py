@@ -28,6 +28,8 @@ _ADAPTIVE = ("Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "Adagrad", 
 _LINEAR = ("SGD", "AdamW")
 # How a step is carried out, which is of no account to what it does.
 _IMPLEMENTATION = ("foreach", "fused", "capturable")
+# Settings of a loader that say how many batches there are, whatever the rows.
+_SAMPLING = frozenset({"sampler", "batch_sampler"})
 
 
 @dataclass(frozen=True)
@@ -286,18 +288,19 @@ class TrainingStart(NumpyStateMixin):
             The trained one, with its history and batch size.
 
         n_rows : int
+            How many training would read.
 
         Returns
         -------
         start : TrainingStart
             Itself, where rows and steps do not go together in this way.
         """
-        n_epochs = len(net.history)
-        size = net.get_params_for("iterator_train").get("batch_size", net.batch_size)
+        n_epochs, loader = len(net.history), net.get_params_for("iterator_train")
+        size = loader.get("batch_size", net.batch_size)
         regular = len(self.phases) == 1 and n_epochs > 0 and self.n_steps % n_epochs == 0
-        if not regular or not isinstance(size, int) or size <= 0:
+        if not regular or not isinstance(size, int) or size <= 0 or not _SAMPLING.isdisjoint(loader):
             return self
-        n_left = -(-n_rows // size)
+        n_left = n_rows // size if loader.get("drop_last") else -(-n_rows // size)
         if not 0 < n_left < self.n_steps // n_epochs:
             return self
         return replace(self, phases=(self.phases[0].with_epochs_cut(n_epochs, n_left),))

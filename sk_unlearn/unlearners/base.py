@@ -93,6 +93,9 @@ class UnlearningProblem:
     n_steps : int
         How many steps the training that would be shortened had; 0 where that is not known.
 
+    n_to_train : int
+        How many rows a training anew would read, those included that the first one skipped; 0 where that is not known.
+
     passed_over : float
         About the norm of what earlier requests brought to the gradient that were too small to train anew for, since the
         net was trained, as of rows that have nothing to do with each other.
@@ -114,6 +117,7 @@ class UnlearningProblem:
     features: KeptFeatures | None = None
     why_not_shorter: str = ""
     n_steps: int = 0
+    n_to_train: int = 0
     passed_over: float = 0.0
 
     @cached_property

@@ -11,6 +11,7 @@ from sk_unlearn import UnlearnableClassifier
 from sk_unlearn.risks.empirical import flat_parameters
 from sk_unlearn.training.ledger import train
 from sk_unlearn.training.start import GroupSteps, Phase
+from sk_unlearn.unlearners import StoCuReNU
 
 USERS, ERASED = 12, 3
 OPTIMISERS = {
@@ -82,6 +83,40 @@ def test_rows_without_data_end_where_the_steps_lead_without_data(name, schedule)
     ghost, final = start.ghost(), flat_parameters(built)
     torch.testing.assert_close(ghost[dead], final[dead], rtol=1e-5, atol=1e-7)
     assert not torch.allclose(ghost[3 * ERASED :], final[3 * ERASED :], rtol=1e-3)
+
+
+# Where rows are not kept, nobody knows of those that no epoch had read.
+@pytest.mark.parametrize(("keeps", "shuffle"), [(True, True), (True, False), (False, True)])
+@pytest.mark.parametrize("n_erased", [2, 3, 17, 40])
+@pytest.mark.parametrize("drop_last", [True, False])
+def test_a_request_takes_as_many_steps_as_training_on_what_stays(keeps, drop_last, n_erased, shuffle):
+    """Of 150 rows in batches of 16 the last six are dropped, and read where others have gone."""
+    X, y = drawn()
+    X[X[:, 0] == 0, 0] = 1
+    X[:n_erased, 0] = 0  # a user whose rows are these
+    settings = {
+        "lr": 0.1, "optimizer__weight_decay": 0.5, "iterator_train__drop_last": drop_last,
+        "iterator_train__shuffle": shuffle,
+    }  # fmt: skip
+    est, retrained = (
+        UnlearnableClassifier(net(**settings), StoCuReNU(renew=False), random_state=0, keep_training_set=kept)
+        for kept in (keeps, True)
+    )
+    est.fit(X, y)
+    if keeps:
+        est.forget(X[:n_erased], y[:n_erased])
+    else:
+        est.partial_forget(X[:n_erased], y[:n_erased])
+    retrained.fit(X[n_erased:], y[n_erased:])
+    got, wanted = (each.net_.module_.user.weight.detach()[0] for each in (est, retrained))
+    torch.testing.assert_close(got, wanted, rtol=1e-3, atol=1e-6)
+
+
+def test_a_sampler_says_how_many_steps_there_are():
+    X, y = drawn()
+    sampler = torch.utils.data.RandomSampler(range(len(X)), replacement=True, num_samples=320)
+    built, ledger, _ = trained(torch.optim.SGD, X, y, iterator_train__sampler=sampler, iterator_train__shuffle=False)
+    assert ledger.start.over_fewer_rows(built, 100).n_steps == ledger.start.n_steps == 60
 
 
 def test_sparse_gradients_leave_other_rows_alone():

@@ -104,7 +104,7 @@ def release(problem: UnlearningProblem, *, at_optimum: bool) -> Release:
     if not problem.start.phases:
         notes.append(_NO_STEPS)
     w = problem.parameters
-    start = problem.start.over_fewer_rows(problem.net, problem.retained.n_rows)
+    start = problem.start.over_fewer_rows(problem.net, problem.n_to_train)
     ghost = start.ghost(_parameters(dead)) if start.phases else start.parameters
     adaptive = problem.start.is_adaptive
     learnt = w.double() - ghost.to(w).double()
