@@ -102,6 +102,12 @@ class Paced:
                 f"{self.n_attempts} raised them {self.pace.raise_by:.3g} times. The model has learnt for a shorter "
                 "time than a full training does: give a larger share."
             )
+        if self.pace.schedule.ended_early:
+            notes.append(
+                f"The shorter training follows the {self.pace.schedule.n_epochs} epochs after which a callback ended "
+                "the one before. Their number may show what the callback had seen of the erased rows; Retrain() "
+                "chooses it anew."
+            )
         if self.cut_short:
             notes.append(
                 "A callback ended the shorter training before its last step: what the last steps of the schedule would "

@@ -4,12 +4,12 @@ import dataclasses
 
 import numpy as np
 import pytest
-from skorch.callbacks import Callback, EarlyStopping, LRScheduler
+from skorch.callbacks import Callback, Checkpoint, EarlyStopping, LRScheduler
 from skorch.dataset import ValidSplit
 
 from sk_unlearn import UnlearnableClassifier
 from sk_unlearn.privacy import Certificate, compose_certificates
-from sk_unlearn.unlearners import CuReNU, FineTune, Retrain
+from sk_unlearn.unlearners import CuReNU, FineTune, Retrain, StoCuReNU
 from tests._problems import Mlp, mlp, parameters, skorch_net
 
 rng = np.random.default_rng(2)
@@ -35,7 +35,10 @@ WEIGHTS = "the initial weights come from the seed"
 SEED = "the seed knows nothing of the rows"
 MEMORY = "the net and its callbacks remember nothing of rows that have gone"
 CLASSES = "the classes are those of the rows that stay"
-SCHEDULE = "the rates of fit followed a schedule that was fixed before"
+SCHEDULE = "the rates and the number of epochs of fit were fixed before"
+
+
+FILES = ("f_params", "f_optimizer", "f_criterion", "f_history")
 
 
 class Halves(Callback):
@@ -60,6 +63,13 @@ CASES = {
     "early stopping": (
         net(callbacks=[EarlyStopping(monitor="train_loss", patience=1, threshold=10.0)]), {SCHEDULE: False}, {},
     ),
+    "early stopping at its best": (
+        net(callbacks=[EarlyStopping(patience=1, threshold=10.0, load_best=True)], train_split=ValidSplit(4)),
+        {SCHEDULE: False}, {},
+    ),
+    "the best parameters": (
+        net(callbacks=[Checkpoint(load_best=True, **dict.fromkeys(FILES))], train_split=ValidSplit(4)), {}, {},
+    ),
     "early stopping that did not stop": (net(callbacks=[EarlyStopping(monitor="train_loss")]), {SCHEDULE: False}, {}),
     "a plateau": (
         net(callbacks=[LRScheduler("ReduceLROnPlateau", monitor="valid_loss")], train_split=ValidSplit(4)),
@@ -73,6 +83,21 @@ def test_what_is_not_known_or_does_not_hold_is_listed(case):
     given, shortened, full = CASES[case]
     assert failing(forgetful(given)) == shortened
     assert failing(forgetful(given, 1.0)) == full
+
+
+@pytest.mark.parametrize("unlearner", [Retrain(0.5), Retrain(), StoCuReNU(renew=True)])
+@pytest.mark.parametrize("load_best", [True, False])
+def test_the_report_says_that_the_number_of_epochs_was_chosen_with_the_erased_rows(unlearner, load_best):
+    stopping = EarlyStopping(patience=1, threshold=10.0, load_best=load_best)
+    est = UnlearnableClassifier(net(callbacks=[stopping], train_split=ValidSplit(4)), unlearner, random_state=0)
+    n_epochs = len(est.fit(X, y).net_.history)
+    assert n_epochs < 6
+    est.forget(X[20:40])  # of which some were trained on, and others held out
+    said = [note for note in est.unlearning_report_.notes if "after which a callback ended" in note]
+    if unlearner.get_params().get("share") == 1:
+        assert not said
+    else:
+        assert [f"follows the {n_epochs} epochs" in note for note in said] == [True]
 
 
 def test_a_class_that_leaves_and_a_seed_that_is_not_given():
