@@ -14,6 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from sk_unlearn.estimators._moments import Moments, followed
 from sk_unlearn.estimators._request import Content
 from sk_unlearn.estimators._training_pass import layers_that_follow, moments_in_training, training_batches
+from sk_unlearn.utils._float64 import double
 from sk_unlearn.utils._twins import twin, uncompiled
 
 __all__ = ["batch_norm_layers", "not_renewed", "renew_statistics"]
@@ -61,7 +62,7 @@ class _Running:
     def of(cls, layer: _BatchNorm) -> _Running:
         assert layer.running_mean is not None
         assert layer.running_var is not None
-        mean, var = layer.running_mean.double(), layer.running_var.double()
+        mean, var = double(layer.running_mean), double(layer.running_var)
         n_batches = 0 if layer.num_batches_tracked is None else int(layer.num_batches_tracked)
         if layer.momentum is None or not n_batches:
             return cls(1.0, Moments(nan, mean, var), layer.eps)
@@ -176,8 +177,9 @@ def renew_statistics(
                 moments = followed(moments, _pooled(old[name]), _pooled(new[name]), was.eps)
                 if sample is None and not torch.equal(_pooled(old[name]).mean, _pooled(new[name]).mean):
                     moments, complete = was.moments, False  # other layers come before it
-            layers[name].running_mean.add_(was.share * (moments.mean - was.moments.mean))
-            layers[name].running_var.add_(was.share * (moments.var - was.moments.var))
+            mean, var = layers[name].running_mean, layers[name].running_var
+            mean.add_((was.share * (moments.mean - was.moments.mean)).to(mean.device))
+            var.add_((was.share * (moments.var - was.moments.var)).to(var.device))
     return complete
 
 

@@ -66,7 +66,7 @@ def constants_of(module: MLP) -> Constants:
     parts = [(module.input_shift, module.input_scale)]
     if module.output_shift is not None:
         parts.append((module.output_shift, module.output_scale))
-    shift, scale = (torch.cat([each[k] for each in parts]).double().cpu().numpy() for k in (0, 1))  # type: ignore[misc]
+    shift, scale = (torch.cat([each[k] for each in parts]).cpu().double().numpy() for k in (0, 1))  # type: ignore[misc]
     return Constants(shift, scale, len(module.input_scale))
 
 
@@ -195,14 +195,14 @@ def fold(module: MLP, constants: Constants) -> None:
     assert isinstance(last, nn.Linear)
     rho = torch.from_numpy(constants.scale[:n] / old.scale[:n])
     delta = torch.from_numpy((constants.shift[:n] - old.shift[:n]) / old.scale[:n])
-    W = first.weight.double().cpu()
-    first.bias.copy_(first.bias.double().cpu() + W @ delta)
+    W = first.weight.cpu().double()
+    first.bias.copy_(first.bias.cpu().double() + W @ delta)
     first.weight.copy_(W * rho)
     if module.output_shift is not None:
         kappa = torch.from_numpy(old.scale[n:] / constants.scale[n:])
         offset = torch.from_numpy((old.shift[n:] - constants.shift[n:]) / constants.scale[n:])
-        last.weight.copy_(kappa[:, None] * last.weight.double().cpu())
-        last.bias.copy_(kappa * last.bias.double().cpu() + offset)
+        last.weight.copy_(kappa[:, None] * last.weight.cpu().double())
+        last.bias.copy_(kappa * last.bias.cpu().double() + offset)
         module.output_shift.copy_(torch.from_numpy(constants.shift[n:]))
         module.output_scale.copy_(torch.from_numpy(constants.scale[n:]))
     assert module.input_shift is not None

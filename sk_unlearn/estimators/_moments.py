@@ -8,6 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from sk_unlearn.utils._float64 import double
+
 __all__ = ["Moments", "followed"]
 
 
@@ -29,7 +31,7 @@ class Moments(NamedTuple):
     @classmethod
     def of(cls, values: Tensor) -> Moments:
         """Return those of a tensor whose second axis are the channels."""
-        values = values.detach().transpose(0, 1).flatten(1).double()
+        values = double(values.detach().transpose(0, 1).flatten(1))
         n = values.shape[1]
         return cls(n, values.mean(1), values.var(1) if n > 1 else torch.zeros_like(values[:, 0]))
 

@@ -15,6 +15,7 @@ from sk_unlearn.estimators._request import Request
 from sk_unlearn.estimators._state import FittedState
 from sk_unlearn.risks.empirical import EmpiricalRisk
 from sk_unlearn.rows import RowRole, TrainingSet, count_distinct
+from sk_unlearn.utils._float64 import double
 
 if TYPE_CHECKING:
     from sk_unlearn.estimators.base import BaseUnlearnable
@@ -157,7 +158,7 @@ def constants_notes(seen: Review, present: Constants, *, movable: bool) -> list[
 def some_outputs(risk: EmpiricalRisk, w: Tensor) -> Tensor | None:
     """Return what the module gives at w for some rows of a risk; None where that is not one tensor."""
     try:
-        return risk.outputs(w, np.arange(min(len(risk.X), _COMPARED_ROWS))).double()
+        return double(risk.outputs(w, np.arange(min(len(risk.X), _COMPARED_ROWS))))
     except TypeError:
         return None
 

@@ -24,6 +24,7 @@ from sk_unlearn.risks._row_loss import computes_as
 from sk_unlearn.risks._rows import Chunk
 from sk_unlearn.risks.empirical import EmpiricalRisk
 from sk_unlearn.risks.linearisation import ChunkGraph
+from sk_unlearn.utils._float64 import double
 
 # Rows evaluated at a time: the gradients of all outputs of a row are kept at once.
 _CHUNK = 256
@@ -166,7 +167,7 @@ class BlockFisher:
     def _decomposed(self) -> Iterator[tuple[_Block, Any, Any]]:
         for block in self._blocks:
             if block.A is not None and block.G is not None:
-                (a, Q), (g, U) = (torch.linalg.eigh(M.double()) for M in (block.A, block.G))
+                (a, Q), (g, U) = (torch.linalg.eigh(double(M)) for M in (block.A, block.G))
                 yield block, (a.clamp_min(0), Q), (g.clamp_min(0), U)
 
 
@@ -247,6 +248,6 @@ def _root_columns(graph: ChunkGraph, output: Tensor) -> list[Tensor]:
             known, column = False, graph.loss_hessian(unit)
         metric[:, :, k] = column.reshape(n, width)
         flat[:, k] = 0
-    values, vectors = torch.linalg.eigh((metric + metric.mT).double() / 2)
-    roots = (vectors * values.clamp_min(0).sqrt()[:, None, :]).to(output.dtype)
+    values, vectors = torch.linalg.eigh(double(metric + metric.mT) / 2)
+    roots = (vectors * values.clamp_min(0).sqrt()[:, None, :]).to(output)
     return [root.reshape(output.shape) for root in roots.unbind(2)]

@@ -16,6 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from sk_unlearn.exceptions import NotConvexError
 from sk_unlearn.privacy import Assumption, Certificate
 from sk_unlearn.risks.empirical import EmpiricalRisk
+from sk_unlearn.utils._float64 import double
 
 __all__ = ["ConvexModel", "convex_model", "distance_certificate"]
 
@@ -65,8 +66,8 @@ class ConvexModel:
         rows, shares, layer = [], [], _linear_layer(risk.net)
         for x, share in risk.inputs():
             (z,), _ = _observed(risk.net, layer, x)
-            rows.append(z.double())
-            shares.append(share.double())
+            rows.append(double(z))
+            shares.append(double(share))
         Z = torch.cat(rows)
         if self.layer.bias is not None and self.layer.bias.requires_grad:
             Z = torch.cat([Z, Z.new_ones(len(Z), 1)], 1)
@@ -150,7 +151,7 @@ def distance_certificate(risk: Any, w: Tensor) -> Certificate:
         Where the objective is not known to be strongly convex.
     """
     model = convex_model(risk)
-    gradient = float(risk.gradient(w).double().norm())
+    gradient = float(double(risk.gradient(w)).norm())
     start = risk.value(torch.zeros_like(w))
     if not (math.isfinite(gradient) and math.isfinite(start)):
         raise NotConvexError("the loss or its gradient is not finite")

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sk_unlearn.risks.empirical import EmpiricalRisk
+from sk_unlearn.utils._float64 import double
 from sk_unlearn.utils._numpy_state import NumpyStateMixin
 
 __all__ = ["CurvatureSketch", "Expansion", "QuadraticRisk"]
@@ -74,15 +75,15 @@ class CurvatureSketch(NumpyStateMixin):
         test = torch.randn(d, rank, generator=generator, dtype=torch.float64)
         # Test vectors are orthonormal: the square-rooted core below is then well conditioned.
         test = torch.linalg.qr(test).Q.to(w)
-        image = torch.stack([local.ggn(v) for v in test.T], 1).double()
+        image = double(torch.stack([local.ggn(v) for v in test.T], 1))
         true_image = image[:, 0].clone()
-        core = test.double().T @ image
+        core = double(test).T @ image
         core = (core + core.T) / 2
         # Uniformly random orthonormal vectors: E tr(core) = (rank / d) tr(H).
         trace = float(core.trace()) * d / rank
         # Of no curvature at all, any shift will do that cannot be seen.
         shift = torch.finfo(w.dtype).eps * float(image.norm()) or 1e-100
-        image += shift * test.double()
+        image += shift * double(test)
         factor, defect = torch.linalg.cholesky_ex(core + shift * torch.eye(rank, dtype=core.dtype, device=core.device))
         if int(defect):
             raise FloatingPointError("The curvature at the fitted point is not finite or not positive.")
@@ -95,7 +96,7 @@ class CurvatureSketch(NumpyStateMixin):
             rest = 0.0  # all curvature is found, and what is left of the trace is the error of its estimate
         # One step as long as the parameters: where the risk is quadratic its gradient changes as the products say.
         length = float(w.norm()) or 1.0
-        change = (risk.gradient(w + length * test[:, 0], rows) - local.gradient).double() / length
+        change = double(risk.gradient(w + length * test[:, 0], rows) - local.gradient) / length
         quadratic = float((change - true_image).norm()) <= 1e-3 * float(true_image.norm())
         return cls(left.T.to(w).contiguous(), values.to(w), rest, quadratic)
 
@@ -133,11 +134,11 @@ class CurvatureSketch(NumpyStateMixin):
         known = self.vectors.to(w)
         images = [torch.stack([local.ggn(u) for u in known]) for _, local in changed]
         fresh = _directions_outside(known, torch.cat(images))
-        basis = torch.cat([known, fresh]).double()
-        values = torch.cat([self.values.to(w), torch.full((len(fresh),), self.rest).to(w)]).double()
+        basis = double(torch.cat([known, fresh]))
+        values = double(torch.cat([self.values.to(w), torch.full((len(fresh),), self.rest).to(w)]))
         core, gone = (mass / after) * torch.diag(values), torch.zeros(len(basis), len(basis)).to(values)
         for (change, local), image in zip(changed, images, strict=True):
-            image = torch.cat([image, *(local.ggn(u)[None] for u in fresh)]).double()
+            image = double(torch.cat([image, *(local.ggn(u)[None] for u in fresh)]))
             curvature = basis @ image.T
             core += (change / after) * curvature
             gone += max(0.0, -change) * curvature
@@ -157,8 +158,8 @@ class CurvatureSketch(NumpyStateMixin):
 
 def _directions_outside(basis: Tensor, vectors: Tensor) -> Tensor:
     """Return orthonormal rows that span what the given rows, of shape (n, d), have outside the span of a basis."""
-    outside = vectors.double()
-    size, basis = float(outside.norm()), basis.double()
+    outside = double(vectors)
+    size, basis = float(outside.norm()), double(basis)
     for _ in range(2):  # once more, for the first leaves rounding errors
         outside = outside - outside @ basis.T @ basis
     _, singular, directions = torch.linalg.svd(outside, full_matrices=False)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from sk_unlearn.solvers.lanczos import Product, apply, check_count, checked_norm, norm_of
+from sk_unlearn.utils._float64 import double
 
 # How far above its bound the norm of a LiSSA iterate may be by rounding.
 _ROUNDING = 1e-3
@@ -269,18 +270,18 @@ def _decompose(H: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     checked_norm("b", b)
     if H.shape != (len(b), len(b)):
         raise ValueError(f"H must have shape {(len(b), len(b))} to go with b, got {tuple(H.shape)}.")
-    values, vectors = torch.linalg.eigh((H.double() + H.double().T) / 2)
+    values, vectors = torch.linalg.eigh((double(H) + double(H).T) / 2)
     return values, vectors
 
 
 def _dense_solution(values: Tensor, vectors: Tensor, b: Tensor, inverse: Tensor, damping: float) -> LinearSolution:
-    coefficients = vectors.T @ b.double()
+    coefficients = vectors.T @ double(b)
     solved = inverse * coefficients
     # Where the inverse is cut to zero the damped value is not used, and the whole coefficient is left over.
     left = float((coefficients - (values + damping) * solved).norm()) / (float(coefficients.norm()) or 1.0)
     used = values[inverse != 0] + damping
     return LinearSolution(
-        (vectors @ solved).to(b.dtype), left, 0, float(values[0]), float(values[-1]),
+        (vectors @ solved).to(b), left, 0, float(values[0]), float(values[-1]),
         indefinite=bool((used < 0).any()), converged=True,
     )  # fmt: skip
 

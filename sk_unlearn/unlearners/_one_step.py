@@ -16,6 +16,7 @@ from sk_unlearn.unlearners._ending import nothing_to_undo
 from sk_unlearn.unlearners._memory import MemoryForecast
 from sk_unlearn.unlearners.base import Unlearner, UnlearningProblem, UnlearningResult
 from sk_unlearn.unlearners.status import Status
+from sk_unlearn.utils._float64 import double
 
 __all__ = ["DENSE_UP_TO", "RISE", "OneStep", "Product", "Solved", "dense_matrix", "largest_curvature"]
 
@@ -216,7 +217,7 @@ def dense_matrix(product: Product, like: Tensor, cure: str) -> Tensor:
             f"The matrix of {d} parameters needs about {memory.dense / 2**30:.1f} GiB and "
             f"{memory.available / 2**30:.1f} GiB are free; use {cure}."
         )
-    H = torch.empty((d, d), dtype=torch.float64, device=like.device)
+    H = double(like[:0]).new_empty((d, d))
     unit = torch.zeros_like(like)
     for i in range(d):
         unit[i] = 1

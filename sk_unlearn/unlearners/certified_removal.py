@@ -22,6 +22,7 @@ from sk_unlearn.solvers.linear import conjugate_gradient
 from sk_unlearn.training.recorder import TrainingRecorder
 from sk_unlearn.unlearners.base import Unlearner, UnlearnerTags, UnlearningProblem, UnlearningResult
 from sk_unlearn.unlearners.status import Status
+from sk_unlearn.utils._float64 import double
 from sk_unlearn.utils._numpy_state import NumpyStateMixin
 from sk_unlearn.utils._random import standard_normal
 
@@ -205,7 +206,7 @@ class CertifiedRemoval(Unlearner):
             w, gradient, share = _descended(problem.retained, w, gradient, found.solution, term)
             # Of a step that was cut short the bound says nothing.
             bound = mass * _residual_bound(model, found.solution, Z, shares, norm) if share == 1 else math.inf
-            charge = max(bound, mass * float(gradient.double().norm()))
+            charge = max(bound, mass * float(double(gradient).norm()))
             trace.append(
                 {
                     "step": step,
@@ -317,7 +318,7 @@ def _residual_bound(model: ConvexModel, step: Tensor, Z: Tensor, shares: Tensor,
     """Bound the norm of the gradient of the mean objective after a full Newton step."""
     assert model.hessian_lipschitz is not None
     columns, sizes = [], [(p, p.numel()) for p in model.layer.parameters() if p.requires_grad]
-    for (p, _), part in zip(sizes, step.double().split([size for _, size in sizes]), strict=True):
+    for (p, _), part in zip(sizes, double(step).split([size for _, size in sizes]), strict=True):
         columns.append(part.view(p.shape) if p.ndim == 2 else part[:, None])
     change = (Z @ torch.cat(columns, 1).T).norm(dim=1)
     if not len(change):

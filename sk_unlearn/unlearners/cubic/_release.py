@@ -13,6 +13,7 @@ from torch import Tensor
 from sk_unlearn.risks.layer_inputs import DeadInputs
 from sk_unlearn.risks.quadratic import QuadraticRisk
 from sk_unlearn.unlearners.base import UnlearningProblem
+from sk_unlearn.utils._float64 import double
 
 __all__ = ["Release", "release"]
 
@@ -64,8 +65,8 @@ class Release:
         """Return parameters with what they have along the released directions as the release left it."""
         if not self.dead:
             return w
-        moved = (w - self.problem.parameters).double()
-        return (w.double() - _mapped(self.problem, self.dead, moved, _plain)).to(w)
+        moved = double(w - self.problem.parameters)
+        return (double(w) - _mapped(self.problem, self.dead, moved, _plain)).to(w)
 
 
 def release(problem: UnlearningProblem, *, at_optimum: bool) -> Release:
@@ -107,22 +108,22 @@ def release(problem: UnlearningProblem, *, at_optimum: bool) -> Release:
     start = problem.start.over_fewer_rows(problem.net, problem.n_to_train)
     ghost = start.ghost(_parameters(dead)) if start.phases else start.parameters
     adaptive = problem.start.is_adaptive
-    learnt = w.double() - ghost.to(w).double()
+    learnt = double(w) - double(ghost.to(w))
     taken = _mapped(problem, dead, learnt, lambda each, U: each.directions.part(U, adaptive=adaptive))
-    after = (w.double() - taken).to(w)
+    after = (double(w) - taken).to(w)
     changed = after != w
     step = after - w
     # Along the released directions the gradient of Φ is zero, and elsewhere what it was. The retained rows' outputs are
     # what they were, so that of their gradient the penalty alone has changed.
     brought = problem.gradient - problem.residual
-    nothing = _mapped(problem, dead, brought.double(), _plain).to(w)
+    nothing = _mapped(problem, dead, double(brought), _plain).to(w)
     gradient = problem.gradient + decay * step
     retained = problem.retained
     if isinstance(retained, QuadraticRisk):
         retained = QuadraticRisk(after, gradient, retained.sketch, retained.mass)
     record: dict[str, Any] = {}
     if bool(changed.any()):
-        moved = [each for each in dead if bool(_mapped(problem, [each], step.double(), _unchanged).any())]
+        moved = [each for each in dead if bool(_mapped(problem, [each], double(step), _unchanged).any())]
         notes.append(_RELEASED.format(n=int(changed.sum()), names=_names(problem, moved)))
         record = {
             "step": 0, "seconds": 0.0, "block": "release", "taken": True, "step_norm": float(step.norm()),
@@ -187,7 +188,7 @@ def _retained_dependence(problem: UnlearningProblem) -> Callable[[DeadInputs], b
     rows = stored.sample(_WATCHED_ROWS, np.random.default_rng(0))
     penalty = problem.erased.penalty_gradient(w)
     of_retained, of_erased = (
-        (gradient - penalty).double() for gradient in (stored.gradient(w, rows), problem.erased.gradient(w))
+        double(gradient - penalty) for gradient in (stored.gradient(w, rows), problem.erased.gradient(w))
     )
 
     def depends(each: DeadInputs) -> bool:
