@@ -56,6 +56,13 @@ _TARGETS_UNUSED = (
 )
 
 
+_ONE_ROW = (
+    "A training batch has one row, and BatchNorm needs more than 1 value per channel: the rows to train on, in batches "
+    "of {size}, leave one over. Set iterator_train__drop_last=True or another batch_size of the net. Where rows have "
+    "gone, any training anew on the others meets this, shortened or not, even if fit did not."
+)
+
+
 class RowLedger:
     """What happened to each row during training.
 
@@ -407,8 +414,8 @@ def train(
     Raises
     ------
     ValueError
-        When training diverged, when no row entered a gradient, or when the net's own training loop leaves weights or a
-        recorder out of account.
+        When training diverged, when BatchNorm met a batch of one row, when no row entered a gradient, or when the net's
+        own training loop leaves weights or a recorder out of account.
     """
     infinite_before = buffers_not_finite(net.module_)
     with (
@@ -432,6 +439,11 @@ def train(
                     raise
                 ledger.parameters.interrupt()
                 steps.interrupted = True
+            except ValueError as error:
+                if not str(error).startswith("Expected more than 1 value per channel"):
+                    raise
+                size = net.get_params_for("iterator_train").get("batch_size", net.batch_size)
+                raise ValueError(_ONE_ROW.format(size=size)) from error
         ledger.start = steps.start
         net.notify("on_train_end", X=X, y=y)
         ledger.parameters.compare()

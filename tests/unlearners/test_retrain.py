@@ -12,8 +12,8 @@ from torch import nn
 
 from sk_unlearn import UnlearnableClassifier, UnlearnableRegressor
 from sk_unlearn.risks.empirical import flat_parameters
-from sk_unlearn.unlearners import Retrain, Status
-from tests._problems import LinearLayer, Mlp, skorch_net
+from sk_unlearn.unlearners import Retrain, Status, StoCuReNU
+from tests._problems import LinearLayer, Mlp, parameters, skorch_net
 
 rng = np.random.default_rng(12)
 X = rng.normal(size=(50, 3))
@@ -245,6 +245,26 @@ def steep():
             random_state=0,
         ),
     )
+
+
+@pytest.mark.parametrize("unlearner", [Retrain(), Retrain(0.5), StoCuReNU(renew=True)])
+def test_a_batch_of_one_row_under_batch_norm_is_an_error_with_its_cure(unlearner):
+    module = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3), nn.Linear(3, 2))
+    rows = rng.normal(size=(66, 4)).astype(np.float32)
+    labels = np.arange(66) % 2
+    given = skorch_net(module, max_epochs=10, batch_size=16)
+    est = UnlearnableClassifier(given, unlearner, random_state=0)
+    with pytest.raises(ValueError, match=r"in batches of 16, leave one over.*iterator_train__drop_last=True"):
+        est.fit(rows[:65], labels[:65])
+    est.fit(rows, labels)
+    before = parameters(est)
+    with pytest.raises(ValueError, match=r"in batches of 16, leave one over.*even if fit did not"):
+        est.forget(rows[:1])
+    assert np.array_equal(parameters(est), before)
+    assert len(est.training_set_) == 66
+    est.set_params(estimator__iterator_train__drop_last=True).forget(rows[:1])
+    assert est.unlearning_report_.status == "completed"
+    assert len(est.training_set_) == 65
 
 
 def test_rates_that_diverge_are_raised_less():
