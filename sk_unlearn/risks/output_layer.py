@@ -338,10 +338,6 @@ class LayerRisk:
         """Return value, gradient and Hessian products at v."""
         return LayerPoint(self, v)
 
-    def hessian_product(self, v: Tensor, s: Tensor) -> Tensor:
-        """Return the product of the Hessian at v with s, of shape (n_parameters,); for several, use `linearise`."""
-        return self.linearise(v).hessian(s)
-
     def hessian(self, v: Tensor) -> Tensor:
         """Return the Hessian at v, of shape (n_parameters, n_parameters).
 

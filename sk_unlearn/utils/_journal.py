@@ -40,11 +40,6 @@ class Journal:
         # A thread that only reads must not finish an old list while a later one is made.
         self._turns = Turns()
 
-    @property
-    def is_settled(self) -> bool:
-        """Whether no assignment is left to be made."""
-        return self._pending is None
-
     def commit(self, assignments: Sequence[Assignment]) -> None:
         """Make the assignments.
 

@@ -148,7 +148,7 @@ def test_a_loss_without_second_derivatives_gets_differences(loss, caplog):
     s = torch.randn(len(start), dtype=w.dtype)
     product = slope(of_layer.gradient, start, s)
     assert float(product.norm()) > 0.1
-    torch.testing.assert_close(of_layer.hessian_product(start, s), product, **close)
+    torch.testing.assert_close(of_layer.linearise(start).hessian(s), product, **close)
     torch.testing.assert_close(layer.risk(EmpiricalRisk(net, X, y)).hessian(start) @ s, product, **close)
 
     # In the layer alone the output is linear, so that its block of Gauss-Newton is that of the Hessian.
