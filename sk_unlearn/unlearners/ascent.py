@@ -11,9 +11,10 @@ from sklearn.base import is_classifier
 from sklearn.utils._param_validation import Interval
 
 from sk_unlearn.risks.empirical import EmpiricalRisk
+from sk_unlearn.unlearners._heuristic import RowHeuristic
 from sk_unlearn.unlearners._minibatch import MinibatchLoop
 from sk_unlearn.unlearners._watch import AT_CHANCE, TOO_DEAR, stored_part
-from sk_unlearn.unlearners.base import Unlearner, UnlearnerTags, UnlearningProblem, UnlearningResult
+from sk_unlearn.unlearners.base import UnlearningProblem, UnlearningResult
 from sk_unlearn.unlearners.status import Status
 
 __all__ = [
@@ -28,7 +29,7 @@ __all__ = [
 _LABEL_ROWS = 4096
 
 
-class GradientAscent(Unlearner):
+class GradientAscent(RowHeuristic):
     r"""Climb the loss of the erased rows, :math:`w \leftarrow w + \eta \nabla F_E(w)`, and stop before the rest breaks.
 
     Nothing in it says what a model without those rows would do: it makes the model wrong on them. It is here to be
@@ -76,12 +77,6 @@ class GradientAscent(Unlearner):
         self.n_epochs = n_epochs
         self.learning_rate = learning_rate
 
-    def __unlearner_tags__(self) -> UnlearnerTags:
-        tags = super().__unlearner_tags__()
-        tags.needs_rows = True
-        tags.aims_at_retrained = False
-        return tags
-
     def unlearn(self, problem: UnlearningProblem) -> UnlearningResult:
         """Solve one problem; see :meth:`sk_unlearn.unlearners.Unlearner.unlearn`."""
         self._validate_params()
@@ -98,7 +93,7 @@ class GradientAscent(Unlearner):
         return loop.result(Status.BUDGET_SPENT, f"{self.n_epochs} passes did not bring the erased rows' loss to chance")
 
 
-class NegGradPlus(Unlearner):
+class NegGradPlus(RowHeuristic):
     r"""Descend the loss of the retained rows and climb that of the erased ones, :math:`\alpha F_R - (1 - \alpha) F_E`.
 
     Each step takes a batch of each. Steps are Adam's.
@@ -147,12 +142,6 @@ class NegGradPlus(Unlearner):
         self.n_epochs = n_epochs
         self.learning_rate = learning_rate
 
-    def __unlearner_tags__(self) -> UnlearnerTags:
-        tags = super().__unlearner_tags__()
-        tags.needs_rows = True
-        tags.aims_at_retrained = False
-        return tags
-
     def unlearn(self, problem: UnlearningProblem) -> UnlearningResult:
         """Solve one problem; see :meth:`sk_unlearn.unlearners.Unlearner.unlearn`."""
         self._validate_params()
@@ -168,7 +157,7 @@ class NegGradPlus(Unlearner):
         return loop.result(Status.COMPLETED, f"{self.n_epochs} passes over the retained rows")
 
 
-class RandomLabels(Unlearner):
+class RandomLabels(RowHeuristic):
     """Train on the retained rows as they are and on the erased rows with random targets.
 
     Class labels are drawn anew in every pass, uniformly from those of the retained rows other than the row's own;
@@ -211,12 +200,6 @@ class RandomLabels(Unlearner):
     def __init__(self, n_epochs: int = 1, *, learning_rate: float = 1e-3) -> None:
         self.n_epochs = n_epochs
         self.learning_rate = learning_rate
-
-    def __unlearner_tags__(self) -> UnlearnerTags:
-        tags = super().__unlearner_tags__()
-        tags.needs_rows = True
-        tags.aims_at_retrained = False
-        return tags
 
     def unlearn(self, problem: UnlearningProblem) -> UnlearningResult:
         """Solve one problem; see :meth:`sk_unlearn.unlearners.Unlearner.unlearn`."""

@@ -11,9 +11,10 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from torch import Tensor
 
 from sk_unlearn.risks.empirical import EmpiricalRisk
+from sk_unlearn.unlearners._heuristic import RowHeuristic
 from sk_unlearn.unlearners._minibatch import batches, training_batch_size
 from sk_unlearn.unlearners._watch import Watch, stored_part
-from sk_unlearn.unlearners.base import Unlearner, UnlearnerTags, UnlearningProblem, UnlearningResult
+from sk_unlearn.unlearners.base import UnlearningProblem, UnlearningResult
 from sk_unlearn.unlearners.status import Status
 from sk_unlearn.utils._random import torch_generator
 
@@ -25,7 +26,7 @@ _CHUNK_BYTES = 2**27
 _MAX_HALVINGS = 60
 
 
-class SSD(Unlearner):
+class SSD(RowHeuristic):
     r"""Selective synaptic dampening: shrink the parameters that matter more for the erased rows than for all rows.
 
     With the importance I of a parameter, the mean of the squared gradients of batches, over the erased rows E and over
@@ -75,12 +76,6 @@ class SSD(Unlearner):
         self.alpha = alpha
         self.dampening = dampening
 
-    def __unlearner_tags__(self) -> UnlearnerTags:
-        tags = super().__unlearner_tags__()
-        tags.needs_rows = True
-        tags.aims_at_retrained = False
-        return tags
-
     def unlearn(self, problem: UnlearningProblem) -> UnlearningResult:
         """Solve one problem; see :meth:`sk_unlearn.unlearners.Unlearner.unlearn`."""
         self._validate_params()
@@ -98,7 +93,7 @@ class SSD(Unlearner):
         return _one_step(problem, watch, factor * w, f"dampened {n_selected} of {w.numel()} parameters", started)
 
 
-class FisherForgetting(Unlearner):
+class FisherForgetting(RowHeuristic):
     r"""Add noise to the parameters, the more the less the retained rows hold them fast.
 
     .. math:: w \leftarrow w + \mathcal N\bigl(0, \alpha (F + \mu)^{-1}\bigr), \qquad
@@ -148,12 +143,6 @@ class FisherForgetting(Unlearner):
     def __init__(self, alpha: float | str = "auto", *, damping: float = 0.1) -> None:
         self.alpha = alpha
         self.damping = damping
-
-    def __unlearner_tags__(self) -> UnlearnerTags:
-        tags = super().__unlearner_tags__()
-        tags.needs_rows = True
-        tags.aims_at_retrained = False
-        return tags
 
     def unlearn(self, problem: UnlearningProblem) -> UnlearningResult:
         """Solve one problem; see :meth:`sk_unlearn.unlearners.Unlearner.unlearn`."""

@@ -11,6 +11,7 @@ from skorch import NeuralNet, NeuralNetClassifier
 from torch import Tensor, nn
 
 from sk_unlearn.risks.empirical import EmpiricalRisk, Rows
+from sk_unlearn.unlearners._heuristic import RowHeuristic
 from sk_unlearn.unlearners._minibatch import MinibatchLoop
 from sk_unlearn.unlearners._watch import AT_CHANCE, TOO_DEAR, stored_part
 from sk_unlearn.unlearners.base import Unlearner, UnlearnerTags, UnlearningProblem, UnlearningResult
@@ -19,7 +20,7 @@ from sk_unlearn.unlearners.status import Status
 __all__ = ["DELETE", "SCRUB", "class_logits", "divergence_from_others", "softened_divergence"]
 
 
-class SCRUB(Unlearner):
+class SCRUB(RowHeuristic):
     r"""Obey the fitted model on the retained rows, and disobey it on the erased ones.
 
     A pass over the erased rows that *maximises* the divergence from the fitted model, the teacher t,
@@ -101,8 +102,6 @@ class SCRUB(Unlearner):
 
     def __unlearner_tags__(self) -> UnlearnerTags:
         tags = super().__unlearner_tags__()
-        tags.needs_rows = True
-        tags.aims_at_retrained = False
         tags.needs_logits = True
         return tags
 
@@ -131,7 +130,7 @@ class SCRUB(Unlearner):
         return risk.other_loss(w, loss, rows)[1]
 
 
-class DELETE(Unlearner):
+class DELETE(RowHeuristic):
     r"""Teach the model, on the erased rows, its own opinion without the true class.
 
     Descends :math:`\mathrm{KL}(q \| p_w)` on the erased rows, where q is the softmax of the fitted model's logits with
@@ -187,8 +186,6 @@ class DELETE(Unlearner):
 
     def __unlearner_tags__(self) -> UnlearnerTags:
         tags = super().__unlearner_tags__()
-        tags.needs_rows = True
-        tags.aims_at_retrained = False
         tags.needs_logits = True
         return tags
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from sk_unlearn.risks.empirical import flat_parameters
 from sk_unlearn.training.recorder import TrainingRecorder
+from sk_unlearn.unlearners._heuristic import RowHeuristic
 from sk_unlearn.unlearners._watch import Watch
 from sk_unlearn.unlearners.base import Unlearner, UnlearnerTags, UnlearningProblem, UnlearningResult
 from sk_unlearn.unlearners.status import Status
@@ -74,7 +75,7 @@ class FineTune(Unlearner):
         return UnlearningResult(flat_parameters(net), Status.COMPLETED, reason, trace=trace)
 
 
-class L1Sparse(Unlearner):
+class L1Sparse(RowHeuristic):
     r"""Fine-tune towards small weights: descend :math:`F_R(w) + \gamma_t \lVert w \rVert_1` from the fitted parameters.
 
     In epoch t of T, counted from 0, :math:`\gamma_t = \gamma (1 - t / T)`. Weights that only the erased rows held up
@@ -131,12 +132,6 @@ class L1Sparse(Unlearner):
         self.strength = strength
         self.n_epochs = n_epochs
         self.learning_rate = learning_rate
-
-    def __unlearner_tags__(self) -> UnlearnerTags:
-        tags = super().__unlearner_tags__()
-        tags.needs_rows = True
-        tags.aims_at_retrained = False
-        return tags
 
     def unlearn(self, problem: UnlearningProblem) -> UnlearningResult:
         """Solve one problem; see :meth:`sk_unlearn.unlearners.Unlearner.unlearn`."""

@@ -10,16 +10,17 @@ from sklearn.utils._param_validation import Interval
 from torch import Tensor
 
 from sk_unlearn.risks.empirical import EmpiricalRisk, Rows
+from sk_unlearn.unlearners._heuristic import RowHeuristic
 from sk_unlearn.unlearners._minibatch import MinibatchLoop
 from sk_unlearn.unlearners._neighbours import check_real_inputs, input_spread, nearest_adversaries, scattered
-from sk_unlearn.unlearners.base import Unlearner, UnlearnerTags, UnlearningProblem, UnlearningResult
+from sk_unlearn.unlearners.base import UnlearnerTags, UnlearningProblem, UnlearningResult
 from sk_unlearn.unlearners.distillation import check_has_logits
 from sk_unlearn.unlearners.status import Status
 
 __all__ = ["AMUN", "RURK", "without_losses"]
 
 
-class AMUN(Unlearner):
+class AMUN(RowHeuristic):
     r"""Train on the retained rows, and on a point near each erased row with the wrong label that the model gives it.
 
     Such adversarial points lie just beyond the decision boundary. To agree with the labels the model lowers its
@@ -90,8 +91,6 @@ class AMUN(Unlearner):
 
     def __unlearner_tags__(self) -> UnlearnerTags:
         tags = super().__unlearner_tags__()
-        tags.needs_rows = True
-        tags.aims_at_retrained = False
         tags.needs_logits = True
         tags.extra = ("median_radius", "largest_radius")
         return tags
@@ -122,7 +121,7 @@ class AMUN(Unlearner):
         )
 
 
-class RURK(Unlearner):
+class RURK(RowHeuristic):
     r"""Descend the loss of the retained rows, and climb that of the erased ones and of random points near them.
 
     .. math:: F_R(w) - \lambda_E F_E(w) - \lambda_N F_N(w)
@@ -206,12 +205,6 @@ class RURK(Unlearner):
         self.n_neighbours = n_neighbours
         self.n_epochs = n_epochs
         self.learning_rate = learning_rate
-
-    def __unlearner_tags__(self) -> UnlearnerTags:
-        tags = super().__unlearner_tags__()
-        tags.needs_rows = True
-        tags.aims_at_retrained = False
-        return tags
 
     def unlearn(self, problem: UnlearningProblem) -> UnlearningResult:
         """Solve one problem; see :meth:`sk_unlearn.unlearners.Unlearner.unlearn`."""

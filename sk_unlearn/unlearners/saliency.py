@@ -9,15 +9,16 @@ import torch
 from sklearn.utils._param_validation import Interval
 from torch import Tensor
 
+from sk_unlearn.unlearners._heuristic import RowHeuristic
 from sk_unlearn.unlearners._minibatch import MinibatchLoop
 from sk_unlearn.unlearners.ascent import train_on_random_targets
-from sk_unlearn.unlearners.base import Unlearner, UnlearnerTags, UnlearningProblem, UnlearningResult
+from sk_unlearn.unlearners.base import UnlearningProblem, UnlearningResult
 from sk_unlearn.unlearners.status import Status
 
 __all__ = ["SalUn", "salient"]
 
 
-class SalUn(Unlearner):
+class SalUn(RowHeuristic):
     r"""Train with random labels on the erased rows, and move only the parameters that are salient for them.
 
     With the gradient of the erased rows' loss at the fitted parameters :math:`w_0`, parameter j moves where
@@ -72,12 +73,6 @@ class SalUn(Unlearner):
         self.share = share
         self.n_epochs = n_epochs
         self.learning_rate = learning_rate
-
-    def __unlearner_tags__(self) -> UnlearnerTags:
-        tags = super().__unlearner_tags__()
-        tags.needs_rows = True
-        tags.aims_at_retrained = False
-        return tags
 
     def unlearn(self, problem: UnlearningProblem) -> UnlearningResult:
         """Solve one problem; see :meth:`sk_unlearn.unlearners.Unlearner.unlearn`."""
