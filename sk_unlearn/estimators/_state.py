@@ -84,7 +84,7 @@ class FittedState:
     features : StoredFeatures or None
         What the output layer is given for some of the stored rows, as the last request found it.
 
-    passed_over : float
+    set_aside : float
         As for :class:`~sk_unlearn.unlearners.UnlearningProblem`.
 
     notes : tuple of str
@@ -113,7 +113,7 @@ class FittedState:
     anchor: Anchor | None = None
     recording: Any = None
     features: StoredFeatures | None = None
-    passed_over: float = 0.0
+    set_aside: float = 0.0
     notes: tuple[str, ...] = ()
     start: TrainingStart | None = None
     schedule: Schedule | None = None

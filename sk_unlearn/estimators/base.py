@@ -386,7 +386,7 @@ class BaseUnlearnable(VersionedMixin, InputsMixin, FromFittedMixin, CallbackSupp
                 recording=state.recording,
                 start=state.start,
                 features=state.features,
-                passed_over=state.passed_over,
+                set_aside=state.set_aside,
                 retrain=partial(retrain, self, request, rng),
                 why_not_shorter=why_not_shorter(self),
                 n_steps=0 if state.schedule is None else max(phase.n_steps for phase in state.schedule.phases),

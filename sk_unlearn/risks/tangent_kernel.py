@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -13,7 +15,13 @@ __all__ = ["tangent_kernel_trace"]
 
 
 def tangent_kernel_trace(
-    risk: EmpiricalRisk, w: Tensor, rows: NDArray[np.int64], rng: np.random.Generator, *, n_draws: int = 8
+    risk: EmpiricalRisk,
+    w: Tensor,
+    rows: NDArray[np.int64],
+    rng: np.random.Generator,
+    *,
+    n_draws: int = 8,
+    along: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
     r"""Estimate what each parameter adds to the trace of the neural tangent kernel of some rows.
 
@@ -31,6 +39,8 @@ def tangent_kernel_trace(
         Draws the signs.
     n_draws : int, default=8
         Backward passes; the error falls with their root.
+    along : callable, optional
+        Projects a flat vector; the kernel is that of the directions which remain. None for all.
 
     Returns
     -------
@@ -68,6 +78,7 @@ def tangent_kernel_trace(
             for _ in range(n_draws):
                 signs = torch.as_tensor(rng.choice((-1.0, 1.0), size=tuple(outputs.shape))).to(outputs)
                 parts = torch.autograd.grad(outputs, at.leaves, signs, retain_graph=True, allow_unused=True)
-                squares = [None if part is None else part.square() for part in parts]
-                evaluator.parameters.add_to(trace, squares)
+                drawn = torch.zeros_like(w)
+                evaluator.parameters.add_to(drawn, parts)
+                trace += (drawn if along is None else along(drawn)).square()
     return trace / n_draws

@@ -96,9 +96,9 @@ class UnlearningProblem:
     n_to_train : int
         How many rows a training anew would read, those included that the first one skipped; 0 where that is not known.
 
-    passed_over : float
-        About the norm of what earlier requests brought to the gradient that were too small to train anew for, since the
-        net was trained, as of rows that have nothing to do with each other.
+    set_aside : float
+        About the norm of what there was to be undone when a net that was trained anew was last set aside; 0 where none
+        was, since the present one was trained.
     """
 
     parameters: Tensor
@@ -118,7 +118,7 @@ class UnlearningProblem:
     why_not_shorter: str = ""
     n_steps: int = 0
     n_to_train: int = 0
-    passed_over: float = 0.0
+    set_aside: float = 0.0
 
     @cached_property
     def objective(self) -> TiltedRisk:
@@ -192,8 +192,8 @@ class UnlearningResult:
         The recording as it is after the change, without anything of the erased rows. None drops it, but for a net
         trained anew, which brings a new one.
 
-    passed_over : float or None
-        What ``problem.passed_over`` is to be for later requests; None leaves it as it was, unless the net was trained
+    set_aside : float or None
+        What ``problem.set_aside`` is to be for later requests; None leaves it as it was, unless the net was trained
         anew.
 
     n_products : int
@@ -235,7 +235,7 @@ class UnlearningResult:
     features: KeptFeatures | None = None
     trained: Trained | None = None
     recording: Any = None
-    passed_over: float | None = None
+    set_aside: float | None = None
     n_products: int = 0
     curvature_min: float = float("nan")
     curvature_max: float = float("nan")

@@ -160,7 +160,7 @@ class CubicUnlearner(Unlearner):
         self._validate_params()
         release = self._release(problem)
         problem = release.problem
-        plan = self._plan(problem)
+        plan = self._plan(problem, release)
         state = State.at_start(problem, plan.objective, self._stopping(plan))
         if not plan.objective.is_stationary_at_start:
             ending = run_stages(state, self._stages(plan))
@@ -203,7 +203,7 @@ class CubicUnlearner(Unlearner):
             released=Released(plan.problem.parameters, plan.problem.residual) if release.dead else None,
             features_moved=state.features_moved,
             features=state.features,
-            passed_over=None if plan.renewal is None else plan.renewal.passed_over,
+            set_aside=state.set_aside,
             notes=release.notes + result.notes,
         )
 
@@ -253,7 +253,7 @@ class CubicUnlearner(Unlearner):
         checked = self._adapts and not problem.retained.holds_locally
         return checked and float(problem.residual.norm()) <= bound
 
-    def _plan(self, problem: UnlearningProblem) -> Plan:
+    def _plan(self, problem: UnlearningProblem, release: Release) -> Plan:
         policy = self._rules
         sampling = self._sampling(problem, policy)
         objective = self._objective(problem, sampling, policy)
@@ -263,13 +263,15 @@ class CubicUnlearner(Unlearner):
         graph_bytes = problem.retained.graph_bytes(sampling.n_linearised)
         memory = MemoryForecast.of(problem.parameters, n_products, graph_bytes)
         solver, notes = self._chosen_solver(memory, problem.parameters.numel())
-        renewal, refusal = self._renewal(problem, policy, at_optimum=at_optimum)
+        renewal, refusal = self._renewal(problem, policy, release, at_optimum=at_optimum)
         return Plan(
             problem, policy, objective, sampling, at_optimum, unchecked, solver, n_products, memory, notes, renewal,
             self._share, refusal,
         )  # fmt: skip
 
-    def _renewal(self, problem: UnlearningProblem, policy: Policy, *, at_optimum: bool) -> tuple[Renewal | None, str]:
+    def _renewal(
+        self, problem: UnlearningProblem, policy: Policy, release: Release, *, at_optimum: bool
+    ) -> tuple[Renewal | None, str]:
         """Return whether the network is to be trained anew, and why it cannot be; None where it is not considered."""
         if not self.renew or not self._adapts or not self.hold_residual:
             return None, ""
@@ -277,10 +279,10 @@ class CubicUnlearner(Unlearner):
         if not isinstance(self.renew, str):
             if refusal:
                 raise ValueError(f"renew=True cannot be had: {refusal}. Use renew=False, or Retrain().")
-            return Renewal.chosen(problem, policy, self._share, wanted=True), ""
+            return Renewal.chosen(problem, policy, self._share, release.live, wanted=True), ""
         if at_optimum or problem.retained.stored is None or torch.equal(problem.gradient, problem.residual):
             return None, ""
-        renewal = Renewal.chosen(problem, policy, self._share, wanted=False)
+        renewal = Renewal.chosen(problem, policy, self._share, release.live, wanted=False)
         return renewal, refusal
 
     def _objective(self, problem: UnlearningProblem, sampling: Sampling, policy: Policy) -> TiltedRisk:

@@ -146,6 +146,10 @@ class Policy:
         And so is one row, however much it brings, unless all of them together bring this many times as much: one row
         takes milliseconds, and only what many of them leave is worth a training. (one_row)
 
+    since_set_aside : float
+        Where a net that was trained anew was set aside, another is only trained when this many times as much is to be
+        undone: what speaks against one speaks against the next.
+
     output_share : float
         Nor is it done where the output layer has this share of the tangent kernel of the erased rows' outputs: steps in
         it then reach most of what the net knows of them. (stages)
@@ -245,6 +249,7 @@ class Policy:
     ceiling: float = 1.4
     small_request: float = 40.0
     one_of_many: float = 5.0
+    since_set_aside: float = 2.0
     output_share: float = 0.6
     fewest_steps: int = 100
     left_by_steps: float = 0.5

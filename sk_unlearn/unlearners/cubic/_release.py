@@ -61,6 +61,12 @@ class Release:
     record: dict[str, Any]
     notes: list[str]
 
+    def live(self, vector: Tensor) -> Tensor:
+        """Return a flat vector, such as a gradient, without what it has along the released directions."""
+        if not self.dead:
+            return vector
+        return (double(vector) - _mapped(self.problem, self.dead, double(vector), _plain)).to(vector)
+
     def held(self, w: Tensor) -> Tensor:
         """Return parameters with what they have along the released directions as the release left it."""
         if not self.dead:

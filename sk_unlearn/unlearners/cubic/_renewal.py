@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from sk_unlearn.privacy import Assumption
 from sk_unlearn.risks.empirical import flat_parameters
@@ -63,9 +64,8 @@ class Renewal:
     output_share : float
         Of the output layer in the tangent kernel of the erased rows; nan where it was not looked at.
 
-    passed_over : float or None
-        About the norm of what this request and others before it brought to the gradient, where that is too small to
-        train anew for; 0 where it is not.
+    brought : float
+        Norm of what this request and others since the net was trained brought to the gradient and left there.
 
     is_asked_for : bool
         Whether the user wants it in any case.
@@ -78,7 +78,7 @@ class Renewal:
     kind: str
     reason: str
     output_share: float = float("nan")
-    passed_over: float | None = None
+    brought: float = 0.0
     is_asked_for: bool = False
     is_certain: bool = False
 
@@ -110,7 +110,9 @@ class Renewal:
         }
 
     @classmethod
-    def chosen(cls, problem: UnlearningProblem, policy: Policy, share: float, *, wanted: bool) -> Renewal:
+    def chosen(
+        cls, problem: UnlearningProblem, policy: Policy, share: float, live: Callable[[Tensor], Tensor], *, wanted: bool
+    ) -> Renewal:
         """Decide from the gradients at hand and from where the net's outputs on the erased rows hang.
 
         Parameters
@@ -119,15 +121,18 @@ class Renewal:
 
         policy : Policy
 
+        live : callable
+            Projects a flat vector onto what a release left to be undone.
+
         share : float
             Of the steps of a full training that there would be.
 
         wanted : bool
             True where the user asks for it, so that only the kind is to be chosen.
         """
-        brought, residual = problem.gradient - problem.residual, float(problem.residual.norm())
-        alone = float(brought.norm())
-        ratio = residual / max(alone, _TINY)
+        # What earlier requests left is still between the two.
+        brought, residual = float((problem.gradient - problem.residual).norm()), float(problem.residual.norm())
+        ratio = residual / max(brought, _TINY)
         outweighs = ratio <= policy.outweighing
         # What a request brings along, such as corrected labels, no fitted net can teach; nor does it forget rows first
         # that are not stored.
@@ -136,27 +141,33 @@ class Renewal:
         kind = "teacher" if taught and not outweighs else "labels"
         if wanted:
             return cls(kind, "renew=True asks for it", is_asked_for=True, is_certain=True)
-        together = math.hypot(alone, problem.passed_over)
-        if residual > policy.small_request * together:
-            reason = f"what it brings to the gradient is {together / residual:.2g} of what training had left there"
-            return cls("no", reason, passed_over=_roughly(together, problem.rng))
-        if problem.erased.n_rows == 1 and together < policy.one_of_many * alone:
-            return cls("no", "it is one row", passed_over=_roughly(together, problem.rng))
+        if residual > policy.small_request * brought:
+            reason = f"what it brings to the gradient is {brought / residual:.2g} of what training had left there"
+            return cls("no", reason)
+        if not outweighs and brought < policy.since_set_aside * problem.set_aside:
+            return cls("no", "hardly more is to be undone than when a net that was trained anew was set aside")
+        if problem.erased.n_rows == 1 and brought < policy.one_of_many * _own_change(problem, live):
+            return cls("no", "it is one row")
         n_steps = round(share * problem.n_steps)
         if n_steps < policy.fewest_steps and not problem.why_not_shorter:
             return cls("no", f"{n_steps} steps are too few to train in")
-        in_layer = _output_share(problem, policy)
+        in_layer = _output_share(problem, policy, live)
         if in_layer >= policy.output_share:
             return cls("no", f"{in_layer:.0%} of the tangent kernel is the output layer's", in_layer)
         reason = f"{1 - in_layer:.0%} of the tangent kernel of the erased rows lies before the output layer"
-        # If the net is set aside the sum begins anew, or each row to come would train another in vain.
-        return cls(kind, reason, in_layer, passed_over=0.0, is_certain=outweighs)
+        return cls(kind, reason, in_layer, brought, is_certain=outweighs)
+
+
+def _own_change(problem: UnlearningProblem, live: Callable[[Tensor], Tensor]) -> float:
+    """Return the norm of what the request by itself brings to the gradient, without what earlier ones left."""
+    share = problem.erased.mass / (problem.erased.mass + problem.retained.mass)
+    return share * float(live(problem.gradient - problem.erased.gradient(problem.parameters)).norm())
 
 
 def _roughly(norm: float, rng: np.random.Generator) -> float:
     """Return a norm whose square is rounded to a power of two, up or down at random so that it is right on average.
 
-    It is kept between requests. The gradient of one row would give the row away, and its exact norm confirm a guess.
+    It is kept between requests, and an exact norm would confirm a guess at what the rows were.
     """
     if not 0 < norm < math.inf:
         return 0.0
@@ -173,14 +184,14 @@ def _loses_a_class(problem: UnlearningProblem) -> bool:
     return not bool(np.isin(np.unique(y), stored.targets()).all())
 
 
-def _output_share(problem: UnlearningProblem, policy: Policy) -> float:
+def _output_share(problem: UnlearningProblem, policy: Policy, live: Callable[[Tensor], Tensor]) -> float:
     """Return the output layer's share of the tangent kernel of some erased rows; 0 where there is none."""
     layer = output_layer(problem.erased)[0]
     if layer is None:
         return 0.0
     rng = problem.rng.spawn(1)[0]  # so that steps draw the rows that they would have drawn without the question
     rows = problem.erased.sample(min(problem.erased.n_rows, policy.kernel_rows), rng)
-    trace = tangent_kernel_trace(problem.erased, problem.parameters, rows, rng)
+    trace = tangent_kernel_trace(problem.erased, problem.parameters, rows, rng, along=live)
     return float(layer.extract(trace).sum() / trace.sum())
 
 
@@ -237,11 +248,13 @@ class RenewalStage:
             if self.renewal.is_asked_for:
                 raise
             state.why_not_renewed = "training anew failed"
+            state.set_aside = _roughly(self.renewal.brought, state.problem.rng)
             state.remarks.append(_FAILED.format(error))
             return taught
         why = "" if self.renewal.is_certain else self._why_worse(state.problem, trained)
         if why:
             state.why_not_renewed = why
+            state.set_aside = _roughly(self.renewal.brought, state.problem.rng)
             state.remarks.append(_SET_ASIDE.format(share=self.share, why=why))
             return taught
         if trained.certificate is not None:

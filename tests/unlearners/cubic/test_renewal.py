@@ -145,11 +145,24 @@ class TestWhen:
         assert told(est)["renewal_reason"] == "it is one row"
         assert torch.equal(parameters(est), parameters(forgotten(fitted, [7], unlearner(False))))
 
-    def test_what_small_requests_brought_is_not_kept_as_it_is(self, fitted):
-        # By the gradient of one row its content could be told, and its exact norm would confirm a guess.
-        kept = {forgotten(fitted, [row]).unlearning_state_.passed_over for row in range(12)}
+    def test_what_was_to_be_undone_is_not_kept_as_it_is(self, fitted):
+        # Its exact norm would confirm a guess at what the rows were.
+        never = unlearner(policy=Policy(apart=float("inf")))
+        kept = {forgotten(fitted, slice(k, k + 40), never).unlearning_state_.set_aside for k in range(12)}
         assert all(float(np.log2(each**2)) == pytest.approx(round(np.log2(each**2)), abs=1e-9) for each in kept)
         assert len(kept) < 12
+
+    def test_what_a_net_set_aside_would_have_undone_is_not_tried_again(self, fitted):
+        est, X, y = fitted
+        never = unlearner(policy=Policy(apart=float("inf"), since_set_aside=3.0))
+        est, shares, reasons = copy.deepcopy(est).set_params(unlearner=never), [], []
+        for k in range(0, 60, 6):
+            est.forget(X[k : k + 6], y[k : k + 6])
+            shares.append(told(est)["share_of_training"])
+            reasons.append(told(est)["renewal_reason"])
+        assert shares[0] == pytest.approx(0.2)
+        assert sum(share > 0 for share in shares) <= 4
+        assert any("than when a net that was trained anew was set aside" in reason for reason in reasons)
 
     def test_rows_that_bring_little_are_too(self, fitted):
         est = forgotten(fitted, [7, 8], unlearner(policy=Policy(small_request=0.5)))
