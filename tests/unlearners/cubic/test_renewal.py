@@ -154,7 +154,7 @@ class TestWhen:
 
     def test_what_a_net_set_aside_would_have_undone_is_not_tried_again(self, fitted):
         est, X, y = fitted
-        never = unlearner(policy=Policy(apart=float("inf"), since_set_aside=3.0))
+        never = unlearner(policy=Policy(apart=float("inf"), since_set_aside=3.0, outweighing=0.0))
         est, shares, reasons = copy.deepcopy(est).set_params(unlearner=never), [], []
         for k in range(0, 60, 6):
             est.forget(X[k : k + 6], y[k : k + 6])
