@@ -8,8 +8,7 @@ says which those were): SGD with momentum, AdamW, RMSprop, constant rates, small
 embeddings, five epochs, the built-in network. In each cell these are compared:
 
 ``nothing``, ``steps`` (``renew=False``), ``labels`` and ``teacher`` (trained anew in a fifth of the steps towards
-either), ``after`` (towards a teacher that steps in the whole network have made, where all rows are read), one epoch of
-``FineTune``, ``L-BFGS``, and what ``auto`` came to.
+either), one epoch of ``FineTune``, ``L-BFGS``, and what ``auto`` came to.
 
 *Score*: the mean distance to retrained models over their distance from each other, on erased and on test rows
 (divergence of Jensen and Shannon; root mean square for regression), each not below 1, and of the two the geometric
@@ -65,15 +64,11 @@ N_ROWS = 1500
 # Every threshold of the rule out of the way, so that what a stage comes to is measured wherever it can be had.
 _LABELS = replace(Policy(), outweighing=math.inf)
 _TEACHER = replace(Policy(), outweighing=-1.0)
-_AFTER = replace(
-    _TEACHER, small_request=math.inf, output_share=2.0, fewest_steps=0, left_by_steps=-1.0, stationary_share=-1.0
-)
 STAGES: dict[str, Any] = {
     "nothing": None,
     "steps": StoCuReNU(renew=False),
     "labels": StoCuReNU(renew=True, policy=_LABELS),
     "teacher": StoCuReNU(renew=True, policy=_TEACHER),
-    "after": StoCuReNU(renew="auto", policy=_AFTER),
     "FineTune": FineTune(1),
     "L-BFGS": LBFGSWarmStart(),
 }
@@ -100,8 +95,7 @@ class Grid:
         for seed in range(seeds):
             fitted = self.fitted(self.data, key, self.quick, seed)
             signals = self.signals(*where, seed, _Kept(fitted))
-            names = [name for name in STAGES if name != "after" or signals["reads all"]]
-            done = {name: self.stage(*where, seed, name, _Kept(fitted)) for name in names}
+            done = {name: self.stage(*where, seed, name, _Kept(fitted)) for name in STAGES}
             if self.auto:
                 done["auto"] = _stage(*where, seed, "auto", _Kept(fitted))
             before = done["nothing"][0]

@@ -100,16 +100,9 @@ class Plan:
     refusal: str = ""
 
     @property
-    def wants_to_renew_at_once(self) -> bool:
-        """Whether to train anew without trying steps in the whole network, which are none where rows are sampled."""
-        if self.renewal is None or not self.renewal.is_wanted:
-            return False
-        return self.renewal.is_asked_for or not self.sampling.reads_all
-
-    def wants_to_renew_after(self, gradient_norm: float) -> bool:
-        """Tell whether to train anew after steps that left a gradient of Φ of this norm."""
-        wanted = self.renewal is not None and self.renewal.is_wanted and not self.wants_to_renew_at_once
-        return wanted and gradient_norm > self.policy.left_by_steps * self.objective.gradient_norm_at_start
+    def wants_to_renew(self) -> bool:
+        """Whether the network is to be trained anew, before any step is taken."""
+        return self.renewal is not None and self.renewal.is_wanted
 
     def told_of_renewal(self, state: State) -> dict[str, Any]:
         """Return what the report tells of it, from where the stages have led."""
@@ -119,10 +112,10 @@ class Plan:
         share = self.share if paced is None else paced.share_spent
         return self.renewal.told(share, done=state.trained is not None, why_not=state.why_not_renewed)
 
-    def notes_of_refusal(self, gradient_norm: float) -> list[str]:
-        """Say why the network was not trained anew where it would have been, after steps that left such a gradient."""
-        wanted = self.wants_to_renew_at_once or self.wants_to_renew_after(gradient_norm)
-        if not (wanted and self.refusal and self.renewal):
+    @property
+    def notes_of_refusal(self) -> list[str]:
+        """Why the network was not trained anew where it would have been."""
+        if not (self.renewal is not None and self.renewal.is_wanted and self.refusal):
             return []
         return [_NOT_RENEWED.format(self.renewal.reason, self.refusal)]
 
@@ -168,9 +161,7 @@ class CubicUnlearner(Unlearner):
             ending = Ending(Status.CONVERGED, "weights that only the erased rows used went back; no gradient is left")
         else:
             ending = Ending(Status.NOTHING_TO_UNDO, "nothing to undo: the gradient is zero")
-        first_notes = plan.notes + plan.notes_of_refusal(state.gradient_norm)
-        if plan.wants_to_renew_after(state.gradient_norm) and not plan.refusal:
-            ending = plan.renewal_stage().run(state) or ending
+        first_notes = plan.notes + plan.notes_of_refusal
         taken = [record for record in state.trace if record["taken"]]
         if release.record and ending.status is Status.STALLED and not taken:
             ending = Ending(Status.COMPLETED, f"weights that only the erased rows used went back; {ending.reason}")
@@ -210,7 +201,7 @@ class CubicUnlearner(Unlearner):
     def _stages(self, plan: Plan) -> list[Stage]:
         """Return the stages in their order; the only place that knows it."""
         stages: list[Stage] = []
-        if plan.wants_to_renew_at_once and not plan.refusal:
+        if plan.wants_to_renew and not plan.refusal:
             stages.append(plan.renewal_stage([OutputLayerStage(plan.policy, plan.sampling)]))
         if self._adapts and self.output_layer_first and self.hold_residual and not plan.at_optimum:
             stages.append(OutputLayerStage(plan.policy, plan.sampling))
@@ -263,26 +254,27 @@ class CubicUnlearner(Unlearner):
         graph_bytes = problem.retained.graph_bytes(sampling.n_linearised)
         memory = MemoryForecast.of(problem.parameters, n_products, graph_bytes)
         solver, notes = self._chosen_solver(memory, problem.parameters.numel())
-        renewal, refusal = self._renewal(problem, policy, release, at_optimum=at_optimum)
+        renewal, refusal = self._renewal(release, policy, sampling, at_optimum=at_optimum)
         return Plan(
             problem, policy, objective, sampling, at_optimum, unchecked, solver, n_products, memory, notes, renewal,
             self._share, refusal,
         )  # fmt: skip
 
     def _renewal(
-        self, problem: UnlearningProblem, policy: Policy, release: Release, *, at_optimum: bool
+        self, release: Release, policy: Policy, sampling: Sampling, *, at_optimum: bool
     ) -> tuple[Renewal | None, str]:
         """Return whether the network is to be trained anew, and why it cannot be; None where it is not considered."""
         if not self.renew or not self._adapts or not self.hold_residual:
             return None, ""
+        problem, reads_all = release.problem, sampling.reads_all
         refusal = why_no_renewal(problem)
         if not isinstance(self.renew, str):
             if refusal:
                 raise ValueError(f"renew=True cannot be had: {refusal}. Use renew=False, or Retrain().")
-            return Renewal.chosen(problem, policy, self._share, release.live, wanted=True), ""
+            return Renewal.chosen(release, policy, self._share, reads_all=reads_all, wanted=True), ""
         if at_optimum or problem.retained.stored is None or torch.equal(problem.gradient, problem.residual):
             return None, ""
-        renewal = Renewal.chosen(problem, policy, self._share, release.live, wanted=False)
+        renewal = Renewal.chosen(release, policy, self._share, reads_all=reads_all, wanted=False)
         return renewal, refusal
 
     def _objective(self, problem: UnlearningProblem, sampling: Sampling, policy: Policy) -> TiltedRisk:

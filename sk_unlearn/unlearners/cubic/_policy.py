@@ -150,16 +150,17 @@ class Policy:
         Where a net that was trained anew was set aside, another is only trained when this many times as much is to be
         undone: what speaks against one speaks against the next.
 
-    output_share : float
+    output_share, output_share_of_all : float
         Nor is it done where the output layer has this share of the tangent kernel of the erased rows' outputs: steps in
-        it then reach most of what the net knows of them. (stages)
+        it then reach much of what the net knows of them. Where steps in the whole network read all rows and follow, the
+        second, smaller share is enough. (stages, every_layer: doors)
+
+    released_share : float
+        Nor where the weights that went back had this share of it: what the net knew of a user is then gone. (stages:
+        ratings; every_layer: recommender)
 
     fewest_steps : int
         Nor is it done in fewer steps than these, which do not train any network. (stages: five epochs of a CNN)
-
-    left_by_steps : float
-        Where steps in the whole network read all rows, it is done only if they leave more than this share of the
-        gradient. (stages: digits)
 
     apart : float
         A net that was trained anew is set aside if predictions for the erased rows changed less than this many times as
@@ -172,10 +173,6 @@ class Policy:
     loss_left : float
         But not if that is at most this share of what one output for all rows costs: nets that fit their rows all but
         perfectly differ in what is left many times over, and mean nothing by it. (stages: spam)
-
-    far_apart : float
-        Nor if the predictions for erased rows changed this many times as much as the others: what steps leave of such
-        rows is more than what shorter training costs. (stages: half a class of digits)
 
     compared_rows : int
         Rows of each kind over which these two are measured: enough for a mean.
@@ -250,13 +247,13 @@ class Policy:
     small_request: float = 40.0
     one_of_many: float = 5.0
     since_set_aside: float = 2.0
-    output_share: float = 0.6
+    output_share: float = 0.5
+    output_share_of_all: float = 0.2
+    released_share: float = 0.3
     fewest_steps: int = 100
-    left_by_steps: float = 0.5
     apart: float = 1.5
-    loss_rise: float = 1.4
+    loss_rise: float = 2.0
     loss_left: float = 0.2
-    far_apart: float = 4.0
     compared_rows: int = 2048
     outweighing: float = 0.2
     budget_for_steps: float = 0.8

@@ -20,6 +20,7 @@ from sk_unlearn.training.soft_targets import takes_soft_targets
 from sk_unlearn.unlearners.base import UnlearningProblem
 from sk_unlearn.unlearners.cubic._comparison import Comparison
 from sk_unlearn.unlearners.cubic._policy import Policy
+from sk_unlearn.unlearners.cubic._release import Release
 from sk_unlearn.unlearners.cubic._state import Stage, State
 from sk_unlearn.unlearners.cubic._stopping import Ending
 from sk_unlearn.unlearners.status import Status
@@ -101,43 +102,42 @@ class Renewal:
         why_not : str
             Why one that was trained anew is not the model, or why training failed; empty where neither happened.
         """
-        wanted = self.reason if done or not self.is_wanted else "steps in the whole network were enough"
         return {
             "renewal": self.kind if done else "no",
-            "renewal_reason": why_not or wanted,
+            "renewal_reason": why_not or self.reason,
             "output_layer_share": self.output_share,
             "share_of_training": share if done or why_not else 0.0,
         }
 
     @classmethod
-    def chosen(
-        cls, problem: UnlearningProblem, policy: Policy, share: float, live: Callable[[Tensor], Tensor], *, wanted: bool
-    ) -> Renewal:
+    def chosen(cls, release: Release, policy: Policy, share: float, *, reads_all: bool, wanted: bool) -> Renewal:
         """Decide from the gradients at hand and from where the net's outputs on the erased rows hang.
 
         Parameters
         ----------
-        problem : UnlearningProblem
+        release : Release
+            What is left to be undone, and what was released.
 
         policy : Policy
-
-        live : callable
-            Projects a flat vector onto what a release left to be undone.
 
         share : float
             Of the steps of a full training that there would be.
 
+        reads_all : bool
+            Whether steps in the whole network read all rows.
+
         wanted : bool
             True where the user asks for it, so that only the kind is to be chosen.
         """
+        problem = release.problem
         # What earlier requests left is still between the two.
         brought, residual = float((problem.gradient - problem.residual).norm()), float(problem.residual.norm())
         ratio = residual / max(brought, _TINY)
         outweighs = ratio <= policy.outweighing
         # What a request brings along, such as corrected labels, no fitted net can teach; nor does it forget rows first
-        # that are not stored.
+        # that are not stored. Where all rows are read, a net is trained anew whose output layer could not forget much.
         only_takes_away = problem.retained.stored is problem.retained
-        taught = only_takes_away and takes_soft_targets(problem.net) and not _loses_a_class(problem)
+        taught = only_takes_away and not reads_all and takes_soft_targets(problem.net) and not _loses_a_class(problem)
         kind = "teacher" if taught and not outweighs else "labels"
         if wanted:
             return cls(kind, "renew=True asks for it", is_asked_for=True, is_certain=True)
@@ -146,20 +146,24 @@ class Renewal:
             return cls("no", reason)
         if not outweighs and brought < policy.since_set_aside * problem.set_aside:
             return cls("no", "hardly more is to be undone than when a net that was trained anew was set aside")
-        if problem.erased.n_rows == 1 and brought < policy.one_of_many * _own_change(problem, live):
+        if problem.erased.n_rows == 1 and brought < policy.one_of_many * _own_change(release):
             return cls("no", "it is one row")
         n_steps = round(share * problem.n_steps)
         if n_steps < policy.fewest_steps and not problem.why_not_shorter:
             return cls("no", f"{n_steps} steps are too few to train in")
-        in_layer = _output_share(problem, policy, live)
-        if in_layer >= policy.output_share:
+        in_layer, went_back = _kernel_shares(release, policy)
+        if went_back >= policy.released_share:
+            reason = f"{went_back:.0%} of the tangent kernel was that of weights that went back"
+            return cls("no", reason, in_layer)
+        if in_layer >= (policy.output_share_of_all if reads_all else policy.output_share):
             return cls("no", f"{in_layer:.0%} of the tangent kernel is the output layer's", in_layer)
         reason = f"{1 - in_layer:.0%} of the tangent kernel of the erased rows lies before the output layer"
         return cls(kind, reason, in_layer, brought, is_certain=outweighs)
 
 
-def _own_change(problem: UnlearningProblem, live: Callable[[Tensor], Tensor]) -> float:
+def _own_change(release: Release) -> float:
     """Return the norm of what the request by itself brings to the gradient, without what earlier ones left."""
+    problem, live = release.problem, release.live
     share = problem.erased.mass / (problem.erased.mass + problem.retained.mass)
     return share * float(live(problem.gradient - problem.erased.gradient(problem.parameters)).norm())
 
@@ -184,15 +188,31 @@ def _loses_a_class(problem: UnlearningProblem) -> bool:
     return not bool(np.isin(np.unique(y), stored.targets()).all())
 
 
-def _output_share(problem: UnlearningProblem, policy: Policy, live: Callable[[Tensor], Tensor]) -> float:
-    """Return the output layer's share of the tangent kernel of some erased rows; 0 where there is none."""
+def _kernel_shares(release: Release, policy: Policy) -> tuple[float, float]:
+    """Return two shares of the tangent kernel of some erased rows.
+
+    Returns
+    -------
+    in_layer : float
+        Of the output layer, in what a release left; 0 where there is no such layer.
+
+    went_back : float
+        Of the weights that were released.
+    """
+    problem = release.problem
     layer = output_layer(problem.erased)[0]
-    if layer is None:
-        return 0.0
     rng = problem.rng.spawn(1)[0]  # so that steps draw the rows that they would have drawn without the question
     rows = problem.erased.sample(min(problem.erased.n_rows, policy.kernel_rows), rng)
-    trace = tangent_kernel_trace(problem.erased, problem.parameters, rows, rng, along=live)
-    return float(layer.extract(trace).sum() / trace.sum())
+    seed = int(rng.integers(2**32))
+
+    def trace(along: Callable[[Tensor], Tensor] | None) -> Tensor:
+        return tangent_kernel_trace(problem.erased, problem.parameters, rows, np.random.default_rng(seed), along=along)
+
+    if layer is None and not release.dead:
+        return 0.0, 0.0
+    live = trace(release.live if release.dead else None)
+    went_back = 1 - float(live.sum() / trace(None).sum()) if release.dead else 0.0
+    return 0.0 if layer is None else float(layer.extract(live).sum() / live.sum().clamp_min(_TINY)), went_back
 
 
 def why_no_renewal(problem: UnlearningProblem) -> str:
@@ -275,7 +295,6 @@ class RenewalStage:
         policy = self.policy
         if not seen.apart >= policy.apart:
             return f"it changed predictions for the erased rows {seen.apart:.2g} times as much as for the retained ones"
-        learnt = seen.loss_rise <= policy.loss_rise or seen.loss_left <= policy.loss_left
-        if not learnt and seen.apart < policy.far_apart:
+        if seen.loss_rise > policy.loss_rise and seen.loss_left > policy.loss_left:
             return f"so few steps did not learn the retained rows: their loss is {seen.loss_rise:.3g} times what it was"
         return ""

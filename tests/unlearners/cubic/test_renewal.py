@@ -132,12 +132,10 @@ class TestWhen:
         est = forgotten(fitted, MANY, unlearner(policy=strict))
         assert told(est)["renewal"] == "no"
         assert "did not learn the retained rows" in told(est)["renewal_reason"]
-        # Not asked where the rows are most of what the gradient knew, nor where they are far apart, as a class is.
+        # Not asked where the rows are most of what the gradient knew.
         gone, doubtful = fitted[2] == 2, replace(strict, outweighing=0.0)
         assert told(forgotten(fitted, gone, unlearner(policy=strict)))["renewal"] == "labels"
-        assert told(forgotten(fitted, gone, unlearner(policy=doubtful)))["renewal"] == "labels"
-        never = replace(doubtful, far_apart=float("inf"))
-        assert told(forgotten(fitted, gone, unlearner(policy=never)))["renewal"] == "no"
+        assert told(forgotten(fitted, gone, unlearner(policy=doubtful)))["renewal"] == "no"
 
     def test_one_row_is_too_small_a_request(self, fitted):
         est = forgotten(fitted, [7])
@@ -210,15 +208,22 @@ class TestWhen:
         assert told(est)["renewal"] == "no"
         assert told(est)["renewal_reason"] == "16 steps are too few to train in"
 
-    def test_not_after_steps_on_all_rows_that_left_little(self, fitted):
+    def test_where_all_rows_are_read_a_smaller_share_of_the_output_layer_is_enough(self, fitted):
         erased = fitted[2] == 2
-        enough = forgotten(fitted, erased, StoCuReNU(policy=Policy(left_by_steps=1.0)))
-        assert told(enough)["renewal_reason"] == "steps in the whole network were enough"
-        assert (told(enough)["renewal"], told(enough)["share_of_training"]) == ("no", 0.0)
-        too_little = forgotten(fitted, erased, StoCuReNU(policy=Policy(left_by_steps=0.0)))
-        assert told(too_little)["renewal"] == "labels"
-        assert too_little.unlearning_report_.trace != []
-        assert too_little.certificate_.kind == "exact"
+        steps = forgotten(fitted, erased, StoCuReNU(policy=Policy(output_share_of_all=0.0)))
+        assert told(steps)["renewal_reason"].endswith("of the tangent kernel is the output layer's")
+        assert (told(steps)["renewal"], told(steps)["share_of_training"]) == ("no", 0.0)
+        anew = forgotten(fitted, erased, StoCuReNU(policy=Policy(output_share=0.0, output_share_of_all=1.0)))
+        assert told(anew)["renewal"] == "labels"
+        assert anew.unlearning_report_.trace == []
+        assert anew.certificate_.kind == "exact"
+
+    def test_steps_follow_where_all_rows_are_read_and_the_net_is_set_aside(self, fitted):
+        never = Policy(output_share_of_all=1.0, apart=float("inf"), outweighing=0.0)
+        est = forgotten(fitted, MANY, StoCuReNU(policy=never))
+        alone = forgotten(fitted, MANY, StoCuReNU(renew=False))
+        assert "times as much as for the retained ones" in told(est)["renewal_reason"]
+        assert torch.equal(parameters(est), parameters(alone))
 
 
 class TestNothingToUndo:
@@ -407,11 +412,11 @@ class TestWhereItCannotBeHad:
         with pytest.raises(ValueError, match=reason):
             forgotten((est, X[y != 2], y[y != 2]), [1], unlearner(True))
 
-    def test_no_note_after_steps_on_all_rows_that_left_little(self):
+    def test_no_note_where_steps_are_right(self):
         X, y = classes()
         est = UnlearnableClassifier(net(), keep_initial=False, random_state=0).fit(X, y)
-        for left, n_notes in [(1.0, 0), (0.0, 1)]:
-            after = forgotten((est, X, y), y == 2, StoCuReNU(policy=Policy(left_by_steps=left)))
+        for share, n_notes in [(0.0, 0), (1.0, 1)]:
+            after = forgotten((est, X, y), y == 2, StoCuReNU(policy=Policy(output_share_of_all=share)))
             assert sum("would have been right" in note for note in after.unlearning_report_.notes) == n_notes
 
     def test_without_stored_rows(self):
