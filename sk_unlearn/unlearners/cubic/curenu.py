@@ -230,7 +230,8 @@ class StoCuReNU(CubicUnlearner):
 
     budget : float, default=0.25
         Largest share of retraining's time that this may take, in (0, 1]. Four fifths of it are the share of the steps
-        of a full training.
+        of a full training; the rest is for what every request takes, 50 to 100 ms, which is more than that where a full
+        training takes less than a second or two.
 
     variance_reduction : bool, default=True
         Correct each sampled gradient by its value at the fitted point. False uses the plain sample, as published.
@@ -259,12 +260,12 @@ class StoCuReNU(CubicUnlearner):
     the layers before it were not moved. "sampling_noise" is a gradient that the sample cannot tell from zero.
 
     *When* ``renew="auto"`` *trains anew.* Not where training had ended at an optimum; not where the residual of
-    training is more than 40 times what the request, and small ones before it, bring to the gradient; not for one row
-    alone; not in fewer than 100 steps; not where the output layer has 60 % or more of the neural tangent kernel of the
-    erased rows' outputs; and where all rows are read, only if steps in the whole network leave more than half of the
-    gradient. The targets are the labels, so that no layer knows anything of the erased rows and ``certificate_`` says
-    "exact", where no row of a class is left, where the request brings at least five times the residual, or where the
-    loss takes no predictions. Else they are what the net predicts once it has forgotten as far as steps lead, which
+    training is more than 40 times what this request brings to the gradient and earlier ones left there; not for one row
+    alone; not in fewer than 100 steps; not where weights that were released had 30 % or more of the neural tangent
+    kernel of the erased rows' outputs, or the output layer has 50 % or more of what is left of it (20 % where all rows
+    are read). The targets are the labels, so that no layer knows anything of the erased rows and ``certificate_`` says
+    "exact", where no row of a class is left, where the request brings at least five times the residual, where all rows
+    are read, or where the loss takes no predictions. Else they are what the net predicts once it has forgotten as far as steps lead, which
     changes it least where rows go at random. The net is set aside, and steps stand, if it changed predictions for
     erased rows hardly more than those for retained rows or did not learn these. ``extra`` says what was chosen and why.
 
