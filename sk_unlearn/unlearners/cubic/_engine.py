@@ -78,9 +78,6 @@ class Plan:
     renewal : Renewal or None
         Whether the network is to be trained anew; None where that was not considered.
 
-    share : float
-        In which share of the steps of a full training that would be.
-
     refusal : str
         Why it cannot be had; empty where it can.
     """
@@ -96,7 +93,6 @@ class Plan:
     memory: MemoryForecast
     notes: list[str]
     renewal: Renewal | None = None
-    share: float = 1.0
     refusal: str = ""
 
     @property
@@ -104,7 +100,7 @@ class Plan:
         """Whether to train anew without trying steps in the whole network, which are none where rows are sampled."""
         if self.renewal is None or not self.renewal.is_wanted:
             return False
-        return self.renewal.is_asked_for or not self.sampling.reads_all
+        return self.renewal.is_asked_for or self.renewal.share == 1 or not self.sampling.reads_all
 
     def wants_to_renew_after(self, gradient_norm: float) -> bool:
         """Tell whether to train anew after steps that left a gradient of Φ of this norm."""
@@ -116,7 +112,7 @@ class Plan:
         if self.renewal is None or self.refusal:
             return {}
         paced = None if state.trained is None else state.trained.paced
-        share = self.share if paced is None else paced.share_spent
+        share = self.renewal.share if paced is None else paced.share_spent
         return self.renewal.told(share, done=state.trained is not None, why_not=state.why_not_renewed)
 
     def notes_of_refusal(self, gradient_norm: float) -> list[str]:
@@ -129,7 +125,7 @@ class Plan:
     def renewal_stage(self, teaching: Sequence[Stage] = ()) -> RenewalStage:
         """Return the stage that trains anew, for a teacher after these stages."""
         assert self.renewal is not None
-        return RenewalStage(self.renewal, self.share, self.policy, teaching)
+        return RenewalStage(self.renewal, self.policy, teaching)
 
 
 class CubicUnlearner(Unlearner):
@@ -263,13 +259,15 @@ class CubicUnlearner(Unlearner):
         graph_bytes = problem.retained.graph_bytes(sampling.n_linearised)
         memory = MemoryForecast.of(problem.parameters, n_products, graph_bytes)
         solver, notes = self._chosen_solver(memory, problem.parameters.numel())
-        renewal, refusal = self._renewal(problem, policy, at_optimum=at_optimum)
+        renewal, refusal = self._renewal(problem, sampling, policy, at_optimum=at_optimum)
         return Plan(
             problem, policy, objective, sampling, at_optimum, unchecked, solver, n_products, memory, notes, renewal,
-            self._share, refusal,
+            refusal,
         )  # fmt: skip
 
-    def _renewal(self, problem: UnlearningProblem, policy: Policy, *, at_optimum: bool) -> tuple[Renewal | None, str]:
+    def _renewal(
+        self, problem: UnlearningProblem, sampling: Sampling, policy: Policy, *, at_optimum: bool
+    ) -> tuple[Renewal | None, str]:
         """Return whether the network is to be trained anew, and why it cannot be; None where it is not considered."""
         if not self.renew or not self._adapts or not self.hold_residual:
             return None, ""
@@ -280,8 +278,11 @@ class CubicUnlearner(Unlearner):
             return Renewal.chosen(problem, policy, self._share, wanted=True), ""
         if at_optimum or problem.retained.stored is None or torch.equal(problem.gradient, problem.residual):
             return None, ""
-        renewal = Renewal.chosen(problem, policy, self._share, wanted=False)
-        return renewal, refusal
+        if sampling.reads_all and not refusal:
+            in_full = Renewal.in_full(problem, policy)
+            if in_full is not None:
+                return in_full, ""
+        return Renewal.chosen(problem, policy, self._share, wanted=False), refusal
 
     def _objective(self, problem: UnlearningProblem, sampling: Sampling, policy: Policy) -> TiltedRisk:
         """Return Φ; whether its tilt is to fade is not for a few sampled rows to judge."""
