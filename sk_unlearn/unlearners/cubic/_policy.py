@@ -30,7 +30,7 @@ class Policy:
 
     short_training_steps : int
         Where training anew takes no more steps of the optimiser than these, and all rows are read, it is done in full:
-        steps in the whole network take as long and know less. In the median of such nets they took 1.0 to 2.3 times as
+        steps in the whole network take as long and know less. In the median of such nets they took 0.9 to 2.3 times as
         long. (small)
 
     fitted_share : float
@@ -60,9 +60,9 @@ class Policy:
     max_rise : float
         A step, or all steps in the output layer together, may leave a gradient this many times as large as the smallest
         so far. Beyond that they follow curvature away from the fitted point and undo nothing. At 1 for the output layer
-        good steps of half-trained nets are lost; without a bound they lead three to ten times farther from retraining
-        than doing nothing. (small) At 1 a class stays half erased; at 4 a random tenth ends farther
-        away. (default)
+        good steps of half-trained nets are lost; without a bound random rows ended up to ten times farther from
+        retraining than by doing nothing (small). At 1 a class stays half erased; at 4 a random tenth ends farther away.
+        (default)
 
     noise_factor : float
         The steps end when the squared norm of a sampled gradient is at most this many times its sampling variance: half
