@@ -1,10 +1,11 @@
 """Drift: requests one after another beside one request for all of them.
 
 Usage: ``python -m benchmarks.sequence [--quick] [--tasks a,b,c] [--seeds 3] [--rounds 20] [--rows N] [--batch-norm]
-[--mixed] [--data ../shared/data] [--out DIR]``. The rows of the request "10 %" are erased in as many rounds; after each
-round the distance to the model trained without *all* of them, in units of the distance between such models. ``--mixed``
-erases a third of these rows, learns another by ``partial_fit``, and corrects the labels of the last, in turns; the
-model to compare with is then trained on what all that comes to. `benchmarks.frontier` does the first in its own run.
+[--verbs forget,partial_fit,correct] [--data ../shared/data] [--out DIR]``. The rows of the request "10 %" are erased in
+as many rounds; after each round the distance to the model trained without *all* of them, in units of the distance
+between such models. With several ``--verbs`` they take turns: some of these rows are erased, some are learnt late by
+``partial_fit``, and of some a wrong label is corrected; the model to compare with is trained on what all that comes to.
+`benchmarks.frontier` does the first in its own run.
 """
 
 from __future__ import annotations
@@ -34,9 +35,8 @@ ROUNDS = 20
 Request = tuple[str, NDArray[np.int64]]
 
 
-def requests(task: Task, rounds: int, *, mixed: bool = False) -> list[Request]:
+def requests(task: Task, rounds: int, verbs: Sequence[str] = ("forget",)) -> list[Request]:
     """Return a verb and the rows that it is about, for each round."""
-    verbs = ("forget", "partial_fit", "correct") if mixed else ("forget",)
     pieces = np.array_split(task.requests[REQUEST], rounds)
     return [(verbs[number % len(verbs)], piece) for number, piece in enumerate(pieces)]
 
@@ -158,14 +158,14 @@ def main() -> None:
         rounds={"type": int, "default": ROUNDS, "help": "requests, one after another"},
         rows={"type": int, "help": "rows to keep of each task; a tenth of them are asked about"},
         batch_norm={"action": "store_true", "help": "a perceptron with BatchNorm in place of the task's net"},
-        mixed={"action": "store_true", "help": "partial_fit and correct in turns with forget"},
+        verbs={"default": "forget", "help": "what is asked for in turns: forget,partial_fit,correct"},
     )  # fmt: skip
     records: list[dict[str, Any]] = []
     for drawn in tasks(options.tasks, options.data, quick=options.quick):
         if drawn.full_batch:
             continue
         task = adapted(drawn, options.rows, batch_norm=options.batch_norm)
-        asked = requests(task, options.rounds, mixed=options.mixed)
+        asked = requests(task, options.rounds, options.verbs.split(","))
         fitted, trained = (
             {seed: task.estimator(seed, options.device).fit(*rows) for seed in range(options.seeds)}
             for rows in rows_around(task, asked)
