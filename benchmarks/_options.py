@@ -14,7 +14,8 @@ from typing import Any
 import torch
 
 
-def parse(doc: str | None, default_tasks: str, quick_tasks: str) -> argparse.Namespace:
+def parse(doc: str | None, default_tasks: str, quick_tasks: str, **more: dict[str, Any]) -> argparse.Namespace:
+    """Read the command line; ``more`` are options of one benchmark, by name, as argparse takes them."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="few rows and epochs, to see that it runs")
     parser.add_argument("--tasks", default="", help=f"by default {default_tasks}; with --quick {quick_tasks}")
@@ -31,6 +32,8 @@ def parse(doc: str | None, default_tasks: str, quick_tasks: str) -> argparse.Nam
         "--only", nargs="*", metavar="FAMILY",
         help="rivals to run, such as L-BFGS 'warm start', beside the default and doing nothing; by default all",
     )  # fmt: skip
+    for name, settings in more.items():
+        parser.add_argument(f"--{name.replace('_', '-')}", **settings)
     options = parser.parse_args()
     if options.seeds < 2:
         parser.error(f"--seeds must be at least 2, got {options.seeds}: the floor is the distance between them.")

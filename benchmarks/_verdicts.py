@@ -161,6 +161,6 @@ def sequences(records: Sequence[dict[str, Any]], tolerance: float = 1.2) -> list
         end = part[part["round"] == part["round"].max()]
         for rows in ("erased", "test"):
             one, many = (end[end.way == way][f"same_{rows}"].median() for way in ("one request", "sequence"))
-            detail = f"{many:.3g} against {one:.3g} ({many / one:.3g} times, wanted {tolerance})"
+            detail = f"{many:.3g} against {one:.3g} ({many / max(one, 1e-12):.3g} times, wanted {tolerance})"
             verdicts.append(Verdict(f"sequence, {task}, {rows}", bool(many <= tolerance * one), detail))
     return verdicts

@@ -59,7 +59,8 @@ def same(a, b):
 # ------------------------------------------------------------------------------------------------------- as after fit
 
 
-@pytest.mark.parametrize("unlearner", [None, CuReNU(), FineTune(), Retrain()], ids=str)
+# The default may train anew after fit, by a schedule that an adopted net does not have.
+@pytest.mark.parametrize("unlearner", [StoCuReNU(renew=False), CuReNU(), FineTune(), Retrain()], ids=str)
 @pytest.mark.parametrize("kind", [NeuralNetClassifier, NeuralNetRegressor])
 def test_forgets_as_after_fit(kind, unlearner):
     values = target if kind is NeuralNetRegressor else y
@@ -126,9 +127,11 @@ def test_rows_that_are_not_kept():
 
 def test_mask_of_trained_rows():
     split = {"train_split": ValidSplit(5, stratified=True)}
-    ours, theirs = fitted_pair(**split)
+    ours, theirs = fitted_pair(unlearner=StoCuReNU(renew=False), **split)
     mask = ours.training_set_.role == RowRole.TRAINED
-    est = UnlearnableClassifier.from_fitted(theirs, X, y, trained=mask.tolist(), random_state=0)
+    est = UnlearnableClassifier.from_fitted(
+        theirs, X, y, trained=mask.tolist(), unlearner=StoCuReNU(renew=False), random_state=0
+    )
     np.testing.assert_array_equal(est.training_set_.role, np.where(mask, RowRole.TRAINED, RowRole.UNSEEN))
     before = parameters(est)
     est.forget(X[~mask][:2])

@@ -14,7 +14,7 @@ from sk_unlearn import UnlearnableClassifier, UnlearnableRegressor
 from sk_unlearn.estimators._batch_norm import batch_norm_layers
 from sk_unlearn.metrics import retrain_distance
 from sk_unlearn.risks.empirical import EmpiricalRisk, flat_parameters
-from sk_unlearn.unlearners import CuReNU, FineTune, Retrain, Status, Unlearner, UnlearningResult
+from sk_unlearn.unlearners import CuReNU, FineTune, Retrain, Status, StoCuReNU, Unlearner, UnlearningResult
 from tests import _problems
 from tests._problems import Mlp, parameters
 
@@ -77,7 +77,7 @@ def test_images_with_batch_norm():
 
 
 def test_statistics_follow_the_rows_and_all_else_is_as_before():
-    est = classifier(Cnn).fit(images, shapes)
+    est = classifier(Cnn, StoCuReNU(renew=False)).fit(images, shapes)
     modes = [layer.training for layer in est.net_.module_.modules()]
     before, module = statistics(est)["features.1.running_mean"], copy.deepcopy(est.net_.module_).eval()
     share = 1 - 0.9**12  # of rows, after four passes of three batches
@@ -116,7 +116,7 @@ def test_a_sequence_with_batch_norm_is_stable():
 
 
 def test_new_statistics_are_nothing_to_undo():
-    est = classifier(Cnn, CuReNU()).fit(images, shapes)
+    est = classifier(Cnn, StoCuReNU(renew=False)).fit(images, shapes)
     residual = est.unlearning_state_.anchor.residual.clone()
     est.forget(images[:4])
     # What the next request starts from is the gradient that there is, under the new statistics, and its target has
@@ -357,7 +357,7 @@ def test_tied_parameters():
     ids=["AdamW", "Adam", "momentum", "groups", "LBFGS", "class weights", "label smoothing"],
 )
 def test_optimisers_and_criteria(settings):
-    est = classifier(Mlp, **settings).fit(table, sides)
+    est = classifier(Mlp, StoCuReNU(renew=False), **settings).fit(table, sides)
     before = est.score(table, sides)
     for rows in (slice(0, 3), slice(3, 6)):
         est.forget(table[rows])

@@ -45,7 +45,7 @@ def classifier(unlearner=None, module=None, **settings):
 
 
 def test_numbers_of_the_report():
-    est = classifier().fit(X, y).forget(X[:4])
+    est = classifier(StoCuReNU(renew=False)).fit(X, y).forget(X[:4])
     report = est.unlearning_report_
     assert isinstance(report, UnlearningReport)
     assert report.solver == "krylov"
@@ -319,11 +319,11 @@ class Adapted(nn.Linear):
     ],
 )
 def test_why_the_output_layer_was_not_moved_on_its_own(module, reason):
-    notes = classifier(StoCuReNU(), module=module).fit(X, y).forget(X[:4]).unlearning_report_.notes
+    notes = classifier(StoCuReNU(renew=False), module=module).fit(X, y).forget(X[:4]).unlearning_report_.notes
     (note,) = (note for note in notes if note.startswith("The output layer was not moved on its own, because"))
     assert reason in note
     # Whoever does not ask for these steps is not told about them.
-    unlearner = StoCuReNU(output_layer_first=False)
+    unlearner = StoCuReNU(output_layer_first=False, renew=False)
     notes = classifier(unlearner, module=module).fit(X, y).forget(X[:4]).unlearning_report_.notes
     assert not any("output layer" in note for note in notes)
 
@@ -446,7 +446,7 @@ def test_side_state_of_a_further_pass_and_of_a_cached_training(tmp_path):
 # ------------------------------------------------------------------------------------------------------------- printing
 
 
-@pytest.mark.parametrize("unlearner", [CuReNU(max_steps=2), StoCuReNU(max_steps=2), FineTune(n_epochs=2)])
+@pytest.mark.parametrize("unlearner", [CuReNU(max_steps=2), StoCuReNU(max_steps=2, renew=False), FineTune(n_epochs=2)])
 def test_verbose_prints_a_line_a_step(capsys, unlearner):
     est = classifier(unlearner).set_params(verbose=1).fit(X, y)
     assert capsys.readouterr().out == ""

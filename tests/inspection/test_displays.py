@@ -16,7 +16,7 @@ from sk_unlearn.inspection import (
 )
 from sk_unlearn.metrics import distance_ratio, row_losses
 from sk_unlearn.metrics.membership import evaluate_attack, membership_attack
-from sk_unlearn.unlearners import FineTune
+from sk_unlearn.unlearners import FineTune, StoCuReNU
 from tests._problems import tiny_classifier
 
 Figure = pytest.importorskip("matplotlib.figure").Figure
@@ -43,7 +43,7 @@ def fitted(data):
 @pytest.fixture(scope="module")
 def forgetful(data):
     X, y = data
-    est = tiny_classifier(random_state=0).fit(X[:40], y[:40])
+    est = tiny_classifier(StoCuReNU(renew=False), random_state=0).fit(X[:40], y[:40])
     return est.forget(X[:5]).forget(X[5:8])
 
 
@@ -174,7 +174,9 @@ def test_drift_of_distances(ax):
 
 def test_pipelines(ax, data):
     X, y = data
-    pipeline = make_pipeline(StandardScaler(), tiny_classifier(random_state=0)).fit(X[:40], y[:40])
+    pipeline = make_pipeline(StandardScaler(), tiny_classifier(StoCuReNU(renew=False), random_state=0)).fit(
+        X[:40], y[:40]
+    )
     pipeline[-1].forget(pipeline[:-1].transform(X[:5]))
     assert is_drawn_on(ForgetCurveDisplay.from_estimator(pipeline, ax=ax), ax)
     assert SequenceDriftDisplay.from_estimator(pipeline, ax=ax).n_erased.tolist() == [5]

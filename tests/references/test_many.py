@@ -17,7 +17,7 @@ from sk_unlearn import UnlearnableClassifier, UnlearnableRegressor
 from sk_unlearn.references import many as shadow
 from sk_unlearn.references.many import fit_many
 from sk_unlearn.training import stacked as _stacked
-from sk_unlearn.unlearners import TrainingRecorder, Unlearner
+from sk_unlearn.unlearners import StoCuReNU, TrainingRecorder, Unlearner
 from tests._problems import skorch_net
 
 
@@ -196,7 +196,7 @@ def test_ids_of_several_types_stay_apart(data):
 
 def test_all_rows_from_other_seeds_and_what_comes_after(data, stacks):
     X, y = data
-    estimator = UnlearnableClassifier(tiny_net())
+    estimator = UnlearnableClassifier(tiny_net(), StoCuReNU(renew=False))
     together = fit_many(estimator, X, y, seeds=[0, 1, 2])
     assert stacks == [3]
     separate = alone(estimator, X, y, [slice(None)] * 3, [0, 1, 2])

@@ -78,9 +78,6 @@ class Plan:
     renewal : Renewal or None
         Whether the network is to be trained anew; None where that was not considered.
 
-    share : float
-        In which share of the steps of a full training that would be.
-
     refusal : str
         Why it cannot be had; empty where it can.
     """
@@ -96,7 +93,6 @@ class Plan:
     memory: MemoryForecast
     notes: list[str]
     renewal: Renewal | None = None
-    share: float = 1.0
     refusal: str = ""
 
     @property
@@ -109,7 +105,7 @@ class Plan:
         if self.renewal is None or self.refusal:
             return {}
         paced = None if state.trained is None else state.trained.paced
-        share = self.share if paced is None else paced.share_spent
+        share = self.renewal.share if paced is None else paced.share_spent
         return self.renewal.told(share, done=state.trained is not None, why_not=state.why_not_renewed)
 
     @property
@@ -122,7 +118,7 @@ class Plan:
     def renewal_stage(self, teaching: Sequence[Stage] = ()) -> RenewalStage:
         """Return the stage that trains anew, for a teacher after these stages."""
         assert self.renewal is not None
-        return RenewalStage(self.renewal, self.share, self.policy, teaching)
+        return RenewalStage(self.renewal, self.policy, teaching)
 
 
 class CubicUnlearner(Unlearner):
@@ -257,7 +253,7 @@ class CubicUnlearner(Unlearner):
         renewal, refusal = self._renewal(release, policy, sampling, at_optimum=at_optimum)
         return Plan(
             problem, policy, objective, sampling, at_optimum, unchecked, solver, n_products, memory, notes, renewal,
-            self._share, refusal,
+            refusal,
         )  # fmt: skip
 
     def _renewal(
@@ -274,8 +270,11 @@ class CubicUnlearner(Unlearner):
             return Renewal.chosen(release, policy, self._share, reads_all=reads_all, wanted=True), ""
         if at_optimum or problem.retained.stored is None or torch.equal(problem.gradient, problem.residual):
             return None, ""
-        renewal = Renewal.chosen(release, policy, self._share, reads_all=reads_all, wanted=False)
-        return renewal, refusal
+        if sampling.reads_all and not refusal:
+            in_full = Renewal.in_full(problem, policy)
+            if in_full is not None:
+                return in_full, ""
+        return Renewal.chosen(release, policy, self._share, reads_all=reads_all, wanted=False), refusal
 
     def _objective(self, problem: UnlearningProblem, sampling: Sampling, policy: Policy) -> TiltedRisk:
         """Return Φ; whether its tilt is to fade is not for a few sampled rows to judge."""

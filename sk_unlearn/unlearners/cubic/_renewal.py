@@ -62,6 +62,9 @@ class Renewal:
     reason : str
         Why, in numbers.
 
+    share : float
+        In which share of the steps of a full training.
+
     output_share : float
         Of the output layer in the tangent kernel of the erased rows; nan where it was not looked at.
 
@@ -78,6 +81,7 @@ class Renewal:
 
     kind: str
     reason: str
+    share: float = 1.0
     output_share: float = float("nan")
     brought: float = 0.0
     is_asked_for: bool = False
@@ -110,6 +114,16 @@ class Renewal:
         }
 
     @classmethod
+    def in_full(cls, problem: UnlearningProblem, policy: Policy) -> Renewal | None:
+        """Return that of a training so short that steps from the fitted point cost no less; None for a longer one."""
+        n_left, n_gone = problem.retained.n_rows, problem.erased.n_rows
+        n_steps = round(problem.n_steps * n_left / (n_left + n_gone))
+        if not 0 < n_steps <= policy.short_training_steps:
+            return None
+        reason = f"that takes {n_steps} steps, and to undo a part of what they learnt costs no less"
+        return cls("labels", reason, is_certain=True)
+
+    @classmethod
     def chosen(cls, release: Release, policy: Policy, share: float, *, reads_all: bool, wanted: bool) -> Renewal:
         """Decide from the gradients at hand and from where the net's outputs on the erased rows hang.
 
@@ -140,7 +154,7 @@ class Renewal:
         taught = only_takes_away and not reads_all and takes_soft_targets(problem.net) and not _loses_a_class(problem)
         kind = "teacher" if taught and not outweighs else "labels"
         if wanted:
-            return cls(kind, "renew=True asks for it", is_asked_for=True, is_certain=True)
+            return cls(kind, "renew=True asks for it", share, is_asked_for=True, is_certain=True)
         if residual > policy.small_request * brought:
             reason = f"what it brings to the gradient is {brought / residual:.2g} of what training had left there"
             return cls("no", reason)
@@ -154,11 +168,11 @@ class Renewal:
         in_layer, went_back = _kernel_shares(release, policy)
         if went_back >= policy.released_share:
             reason = f"{went_back:.0%} of the tangent kernel was that of weights that went back"
-            return cls("no", reason, in_layer)
+            return cls("no", reason, share, in_layer)
         if in_layer >= (policy.output_share_of_all if reads_all else policy.output_share):
-            return cls("no", f"{in_layer:.0%} of the tangent kernel is the output layer's", in_layer)
+            return cls("no", f"{in_layer:.0%} of the tangent kernel is the output layer's", share, in_layer)
         reason = f"{1 - in_layer:.0%} of the tangent kernel of the erased rows lies before the output layer"
-        return cls(kind, reason, in_layer, brought, is_certain=outweighs)
+        return cls(kind, reason, share, in_layer, brought, is_certain=outweighs)
 
 
 def _own_change(release: Release) -> float:
@@ -239,9 +253,6 @@ class RenewalStage:
     ----------
     renewal : Renewal
 
-    share : float
-        Of the steps of a full training.
-
     policy : Policy
 
     teaching : sequence of Stage
@@ -249,13 +260,12 @@ class RenewalStage:
     """
 
     renewal: Renewal
-    share: float
     policy: Policy
     teaching: Sequence[Stage] = ()
 
     def run(self, state: State) -> Ending | None:
         """Train; see :class:`Stage`. Where that fails and the user had not asked for it, what steps came to remains."""
-        teacher, taught, called = None, None, ""
+        teacher, taught, called, share = None, None, "", self.renewal.share
         if self.renewal.kind == "teacher":
             for stage in self.teaching if state.output_layer is not None else ():
                 taught = stage.run(state)  # whatever it comes to is good enough to learn from
@@ -263,7 +273,7 @@ class RenewalStage:
             teacher = state.w
         try:
             at_once = not self.renewal.is_asked_for
-            trained = state.problem.retrain(share=self.share, teacher=teacher, at_once=at_once)
+            trained = state.problem.retrain(share=share, teacher=teacher, at_once=at_once)
         except (ValueError, RuntimeError) as error:
             if self.renewal.is_asked_for:
                 raise
@@ -275,18 +285,20 @@ class RenewalStage:
         if why:
             state.why_not_renewed = why
             state.set_aside = _roughly(self.renewal.brought, state.problem.rng)
-            state.remarks.append(_SET_ASIDE.format(share=self.share, why=why))
+            state.remarks.append(_SET_ASIDE.format(share=share, why=why))
             return taught
         if trained.certificate is not None:
             basis = [*trained.certificate.assumptions, _CHOSEN]
             trained = trained._replace(certificate=replace(trained.certificate, assumptions=basis))
         state.trained, state.w, state.gradient_lags = trained, flat_parameters(trained.net), True
         kind = _EXACT if teacher is None else _TAUGHT.format(teacher=called)
-        state.remarks.append(_UNVOUCHED.format(share=self.share, kind=kind))
+        if share < 1:
+            state.remarks.append(_UNVOUCHED.format(share=share, kind=kind))
         if trained.paced is not None:
             state.remarks += trained.paced.notes()
         towards = "labels" if teacher is None else f"predictions of {called}"
-        reason = f"trained anew towards the {towards} in {self.share:.2g} of the steps, because {self.renewal.reason}"
+        part = f"in {share:.2g} of the steps" if share < 1 else "in full"
+        reason = f"trained anew towards the {towards} {part}, because {self.renewal.reason}"
         return Ending(Status.COMPLETED, reason)
 
     def _why_worse(self, problem: UnlearningProblem, trained: Trained) -> str:

@@ -73,9 +73,11 @@ class StoppingRule:
             After the step.
 
         norms_before : sequence of float
-            Before each step taken in the same stage.
+            Before each step taken in the same stage; none where the stage before has moved.
         """
-        bound = min([self.first_norm, *(self.max_rise * before for before in norms_before)])
+        bound = self.max_rise * min([self.first_norm, *norms_before])
+        if norms_before:  # the stage before may have left more than the first norm, which no step may add to
+            bound = min(bound, max(self.first_norm, norms_before[0]))
         # Not `norm > bound`: a norm that is not a number is too far as well.
         return not norm <= (bound if self.max_rise < float("inf") else float("inf"))
 

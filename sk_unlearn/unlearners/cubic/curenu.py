@@ -225,13 +225,14 @@ class StoCuReNU(CubicUnlearner):
         Whether to train the whole network anew on the retained rows, from its initial weights and along the schedule of
         ``fit`` in fewer steps, in place of steps from the fitted point. ``"auto"`` does where steps are not enough:
         where most of what the outputs on the erased rows hang on lies before the output layer, and the request is no
-        small one (see Notes). It needs ``keep_initial=True`` and stored rows; where training cannot be shortened the
-        report says why.
+        small one (see Notes). Where all rows are read and training anew takes at most 100 steps, steps would take as
+        long, and it is done in full. It needs ``keep_initial=True`` and stored rows; where training cannot be shortened
+        the report says why.
 
     budget : float, default=0.25
         Largest share of retraining's time that this may take, in (0, 1]. Four fifths of it are the share of the steps
         of a full training; the rest is for what every request takes, 50 to 100 ms, which is more than that where a full
-        training takes less than a second or two.
+        training takes less than a second or two. A training of at most 100 steps may be done again in full.
 
     variance_reduction : bool, default=True
         Correct each sampled gradient by its value at the fitted point. False uses the plain sample, as published.
@@ -259,16 +260,17 @@ class StoCuReNU(CubicUnlearner):
     Where rows are sampled and the output layer came to rest the status in the report is "settled", and a note says that
     the layers before it were not moved. "sampling_noise" is a gradient that the sample cannot tell from zero.
 
-    *When* ``renew="auto"`` *trains anew.* Not where training had ended at an optimum; not where the residual of
-    training is more than 40 times what this request brings to the gradient and earlier ones left there; not for one row
-    alone; not in fewer than 100 steps; not where weights that were released had 30 % or more of the neural tangent
-    kernel of the erased rows' outputs, or the output layer has 50 % or more of what is left of it (20 % where all rows
-    are read). The targets are the labels, so that no layer knows anything of the erased rows and ``certificate_`` says
-    "exact", where no row of a class is left, where the request brings at least five times the residual, where all rows
-    are read, or where the loss takes no predictions. Else they are what the net predicts once it has forgotten as far
-    as steps lead, which changes it least where rows go at random. The net is set aside, and steps stand, if it changed
-    predictions for erased rows hardly more than those for retained rows or did not learn these. ``extra`` says what was
-    chosen and why.
+    *When* ``renew="auto"`` *trains anew.* In full where up to 1,024 rows are left (2,048 after 20 epochs or more) and
+    training on them takes at most 100 steps. Otherwise in a share of the steps, but not where training had ended at an
+    optimum; not where the residual of training is more than 40 times what this request brings to the gradient and
+    earlier ones left there; not for one row alone; not in fewer than 100 steps; not where weights that were released
+    had 30 % or more of the neural tangent kernel of the erased rows' outputs, or the output layer has 50 % or more of
+    what is left of it (20 % where all rows are read). The targets are the labels, so that no layer knows anything of
+    the erased rows and ``certificate_`` says "exact", where no row of a class is left, where the request brings at
+    least five times the residual, where all rows are read, or where the loss takes no predictions. Else they are what
+    the net predicts once it has forgotten as far as steps lead, which changes it least where rows go at random. The net
+    is set aside, and steps stand, if it changed predictions for erased rows hardly more than those for retained rows or
+    did not learn these. ``extra`` says what was chosen and why.
 
     References
     ----------

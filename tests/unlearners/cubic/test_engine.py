@@ -56,6 +56,25 @@ def test_a_stage_that_led_too_far_is_taken_back():
     assert result.status == alone.status
 
 
+@pytest.mark.parametrize(("rise", "kept"), [(1.5, True), (2.5, False)])
+def test_a_stage_may_leave_as_much_more_of_the_gradient_as_a_step_may(rise, kept):
+    problem = problem_for()
+    start, first = problem.parameters, problem.objective.gradient_norm_at_start
+    low, high = 0.0, 5.0
+    while high - low > 1e-6:  # how far all parameters may move until the norm is so many times what it was
+        middle = (low + high) / 2
+        norm = float(problem.objective.gradient(start + middle).norm())
+        low, high = (middle, high) if norm < rise * first else (low, middle)
+
+    class Raised(CuReNU):
+        def _stages(self, plan):
+            return [Thrown(low), super()._stages(plan)[-1]]
+
+    result = Raised(max_steps=4).unlearn(problem)
+    assert result.trace[0]["taken"] is kept
+    assert float(result.gradient.sub(problem.objective.tilt).norm()) <= rise * first
+
+
 def test_taken_back_even_where_no_step_is_left():
     problem = problem_for()
     result = Astray(max_steps=1).unlearn(problem)

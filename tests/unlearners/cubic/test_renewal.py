@@ -105,6 +105,26 @@ class TestWhen:
         # The net knows nothing of the rows; that it was chosen does.
         assert [each.checked for each in est.certificate_.assumptions if "choice" in each.statement] == [False]
 
+    @pytest.mark.parametrize("erased", [np.arange(1), SOME])
+    def test_a_training_of_few_steps_is_done_again_in_full(self, erased):
+        X, y = classes()
+        est = UnlearnableClassifier(net(max_epochs=4), random_state=0).fit(X, y)  # 80 steps
+        fitted = est, X, y
+        default, retrained = (forgotten(fitted, erased, used) for used in (StoCuReNU(), Retrain()))
+        assert torch.equal(parameters(default), parameters(retrained))
+        assert (default.certificate_.kind, told(default)["share_of_training"]) == ("exact", 1.0)
+        assert "trained anew towards the labels in full, because" in default.unlearning_report_.stop_reason
+        assert not any("of the steps" in note for note in default.unlearning_report_.notes)
+        # Where steps read a sample they are the cheaper way, and renew=False asks for them.
+        for used in (unlearner(), StoCuReNU(renew=False)):
+            assert not torch.equal(parameters(forgotten(fitted, erased, used)), parameters(retrained))
+
+    def test_how_long_the_training_anew_is_counts_and_not_the_one_before(self):
+        X, y = classes()
+        fitted = UnlearnableClassifier(net(max_epochs=6), random_state=0).fit(X, y), X, y  # 120 steps
+        shares = [told(forgotten(fitted, rows, StoCuReNU()))["share_of_training"] for rows in (SOME, MANY)]
+        assert shares == [0.0, 1.0]
+
     def test_it_is_what_a_shorter_training_gives(self, fitted):
         erased = fitted[2] == 2
         one, other = forgotten(fitted, erased), forgotten(fitted, erased, Retrain(share=0.2))
