@@ -148,7 +148,10 @@ def solve(
         n_to_train=_n_to_train(rows, request, anchor),
         features=None if features is None or rows is None else features.of_retained(rows, request.positions),
         set_aside=set_aside,
+        is_estimated=anchor.is_estimated and rows is not None,
     )
+    if not unlearner.__unlearner_tags__().takes_estimates:
+        problem = problem.with_exact_gradient()
     result = unlearner.unlearn(problem)
     if not bool(torch.isfinite(result.parameters).all()):
         raise FloatingPointError(
@@ -288,9 +291,10 @@ def _anchor_after(posed: _Posed, request: Request, anchor: Anchor, result: Unlea
         gradient = posed.retained.gradient(result.parameters)
     residual = gradient if result.target is None else result.target.to(gradient)
     n_rows = anchor.n_rows - (0 if request.replaces else posed.erased.n_rows)
+    is_estimated = result.is_estimated and result.gradient is not None
     moved = result.features_moved and not torch.equal(result.parameters, posed.w)
     inputs = posed.inputs.after(features_moved=moved)
-    after = Anchor(residual, gradient, posed.mass, n_rows, anchor.sketch, anchor.chance, inputs)
+    after = Anchor(residual, gradient, posed.mass, n_rows, anchor.sketch, anchor.chance, inputs, is_estimated)
     if posed.foreign is not None and posed.stores_rows:
         after = _with_store_alone(after, posed.foreign, result.parameters)
     if after.sketch is not None:

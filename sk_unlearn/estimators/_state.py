@@ -29,6 +29,9 @@ class Anchor(NumpyStateMixin):
     gradient : Tensor of shape (d,), on the CPU
         The gradient of the risk over the present rows at the present parameters.
 
+    is_estimated : bool
+        Whether its changes since it was last taken over all rows were estimated on a few.
+
     mass : float
         Sum of the weights of the present rows.
 
@@ -52,6 +55,7 @@ class Anchor(NumpyStateMixin):
     sketch: CurvatureSketch | None = None
     chance: float = float("nan")
     inputs: LayerInputs | None = None
+    is_estimated: bool = False
 
 
 @dataclass(frozen=True)

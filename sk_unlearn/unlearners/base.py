@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -99,6 +99,9 @@ class UnlearningProblem:
     set_aside : float
         About the norm of what there was to be undone when a net that was trained anew was last set aside; 0 where none
         was, since the present one was trained.
+
+    is_estimated : bool
+        Whether ``gradient`` has errors of earlier requests in it, which estimated their part on a few rows.
     """
 
     parameters: Tensor
@@ -119,6 +122,13 @@ class UnlearningProblem:
     n_steps: int = 0
     n_to_train: int = 0
     set_aside: float = 0.0
+    is_estimated: bool = False
+
+    def with_exact_gradient(self) -> UnlearningProblem:
+        """Return the problem with its gradient taken over all retained rows, where it is an estimate."""
+        if not self.is_estimated:
+            return self
+        return replace(self, gradient=self.retained.gradient(self.parameters), is_estimated=False)
 
     @cached_property
     def objective(self) -> TiltedRisk:
@@ -172,6 +182,9 @@ class UnlearningResult:
     target : Tensor of shape (d,) or None
         What ∇F is meant to be at the new parameters, such as the residual r of training. Later requests hold it. None:
         later requests start from the gradient as it is there.
+
+    is_estimated : bool
+        Whether ``gradient`` was estimated on some rows, so that its error stays in the gradients of later requests.
 
     released : Released or None
         Where the method began, if it first took back what does not depend on the retained rows at all.
@@ -230,6 +243,7 @@ class UnlearningResult:
     trace: list[dict[str, Any]] = field(default_factory=list)
     gradient: Tensor | None = None
     target: Tensor | None = None
+    is_estimated: bool = False
     released: Released | None = None
     features_moved: bool = True
     features: KeptFeatures | None = None
@@ -275,6 +289,10 @@ class UnlearnerTags:
     needs_logits : bool, default=False
         It compares class probabilities, and so is for classifiers whose criterion takes logits or probabilities.
 
+    takes_estimates : bool, default=False
+        It asks for the exact gradient itself where an estimate that has come over many requests will not do; see
+        :meth:`UnlearningProblem.with_exact_gradient`. Other algorithms are always given the exact one.
+
     requires_linear_module : bool, default=False
         It is for modules that are one linear layer only. :mod:`sk_unlearn.utils.estimator_checks` then checks it on
         such a module.
@@ -288,6 +306,7 @@ class UnlearnerTags:
     changes_training: bool = False
     aims_at_retrained: bool = True
     needs_logits: bool = False
+    takes_estimates: bool = False
     requires_linear_module: bool = False
     extra: tuple[str, ...] = ()
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sk_unlearn.risks.output_layer import output_layer
 from sk_unlearn.risks.tilted import TiltedRisk
 from sk_unlearn.solvers.adaptive import AdaptiveWeight, FixedWeight, StepControl
 from sk_unlearn.unlearners._memory import MemoryForecast
@@ -141,15 +142,20 @@ class CubicUnlearner(Unlearner):
         """Claim the optimum of a quadratic where L adapts and steps are more than a few gradient steps."""
         tags = super().__unlearner_tags__()
         tags.exact_on_quadratics = self._adapts and self.solver != "gradient_descent"
+        tags.takes_estimates = True
         tags.extra = (*tags.extra, "memory_forecast")
         return tags
 
     def unlearn(self, problem: UnlearningProblem) -> UnlearningResult:
         """Solve one problem; see :meth:`sk_unlearn.unlearners.Unlearner.unlearn`."""
         self._validate_params()
+        if not self._works_in_the_layer(problem):
+            problem = problem.with_exact_gradient()
         release = self._release(problem)
+        plan = self._plan(release.problem, release)
+        if problem.is_estimated and plan.wants_to_renew:  # errors of many requests may look like a large one
+            return self.unlearn(problem.with_exact_gradient())
         problem = release.problem
-        plan = self._plan(problem, release)
         state = State.at_start(problem, plan.objective, self._stopping(plan))
         if not plan.objective.is_stationary_at_start:
             ending = run_stages(state, self._stages(plan))
@@ -188,6 +194,7 @@ class CubicUnlearner(Unlearner):
             gradient=state.gradient + tilt + plan.problem.erased.weight_decay * (w - state.w),
             target=tilt if self.hold_residual else None,
             released=Released(plan.problem.parameters, plan.problem.residual) if release.dead else None,
+            is_estimated=not plan.sampling.reads_all,
             features_moved=state.features_moved,
             features=state.features,
             set_aside=state.set_aside,
@@ -207,6 +214,13 @@ class CubicUnlearner(Unlearner):
             )
         )
         return stages
+
+    def _works_in_the_layer(self, problem: UnlearningProblem) -> bool:
+        """Whether nothing but the output layer moves, whose gradient its own steps estimate on more rows."""
+        stored = problem.retained.stored
+        if stored is not problem.retained or self._sampling(problem, self._rules).reads_all:
+            return False
+        return self._adapts and self.output_layer_first and self.hold_residual and output_layer(stored)[0] is not None
 
     # ------------------------------------------------------------------------------- what the settings come to
 
