@@ -57,6 +57,11 @@ class CombinedRisk:
         return list(zip(self._shares, [self.base, *self._parts], strict=True))
 
     @property
+    def added(self) -> list[EmpiricalRisk] | None:
+        """The parts beside the base; None where one of them is taken away."""
+        return None if any(share < 0 for share in self._shares) else self._parts
+
+    @property
     def holds_locally(self) -> bool:
         """Whether the base is a model around one point."""
         return self.base.holds_locally

@@ -20,7 +20,7 @@ from sk_unlearn.unlearners.cubic._policy import Policy
 from sk_unlearn.unlearners.cubic._release import Release, release
 from sk_unlearn.unlearners.cubic._renewal import Renewal, RenewalStage, why_no_renewal
 from sk_unlearn.unlearners.cubic._sampling import Sampling
-from sk_unlearn.unlearners.cubic._state import Stage, State
+from sk_unlearn.unlearners.cubic._state import Stage, State, added_parts
 from sk_unlearn.unlearners.cubic._stopping import Ending, FixedSteps, OneUncheckedStep, StoppingRule
 from sk_unlearn.unlearners.cubic._training import with_faded_tilt
 from sk_unlearn.unlearners.cubic._whole_network import WholeNetworkStage
@@ -218,7 +218,7 @@ class CubicUnlearner(Unlearner):
     def _works_in_the_layer(self, problem: UnlearningProblem) -> bool:
         """Whether nothing but the output layer moves, whose gradient its own steps estimate on more rows."""
         stored = problem.retained.stored
-        if stored is not problem.retained or self._sampling(problem, self._rules).reads_all:
+        if stored is None or added_parts(problem.retained) is None or self._sampling(problem, self._rules).reads_all:
             return False
         return self._adapts and self.output_layer_first and self.hold_residual and output_layer(stored)[0] is not None
 

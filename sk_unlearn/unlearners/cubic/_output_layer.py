@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from sk_unlearn.unlearners.cubic._ceiling import Ceiling
 from sk_unlearn.unlearners.cubic._direction import Krylov
 from sk_unlearn.unlearners.cubic._policy import Policy
 from sk_unlearn.unlearners.cubic._sampling import Sampling
-from sk_unlearn.unlearners.cubic._state import State
+from sk_unlearn.unlearners.cubic._state import State, added_parts
 from sk_unlearn.unlearners.cubic._stopping import Ending
 from sk_unlearn.unlearners.status import Status
 
@@ -162,6 +162,10 @@ class _GrowingSample:
         # Rows whose features are known come first: to read others takes a pass through the network.
         self.unread = np.concatenate([self.known.rows, drawn[~np.isin(drawn, self.known.rows)]])[: policy.max_rows]
         self.blocks: list[_Block] = []
+        self.added: list[_Block] = []
+        for part in added_parts(state.problem.retained) or ():
+            risk = layer.risk(part, self.w, np.arange(part.n_rows))
+            self.added.append(_Block(np.arange(part.n_rows), risk, part.mass, *risk.value_and_gradient(self.start)))
         self.grows = True
         # Half of all rows that may be read are left for judging the first step.
         first = min(max(policy.first_rows, int(policy.rows_per_erased * n_erased)), policy.max_rows // 2)
@@ -184,6 +188,11 @@ class _GrowingSample:
             return None
         risk = self.layer.risk(self.risk, self.w, rows, self._features_of(rows))
         return _Block(rows, risk, self.risk.mass_of(rows), *risk.value_and_gradient(self.start))
+
+    def _with_added(self, blocks: Sequence[_Block]) -> list[_Block]:
+        """Return blocks of stored rows with the rows that were added, which count as much as among all rows."""
+        share = sum(block.mass for block in blocks) / self.risk.mass
+        return [*(replace(block, mass=share * block.mass) for block in self.added), *blocks]
 
     def _features_of(self, rows: NDArray[np.int64]) -> Tensor | None:
         """Return the features of the rows that come next; None where none of them is known."""
@@ -218,7 +227,7 @@ class _GrowingSample:
         tilts Φ, and along directions that the data hardly bend it falls while the model gets worse.
         """
         blocks = self.blocks if fresh is None else [fresh]
-        allowed = (1 + self.policy.max_cost) * sum(block.mass * block.value for block in blocks)
+        allowed = (1 + self.policy.max_cost) * sum(block.mass * block.value for block in self._with_added(blocks))
         value = self._objective(blocks, v)[0]
 
         def decrease(step: Tensor) -> float:
@@ -231,7 +240,7 @@ class _GrowingSample:
         """Return Φ less its value at the start, and the risk summed over rows."""
         moved = v - self.start
         change = loss = mass = 0.0
-        for block in blocks:
+        for block in self._with_added(blocks):
             value = block.risk.value(v)
             change += block.mass * (value - block.value - float(block.gradient @ moved))
             loss += block.mass * value
@@ -240,16 +249,18 @@ class _GrowingSample:
 
     def gradient_at(self, v: Tensor) -> Tensor:
         """Return the gradient of Φ by all rows read."""
-        mass = sum(block.mass for block in self.blocks)
-        changes = (block.mass / mass * (block.risk.gradient(v) - block.gradient) for block in self.blocks)
+        blocks = self._with_added(self.blocks)
+        mass = sum(block.mass for block in blocks)
+        changes = (block.mass / mass * (block.risk.gradient(v) - block.gradient) for block in blocks)
         return sum(changes, self.gradient)
 
     def linearise(self, v: Tensor) -> _Point:
         """Return the gradient of all rows read, and the curvature of no more than are needed for it."""
-        mass = sum(block.mass for block in self.blocks)
+        blocks = self._with_added(self.blocks)
+        mass = sum(block.mass for block in blocks)
         gradient, n_curved = self.gradient.clone(), 0
         curved: list[tuple[float, LayerPoint]] = []
-        for block in self.blocks:
+        for block in blocks:
             if n_curved < self.policy.curvature_rows:
                 point = block.risk.linearise(v)
                 curved.append((block.mass, point))

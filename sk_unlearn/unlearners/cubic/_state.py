@@ -8,14 +8,17 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
+from sk_unlearn.risks.combined import CombinedRisk
+from sk_unlearn.risks.empirical import EmpiricalRisk
 from sk_unlearn.risks.output_layer import KeptFeatures, OutputLayer, output_layer
+from sk_unlearn.risks.protocol import Risk
 from sk_unlearn.risks.tilted import TiltedRisk
 from sk_unlearn.training.ledger import Trained
 from sk_unlearn.unlearners.base import UnlearningProblem
 from sk_unlearn.unlearners.cubic._stopping import Ending, StoppingRule
 from sk_unlearn.utils._lazy import cached_property
 
-__all__ = ["Stage", "State"]
+__all__ = ["Stage", "State", "added_parts"]
 
 _ONLY_THE_OUTPUT_LAYER = (
     "Only the output layer moved: what the layers before it know of the erased rows is still there. "
@@ -25,6 +28,13 @@ _ONLY_THE_OUTPUT_LAYER_AND_RELEASED = (
     "Only the output layer moved, and the weights that were released: what other weights of the layers before it know "
     "of the erased rows is still there. CuReNU() moves all layers; Retrain() leaves nothing of the rows."
 )
+
+
+def added_parts(risk: Risk) -> list[EmpiricalRisk] | None:
+    """Return what counts beside stored rows, such as rows with their new content; None where that is subtracted."""
+    if risk.stored is risk:
+        return []
+    return risk.added if isinstance(risk, CombinedRisk) else None
 
 
 class Stage(Protocol):
@@ -131,9 +141,8 @@ class State:
 
     @cached_property
     def _layer_or_reason(self) -> tuple[OutputLayer | None, str]:
-        retained = self.problem.retained
-        # Not of a combination: its parts have different rows, which the layer's sample would have to be drawn from.
-        return output_layer(retained.stored) if retained.stored is retained else (None, "")
+        stored = self.problem.retained.stored
+        return (None, "") if stored is None or added_parts(self.problem.retained) is None else output_layer(stored)
 
     def begin_move(self) -> None:
         """Remember the present point: :meth:`take_back` returns to it."""
