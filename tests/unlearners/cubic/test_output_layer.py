@@ -241,3 +241,46 @@ def test_rows_that_cost_more_already_are_left_where_they_are():
     result = solve(dataclasses.replace(problem, erased=erased))
     assert result.status == Status.SETTLED
     assert result.trace[0]["taken"]
+
+
+def corrected(n=400, n_wrong=40, seed=0):
+    """Return a problem in which rows had another label than the one that they are to have."""
+    problem = problem_for(n=n, seed=seed)
+    whole = problem.retained.stored
+    wrong = np.arange(n) < n_wrong
+    y = whole.y.copy()
+    y[wrong] = (y[wrong] + 1) % 3
+    before = EmpiricalRisk(problem.net, whole.X, y)
+    stored = EmpiricalRisk(problem.net, whole.X, y, mask=~wrong)
+    new = EmpiricalRisk(problem.net, whole.X[wrong], whole.y[wrong])
+    old = EmpiricalRisk(problem.net, whole.X[wrong], y[wrong])
+    return posed(problem.net, before, CombinedRisk(stored, added=[new]), old), new
+
+
+def test_rows_with_new_labels_count_beside_the_stored_ones():
+    problem, new = corrected()
+    result = solve(problem)
+    assert left_in_layer(problem, result) < 0.2
+    assert new.value(result.parameters) < new.value(problem.parameters)
+
+
+def test_they_count_as_much_as_among_all_rows_on_however_few_it_is_seen():
+    problem = corrected(4000, 400)[0]
+    results = solve(problem, first_rows=500, max_rows=1000), solve(problem, first_rows=4000, max_rows=8000)
+    some, everything = (left_in_layer(problem, result) for result in results)
+    assert some == pytest.approx(everything, abs=0.1)
+
+
+def left_in_layer(problem, result):
+    """Return which share of the gradient of Φ in the layer is left."""
+    layer, _ = output_layer(problem.retained.stored)
+    before, after = (problem.retained.gradient(w) - problem.residual for w in (problem.parameters, result.parameters))
+    return float(layer.extract(after).norm() / layer.extract(before).norm())
+
+
+def test_no_layer_where_rows_are_subtracted():
+    problem, new = corrected()
+    stored = problem.retained.stored
+    problem = dataclasses.replace(problem, retained=CombinedRisk(stored, removed=[new]))
+    result = StoCuReNU(policy=FEW_ARE_MANY).unlearn(problem)
+    assert all(record.get("block") != "output layer" for record in result.trace)
