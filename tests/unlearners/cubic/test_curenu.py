@@ -1,3 +1,4 @@
+import copy
 import dataclasses
 from types import SimpleNamespace
 
@@ -12,7 +13,7 @@ from torch import nn
 from sk_unlearn import UnlearnableClassifier, UnlearnableRegressor
 from sk_unlearn.risks.empirical import EmpiricalRisk, flat_parameters
 from sk_unlearn.solvers import cauchy_point, solve_dense
-from sk_unlearn.unlearners import CuReNU, Status, StoCuReNU
+from sk_unlearn.unlearners import CuReNU, Retrain, Status, StoCuReNU
 from sk_unlearn.unlearners.cubic import Policy
 from tests._problems import problem_for
 
@@ -390,7 +391,7 @@ def test_dense_and_krylov_give_the_same_step_on_digits():
 
 @pytest.mark.parametrize("seed", range(50))
 def test_default_forget_never_wrecks_the_model(seed):
-    """No default ``forget`` lowers the accuracy on the retained rows by more than two points."""
+    """No default ``forget`` lowers the accuracy on the retained rows by more than two points, or than retraining does."""
     rng = np.random.default_rng(seed)
     torch.manual_seed(seed)
     n, d, k = int(rng.integers(150, 400)), int(rng.integers(4, 10)), int(rng.integers(2, 5))
@@ -411,9 +412,10 @@ def test_default_forget_never_wrecks_the_model(seed):
     some, one, a_class = rng.permutation(n)[: n // 10], rng.permutation(n)[:1], np.flatnonzero(y == y[0])
     request = [some, one, a_class][seed % 3]
     kept = np.setdiff1d(np.arange(n), request)
-    before = est.score(X[kept], y[kept])
+    retrained = copy.deepcopy(est).set_params(unlearner=Retrain()).forget(X[request])
+    least = min(est.score(X[kept], y[kept]), retrained.score(X[kept], y[kept]))
     est.forget(X[request])
-    assert est.score(X[kept], y[kept]) >= before - 0.02
+    assert est.score(X[kept], y[kept]) >= least - 0.02
 
 
 @pytest.mark.gpu

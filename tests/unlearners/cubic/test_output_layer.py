@@ -264,13 +264,6 @@ def test_rows_with_new_labels_count_beside_the_stored_ones():
     assert new.value(result.parameters) < new.value(problem.parameters)
 
 
-def test_they_count_as_much_as_among_all_rows_on_however_few_it_is_seen():
-    problem = corrected(4000, 400)[0]
-    results = solve(problem, first_rows=500, max_rows=1000), solve(problem, first_rows=4000, max_rows=8000)
-    some, everything = (left_in_layer(problem, result) for result in results)
-    assert some == pytest.approx(everything, abs=0.1)
-
-
 def left_in_layer(problem, result):
     """Return which share of the gradient of Φ in the layer is left."""
     layer, _ = output_layer(problem.retained.stored)
