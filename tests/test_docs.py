@@ -6,9 +6,11 @@ import enum
 import importlib
 import inspect
 import re
+import runpy
 import sys
 import types
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -191,3 +193,26 @@ def test_messages_on_the_page_of_faults_are_those_of_the_package():
     assert len(messages) > 40
     # What scikit-learn says in our place.
     assert [m for m in messages if m not in texts] == [": Expected 2D array, got 1D array instead"]
+
+
+# ------------------------------------------------------------------------------------------------------------ pictures
+
+
+def test_pictures_of_the_stages_are_those_of_their_script():
+    folder = ROOT / "docs" / "pictures"
+    drawn = runpy.run_path(str(folder / "stages.py"))["pictures"]()
+    assert {path.name: path.read_text(encoding="utf-8") for path in folder.glob("*.svg")} == drawn
+    for name, picture in drawn.items():
+        root = ElementTree.fromstring(picture)
+        assert root.tag == "{http://www.w3.org/2000/svg}svg", name
+        assert len(picture) < 40_000, name
+
+
+def test_every_picture_is_on_a_page_and_described():
+    described = set()
+    for page in ROOT.glob("docs/**/*.rst"):
+        text = page.read_text(encoding="utf-8")
+        for target, options in re.findall(r"^\.\. (?:figure|image):: (\S+)\n((?: +\S.*\n)*)", text, re.MULTILINE):
+            assert re.search(r":alt: \S", options), f"{page.name}: {target} has no alt text"
+            described.add((page.parent / target).resolve())
+    assert described == {path.resolve() for path in (ROOT / "docs" / "pictures").glob("*.svg")}
