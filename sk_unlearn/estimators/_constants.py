@@ -241,7 +241,7 @@ def gradient_under(module: MLP, old: Constants, gradient: Tensor) -> Tensor:
             rho = torch.from_numpy(new.scale[:n] / old.scale[:n]).to(part)
             delta = torch.from_numpy((new.shift[:n] - old.shift[:n]) / old.scale[:n]).to(part)
             part = part / rho if by_bias is None else (part - torch.outer(by_bias, delta)) / rho
-        if len(old.shift) > n and parameter in (last.weight, last.bias):
+        if len(old.shift) > n and (parameter is last.weight or parameter is last.bias):
             kappa = torch.from_numpy(old.scale[n:] / new.scale[n:]).to(part)
             part = part / (kappa[:, None] if part.ndim > 1 else kappa)
         return part.reshape(-1)
