@@ -150,8 +150,8 @@ def constants_notes(seen: Review, present: Constants, *, movable: bool) -> list[
         ]
     return [
         f"{without}They were replaced and the weights converted along, which changes no prediction, before the rows "
-        "were undone. What the network learnt of these columns under the old ones may stay in part; a network retrained "
-        "starts from the new ones: use Retrain()."
+        "were undone. What the network learnt of these columns under the old ones may stay in part; a network "
+        "retrained starts from the new ones: use Retrain()."
     ]
 
 
