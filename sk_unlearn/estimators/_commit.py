@@ -15,10 +15,10 @@ from torch import Tensor
 
 from sk_unlearn.estimators._batch_norm import batch_norm_layers, not_renewed, renew_statistics
 from sk_unlearn.estimators._check import UNSTEADY
-from sk_unlearn.estimators._constants import built_in, constants_of, fold, review
+from sk_unlearn.estimators._constants import built_in, constants_of
 from sk_unlearn.estimators._features import StoredFeatures
+from sk_unlearn.estimators._footing import Footing, set_decay
 from sk_unlearn.estimators._notes import (
-    constants_notes,
     kept_side_state,
     moved_by_statistics,
     on_trust,
@@ -28,7 +28,6 @@ from sk_unlearn.estimators._notes import (
 from sk_unlearn.estimators._problem import Solution
 from sk_unlearn.estimators._request import Request
 from sk_unlearn.estimators._state import Anchor, FittedState
-from sk_unlearn.estimators.default_net import built_in_spec
 from sk_unlearn.estimators.report import report_of
 from sk_unlearn.risks.empirical import EmpiricalRisk, flat_parameters
 from sk_unlearn.rows import TrainingSet, sample_mask
@@ -53,6 +52,7 @@ def commit(
     estimator: BaseUnlearnable,
     request: Request,
     solution: Solution,
+    ground: Footing,
     rng: np.random.Generator,
     *,
     method: str,
@@ -69,6 +69,9 @@ def commit(
 
     solution : Solution
 
+    ground : Footing
+        From which it was solved.
+
     rng : numpy.random.Generator
         Draws the rows that tell what a request changes in BatchNorm statistics.
 
@@ -79,12 +82,7 @@ def commit(
         When the request came, by ``time.perf_counter``.
     """
     rows: TrainingSet | None = getattr(estimator, "training_set_", None)
-    renewed = _renewed(estimator.net_, rows, request, solution, rng)
-    spec = built_in_spec(estimator.estimator, classifier=estimator._classifier)
-    if spec is not None and not spec.has_own_constants:
-        renewed = _with_constants_of_present_rows(
-            renewed, rows, request, solution, estimator.unlearning_state_, scale_decay=not spec.has_own_decay
-        )
+    renewed = _with_settings(_renewed(ground.net, rows, request, solution, rng), solution, ground)
     state = _state_after(estimator, request, solution, renewed)
     report = report_of(
         request,
@@ -199,54 +197,16 @@ def _check_finite(net: NeuralNet, before: Counter[str]) -> None:
 _UNTOUCHED = "BatchNorm statistics still carry the erased rows: "
 
 
-def _with_constants_of_present_rows(
-    renewed: _Renewed,
-    rows: TrainingSet | None,
-    request: Request,
-    solution: Solution,
-    state: FittedState,
-    *,
-    scale_decay: bool,
-) -> _Renewed:
-    """Give the built-in network the shift and scale that it would have without the rows, and predictions as they are.
-
-    One row may have stretched a scale, and it would go on doing so. The weight decay goes along with the unit of the
-    loss, unless the user has set it (`scale_decay`).
-    """
-    net = renewed.net
-    module = built_in(net)
-    if module is None:
-        return renewed
-    if solution.result is not None and solution.result.trained is not None:
-        settings = constants_of(module).settings()
-        _set_decay(net, settings, vars(solution.result.trained.net).get("optimizer__weight_decay"))
-        return replace(renewed, settings=settings)
-    present = constants_of(module)
-    seen = review(module, rows, request, state.spread_gone, _mass(rows, state))
-    notes = [*renewed.notes, *constants_notes(seen, present, movable=solution.recording is None)]
-    if seen.constants is None or solution.recording is not None:
-        return replace(renewed, notes=notes, spread_gone=seen.spread_gone)
-    fold(module, seen.constants)
-    settings = seen.constants.settings()
-    decay = vars(net).get("optimizer__weight_decay")
-    if scale_decay and decay is not None:
-        _set_decay(net, settings, decay * seen.constants.unit_of_loss() / present.unit_of_loss())
-    # The penalty is on other numbers now: the gradient that training left is taken anew, at the next request.
-    return replace(renewed, anchor=None, notes=notes, settings=settings, spread_gone=seen.spread_gone)
-
-
-def _mass(rows: TrainingSet | None, state: FittedState) -> float:
-    if rows is None:
-        assert state.anchor is not None
-        return state.anchor.mass
-    return float(len(rows) if rows.raw_weight is None else rows.raw_weight.sum())
-
-
-def _set_decay(net: NeuralNet, settings: dict[str, Any], decay: float | None) -> None:
-    if decay is not None:
-        settings["optimizer__weight_decay"] = decay
-        for group in net.optimizer_.param_groups:
-            group["weight_decay"] = decay
+def _with_settings(renewed: _Renewed, solution: Solution, ground: Footing) -> _Renewed:
+    """Add what becomes of the constants of the built-in network: a net that was trained anew has brought its own."""
+    trained = None if solution.result is None else solution.result.trained
+    module = built_in(renewed.net) if ground.follows_rows else None
+    if trained is None or module is None:
+        notes = [*renewed.notes, *ground.notes]
+        return replace(renewed, notes=notes, settings=ground.settings, spread_gone=ground.spread_gone)
+    settings = constants_of(module).settings()
+    set_decay(renewed.net, settings, vars(trained.net).get("optimizer__weight_decay"))
+    return replace(renewed, settings=settings)
 
 
 def _state_after(estimator: BaseUnlearnable, request: Request, solution: Solution, renewed: _Renewed) -> FittedState:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from skorch import NeuralNet
-from torch import nn
+from torch import Tensor, nn
 
 from sk_unlearn.estimators._request import Content, Request
 from sk_unlearn.estimators._standardise import coarse_standardisation
@@ -17,7 +17,7 @@ from sk_unlearn.estimators.default_net import CUT, MLP
 from sk_unlearn.rows import TrainingSet
 from sk_unlearn.utils._twins import uncompiled
 
-__all__ = ["Constants", "Review", "built_in", "constants_of", "fold", "review"]
+__all__ = ["Constants", "Review", "built_in", "constants_of", "fold", "gradient_under", "review"]
 
 
 def built_in(net: NeuralNet) -> MLP | None:
@@ -208,3 +208,42 @@ def fold(module: MLP, constants: Constants) -> None:
     assert module.input_shift is not None
     module.input_shift.copy_(torch.from_numpy(constants.shift[:n]))
     module.input_scale.copy_(torch.from_numpy(constants.scale[:n]))
+
+
+def gradient_under(module: MLP, old: Constants, gradient: Tensor) -> Tensor:
+    r"""Return what becomes of a gradient, by the parameters before :func:`fold`, by those after it.
+
+    With the letters of :func:`fold`, :math:`W = W' \mathrm{diag}(1 / \rho)` and :math:`b = b' - W \delta`; the chain
+    rule does the rest.
+
+    Parameters
+    ----------
+    module : MLP
+        After it.
+
+    old : Constants
+        Those before it.
+
+    gradient : Tensor of shape (d,)
+        Of a function of the trainable parameters.
+    """
+    new, n = constants_of(module), old.n_inputs
+    first, last = module.body[0], module.body[-1]
+    parameters = [p for p in module.parameters() if p.requires_grad]
+    parts = dict(zip(parameters, gradient.split([p.numel() for p in parameters]), strict=True))
+    assert isinstance(first, nn.Linear)
+    assert isinstance(last, nn.Linear)
+    by_bias = parts.get(first.bias)
+
+    def changed(parameter: nn.Parameter, part: Tensor) -> Tensor:
+        part = part.view(parameter.shape)
+        if parameter is first.weight:
+            rho = torch.from_numpy(new.scale[:n] / old.scale[:n]).to(part)
+            delta = torch.from_numpy((new.shift[:n] - old.shift[:n]) / old.scale[:n]).to(part)
+            part = part / rho if by_bias is None else (part - torch.outer(by_bias, delta)) / rho
+        if len(old.shift) > n and (parameter is last.weight or parameter is last.bias):
+            kappa = torch.from_numpy(old.scale[n:] / new.scale[n:]).to(part)
+            part = part / (kappa[:, None] if part.ndim > 1 else kappa)
+        return part.reshape(-1)
+
+    return torch.cat([changed(parameter, part) for parameter, part in parts.items()])

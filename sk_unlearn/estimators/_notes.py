@@ -149,9 +149,9 @@ def constants_notes(seen: Review, present: Constants, *, movable: bool) -> list[
             "takes them anew."
         ]
     return [
-        f"{without}They were replaced and the weights converted along, so that predictions are not touched by it. What "
-        "the network learnt of these columns under the old ones stays; a network retrained starts from the new ones: "
-        "use Retrain()."
+        f"{without}They were replaced and the weights converted along, which changes no prediction, before the rows "
+        "were undone. What the network learnt of these columns under the old ones may stay in part; a network "
+        "retrained starts from the new ones: use Retrain()."
     ]
 
 

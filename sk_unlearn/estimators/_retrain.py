@@ -36,6 +36,7 @@ _WATCHED_ROWS = 1024
 
 def retrain(
     estimator: BaseUnlearnable,
+    fitted: NeuralNet,
     request: Request,
     rng: np.random.Generator,
     *,
@@ -51,12 +52,13 @@ def retrain(
     """Train another net; see :class:`~sk_unlearn.unlearners.UnlearningProblem`.
 
     A fresh net is trained as ``fit`` does it, recorder included, and comes with the role that each of the rows, in
-    their order, played; a warm one with None, for it has also learnt what the fitted net had.
+    their order, played; a warm one with None, for it has also learnt what the fitted net had, from which the
+    request sets out (`fitted`).
     """
     rows = estimator.training_set_
     if not warm:
         content = request.rows_after(rows, np.flatnonzero(request.stay(rows.live_mask)))
-        targets = None if teacher is None else _predictions(estimator.net_, content, teacher)
+        targets = None if teacher is None else _predictions(fitted, content, teacher)
         if share == 1:
             trained = _afresh(estimator, content, targets=targets)
         else:
@@ -69,7 +71,7 @@ def retrain(
     X, y, weight = request.rows_after(rows, np.flatnonzero(request.stay(rows.trained_mask)))
     with seeded_torch(rng):
         net = blank_net(estimator, X, y, weight).initialize()
-        net.module_.load_state_dict(estimator.net_.module_.state_dict())
+        net.module_.load_state_dict(fitted.module_.state_dict())
         if start is not None:
             load_flat(net, start)
         net.set_params(train_split=None, callbacks=callbacks)

@@ -20,6 +20,7 @@ from sk_unlearn.estimators._adopt import FromFittedMixin
 from sk_unlearn.estimators._batch_norm import not_renewed
 from sk_unlearn.estimators._certificate import latest_certificate
 from sk_unlearn.estimators._commit import commit
+from sk_unlearn.estimators._footing import Footing, anchor_on, footing
 from sk_unlearn.estimators._handed_in import check_finite
 from sk_unlearn.estimators._inputs import (
     InputsMixin,
@@ -214,7 +215,7 @@ class BaseUnlearnable(VersionedMixin, InputsMixin, FromFittedMixin, CallbackSupp
         state = state.after_training(trained.notes, not_renewed(net, trained.side_state))
         grown = []
         if kept is None:
-            state = replace(state, anchor=grown_anchor(net, self._present_anchor(), new))
+            state = replace(state, anchor=grown_anchor(net, self._present_anchor(Footing(self.net_)), new))
         else:
             grown = plan_rows(kept, new)
         learnt_state = [(vars(self.net_), name, vars(net)[name]) for name in learnt(net)]
@@ -376,27 +377,30 @@ class BaseUnlearnable(VersionedMixin, InputsMixin, FromFittedMixin, CallbackSupp
         """Solve a resolved request and commit the solution; until then nothing changes."""
         rows: TrainingSet | None = getattr(self, "training_set_", None)
         unlearner = self._checked_unlearner(rows)
-        state, anchor = self.unlearning_state_, self._present_anchor()
+        state, ground = self.unlearning_state_, footing(self, rows, request, unlearner)
+        anchor = self._present_anchor(ground) if request.n_trained or not ground.has_moved else None
         rng = np.random.default_rng([state.seed, 1 + len(self.unlearning_history_)])
         solution = Solution(None, anchor, state.recording)
-        if request.n_trained:
+        if anchor is not None and request.n_trained:
             check_finite(self.net_, request)
             solution = solve(
-                self.net_, rows, request, anchor, unlearner, rng,
+                ground.net, rows, request, anchor, unlearner, rng,
                 recording=state.recording,
                 start=state.start,
-                features=state.features,
+                features=None if ground.has_moved else state.features,
                 set_aside=state.set_aside,
-                retrain=partial(retrain, self, request, rng),
+                retrain=partial(retrain, self, ground.net, request, rng),
                 why_not_shorter=why_not_shorter(self),
                 n_steps=0 if state.schedule is None else max(phase.n_steps for phase in state.schedule.phases),
                 report_step=print_step if self.verbose else silent,
             )  # fmt: skip
-        commit(self, request, solution, rng, method=type(unlearner).__name__, started=started)
+        commit(self, request, solution, ground, rng, method=type(unlearner).__name__, started=started)
         return self
 
-    def _present_anchor(self) -> Anchor:
+    def _present_anchor(self, ground: Footing) -> Anchor:
         """Return what is known of the rows, taking it over the stored ones where nothing is."""
+        if ground.has_moved:
+            return anchor_on(ground, self)
         anchor = self.unlearning_state_.anchor
         if anchor is not None:
             return anchor
