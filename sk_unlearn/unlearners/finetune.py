@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any
@@ -15,7 +16,6 @@ from torch import Tensor
 
 from sk_unlearn.risks.empirical import flat_parameters
 from sk_unlearn.training.recorder import TrainingRecorder
-from sk_unlearn.unlearners._annealed import trained_on
 from sk_unlearn.unlearners._heuristic import RowHeuristic
 from sk_unlearn.unlearners._watch import Watch
 from sk_unlearn.unlearners.base import Unlearner, UnlearnerTags, UnlearningProblem, UnlearningResult
@@ -67,7 +67,7 @@ class FineTune(Unlearner):
     def unlearn(self, problem: UnlearningProblem) -> UnlearningResult:
         """Solve one problem; see :meth:`sk_unlearn.unlearners.Unlearner.unlearn`."""
         self._validate_params()
-        net = trained_on(problem, self.n_epochs, self.learning_rate)
+        net = _trained_on(problem, self.n_epochs, self.learning_rate)
         trace = _epochs_trace(problem, net, self.n_epochs)
         # Its BatchNorm statistics started from those of the erased rows and are better estimated anew: so `trained` is
         # not handed back.
@@ -137,7 +137,7 @@ class L1Sparse(RowHeuristic):
         """Solve one problem; see :meth:`sk_unlearn.unlearners.Unlearner.unlearn`."""
         self._validate_params()
         penalty = _L1Penalty(self.strength, self.n_epochs)
-        net = trained_on(problem, self.n_epochs, self.learning_rate, [("l1", penalty)])
+        net = _trained_on(problem, self.n_epochs, self.learning_rate, [("l1", penalty)])
         if not penalty.was_added:
             raise ValueError(
                 "unlearner=L1Sparse() adds its penalty to the gradients that skorch's train_step announces by "
@@ -285,6 +285,24 @@ class _L1Penalty(Callback):
 
 def _l1(w: Tensor) -> float:
     return float(w.abs().sum())
+
+
+def _trained_on(
+    problem: UnlearningProblem,
+    n_epochs: int,
+    learning_rate: float | None,
+    callbacks: Sequence[tuple[str, Callback]] = (),
+) -> NeuralNet:
+    """Return a net that went on training on the retained rows, the rate annealed to zero along a cosine."""
+    batch_size = problem.net.get_params_for("iterator_train").get("batch_size", problem.net.batch_size)
+    n_rows = problem.retained.n_rows
+    n_batches = 1 if batch_size == -1 else -(-n_rows // int(batch_size))
+    anneal = LRScheduler(
+        policy=torch.optim.lr_scheduler.CosineAnnealingLR, step_every="batch", T_max=n_batches * n_epochs
+    )
+    return problem.retrain(
+        warm=True, epochs=n_epochs, callbacks=[("anneal", anneal), *callbacks], learning_rate=learning_rate
+    ).net
 
 
 def _epochs_trace(problem: UnlearningProblem, net: NeuralNet, n_epochs: int) -> list[dict[str, Any]]:

@@ -20,7 +20,6 @@ from sk_unlearn.unlearners.cubic._policy import Policy
 from sk_unlearn.unlearners.cubic._release import Release, release
 from sk_unlearn.unlearners.cubic._renewal import Renewal, RenewalStage, why_no_renewal
 from sk_unlearn.unlearners.cubic._sampling import Sampling
-from sk_unlearn.unlearners.cubic._settling import Settling
 from sk_unlearn.unlearners.cubic._state import Stage, State, added_parts
 from sk_unlearn.unlearners.cubic._stopping import Ending, FixedSteps, OneUncheckedStep, StoppingRule
 from sk_unlearn.unlearners.cubic._training import with_faded_tilt
@@ -82,9 +81,6 @@ class Plan:
 
     refusal : str
         Why it cannot be had; empty where it can.
-
-    settling : Settling or None
-        What follows steps, if anything does.
     """
 
     problem: UnlearningProblem
@@ -99,7 +95,6 @@ class Plan:
     notes: list[str]
     renewal: Renewal | None = None
     refusal: str = ""
-    settling: Settling | None = None
 
     @property
     def wants_to_renew(self) -> bool:
@@ -168,8 +163,6 @@ class CubicUnlearner(Unlearner):
             ending = Ending(Status.CONVERGED, "weights that only the erased rows used went back; no gradient is left")
         else:
             ending = Ending(Status.NOTHING_TO_UNDO, "nothing to undo: the gradient is zero")
-        if plan.settling is not None and state.trained is None and not plan.objective.is_stationary_at_start:
-            ending = plan.settling.run(state, ending)
         first_notes = plan.notes + plan.notes_of_refusal
         taken = [record for record in state.trace if record["taken"]]
         if release.record and ending.status is Status.STALLED and not taken:
@@ -215,10 +208,9 @@ class CubicUnlearner(Unlearner):
             stages.append(plan.renewal_stage([OutputLayerStage(plan.policy, plan.sampling)]))
         if self._adapts and self.output_layer_first and self.hold_residual and not plan.at_optimum:
             stages.append(OutputLayerStage(plan.policy, plan.sampling))
-        most = None if plan.settling is None else plan.policy.steps_before_settling
         stages.append(
             WholeNetworkStage(
-                self._direction(plan), self._control(plan), plan.sampling, self._first_damping(plan), plan.policy, most
+                self._direction(plan), self._control(plan), plan.sampling, self._first_damping(plan), plan.policy
             )
         )
         return stages
@@ -273,12 +265,9 @@ class CubicUnlearner(Unlearner):
         memory = MemoryForecast.of(problem.parameters, n_products, graph_bytes)
         solver, notes = self._chosen_solver(memory, problem.parameters.numel())
         renewal, refusal = self._renewal(release, policy, sampling, at_optimum=at_optimum)
-        settling = None
-        if renewal is not None and not at_optimum:
-            settling = Settling.after_steps(problem, sampling, policy, self.budget)
         return Plan(
             problem, policy, objective, sampling, at_optimum, unchecked, solver, n_products, memory, notes, renewal,
-            refusal, settling,
+            refusal,
         )  # fmt: skip
 
     def _renewal(

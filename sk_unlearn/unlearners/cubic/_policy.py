@@ -181,17 +181,6 @@ class Policy:
         But not if that is at most this share of what one output for all rows costs: nets that fit their rows all but
         perfectly differ in what is left many times over, and mean nothing by it. (stages: spam)
 
-    settling_share, settling_rate : float
-        Steps are followed by training on for this share of the epochs of ``fit``, from this share of the rate down to
-        zero. (every_layer: digits, fashion-mlp)
-
-    settling_request : float
-        But not where the residual of training is more than this many times what the request brings: what such a
-        training leaves to chance is then more than what it undoes. (every_layer: digits)
-
-    steps_before_settling : int
-        Most steps in the whole network where that follows, which undoes the rest for less. (every_layer: digits)
-
     compared_rows : int
         Rows of each kind over which these two are measured: enough for a mean.
 
@@ -273,10 +262,6 @@ class Policy:
     apart: float = 1.5
     loss_rise: float = 2.0
     loss_left: float = 0.2
-    settling_share: float = 0.1
-    settling_rate: float = 0.3
-    settling_request: float = 3.0
-    steps_before_settling: int = 2
     compared_rows: int = 2048
     outweighing: float = 0.2
     budget_for_steps: float = 0.8

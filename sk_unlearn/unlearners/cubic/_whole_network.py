@@ -41,9 +41,6 @@ class WholeNetworkStage:
         Damping of the first step, as a share of the largest curvature.
 
     policy : Policy
-
-    most : int or None
-        Most steps of this stage, where another follows; None for as many as the stopping rule allows.
     """
 
     direction: Direction
@@ -51,13 +48,11 @@ class WholeNetworkStage:
     sampling: Sampling
     first_damping: float
     policy: Policy
-    most: int | None = None
 
     def run(self, state: State) -> Ending:
         """Take steps; see :class:`Stage`."""
         stopping, first = state.stopping, len(state.trace)
-        n_left = stopping.max_steps - first
-        for _ in range(n_left if self.most is None else min(self.most, n_left)):
+        for _ in range(stopping.max_steps - first):
             view, noise, moved = self.sampling.view(state), 0.0, state.gradient_lags
             if moved or not self.sampling.knows_first_gradient:
                 state.gradient, noise = self.sampling.gradient(state, view)
