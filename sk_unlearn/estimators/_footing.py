@@ -102,23 +102,21 @@ def footing(estimator: BaseUnlearnable, rows: TrainingSet | None, request: Reque
 def anchor_on(ground: Footing, estimator: BaseUnlearnable) -> Anchor:
     """Return what is known of the stored rows at a net that has moved to other constants.
 
-    The weight decay is on other numbers now, and training under these constants would have come to rest where it pulls
-    at them no more than training had left. So its pull is not a part of the residual that is held, but one of what the
-    request brings.
+    The residual of training comes along by the chain rule, without what the weight decay pulls at under the new
+    constants: training would not have left that, so it is a part of what the request brings and not one of the residual
+    that is held.
     """
     rows, state = estimator.training_set_, estimator.unlearning_state_
     old, new = built_in(estimator.net_), built_in(ground.net)
     assert old is not None
     assert new is not None
-    present = constants_of(old)
+    taken, present = first_anchor(ground.net, rows, state.seed, keeps_rows=True), constants_of(old)
+    if state.anchor is not None:
+        return replace(taken, residual=gradient_under(new, present, state.anchor.residual))
     before, after = stored_risk(estimator.net_, rows), stored_risk(ground.net, rows)
     penalty = gradient_under(new, present, before.weight_decay * before.parameters())
-    pull = (after.weight_decay * after.parameters() - penalty).cpu()
-    taken = first_anchor(ground.net, rows, state.seed, keeps_rows=True)
-    residual = taken.residual - pull
-    if state.anchor is not None:
-        residual += gradient_under(new, present, state.anchor.residual - state.anchor.gradient)
-    return replace(taken, residual=residual)
+    pull = after.weight_decay * after.parameters() - penalty
+    return replace(taken, residual=taken.residual - pull.cpu())
 
 
 def set_decay(net: NeuralNet, settings: dict[str, Any], decay: float | None) -> None:
