@@ -52,19 +52,23 @@ def retrain(
     """Train another net; see :class:`~sk_unlearn.unlearners.UnlearningProblem`.
 
     A fresh net is trained as ``fit`` does it, recorder included, and comes with the role that each of the rows, in
-    their order, played; a warm one with None, for it has also learnt what the fitted net had, from which the
-    request sets out (`fitted`).
+    their order, played, for its teacher too; a warm one with None, for it has also learnt what the fitted net had, from
+    which the request sets out (`fitted`).
     """
     rows = estimator.training_set_
     if not warm:
-        content = request.rows_after(rows, np.flatnonzero(request.stay(rows.live_mask)))
+        stay = request.stay(rows.live_mask)
+        content = request.rows_after(rows, np.flatnonzero(stay))
         targets = None if teacher is None else _predictions(fitted, content, teacher)
         if share == 1:
             trained = _afresh(estimator, content, targets=targets)
         else:
             trained = _in_fewer_steps(estimator, content, share, targets, 1 if at_once else _ATTEMPTS)
-        if targets is not None:  # a teacher may know the rows that leave
-            return trained
+        if targets is not None:
+            assert trained.role is not None
+            # A teacher may know the rows that leave, and passes on what it learnt of rows that few steps do not reach.
+            # Roles are in the order of how much of a row there is in the net, the most first.
+            return trained._replace(role=np.minimum(trained.role, rows.role[stay[rows.live_mask]]))
         return trained._replace(certificate=exact_certificate(estimator, content, trained))
     if share != 1:
         raise ValueError("share is of a training from the start; leave out warm=True, or give epochs.")

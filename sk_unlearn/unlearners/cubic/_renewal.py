@@ -21,7 +21,7 @@ from sk_unlearn.unlearners.base import UnlearningProblem
 from sk_unlearn.unlearners.cubic._comparison import Comparison
 from sk_unlearn.unlearners.cubic._policy import Policy
 from sk_unlearn.unlearners.cubic._release import Release
-from sk_unlearn.unlearners.cubic._state import Stage, State
+from sk_unlearn.unlearners.cubic._state import Stage, State, added_parts
 from sk_unlearn.unlearners.cubic._stopping import Ending
 from sk_unlearn.unlearners.status import Status
 
@@ -116,8 +116,9 @@ class Renewal:
     @classmethod
     def in_full(cls, problem: UnlearningProblem, policy: Policy) -> Renewal | None:
         """Return that of a training so short that steps from the fitted point cost no less; None for a longer one."""
-        n_left, n_gone = problem.retained.n_rows, problem.erased.n_rows
-        n_steps = round(problem.n_steps * n_left / (n_left + n_gone))
+        n_stored = problem.retained.n_rows
+        n_left = n_stored + sum(part.n_rows for part in added_parts(problem.retained) or ())
+        n_steps = round(problem.n_steps * n_left / (n_stored + problem.erased.n_rows))
         if not 0 < n_steps <= policy.short_training_steps:
             return None
         reason = f"that takes {n_steps} steps, and to undo a part of what they learnt costs no less"
@@ -165,6 +166,8 @@ class Renewal:
         n_steps = round(share * problem.n_steps)
         if n_steps < policy.fewest_steps and not problem.why_not_shorter:
             return cls("no", f"{n_steps} steps are too few to train in")
+        if not _returns_one_tensor(problem):
+            return cls("no", "the module does not return one tensor, by which to judge a net that was trained anew")
         in_layer, went_back = _kernel_shares(release, policy)
         if went_back >= policy.released_share:
             reason = f"{went_back:.0%} of the tangent kernel was that of weights that went back"
@@ -200,6 +203,14 @@ def _loses_a_class(problem: UnlearningProblem) -> bool:
     if stored is None or y.ndim != 1 or y.dtype.kind not in "iu":
         return False
     return not bool(np.isin(np.unique(y), stored.targets()).all())
+
+
+def _returns_one_tensor(problem: UnlearningProblem) -> bool:
+    try:
+        problem.erased.outputs(problem.parameters, np.arange(1))
+    except TypeError:
+        return False
+    return True
 
 
 def _kernel_shares(release: Release, policy: Policy) -> tuple[float, float]:

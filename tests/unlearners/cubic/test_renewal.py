@@ -8,7 +8,7 @@ import pytest
 import torch
 from sklearn.base import clone
 from sklearn.datasets import make_blobs, make_regression
-from skorch import NeuralNetBinaryClassifier, NeuralNetRegressor
+from skorch import NeuralNetBinaryClassifier, NeuralNetClassifier, NeuralNetRegressor
 from skorch.callbacks import LRScheduler
 from torch import nn
 
@@ -118,6 +118,13 @@ class TestWhen:
         # Where steps read a sample they are the cheaper way, and renew=False asks for them.
         for used in (unlearner(), StoCuReNU(renew=False)):
             assert not torch.equal(parameters(forgotten(fitted, erased, used)), parameters(retrained))
+
+    def test_corrected_rows_count_in_how_long_the_training_anew_is(self):
+        X, y = classes()
+        for n_epochs, share in ((5, 1.0), (6, 0.0)):  # 100 and 120 steps
+            est = UnlearnableClassifier(net(max_epochs=n_epochs), random_state=0).fit(X, y)
+            est.correct(X[MANY], y_old=y[MANY], y_new=(y[MANY] + 1) % 4)
+            assert told(est)["share_of_training"] == share
 
     def test_how_long_the_training_anew_is_counts_and_not_the_one_before(self):
         X, y = classes()
@@ -334,6 +341,54 @@ class TestSameNumbers:
         asked = unlearner(True, policy=Policy(outweighing=float("inf")))
         one, two = forgotten(fitted, erased, asked), forgotten((other, noise, y), erased, asked)
         assert torch.equal(parameters(one), parameters(two))
+
+
+def test_rows_that_a_taught_net_did_not_read_are_forgotten_later_all_the_same():
+    X, y = classes()
+    est = UnlearnableClassifier(net(max_epochs=2), random_state=0).fit(X, y)
+    after = forgotten((est, X, y), slice(0, 40), unlearner(True))  # in 8 of 40 steps: more than half are not read
+    assert told(after)["renewal"] == "teacher"
+    # The teacher had learnt from all of them.
+    after.forget(X[40:240], y[40:240])
+    assert after.unlearning_report_.n_trained_erased == 200
+
+
+class TwoOutputs(nn.Module):
+    """An embedding whose rows are released when only erased rows used them, and two tensors as output."""
+
+    def __init__(self):
+        super().__init__()
+        self.embedding, self.head = nn.Embedding(50, 4), nn.Linear(4, 3)
+
+    def forward(self, X):
+        outputs = self.head(self.embedding(X[:, 0].long()).relu())
+        return outputs, outputs[:, :1]
+
+
+class OfTheFirst(nn.CrossEntropyLoss):
+    def forward(self, outputs, y):
+        return super().forward(outputs[0], y)
+
+
+class OfTwo(NeuralNetClassifier):
+    def get_loss(self, y_pred, y_true, *args, **kwargs):
+        return self.criterion_(y_pred, y_true)
+
+
+def test_a_module_with_two_outputs_is_not_trained_anew():
+    ids = np.random.default_rng(0).integers(0, 45, 3000)
+    ids[:500] = 49
+    X, y = ids[:, None].astype(np.float32), np.where(ids == 49, 1 + np.arange(3000) % 2, ids % 3)
+    kind = {"kind": OfTwo, "criterion": OfTheFirst, "optimizer": torch.optim.Adam}
+    settings = {"lr": 0.01, "batch_size": 64, "max_epochs": 15}
+    est = UnlearnableClassifier(skorch_net(TwoOutputs, **kind, **settings), random_state=0).fit(X, y)
+    asked = copy.deepcopy(est).set_params(unlearner=StoCuReNU(renew=True))
+    for each in (est, asked):
+        each.forget(X[:500])
+    assert any(note.startswith("Release: ") for note in est.unlearning_report_.notes)
+    assert told(est)["renewal"] == "no"
+    assert "does not return one tensor" in told(est)["renewal_reason"]
+    assert told(asked)["renewal"] == "labels"
 
 
 class TestOtherLossesAndVerbs:
