@@ -221,13 +221,13 @@ def _state_after(estimator: BaseUnlearnable, request: Request, solution: Solutio
                 state,
                 notes=tuple(note for note in state.notes if note == UNSTEADY),
                 side_state=(),
-                set_aside=0.0,
+                set_aside_at=0.0,
                 start=trained.start if estimator.keep_initial else None,
                 schedule=_schedule_after(state, trained) if estimator.keep_initial else None,
             )
         state = state.after_training(trained.notes, not_renewed(trained.net, trained.side_state))
-    if solution.result is not None and solution.result.set_aside is not None:
-        state = replace(state, set_aside=solution.result.set_aside)
+    if solution.result is not None and solution.result.set_aside_at is not None:
+        state = replace(state, set_aside_at=solution.result.set_aside_at)
     return replace(
         state, anchor=renewed.anchor, recording=solution.recording, spread_gone=renewed.spread_gone, features=features,
     )  # fmt: skip

@@ -86,7 +86,7 @@ def solve(
     recording: Any,
     start: TrainingStart | None,
     features: StoredFeatures | None,
-    set_aside: float,
+    set_aside_at: float,
     retrain: Callable[..., Trained],
     why_not_shorter: str,
     n_steps: int,
@@ -116,7 +116,7 @@ def solve(
     features : StoredFeatures or None
         What earlier requests have left.
 
-    recording, start, set_aside, retrain, why_not_shorter, n_steps, report_step
+    recording, start, set_aside_at, retrain, why_not_shorter, n_steps, report_step
         As for :class:`~sk_unlearn.unlearners.UnlearningProblem`.
 
     Raises
@@ -147,7 +147,7 @@ def solve(
         n_steps=n_steps,
         n_to_train=_n_to_train(rows, request, anchor),
         features=None if features is None or rows is None else features.of_retained(rows, request.positions),
-        set_aside=set_aside,
+        set_aside_at=set_aside_at,
         is_estimated=anchor.is_estimated and rows is not None,
     )
     if not unlearner.__unlearner_tags__().takes_estimates:

@@ -88,7 +88,7 @@ class FittedState:
     features : StoredFeatures or None
         What the output layer is given for some of the stored rows, as the last request found it.
 
-    set_aside : float
+    set_aside_at : float
         As for :class:`~sk_unlearn.unlearners.UnlearningProblem`.
 
     notes : tuple of str
@@ -117,7 +117,7 @@ class FittedState:
     anchor: Anchor | None = None
     recording: Any = None
     features: StoredFeatures | None = None
-    set_aside: float = 0.0
+    set_aside_at: float = 0.0
     notes: tuple[str, ...] = ()
     start: TrainingStart | None = None
     schedule: Schedule | None = None

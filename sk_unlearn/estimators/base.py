@@ -388,7 +388,7 @@ class BaseUnlearnable(VersionedMixin, InputsMixin, FromFittedMixin, CallbackSupp
                 recording=state.recording,
                 start=state.start,
                 features=None if ground.has_moved else state.features,
-                set_aside=state.set_aside,
+                set_aside_at=state.set_aside_at,
                 retrain=partial(retrain, self, ground.net, request, rng),
                 why_not_shorter=why_not_shorter(self),
                 n_steps=0 if state.schedule is None else max(phase.n_steps for phase in state.schedule.phases),

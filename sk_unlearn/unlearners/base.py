@@ -96,7 +96,7 @@ class UnlearningProblem:
     n_to_train : int
         How many rows a training anew would read, those included that the first one skipped; 0 where that is not known.
 
-    set_aside : float
+    set_aside_at : float
         About the norm of what there was to be undone when a net that was trained anew was last set aside; 0 where none
         was, since the present one was trained.
 
@@ -121,7 +121,7 @@ class UnlearningProblem:
     why_not_shorter: str = ""
     n_steps: int = 0
     n_to_train: int = 0
-    set_aside: float = 0.0
+    set_aside_at: float = 0.0
     is_estimated: bool = False
 
     def with_exact_gradient(self) -> UnlearningProblem:
@@ -205,8 +205,8 @@ class UnlearningResult:
         The recording as it is after the change, without anything of the erased rows. None drops it, but for a net
         trained anew, which brings a new one.
 
-    set_aside : float or None
-        What ``problem.set_aside`` is to be for later requests; None leaves it as it was, unless the net was trained
+    set_aside_at : float or None
+        What ``problem.set_aside_at`` is to be for later requests; None leaves it as it was, unless the net was trained
         anew.
 
     n_products : int
@@ -249,7 +249,7 @@ class UnlearningResult:
     features: KeptFeatures | None = None
     trained: Trained | None = None
     recording: Any = None
-    set_aside: float | None = None
+    set_aside_at: float | None = None
     n_products: int = 0
     curvature_min: float = float("nan")
     curvature_max: float = float("nan")

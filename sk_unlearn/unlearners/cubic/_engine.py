@@ -153,7 +153,8 @@ class CubicUnlearner(Unlearner):
             problem = problem.with_exact_gradient()
         release = self._release(problem)
         plan = self._plan(release.problem, release)
-        if problem.is_estimated and plan.wants_to_renew:  # errors of many requests may look like a large one
+        # Errors of many requests may look like a large one. The exact gradient has none, so that this happens once.
+        if problem.is_estimated and plan.wants_to_renew:
             return self.unlearn(problem.with_exact_gradient())
         problem = release.problem
         state = State.at_start(problem, plan.objective, self._stopping(plan))
@@ -197,7 +198,7 @@ class CubicUnlearner(Unlearner):
             is_estimated=not plan.sampling.reads_all,
             features_moved=state.features_moved,
             features=state.features,
-            set_aside=state.set_aside,
+            set_aside_at=state.set_aside_at,
             notes=release.notes + result.notes,
         )
 
@@ -281,14 +282,14 @@ class CubicUnlearner(Unlearner):
         if not isinstance(self.renew, str):
             if refusal:
                 raise ValueError(f"renew=True cannot be had: {refusal}. Use renew=False, or Retrain().")
-            return Renewal.chosen(release, policy, self._share, reads_all=reads_all, wanted=True), ""
+            return Renewal.chosen(release, policy, self._share, reads_all=reads_all, asked_for=True), ""
         if at_optimum or problem.retained.stored is None or torch.equal(problem.gradient, problem.residual):
             return None, ""
         if sampling.reads_all and not refusal:
             in_full = Renewal.in_full(problem, policy)
             if in_full is not None:
                 return in_full, ""
-        return Renewal.chosen(release, policy, self._share, reads_all=reads_all, wanted=False), refusal
+        return Renewal.chosen(release, policy, self._share, reads_all=reads_all, asked_for=False), refusal
 
     def _objective(self, problem: UnlearningProblem, sampling: Sampling, policy: Policy) -> TiltedRisk:
         """Return Φ; whether its tilt is to fade is not for a few sampled rows to judge."""

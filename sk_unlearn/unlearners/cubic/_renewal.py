@@ -125,7 +125,7 @@ class Renewal:
         return cls("labels", reason, is_certain=True)
 
     @classmethod
-    def chosen(cls, release: Release, policy: Policy, share: float, *, reads_all: bool, wanted: bool) -> Renewal:
+    def chosen(cls, release: Release, policy: Policy, share: float, *, reads_all: bool, asked_for: bool) -> Renewal:
         """Decide from the gradients at hand and from where the net's outputs on the erased rows hang.
 
         Parameters
@@ -141,7 +141,7 @@ class Renewal:
         reads_all : bool
             Whether steps in the whole network read all rows.
 
-        wanted : bool
+        asked_for : bool
             True where the user asks for it, so that only the kind is to be chosen.
         """
         problem = release.problem
@@ -154,12 +154,12 @@ class Renewal:
         only_takes_away = problem.retained.stored is problem.retained
         taught = only_takes_away and not reads_all and takes_soft_targets(problem.net) and not _loses_a_class(problem)
         kind = "teacher" if taught and not outweighs else "labels"
-        if wanted:
+        if asked_for:
             return cls(kind, "renew=True asks for it", share, is_asked_for=True, is_certain=True)
         if residual > policy.small_request * brought:
             reason = f"what it brings to the gradient is {brought / residual:.2g} of what training had left there"
             return cls("no", reason)
-        if not outweighs and brought < policy.since_set_aside * problem.set_aside:
+        if not outweighs and brought < policy.since_set_aside * problem.set_aside_at:
             return cls("no", "hardly more is to be undone than when a net that was trained anew was set aside")
         if problem.erased.n_rows == 1 and brought < policy.one_of_many * _own_change(release):
             return cls("no", "it is one row")
@@ -289,13 +289,13 @@ class RenewalStage:
             if self.renewal.is_asked_for:
                 raise
             state.why_not_renewed = "training anew failed"
-            state.set_aside = _roughly(self.renewal.brought, state.problem.rng)
+            state.set_aside_at = _roughly(self.renewal.brought, state.problem.rng)
             state.remarks.append(_FAILED.format(error))
             return taught
         why = "" if self.renewal.is_certain else self._why_worse(state.problem, trained)
         if why:
             state.why_not_renewed = why
-            state.set_aside = _roughly(self.renewal.brought, state.problem.rng)
+            state.set_aside_at = _roughly(self.renewal.brought, state.problem.rng)
             state.remarks.append(_SET_ASIDE.format(share=share, why=why))
             return taught
         if trained.certificate is not None:

@@ -99,8 +99,8 @@ class State:
     why_not_renewed : str
         Why a net that was trained anew is not the model, or why that failed; empty where neither happened.
 
-    set_aside : float or None
-        What later requests find as ``problem.set_aside``, where a net was set aside; else None.
+    set_aside_at : float or None
+        What later requests find as ``problem.set_aside_at``, where a net was set aside; else None.
     """
 
     problem: UnlearningProblem
@@ -115,7 +115,7 @@ class State:
     features: KeptFeatures | None = None
     trained: Trained | None = None
     why_not_renewed: str = ""
-    set_aside: float | None = None
+    set_aside_at: float | None = None
     _moves: list[_Move] = field(default_factory=list)
     _started: float = field(default_factory=time.perf_counter)
 

@@ -261,16 +261,22 @@ class StoCuReNU(CubicUnlearner):
     the layers before it were not moved. "sampling_noise" is a gradient that the sample cannot tell from zero.
 
     *When* ``renew="auto"`` *trains anew.* In full where up to 1,024 rows are left (2,048 after 20 epochs or more) and
-    training on them takes at most 100 steps. Otherwise in a share of the steps, but not where training had ended at an
-    optimum; not where the residual of training is more than 40 times what this request brings to the gradient and
-    earlier ones left there; not for one row alone; not in fewer than 100 steps; not where weights that were released
-    had 30 % or more of the neural tangent kernel of the erased rows' outputs, or the output layer has 50 % or more of
-    what is left of it (20 % where all rows are read). The targets are the labels, so that no layer knows anything of
-    the erased rows and ``certificate_`` says "exact", where no row of a class is left, where the request brings at
-    least five times the residual, where all rows are read, or where the loss takes no predictions. Else they are what
-    the net predicts once it has forgotten as far as steps lead, which changes it least where rows go at random. The net
-    is set aside, and steps stand, if it changed predictions for erased rows hardly more than those for retained rows or
-    did not learn these. ``extra`` says what was chosen and why.
+    training on them takes at most 100 steps. Otherwise in a share of the steps, but not
+
+    - where training had ended at an optimum;
+    - where the residual of training is more than 40 times what this request brings to the gradient and earlier ones
+      left there, nor for one row alone;
+    - in fewer than 100 steps;
+    - where weights that were released had 30 % or more of the neural tangent kernel of the erased rows' outputs, or the
+      output layer has 50 % or more of what is left of it (20 % where all rows are read);
+    - where a net was set aside, until twice as much is to be undone.
+
+    The targets are the labels, so that no layer knows anything of the erased rows and ``certificate_`` says "exact",
+    where no row of a class is left, where the request brings at least five times the residual, where all rows are read,
+    or where the loss takes no predictions. Else they are what the net predicts once it has forgotten as far as steps
+    lead, which changes it least where rows go at random. The net is set aside, and steps stand, if it changed predictions
+    for erased rows hardly more than those for retained rows or did not learn these. ``extra`` says what was chosen and
+    why.
 
     References
     ----------

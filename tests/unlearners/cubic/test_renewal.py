@@ -173,7 +173,7 @@ class TestWhen:
     def test_what_was_to_be_undone_is_not_kept_as_it_is(self, fitted):
         # Its exact norm would confirm a guess at what the rows were.
         never = unlearner(policy=Policy(apart=float("inf")))
-        kept = {forgotten(fitted, slice(k, k + 40), never).unlearning_state_.set_aside for k in range(12)}
+        kept = {forgotten(fitted, slice(k, k + 40), never).unlearning_state_.set_aside_at for k in range(12)}
         assert all(float(np.log2(each**2)) == pytest.approx(round(np.log2(each**2)), abs=1e-9) for each in kept)
         assert len(kept) < 12
 
