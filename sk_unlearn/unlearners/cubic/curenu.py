@@ -274,9 +274,9 @@ class StoCuReNU(CubicUnlearner):
     The targets are the labels, so that no layer knows anything of the erased rows and ``certificate_`` says "exact",
     where no row of a class is left, where the request brings at least five times the residual, where all rows are read,
     or where the loss takes no predictions. Else they are what the net predicts once it has forgotten as far as steps
-    lead, which changes it least where rows go at random. The net is set aside, and steps stand, if it changed predictions
-    for erased rows hardly more than those for retained rows or did not learn these. ``extra`` says what was chosen and
-    why.
+    lead, which changes it least where rows go at random. The net is set aside, and steps stand, if it changed
+    predictions for erased rows hardly more than those for retained rows or did not learn these. ``extra`` says what was
+    chosen and why.
 
     References
     ----------
