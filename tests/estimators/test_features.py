@@ -113,9 +113,15 @@ def test_none_are_left_where_the_layers_before_moved(drawn, unlearner):
     check(est)
 
 
-def test_none_are_left_where_statistics_moved_or_rows_came_or_changed(drawn):
+def test_those_of_corrected_rows_are_not_kept(drawn):
+    X, _ = drawn
+    est = fitted(drawn).correct(X[:20], X_new=X[:20] + 1)
+    assert not np.isin(np.arange(20), est.unlearning_state_.features.numbers).any()
+    check(est)
+
+
+def test_none_are_left_where_statistics_moved_or_rows_came(drawn):
     X, y = drawn
-    assert fitted(drawn).correct(X[:20], y_new=1 - y[:20]).unlearning_state_.features is None
     est = fitted(drawn, module__norm=True)
     assert est.forget(X[:30]).unlearning_state_.features is None
     est = fitted(drawn)

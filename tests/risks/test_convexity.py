@@ -221,7 +221,7 @@ X = rng.normal(size=(40, 3))
 y = (X[:, 0] + 0.5 * rng.normal(size=40) > 0).astype(int)
 
 
-@pytest.mark.parametrize("unlearner", [StoCuReNU(), FineTune(), Retrain()])
+@pytest.mark.parametrize("unlearner", [StoCuReNU(renew=False), FineTune(), Retrain()])
 def test_every_unlearner_gets_it_and_it_holds(unlearner):
     est = estimator(unlearner).fit(X, y)
     est.forget(X[:5])
@@ -238,7 +238,7 @@ def test_every_unlearner_gets_it_and_it_holds(unlearner):
 
 
 def test_of_the_last_request_only():
-    est = estimator(StoCuReNU()).fit(X, y).forget(X[:5])
+    est = estimator(StoCuReNU(renew=False)).fit(X, y).forget(X[:5])
     first = est.certificate_
     est.set_params(unlearner=FineTune()).forget(X[5:8])
     assert est.certificate_ is est.unlearning_report_.certificate is not first
@@ -247,13 +247,13 @@ def test_of_the_last_request_only():
 def test_a_request_that_moves_nothing_leaves_the_certificate():
     weight = np.ones(40)
     weight[9] = 0
-    est = estimator(StoCuReNU()).fit(X, y, sample_weight=weight).forget(X[:5])
+    est = estimator(StoCuReNU(renew=False)).fit(X, y, sample_weight=weight).forget(X[:5])
     before = est.certificate_
     assert est.forget(X[9:10]).certificate_ is before
 
 
 def test_correction_and_rows_handed_in():
-    est = estimator(StoCuReNU()).fit(X, y)
+    est = estimator(StoCuReNU(renew=False)).fit(X, y)
     est.correct(X[:1], y_new=1 - y[:1])
     assert est.certificate_.bound < 1
     est.partial_forget(X[:1] + 3, y[:1])
@@ -263,16 +263,16 @@ def test_correction_and_rows_handed_in():
 
 
 def test_why_there_is_none():
-    est = estimator(StoCuReNU()).fit(X, y)
+    est = estimator(StoCuReNU(renew=False)).fit(X, y)
     assert not hasattr(est, "certificate_")
     with pytest.raises(AttributeError, match="no request has touched"):
         est.certificate_  # noqa: B018
-    est = UnlearnableRegressor(random_state=0).fit(X, X[:, 0]).forget(X[:2])
+    est = UnlearnableRegressor(unlearner=StoCuReNU(renew=False), random_state=0).fit(X, X[:, 0]).forget(X[:2])
     with pytest.raises(AttributeError, match=r"exactly one torch\.nn\.Linear"):
         est.certificate_  # noqa: B018
-    est = estimator(StoCuReNU(), decay=0.0).fit(X, y).forget(X[:5])
+    est = estimator(StoCuReNU(renew=False), decay=0.0).fit(X, y).forget(X[:5])
     with pytest.raises(AttributeError, match="weight decay on every parameter"):
         est.certificate_  # noqa: B018
-    est = estimator(StoCuReNU()).set_params(keep_training_set=False).fit(X, y).partial_forget(X[:2], y[:2])
+    est = estimator(StoCuReNU(renew=False)).set_params(keep_training_set=False).fit(X, y).partial_forget(X[:2], y[:2])
     with pytest.raises(AttributeError, match="not stored"):
         est.certificate_  # noqa: B018

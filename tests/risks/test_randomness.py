@@ -15,7 +15,7 @@ from sk_unlearn import UnlearnableClassifier
 from sk_unlearn.risks import EmpiricalRisk
 from sk_unlearn.risks.empirical import flat_parameters
 from sk_unlearn.risks.output_layer import output_layer
-from sk_unlearn.unlearners import CuReNU
+from sk_unlearn.unlearners import CuReNU, StoCuReNU
 from tests._problems import skorch_net
 
 rng = np.random.default_rng(0)
@@ -207,7 +207,7 @@ REQUESTS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("unlearner", [None, CuReNU()], ids=["default", "CuReNU"])
+@pytest.mark.parametrize("unlearner", [StoCuReNU(renew=False), CuReNU()], ids=["StoCuReNU", "CuReNU"])
 @pytest.mark.parametrize("name", REQUESTS)
 def test_a_request_finds_its_way(name, unlearner):
     options = dict(REQUESTS[name])

@@ -24,7 +24,7 @@ from sk_unlearn.references import fit_many
 from sk_unlearn.risks.empirical import flat_parameters
 from sk_unlearn.rows import RowRole, TrainingSet
 from sk_unlearn.training.ledger import train
-from sk_unlearn.unlearners import FineTune, HessianFreeRecording, Retrain, RewindToDelete, Status
+from sk_unlearn.unlearners import FineTune, HessianFreeRecording, Retrain, RewindToDelete, Status, StoCuReNU
 from tests import _problems
 from tests._problems import affine, parameters, skorch_net
 
@@ -149,7 +149,7 @@ def test_held_out_row_leaves_the_store_and_moves_nothing():
 def test_note_where_validation_rows_chose(callback, tmp_path):
     if isinstance(callback, Checkpoint):
         callback = Checkpoint(monitor="valid_loss_best", load_best=True, dirname=str(tmp_path))
-    est = estimator(callbacks=[("chooser", callback)]).fit(X, y)
+    est = estimator(StoCuReNU(renew=False), callbacks=[("chooser", callback)]).fit(X, y)
     role = est.training_set_.role
     validated, trained = np.flatnonzero(role == VALIDATED), np.flatnonzero(role == TRAINED)
     before = parameters(est)
@@ -598,8 +598,8 @@ def test_the_note_tells_an_own_loop_from_a_polish():
 
 
 def test_own_loop_forgets_as_the_same_training_by_skorch_does():
-    own = estimator(kind=PlainLoop, train_split=None, batch_size=10).fit(X, y)
-    usual = estimator(train_split=None, batch_size=10).fit(X, y)
+    own = estimator(StoCuReNU(renew=False), kind=PlainLoop, train_split=None, batch_size=10).fit(X, y)
+    usual = estimator(StoCuReNU(renew=False), train_split=None, batch_size=10).fit(X, y)
     assert np.array_equal(own.forget(X[:3]).net_.predict_proba(X), usual.forget(X[:3]).net_.predict_proba(X))
 
 

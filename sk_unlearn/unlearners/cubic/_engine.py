@@ -219,7 +219,9 @@ class CubicUnlearner(Unlearner):
     def _works_in_the_layer(self, problem: UnlearningProblem) -> bool:
         """Whether nothing but the output layer moves, whose gradient its own steps estimate on more rows."""
         stored = problem.retained.stored
-        if stored is None or added_parts(problem.retained) is None or self._sampling(problem, self._rules).reads_all:
+        if stored is None or stored.n_rows == 0 or self._sampling(problem, self._rules).reads_all:
+            return False
+        if added_parts(problem.retained) is None:
             return False
         return self._adapts and self.output_layer_first and self.hold_residual and output_layer(stored)[0] is not None
 

@@ -31,10 +31,7 @@ _UNVOUCHED = (
     "Trained anew in {share:.0%} of the steps of a full training, {kind}. Predictions may differ from those of a full "
     "training more than they did before the request: compare on rows you know, or use Retrain()."
 )
-_FAILED = (
-    "The network was to be trained anew in fewer steps, and training failed, so that steps from the fitted point had "
-    "to do: {}"
-)
+_FAILED = "The network was to be trained anew, and training failed, so that steps from the fitted point had to do: {}"
 _SET_ASIDE = (
     "The network was trained anew in {share:.0%} of the steps and set aside, because {why}. What steps from the fitted "
     "point came to stands in its place; Retrain() leaves nothing of the rows."
@@ -47,6 +44,9 @@ _CHOSEN = Assumption(
     False,
     "they were looked at to choose it; Retrain(share=...) chooses nothing",
 )
+# What training raises where it does not come to an end, or where a sampler or a callback of the user's does not bear
+# other rows. Whatever else strikes, such as a lack of memory, ends the request.
+_FAILURES = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 _TINY = 1e-30
 
 
@@ -285,7 +285,7 @@ class RenewalStage:
         try:
             at_once = not self.renewal.is_asked_for
             trained = state.problem.retrain(share=share, teacher=teacher, at_once=at_once)
-        except (ValueError, RuntimeError) as error:
+        except _FAILURES as error:
             if self.renewal.is_asked_for:
                 raise
             state.why_not_renewed = "training anew failed"

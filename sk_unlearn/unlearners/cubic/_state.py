@@ -142,7 +142,9 @@ class State:
     @cached_property
     def _layer_or_reason(self) -> tuple[OutputLayer | None, str]:
         stored = self.problem.retained.stored
-        return (None, "") if stored is None or added_parts(self.problem.retained) is None else output_layer(stored)
+        if stored is None or stored.n_rows == 0:
+            return None, ""
+        return (None, "") if added_parts(self.problem.retained) is None else output_layer(stored)
 
     def begin_move(self) -> None:
         """Remember the present point: :meth:`take_back` returns to it."""
