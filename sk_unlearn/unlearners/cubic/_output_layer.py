@@ -191,6 +191,8 @@ class _GrowingSample:
 
     def _with_added(self, blocks: Sequence[_Block]) -> list[_Block]:
         """Return blocks of stored rows with the rows that were added, which count as much as among all rows."""
+        if not self.added:
+            return list(blocks)
         share = sum(block.mass for block in blocks) / self.risk.mass
         return [*(replace(block, mass=share * block.mass) for block in self.added), *blocks]
 
