@@ -1,4 +1,4 @@
-"""From a solution to a changed estimator, all or nothing: the new state is built aside and put in place at once."""
+"""From a solution to what makes a changed estimator: the new state is built aside, to be put in place at once."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ from sk_unlearn.estimators._notes import (
 from sk_unlearn.estimators._problem import Solution
 from sk_unlearn.estimators._request import Request
 from sk_unlearn.estimators._state import Anchor, FittedState
+from sk_unlearn.estimators.drafts import Draft
 from sk_unlearn.estimators.report import report_of
 from sk_unlearn.risks.empirical import EmpiricalRisk, flat_parameters
 from sk_unlearn.rows import TrainingSet, sample_mask
@@ -41,14 +42,14 @@ from sk_unlearn.utils._twins import twin, uncompiled
 if TYPE_CHECKING:
     from sk_unlearn.estimators.base import BaseUnlearnable
 
-__all__ = ["commit", "load_flat"]
+__all__ = ["draft_of_solution", "load_flat"]
 
 # Rows that stay and are looked at: as many as leave, within these bounds. What a few rows change is small, and so is
 # the error of a difference over the same rows.
 _FEWEST_SHOWN, _MOST_SHOWN = 256, 2048
 
 
-def commit(
+def draft_of_solution(
     estimator: BaseUnlearnable,
     request: Request,
     solution: Solution,
@@ -57,13 +58,14 @@ def commit(
     *,
     method: str,
     started: float,
-) -> None:
-    """Carry a solution over into the estimator: parameters, statistics, rows and report.
+) -> Draft:
+    """Build what carries a solution over into the estimator: parameters, statistics, rows and report.
 
     Parameters
     ----------
     estimator : BaseUnlearnable
-        Fitted. Its net and its training set are changed in place, so that whoever holds them holds the forgetful ones.
+        Fitted; not changed. Committing the draft changes its net and its training set in place, so that whoever holds
+        them holds the forgetful ones.
 
     request : Request
 
@@ -80,6 +82,10 @@ def commit(
 
     started : float
         When the request came, by ``time.perf_counter``.
+
+    Returns
+    -------
+    draft : Draft
     """
     rows: TrainingSet | None = getattr(estimator, "training_set_", None)
     renewed = _with_settings(_renewed(ground.net, rows, request, solution, rng), solution, ground)
@@ -108,9 +114,7 @@ def commit(
         (own, "unlearning_history_", history),
         *([] if rows is None else _row_assignments(rows, request, solution.role)),
     ]
-    estimator._journal.commit(assignments)
-    if rows is not None:
-        rows.compact()
+    return Draft(estimator._journal, assignments, report, rows)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from torch import nn
 from sk_unlearn.estimators._adopt import FromFittedMixin
 from sk_unlearn.estimators._batch_norm import not_renewed
 from sk_unlearn.estimators._certificate import latest_certificate
-from sk_unlearn.estimators._commit import commit
+from sk_unlearn.estimators._commit import draft_of_solution
 from sk_unlearn.estimators._footing import Footing, anchor_on, footing
 from sk_unlearn.estimators._handed_in import check_finite
 from sk_unlearn.estimators._inputs import (
@@ -29,7 +29,6 @@ from sk_unlearn.estimators._inputs import (
     check_same_length,
     warn_of_merged_rows,
 )
-from sk_unlearn.estimators._lock import one_at_a_time
 from sk_unlearn.estimators._nets import check_nested, warn_of_methods_not_called
 from sk_unlearn.estimators._passes import plan_rows
 from sk_unlearn.estimators._problem import Solution, solve, stored_risk
@@ -37,6 +36,7 @@ from sk_unlearn.estimators._progress import print_step, silent
 from sk_unlearn.estimators._request import Request, resolve_correction, resolve_deletion, resolve_handed_in
 from sk_unlearn.estimators._retrain import retrain, why_not_shorter
 from sk_unlearn.estimators._state import Anchor
+from sk_unlearn.estimators.drafts import Draft, commit_drafts
 from sk_unlearn.estimators.fitting import (
     begin_fit,
     checked_net,
@@ -56,6 +56,7 @@ from sk_unlearn.training.rates import fresh_rates
 from sk_unlearn.unlearners.base import Unlearner
 from sk_unlearn.unlearners.cubic import StoCuReNU
 from sk_unlearn.utils._journal import Journal
+from sk_unlearn.utils._lock import one_at_a_time
 from sk_unlearn.utils._random import seeded_torch
 from sk_unlearn.utils._sklearn_compat import CallbackSupportMixin
 from sk_unlearn.utils._twins import learnt, pinned, training_copy
@@ -278,6 +279,10 @@ class BaseUnlearnable(VersionedMixin, InputsMixin, FromFittedMixin, CallbackSupp
         sklearn.exceptions.NotFittedError
             Before ``fit``.
         """
+        commit_drafts([self._drafted_deletion(X_del, y_del, sample_id)])
+        return self
+
+    def _drafted_deletion(self, X_del: Any, y_del: Any, sample_id: Any) -> Draft:
         started = time.perf_counter()
         rows = self._stored_rows("forget")
         if X_del is None and sample_id is None:
@@ -285,7 +290,7 @@ class BaseUnlearnable(VersionedMixin, InputsMixin, FromFittedMixin, CallbackSupp
         if X_del is None and y_del is not None:
             raise ValueError("y_del narrows X_del, which is None; pass X_del too.")
         X_net, y_net = (None, None) if X_del is None else self._validate_request(X_del, y_del, "X_del", "y_del")
-        return self._carry_out(resolve_deletion(rows, X_net, y_net, sample_id), started)
+        return self._drafted(resolve_deletion(rows, X_net, y_net, sample_id), started)
 
     @one_at_a_time
     def partial_forget(self, X: ArrayLike, y: ArrayLike) -> BaseUnlearnable:
@@ -325,7 +330,9 @@ class BaseUnlearnable(VersionedMixin, InputsMixin, FromFittedMixin, CallbackSupp
             raise ValueError("partial_forget needs X (rows) and y (their targets); None was given.")
         X_net, y_net = self._validate_request(X, y, "X", "y")
         assert y_net is not None
-        return self._carry_out(resolve_handed_in(getattr(self, "training_set_", None), X_net, y_net), started)
+        request = resolve_handed_in(getattr(self, "training_set_", None), X_net, y_net)
+        commit_drafts([self._drafted(request, started)])
+        return self
 
     @one_at_a_time
     def correct(
@@ -371,10 +378,11 @@ class BaseUnlearnable(VersionedMixin, InputsMixin, FromFittedMixin, CallbackSupp
         if new_X is not None:
             check_same_length(new_X, X_net, "X_new")
         new_y = None if y_new is None else self._targets_for_net(y_new, X_net, "y_new")
-        return self._carry_out(resolve_correction(rows, X_net, y_net, new_X, new_y), started)
+        commit_drafts([self._drafted(resolve_correction(rows, X_net, y_net, new_X, new_y), started)])
+        return self
 
-    def _carry_out(self, request: Request, started: float) -> BaseUnlearnable:
-        """Solve a resolved request and commit the solution; until then nothing changes."""
+    def _drafted(self, request: Request, started: float) -> Draft:
+        """Solve a resolved request, aside; nothing changes until the draft is committed."""
         rows: TrainingSet | None = getattr(self, "training_set_", None)
         unlearner = self._checked_unlearner(rows)
         state, ground = self.unlearning_state_, footing(self, rows, request, unlearner)
@@ -394,8 +402,8 @@ class BaseUnlearnable(VersionedMixin, InputsMixin, FromFittedMixin, CallbackSupp
                 n_steps=0 if state.schedule is None else max(phase.n_steps for phase in state.schedule.phases),
                 report_step=print_step if self.verbose else silent,
             )  # fmt: skip
-        commit(self, request, solution, ground, rng, method=type(unlearner).__name__, started=started)
-        return self
+        method = type(unlearner).__name__
+        return draft_of_solution(self, request, solution, ground, rng, method=method, started=started)
 
     def _present_anchor(self, ground: Footing) -> Anchor:
         """Return what is known of the rows, taking it over the stored ones where nothing is."""

@@ -12,9 +12,9 @@ from sklearn.utils import column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 from skorch import NeuralNetBinaryClassifier
 
-from sk_unlearn.estimators._lock import one_at_a_time
 from sk_unlearn.estimators._validation import validated
 from sk_unlearn.estimators.base import BaseUnlearnable
+from sk_unlearn.utils._lock import one_at_a_time
 
 __all__ = ["UnlearnableClassifier"]
 

@@ -9,9 +9,9 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import RegressorMixin, _fit_context
 from sklearn.utils import check_array
 
-from sk_unlearn.estimators._lock import one_at_a_time
 from sk_unlearn.estimators._validation import check_numbers, listed, validated
 from sk_unlearn.estimators.base import BaseUnlearnable
+from sk_unlearn.utils._lock import one_at_a_time
 
 __all__ = ["UnlearnableRegressor"]
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sk_unlearn.utils._journal import Journal
+from sk_unlearn.utils._journal import Journal, commit_together
 
 
 class Striking(dict):
@@ -45,3 +45,15 @@ def test_what_was_never_written_down_never_happens():
         journal.commit([(shelf, "a", 1), (shelf, "b", 1 / 0)])
     journal.settle()
     assert shelf == {}
+
+
+def test_several_journals_change_together_even_if_one_container_refuses_twice():
+    one, other, shelf, refusing = Journal(), Journal(), {}, Striking()
+    refusing.left = 2
+    with pytest.raises(KeyboardInterrupt):
+        commit_together([one, other], [(shelf, "a", 1), (refusing, "b", 2), (shelf, "c", 3)])
+    other.settle()
+    assert (shelf, refusing) == ({"a": 1, "c": 3}, {"b": 2})
+    one.commit([(shelf, "a", 4)])
+    other.settle()
+    assert shelf["a"] == 4

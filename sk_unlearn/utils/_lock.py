@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import wraps
 from typing import Any, TypeVar, cast
 from weakref import WeakKeyDictionary
@@ -12,7 +13,7 @@ import torch
 from sk_unlearn.utils._random import GLOBAL_GENERATORS
 from sk_unlearn.utils._turns import Turns
 
-__all__ = ["one_at_a_time"]
+__all__ = ["one_at_a_time", "taking_turns"]
 
 _Verb = TypeVar("_Verb", bound=Callable[..., Any])
 
@@ -30,19 +31,34 @@ def one_at_a_time(verb: _Verb) -> _Verb:
 
     @wraps(verb)
     def waiting(self: Any, *args: Any, **kwargs: Any) -> Any:
-        mine, gradients = _TURNS.setdefault(self, Turns()), torch.is_grad_enabled()
-        to_give_back = [turns for turns in (mine, GLOBAL_GENERATORS) if not turns.held]
-        # Twice, so that a signal which strikes in the first of them finds all of it done by the second.
-        try:
-            try:
-                mine.take()
-                return verb(self, *args, **kwargs)
-            finally:
-                _end(to_give_back, gradients)
-        finally:
-            _end(to_give_back, gradients)
+        with taking_turns([self]):
+            return verb(self, *args, **kwargs)
 
     return cast(_Verb, waiting)
+
+
+@contextmanager
+def taking_turns(objects: Sequence[Any]) -> Iterator[None]:
+    """Wait until no other thread is in a method marked :func:`one_at_a_time` of any of some objects, and keep it so.
+
+    Parameters
+    ----------
+    objects : sequence of object
+        That can be hashed and referred to weakly.
+    """
+    mine, gradients = [_TURNS.setdefault(each, Turns()) for each in objects], torch.is_grad_enabled()
+    to_give_back = [turns for turns in (*mine, GLOBAL_GENERATORS) if not turns.held]
+    # Twice, so that a signal which strikes in the first of them finds all of it done by the second.
+    try:
+        try:
+            # In one order, so that two threads with the same objects do not wait for each other.
+            for turns in sorted(mine, key=id):
+                turns.take()
+            yield
+        finally:
+            _end(to_give_back, gradients)
+    finally:
+        _end(to_give_back, gradients)
 
 
 def _end(to_give_back: list[Turns], gradients: bool) -> None:
