@@ -18,11 +18,11 @@ __all__ = ["plan_rows"]
 def plan_rows(stored: TrainingSet, call: TrainingSet) -> list[Assignment]:
     """Return what stores the rows of a call that are new, and notes that the others have entered a gradient.
 
-    A row is known by its content, target and weight, and by its identifier if there are any. With identifiers, a row
-    that comes as often as it is stored, or less often, is the stored one; of one that comes more often, the surplus is
-    new. Without them nobody can tell a second person's row from a second pass over the first one's: a call of nothing
-    but rows that are stored (each at least as often as it comes) is a further pass and stores nothing, and any other
-    call is stored whole.
+    A row is known by its content, target and weight, by what it was made of, and by its identifier if there are any.
+    With identifiers, a row that comes as often as it is stored, or less often, is the stored one; of one that comes
+    more often, the surplus is new. Without them nobody can tell a second person's row from a second pass over the first
+    one's: a call of nothing but rows that are stored (each at least as often as it comes) is a further pass and stores
+    nothing, and any other call is stored whole.
 
     Parameters
     ----------
@@ -45,16 +45,21 @@ def plan_rows(stored: TrainingSet, call: TrainingSet) -> list[Assignment]:
         sample_weight=None if call.sample_weight is None else call.sample_weight[~known],
         sample_id=None if call.sample_id is None else call.sample_id[~known],
         role=call.role[~known],
+        source=None if call.source is None else call.source[~known],
         stored_role=role,
     )
 
 
 class _Key(NamedTuple):
-    """What makes a row the same: the first row of the call with its content and target, its weight, its identifier."""
+    """What makes a row the same: the first row of the call with its content and target, and what else is known of it.
+
+    Rows before a pipeline may differ that are the same to the net.
+    """
 
     first: int
     weight: float
     sample_id: Any
+    source: bytes
 
 
 def _known(stored: TrainingSet, call: TrainingSet) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
@@ -83,4 +88,5 @@ def _keys(rows: TrainingSet, slots: NDArray[np.int64], first: NDArray[np.int64])
     number = np.searchsorted(np.flatnonzero(rows.live_mask), slots)
     weight = np.ones(len(slots)) if rows.sample_weight is None else rows.sample_weight[number]
     ids = [None] * len(slots) if rows.sample_id is None else rows.sample_id[number].tolist()
-    return (_Key(*key) for key in zip(first.tolist(), weight.tolist(), ids, strict=True))
+    sources = [b""] * len(slots) if rows.source is None else [each.tobytes() for each in rows.source[number]]
+    return (_Key(*key) for key in zip(first.tolist(), weight.tolist(), ids, sources, strict=True))

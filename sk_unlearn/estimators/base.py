@@ -182,20 +182,37 @@ class BaseUnlearnable(VersionedMixin, InputsMixin, FromFittedMixin, CallbackSupp
         In several threads estimators are fitted one after the other: a process has one global generator of random
         numbers, and each fit seeds it. Processes, which joblib takes by default, train side by side.
         """
+        return self._fit(X, y, sample_weight, sample_id)
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    @one_at_a_time
+    def _fit_made(
+        self, source: Any, X: Any, y: Any, sample_weight: Any = None, *, sample_id: Any = None
+    ) -> BaseUnlearnable:
+        """Fit rows that were made of others, whose digests are given: see :func:`~sk_unlearn.estimators.drafts.fit`."""
+        return self._fit(X, y, sample_weight, sample_id, source)
+
+    def _fit(self, X: Any, y: Any, sample_weight: Any, sample_id: Any, source: Any = None) -> BaseUnlearnable:
         draft = draft_of(self)
         task = begin_fit(draft, X, y, sample_weight)
         ids = as_identifiers(sample_id, len(task.X))
         trained, X_net, y_net = train_net(self, draft, task, self._unlearner().recorder())
-        rows = TrainingSet(X_net, y_net, sample_weight=task.weight, sample_id=ids, role=trained.role)
+        rows = TrainingSet(X_net, y_net, sample_weight=task.weight, sample_id=ids, role=trained.role, source=source)
         end_fit(draft, trained, rows, task.seed)
         return take_over(self, draft)
 
     def _partial_fit(
-        self, X: Any, y: Any, classes: ArrayLike | None, sample_weight: ArrayLike | None, sample_id: ArrayLike | None
+        self,
+        X: Any,
+        y: Any,
+        classes: ArrayLike | None,
+        sample_weight: ArrayLike | None,
+        sample_id: ArrayLike | None,
+        source: Any = None,
     ) -> BaseUnlearnable:
         """Carry out ``partial_fit`` of a classifier or a regressor, whose arguments differ."""
         if not self.__sklearn_is_fitted__():
-            return self._first_partial_fit(X, y, classes, sample_weight, sample_id)
+            return self._first_partial_fit(X, y, classes, sample_weight, sample_id, source)
         state = self.unlearning_state_
         X, y, weight = self._validate_training_rows(X, y, sample_weight, reset=False)
         X_net = cast_values(X, state.dtype)
@@ -205,7 +222,7 @@ class BaseUnlearnable(VersionedMixin, InputsMixin, FromFittedMixin, CallbackSupp
         if kept is not None:
             kept.check_ids_given(sample_id)
         # Built before training, so that identifiers that cannot be stored are refused at once.
-        new = TrainingSet(X_net, y_net, sample_weight=weight, sample_id=sample_id)
+        new = TrainingSet(X_net, y_net, sample_weight=weight, sample_id=sample_id, source=source)
         number = state.n_partial_fits + 1
         net = training_copy(self.net_)
         goes_on = any(getattr(net, name + "_").state for name in net._optimizers)
@@ -224,7 +241,13 @@ class BaseUnlearnable(VersionedMixin, InputsMixin, FromFittedMixin, CallbackSupp
         return self
 
     def _first_partial_fit(
-        self, X: Any, y: Any, classes: ArrayLike | None, sample_weight: ArrayLike | None, sample_id: ArrayLike | None
+        self,
+        X: Any,
+        y: Any,
+        classes: ArrayLike | None,
+        sample_weight: ArrayLike | None,
+        sample_id: ArrayLike | None,
+        source: Any,
     ) -> BaseUnlearnable:
         warn_of_methods_not_called(self.estimator)
         draft = draft_of(self)
@@ -233,7 +256,7 @@ class BaseUnlearnable(VersionedMixin, InputsMixin, FromFittedMixin, CallbackSupp
         seed = draw_seed(self)
         with seeded_torch(seed):
             net, X_net, y_net = checked_net(draft, X, y, weight)
-        rows = TrainingSet(X_net, y_net, sample_weight=weight, sample_id=sample_id)
+        rows = TrainingSet(X_net, y_net, sample_weight=weight, sample_id=sample_id, source=source)
         trained = _one_pass(net, rows, weight, seed=[seed, 1])
         end_fit(draft, trained, rows, seed, n_partial_fits=1)
         return take_over(self, draft)

@@ -48,6 +48,14 @@ def check_role(role: Any, n: int) -> NDArray[np.int8]:
     return np.broadcast_to(given.astype(np.int8), (n,))
 
 
+def as_sources(source: ArrayLike, n: int) -> Array:
+    """Return digests of 16 bytes as a column."""
+    given = np.asarray(source)
+    if given.shape != (n, 16) or given.dtype != np.uint8:
+        raise ValueError(f"source must be a uint8 array of shape ({n}, 16), got {given.dtype} of shape {given.shape}")
+    return np.array(given, order="C")
+
+
 def cast_like(values: ArrayLike, stored: Array, name: str) -> tuple[Array, Mask]:
     """Cast rows to the dtype of stored ones, as the net would see them.
 

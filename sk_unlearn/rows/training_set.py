@@ -9,13 +9,14 @@ of rows held; dropping them copies the index, some 20 bytes a row held.
 from __future__ import annotations
 
 import copy as copy_module
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sk_unlearn.rows._columns import (
+    as_sources,
     cast_exactly,
     cast_like,
     check_length,
@@ -85,6 +86,8 @@ class TrainingSet:
         same, 1 and "1" are not. Scalars of NumPy's and times of pandas' become the Python objects they equal.
     role : RowRole or (n,) array of it, optional
         Default: all `RowRole.TRAINED`. Held as int8.
+    source : (n, 16) uint8 array, optional
+        Keyed digests of the rows that these were made of, such as those that came to a pipeline.
     copy : bool, default=True
         False hands ownership of the arrays over: they will be overwritten. By default they are never touched.
 
@@ -122,6 +125,7 @@ class TrainingSet:
     _y: Array
     _weight: NDArray[np.float64] | None
     _id: Array | None
+    _source: Array | None
     _role: NDArray[np.int8]
     _live: Mask
     _trained: Mask
@@ -129,6 +133,7 @@ class TrainingSet:
     _n_trained: int
     _row_segments: Segments | None
     _id_segments: Segments | None
+    _source_segments: Segments | None
     journal: Journal
 
     def __init__(
@@ -139,6 +144,7 @@ class TrainingSet:
         sample_weight: ArrayLike | None = None,
         sample_id: ArrayLike | None = None,
         role: ArrayLike | None = None,
+        source: ArrayLike | None = None,
         copy: bool = True,
     ) -> None:
         X, y = np.asarray(X), np.asarray(y)
@@ -156,11 +162,18 @@ class TrainingSet:
             weight = None if (weight == 1.0).all() else owned(weight, copy)
         ids = as_identifiers(sample_id, len(X))
         roles = check_role(RowRole.TRAINED if role is None else role, len(X)).copy()
-        self.__dict__.update(self._new_state(owned(X, copy), owned(y, copy), weight, ids, roles))
+        sources = None if source is None else as_sources(source, len(X))
+        self.__dict__.update(self._new_state(owned(X, copy), owned(y, copy), weight, ids, roles, source=sources))
 
     @staticmethod
     def _new_state(
-        X: Array, y: Array, weight: Array | None, ids: Array | None, role: NDArray[np.int8], live: Mask | None = None
+        X: Array,
+        y: Array,
+        weight: Array | None,
+        ids: Array | None,
+        role: NDArray[np.int8],
+        live: Mask | None = None,
+        source: Array | None = None,
     ) -> dict[str, Any]:
         live = np.ones(len(X), dtype=bool) if live is None else live
         trained = live & (role == RowRole.TRAINED)
@@ -169,6 +182,7 @@ class TrainingSet:
             "_y": y,
             "_weight": weight,
             "_id": ids,
+            "_source": source,
             "_role": role,
             "_live": live,
             "_trained": trained,
@@ -176,6 +190,7 @@ class TrainingSet:
             "_n_trained": int(np.count_nonzero(trained)),
             "_row_segments": None,
             "_id_segments": None,
+            "_source_segments": None,
             "journal": Journal(),
         }
 
@@ -213,6 +228,11 @@ class TrainingSet:
     def sample_id(self) -> Array | None:
         """The live rows' ids, in original order, or None if none were given; see `X`."""
         return None if self._id is None else self._live_part(self._id)
+
+    @property
+    def source(self) -> Array | None:
+        """The digests of what the live rows were made of, (n, 16) uint8, or None if none were given; see `X`."""
+        return None if self._source is None else self._live_part(self._source)
 
     @property
     def role(self) -> NDArray[np.int8]:
@@ -306,31 +326,64 @@ class TrainingSet:
         ValueError
             If a shape or dtype is not that of the stored rows.
         """
-        y_name = name.replace("X", "y", 1)
         query, exact = cast_like(X_query, self._X, name)
+        kept = np.flatnonzero(exact)
+        return self._matched(as_words(query[kept]), self._copies, kept, len(query), y_query, name)
+
+    def match_source(self, source: ArrayLike, y_query: ArrayLike | None = None, *, name: str = "X_del") -> RowMatch:
+        """Find every live row that was made of one with the given digests; unknown ones raise nothing.
+
+        Parameters
+        ----------
+        source : (n_query, 16) uint8 array
+        y_query, name
+            As in `match`.
+
+        Returns
+        -------
+        match : RowMatch
+
+        Raises
+        ------
+        ValueError
+            If no digests are stored, or labels do not have the shape or dtype of the stored ones.
+        """
+        if self._source is None:
+            raise ValueError(f"{name} cannot be looked up: no digests of the rows that these were made of are stored")
+        words = as_sources(source, len(np.asarray(source))).view(np.uint64)
+        return self._matched(words, self._source_copies, np.arange(len(words)), len(words), y_query, name)
+
+    def _matched(
+        self,
+        words: Words,
+        copies: Callable[[Words], tuple[Positions, Positions]],
+        kept: Positions,
+        n_query: int,
+        y_query: ArrayLike | None,
+        name: str,
+    ) -> RowMatch:
+        """Match by words of content, those of query rows `kept`; copies of distinct words are found by a function."""
+        y_name = name.replace("X", "y", 1)
         if y_query is not None:
             labels, exact_label = cast_like(y_query, self._y, y_name)
-            if len(labels) != len(query):
-                raise ValueError(f"{y_name} must have {len(query)} rows, as {name} has, got {len(labels)}")
-
-        kept = np.flatnonzero(exact)
-        words = as_words(query[kept])
+            if len(labels) != n_query:
+                raise ValueError(f"{y_name} must have {n_query} rows, as {name} has, got {len(labels)}")
         first, group = group_rows(words)
-        slots, owner = self._copies(words[first])
-        row_found = np.zeros(len(query), dtype=bool)
+        slots, owner = copies(words[first])
+        row_found = np.zeros(n_query, dtype=bool)
         row_found[kept] = _marked(owner, len(first))[group]
         if y_query is None:
             return self._sorted_match(slots, kept[first[owner]], row_found, row_found)
 
         # A join on (content, label): comparing all pairs would take too long where a row is stored many times.
-        group_of = np.full(len(query), -1)
+        group_of = np.full(n_query, -1)
         group_of[kept] = group
         asked = np.flatnonzero(row_found & exact_label)
         asked_keys = np.column_stack([group_of[asked].astype(np.uint64), as_words(labels[asked])])
         stored_keys = np.column_stack([owner.astype(np.uint64), as_words(self._y[slots])])
         first, key = group_rows(np.concatenate([asked_keys, stored_keys]))
         asked_key, stored_key = key[: len(asked)], key[len(asked) :]
-        found = np.zeros(len(query), dtype=bool)
+        found = np.zeros(n_query, dtype=bool)
         found[asked] = _marked(stored_key, len(first))[asked_key]
         source = first[stored_key]
         hit = source < len(asked)
@@ -380,6 +433,32 @@ class TrainingSet:
             As `locate`.
         """
         match = self.match(X_query, y_query, name=name)
+        unknown = ~match.found
+        told = self._told_near_misses(X_query, y_query, unknown, name) if unknown.any() else ""
+        return self._all_found(match, name, told)
+
+    def find_source(self, source: ArrayLike, y_query: ArrayLike | None = None, *, name: str = "X_del") -> RowMatch:
+        """Find what `match_source` finds, all of which must be known.
+
+        Parameters
+        ----------
+        source, y_query, name
+            As in `match_source`.
+
+        Returns
+        -------
+        match : RowMatch
+
+        Raises
+        ------
+        ValueError
+            As `match_source`, and as `locate`.
+        """
+        return self._all_found(self.match_source(source, y_query, name=name), name)
+
+    @staticmethod
+    def _all_found(match: RowMatch, name: str, told: str = "") -> RowMatch:
+        """Return a match in which every row was found; else raise, saying why they were not and what else is told."""
         if match.found.all():
             return match
         absent = ~match.row_found
@@ -394,8 +473,7 @@ class TrainingSet:
             )
         raise ValueError(
             f"{name}: {(~match.found).sum()} of {len(match.found)} rows cannot be found: {'; '.join(reasons)}. "
-            f"Every row of {name} must be one the estimator was fitted on, and not erased since."
-            + self._told_near_misses(X_query, y_query, ~match.found, name)
+            f"Every row of {name} must be one the estimator was fitted on, and not erased since." + told
         )
 
     def _told_near_misses(self, X_query: ArrayLike, y_query: ArrayLike | None, unknown: Mask, name: str) -> str:
@@ -500,6 +578,20 @@ class TrainingSet:
             same[chunk] = (as_words(self._X[slots[chunk]]) == unique_words[owner[chunk]]).all(axis=1)
         return slots[same], owner[same]
 
+    def _source_copies(self, unique_words: Words) -> tuple[Positions, Positions]:
+        """Slots of the live rows that were made of what has one of the given digests, and the index of that digest."""
+        assert self._source is not None
+        slots, owner = self._candidates(self._source_index(self._source), unique_words[:, 0])
+        same = (self._source[slots].view(np.uint64) == unique_words[owner]).all(axis=1)
+        return slots[same], owner[same]
+
+    def _source_index(self, source: Array) -> Segments:
+        self.journal.settle()
+        if self._source_segments is None:
+            slots = np.flatnonzero(self._live)
+            self._source_segments = (Segment(slots, _source_hash(source[slots])),)
+        return self._source_segments
+
     @staticmethod
     def _candidates(segments: Segments, hashes: Words) -> tuple[Positions, Positions]:
         parts = [segment.candidates(hashes) for segment in segments]
@@ -573,7 +665,7 @@ class TrainingSet:
         self,
         *,
         drop: ArrayLike | None = None,
-        replace: tuple[ArrayLike, ArrayLike | None, ArrayLike | None] | None = None,
+        replace: tuple[Any, ...] | None = None,
         role: ArrayLike | None = None,
     ) -> list[Assignment]:
         """Return the assignments of a change without making them.
@@ -582,8 +674,8 @@ class TrainingSet:
         ----------
         drop : (m,) int array, optional
             Rows to erase, as `drop` takes them; not together with `replace`.
-        replace : (positions, X_new, y_new), optional
-            Rows to overwrite, as `replace` takes them.
+        replace : (positions, X_new, y_new) or (positions, X_new, y_new, source), optional
+            Rows to overwrite, as `replace` takes them, and the digests of what the new content was made of.
         role : RowRole or (n,) array of it, optional
             What the rows that are live *after* the change, in order, were used for.
 
@@ -614,7 +706,7 @@ class TrainingSet:
         return [*assignments, (state, "_n_live", self._n_live - len(slots)), (state, "_n_trained", n_trained)]
 
     def _plan_drop(self, slots: Positions) -> list[Assignment]:
-        columns = [self._X, self._y, self._weight, self._id, self._role, self._live, self._trained]
+        columns = [self._X, self._y, self._weight, self._id, self._source, self._role, self._live, self._trained]
         assignments: list[Assignment] = [
             (column, slots, np.zeros((), column.dtype)[()]) for column in columns if column is not None
         ]
@@ -624,9 +716,14 @@ class TrainingSet:
         if self._id_segments is not None and self._id is not None:
             rest = self._without(self._id_segments, slots, id_hash(self._id[slots].tolist(), len(slots)))
             assignments.append((self.__dict__, "_id_segments", rest))
+        if self._source_segments is not None and self._source is not None:
+            rest = self._without(self._source_segments, slots, _source_hash(self._source[slots]))
+            assignments.append((self.__dict__, "_source_segments", rest))
         return assignments
 
-    def _plan_replace(self, positions: ArrayLike, X_new: ArrayLike | None, y_new: ArrayLike | None) -> list[Assignment]:
+    def _plan_replace(
+        self, positions: ArrayLike, X_new: ArrayLike | None, y_new: ArrayLike | None, source: ArrayLike | None = None
+    ) -> list[Assignment]:
         slots = self._check_positions(positions)
         assignments: list[Assignment] = []
         for name, new, stored in (("X_new", X_new, self._X), ("y_new", y_new, self._y)):
@@ -639,6 +736,13 @@ class TrainingSet:
             rest = self._without(self._row_segments, slots, self._hash_slots(slots))
             segments = self._with_segment(rest, slots, row_hash(as_words(assignments[0][2])))
             assignments.append((self.__dict__, "_row_segments", segments))
+        if source is not None and self._source is not None:
+            sources = as_sources(source, len(slots))
+            assignments.append((self._source, slots, sources))
+            if self._source_segments is not None:
+                rest = self._without(self._source_segments, slots, _source_hash(self._source[slots]))
+                segments = self._with_segment(rest, slots, _source_hash(sources))
+                assignments.append((self.__dict__, "_source_segments", segments))
         return assignments
 
     def append(
@@ -649,12 +753,13 @@ class TrainingSet:
         sample_weight: ArrayLike | None = None,
         sample_id: ArrayLike | None = None,
         role: ArrayLike | None = None,
+        source: ArrayLike | None = None,
     ) -> Positions:
         """Add rows after the last slot. Copies all arrays; positions handed out before stay valid.
 
         Parameters
         ----------
-        X, y, sample_weight, sample_id, role
+        X, y, sample_weight, sample_id, role, source
             As for the class; cast to the stored dtypes.
 
         Returns
@@ -669,7 +774,9 @@ class TrainingSet:
             way round; nothing has been changed then.
         """
         n_old = self.n_slots
-        self.journal.commit(self.plan_append(X, y, sample_weight=sample_weight, sample_id=sample_id, role=role))
+        self.journal.commit(
+            self.plan_append(X, y, sample_weight=sample_weight, sample_id=sample_id, role=role, source=source)
+        )
         return np.arange(n_old, self.n_slots)
 
     def plan_append(
@@ -681,6 +788,7 @@ class TrainingSet:
         sample_id: ArrayLike | None = None,
         role: ArrayLike | None = None,
         stored_role: ArrayLike | None = None,
+        source: ArrayLike | None = None,
     ) -> list[Assignment]:
         """Return the assignments of `append`, and of new roles of the live rows so far, without making them."""
         self.journal.settle()
@@ -689,6 +797,7 @@ class TrainingSet:
         if len(y_new) != n_new:
             raise ValueError(f"y must have {n_new} rows, as X has, got {len(y_new)}")
         self.check_ids_given(sample_id)
+        sources = self._joined_source(source, n_new)
         old_role = self._role
         if stored_role is not None:
             old_role = self._role.copy()
@@ -700,6 +809,7 @@ class TrainingSet:
             joined_ids(self._id, as_identifiers(sample_id, n_new)),
             np.concatenate([old_role, check_role(RowRole.TRAINED if role is None else role, n_new)]),
             np.concatenate([self._live, np.ones(n_new, dtype=bool)]),
+            sources,
         )
         slots = np.arange(n_old, n_old + n_new)
         if self._row_segments is not None:
@@ -708,6 +818,8 @@ class TrainingSet:
         if self._id_segments is not None:
             hashes = id_hash(state["_id"][slots].tolist(), n_new)
             state["_id_segments"] = self._with_segment(self._id_segments, slots, hashes)
+        if self._source_segments is not None and sources is not None:
+            state["_source_segments"] = self._with_segment(self._source_segments, slots, _source_hash(sources[slots]))
         del state["journal"]  # the one that will make the assignments stays
         return [(self.__dict__, name, value) for name, value in state.items()]
 
@@ -726,6 +838,21 @@ class TrainingSet:
         if (sample_id is None) != (self._id is None):
             given, wanted = ("not given", "given") if sample_id is None else ("given", "not given")
             raise ValueError(f"sample_id was {given} here but {wanted} at fit; it must be given both times or never")
+
+    def _joined_source(self, source: ArrayLike | None, n_new: int) -> Array | None:
+        if source is None and self._source is not None:
+            raise ValueError(
+                "rows came past the pipeline that brought the stored ones, and could not be found by what they were "
+                "made of; call partial_fit of the pipeline"
+            )
+        if self._source is None and source is not None:
+            raise ValueError(
+                "rows came through a pipeline that did not bring the stored ones, which could not be found by what "
+                "they were made of; call partial_fit of the last step, or fit the pipeline anew"
+            )
+        if source is None or self._source is None:
+            return None
+        return np.concatenate([self._source, as_sources(source, n_new)])
 
     def _joined_weight(self, sample_weight: ArrayLike | None, n_new: int) -> NDArray[np.float64] | None:
         new = np.ones(n_new) if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
@@ -843,7 +970,10 @@ class TrainingSet:
     def __getstate__(self) -> dict[str, Any]:
         # Only what is pickled is compacted, not the object: pickling one must not invalidate its positions.
         self.journal.settle()
-        columns = {"X": self._X, "y": self._y, "sample_weight": self._weight, "sample_id": self._id, "role": self._role}
+        columns = {
+            "X": self._X, "y": self._y, "sample_weight": self._weight, "sample_id": self._id, "role": self._role,
+            "source": self._source,
+        }  # fmt: skip
         if self._n_live < self.n_slots:
             columns = {name: None if column is None else column[self._live] for name, column in columns.items()}
         return columns
@@ -856,10 +986,11 @@ class TrainingSet:
         """Return the attributes that go with the columns of a pickle."""
         # Loaded arrays may be read-only (memory-mapped, out-of-band buffers); erasing has to write.
         X, y, role = (owned(state[name], copy=False) for name in ("X", "y", "role"))
-        weight, ids = (
-            None if state[name] is None else owned(state[name], copy=False) for name in ("sample_weight", "sample_id")
+        weight, ids, source = (
+            None if state.get(name) is None else owned(state[name], copy=False)
+            for name in ("sample_weight", "sample_id", "source")
         )
-        return cls._new_state(X, y, weight, ids, role)
+        return cls._new_state(X, y, weight, ids, role, source=source)
 
     def __copy__(self) -> TrainingSet:
         # A shallow copy would share arrays, and a drop in one would corrupt the other.
@@ -874,3 +1005,8 @@ def _marked(indices: Positions, n: int) -> Mask:
     mask = np.zeros(n, dtype=bool)
     mask[indices] = True
     return mask
+
+
+def _source_hash(source: Array) -> Words:
+    # A keyed digest is as good as random.
+    return np.ascontiguousarray(source).view(np.uint64)[:, 0]
