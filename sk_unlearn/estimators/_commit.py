@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from torch import Tensor
 from sk_unlearn.estimators._batch_norm import batch_norm_layers, not_renewed, renew_statistics
 from sk_unlearn.estimators._check import UNSTEADY
 from sk_unlearn.estimators._constants import built_in, constants_of
+from sk_unlearn.estimators._draft import Draft
 from sk_unlearn.estimators._features import StoredFeatures
 from sk_unlearn.estimators._footing import Footing, set_decay
 from sk_unlearn.estimators._notes import (
@@ -28,7 +30,6 @@ from sk_unlearn.estimators._notes import (
 from sk_unlearn.estimators._problem import Solution
 from sk_unlearn.estimators._request import Request
 from sk_unlearn.estimators._state import Anchor, FittedState
-from sk_unlearn.estimators.drafts import Draft
 from sk_unlearn.estimators.report import report_of
 from sk_unlearn.risks.empirical import EmpiricalRisk, flat_parameters
 from sk_unlearn.rows import TrainingSet, sample_mask
@@ -42,7 +43,7 @@ from sk_unlearn.utils._twins import twin, uncompiled
 if TYPE_CHECKING:
     from sk_unlearn.estimators.base import BaseUnlearnable
 
-__all__ = ["draft_of_solution", "load_flat"]
+__all__ = ["draft_of_solution", "load_flat", "net_assignments"]
 
 # Rows that stay and are looked at: as many as leave, within these bounds. What a few rows change is small, and so is
 # the error of a difference over the same rows.
@@ -58,6 +59,7 @@ def draft_of_solution(
     *,
     method: str,
     started: float,
+    notes: Sequence[str] = (),
 ) -> Draft:
     """Build what carries a solution over into the estimator: parameters, statistics, rows and report.
 
@@ -83,6 +85,9 @@ def draft_of_solution(
     started : float
         When the request came, by ``time.perf_counter``.
 
+    notes : sequence of str
+        What is to be told beside all that.
+
     Returns
     -------
     draft : Draft
@@ -101,13 +106,14 @@ def draft_of_solution(
             *on_trust(rows, request),
             *kept_side_state(state, solution),
             *renewed.notes,
+            *notes,
         ],
         seconds=time.perf_counter() - started,
     )
     own = estimator.__dict__
     history = [*estimator.unlearning_history_, report]
     assignments = [
-        *_net_assignments(estimator.net_, renewed.net),
+        *net_assignments(estimator.net_, renewed.net),
         *[(vars(estimator.net_), name, value) for name, value in renewed.settings.items()],
         (own, "unlearning_state_", state),
         (own, "unlearning_report_", report),
@@ -267,7 +273,7 @@ def _slots_for_statistics(rows: TrainingSet, request: Request, rng: np.random.Ge
     return rng.permutation(sample_mask(stay, int(np.count_nonzero(stay)), n_shown, rng))
 
 
-def _net_assignments(net: NeuralNet, fresh: NeuralNet) -> list[Assignment]:
+def net_assignments(net: NeuralNet, fresh: NeuralNet) -> list[Assignment]:
     """Return what makes the net that predicts the fresh one; whoever holds the net then holds the forgetful one.
 
     Its modules are replaced whole, so that a prediction under way goes on with the old ones, and with them go the
@@ -295,7 +301,8 @@ def _net_assignments(net: NeuralNet, fresh: NeuralNet) -> list[Assignment]:
 def _row_assignments(rows: TrainingSet, request: Request, role: NDArray[np.int8] | None) -> list[Assignment]:
     """Return what drops or replaces the rows of a request for good, and notes the new role of the others, if any."""
     if request.new is not None:
-        return rows.plan(replace=(request.positions, request.new.X, request.new.y), role=role)
+        replaced = (request.positions, request.new.X, request.new.y, request.source)
+        return rows.plan(replace=replaced, role=role)
     return rows.plan(drop=request.positions, role=role)
 
 

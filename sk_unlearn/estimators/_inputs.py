@@ -18,7 +18,7 @@ from torch import nn
 from sk_unlearn.estimators._check import output_of
 from sk_unlearn.estimators._state import FittedState
 from sk_unlearn.estimators._validation import check_numbers, listed, validated
-from sk_unlearn.rows import count_distinct
+from sk_unlearn.rows import TrainingSet, count_distinct
 
 __all__ = ["InputsMixin", "cast_targets", "cast_values", "check_same_length", "feature_dtype", "warn_of_merged_rows"]
 
@@ -28,6 +28,7 @@ class InputsMixin:
 
     _classifier: bool
     net_: NeuralNet
+    training_set_: TrainingSet
     unlearning_state_: FittedState
 
     def _learn_targets(self, y: NDArray[Any], classes: ArrayLike | None = None) -> NDArray[Any]:
@@ -79,7 +80,16 @@ class InputsMixin:
     def _validate_features(self, X: Any, name: str = "X") -> NDArray[Any]:
         X = self._validate_numbers(X, name, reset=False)
         self._check_row_shape(X, name)
-        return cast_values(X, self.unlearning_state_.dtype, name)
+        return self._at_width_of_net(cast_values(X, self.unlearning_state_.dtype, name))
+
+    def _at_width_of_net(self, X: NDArray[Any]) -> NDArray[Any]:
+        """Return rows with zeros where features were that have gone."""
+        state = self.unlearning_state_
+        if state.filled is None:
+            return X
+        wide = np.zeros((len(X), self.training_set_.raw_X.shape[1]), dtype=X.dtype)
+        wide[:, state.filled] = X
+        return wide
 
     def _check_row_shape(self, X: Any, name: str) -> None:
         given, fitted = tuple(np.shape(X)), self.unlearning_state_.row_shape

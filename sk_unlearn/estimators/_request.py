@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from sk_unlearn.rows import TrainingSet
 
-__all__ = ["Content", "Request", "resolve_correction", "resolve_deletion", "resolve_handed_in"]
+__all__ = ["Content", "Request", "resolve_correction", "resolve_deletion", "resolve_handed_in", "resolve_slots"]
 
 
 class Content(NamedTuple):
@@ -54,6 +54,9 @@ class Request:
 
     foreign : Content or None
         Rows that were handed in and are not stored.
+
+    source : uint8 ndarray of shape (n_positions, 16), or None
+        Digests of what the new content was made of.
     """
 
     verb: str
@@ -64,6 +67,7 @@ class Request:
     new: Content | None = None
     added: Content | None = None
     foreign: Content | None = None
+    source: NDArray[np.uint8] | None = None
 
     @property
     def replaces(self) -> bool:
@@ -160,6 +164,27 @@ def resolve_correction(
         None if rows.raw_weight is None else rows.raw_weight[match.positions],
     )
     return _request("correct", rows, match.positions, new=content)
+
+
+def resolve_slots(
+    rows: TrainingSet,
+    positions: NDArray[np.int64],
+    *,
+    new: Content | None = None,
+    foreign: Content | None = None,
+    source: NDArray[np.uint8] | None = None,
+) -> Request:
+    """Take slots that somebody else has found: to be forgotten, or with new content and what that was made of.
+
+    Raises
+    ------
+    ValueError
+        For a request of everything.
+    """
+    if new is not None:
+        weight = None if rows.raw_weight is None else rows.raw_weight[positions]
+        return replace(_request("correct", rows, positions, new=Content(new.X, new.y, weight)), source=source)
+    return _request("forget" if foreign is None else "partial_forget", rows, positions, foreign=foreign)
 
 
 def _request(

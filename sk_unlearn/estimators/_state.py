@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from sk_unlearn.estimators._features import StoredFeatures
@@ -71,7 +72,11 @@ class FittedState:
         In which the net takes its rows.
 
     row_shape : tuple of int
-        Shape of one row.
+        Shape of one row as it is given.
+
+    filled : int64 ndarray or None
+        Which columns of the net's input its features fill, where others had features that have gone and are zero; None
+        where there are no others.
 
     chosen_by_validation : bool
         Whether a callback chose parameters or a learning rate by looking at held-out rows.
@@ -123,6 +128,7 @@ class FittedState:
     schedule: Schedule | None = None
     side_state: tuple[str, ...] = ()
     spread_gone: float = 0.0
+    filled: NDArray[np.int64] | None = None
 
     def after_training(self, notes: tuple[str, ...], side_state: tuple[str, ...]) -> FittedState:
         """Return the state of a net that was trained further, with what is to be told of that too."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import fields, replace
 from functools import partial
 from typing import Any
@@ -20,6 +21,7 @@ from sk_unlearn.estimators._adopt import FromFittedMixin
 from sk_unlearn.estimators._batch_norm import not_renewed
 from sk_unlearn.estimators._certificate import latest_certificate
 from sk_unlearn.estimators._commit import draft_of_solution
+from sk_unlearn.estimators._draft import Draft, commit_drafts
 from sk_unlearn.estimators._footing import Footing, anchor_on, footing
 from sk_unlearn.estimators._handed_in import check_finite
 from sk_unlearn.estimators._inputs import (
@@ -36,7 +38,6 @@ from sk_unlearn.estimators._progress import print_step, silent
 from sk_unlearn.estimators._request import Request, resolve_correction, resolve_deletion, resolve_handed_in
 from sk_unlearn.estimators._retrain import retrain, why_not_shorter
 from sk_unlearn.estimators._state import Anchor
-from sk_unlearn.estimators.drafts import Draft, commit_drafts
 from sk_unlearn.estimators.fitting import (
     begin_fit,
     checked_net,
@@ -217,6 +218,7 @@ class BaseUnlearnable(VersionedMixin, InputsMixin, FromFittedMixin, CallbackSupp
         X, y, weight = self._validate_training_rows(X, y, sample_weight, reset=False)
         X_net = cast_values(X, state.dtype)
         warn_of_merged_rows(X, X_net)
+        X_net = self._at_width_of_net(X_net)
         y_net = cast_targets(self.net_, X_net, self._encode_targets(y, "y"), classifier=self._classifier)
         kept: TrainingSet | None = getattr(self, "training_set_", None)
         if kept is not None:
@@ -404,7 +406,7 @@ class BaseUnlearnable(VersionedMixin, InputsMixin, FromFittedMixin, CallbackSupp
         commit_drafts([self._drafted(resolve_correction(rows, X_net, y_net, new_X, new_y), started)])
         return self
 
-    def _drafted(self, request: Request, started: float) -> Draft:
+    def _drafted(self, request: Request, started: float, notes: Sequence[str] = ()) -> Draft:
         """Solve a resolved request, aside; nothing changes until the draft is committed."""
         rows: TrainingSet | None = getattr(self, "training_set_", None)
         unlearner = self._checked_unlearner(rows)
@@ -426,7 +428,9 @@ class BaseUnlearnable(VersionedMixin, InputsMixin, FromFittedMixin, CallbackSupp
                 report_step=print_step if self.verbose else silent,
             )  # fmt: skip
         method = type(unlearner).__name__
-        return draft_of_solution(self, request, solution, ground, rng, method=method, started=started)
+        return draft_of_solution(
+            self, request, solution, ground, rng, method=method, started=started, notes=notes
+        )  # fmt: skip
 
     def _present_anchor(self, ground: Footing) -> Anchor:
         """Return what is known of the rows, taking it over the stored ones where nothing is."""

@@ -41,6 +41,7 @@ __all__ = [
     "end_fit",
     "first_anchor",
     "grown_anchor",
+    "is_learnt",
     "new_net",
     "take_over",
     "train_net",
@@ -71,7 +72,7 @@ def draft_of(estimator: BaseUnlearnable) -> BaseUnlearnable:
     ``fit`` works on it and takes it over at its end, so that a fit that fails leaves the fitted estimator as it was.
     """
     draft: BaseUnlearnable = object.__new__(type(estimator))
-    draft.__dict__.update({name: value for name, value in estimator.__dict__.items() if not _is_learnt(name)})
+    draft.__dict__.update({name: value for name, value in estimator.__dict__.items() if not is_learnt(name)})
     return draft
 
 
@@ -79,13 +80,14 @@ def take_over(estimator: BaseUnlearnable, draft: BaseUnlearnable) -> BaseUnlearn
     """Give the estimator all that its draft has learnt in place of what it had learnt itself, at once."""
     # What somebody else put there meanwhile, such as scikit-learn for its callbacks.
     others = {
-        name: value for name, value in estimator.__dict__.items() if not _is_learnt(name) and name not in draft.__dict__
+        name: value for name, value in estimator.__dict__.items() if not is_learnt(name) and name not in draft.__dict__
     }
     estimator.__dict__ = draft.__dict__ | others
     return estimator
 
 
-def _is_learnt(name: str) -> bool:
+def is_learnt(name: str) -> bool:
+    """Tell whether an attribute of this name is one that a fit learns."""
     # By name, and not every name that ends with an underscore: a subclass may set attributes of its own before fit.
     return name in _LEARNT
 

@@ -282,6 +282,29 @@ class TrainingSet:
         self.journal.settle()
         return getattr(self, attribute)
 
+    def with_features(self, X: Array) -> TrainingSet:
+        """Return rows that are the same but for their features, with arrays of their own; slots stay.
+
+        Parameters
+        ----------
+        X : (n_slots, ...) array
+            Of the dtype and with the shape of the stored features. It is taken over, not copied.
+        """
+        self.journal.settle()
+        other = object.__new__(type(self))
+        optional = (self._weight, self._id, self._source)
+        weight, ids, source = (None if column is None else column.copy() for column in optional)
+        y, role, live = self._y.copy(), self._role.copy(), self._live.copy()
+        other.__dict__.update(self._new_state(owned(X, copy=False), y, weight, ids, role, live, source))
+        # Segments never change, and these know nothing of features.
+        other._id_segments, other._source_segments = self._id_segments, self._source_segments
+        return other
+
+    def plan_as(self, other: TrainingSet) -> list[Assignment]:
+        """Return the assignments that make these rows what others are, which are not to be used afterwards."""
+        other.journal.settle()
+        return [(self.__dict__, name, value) for name, value in vars(other).items() if name != "journal"]
+
     def trained_mask_without(self, positions: ArrayLike) -> Mask:
         """Return a copy of `trained_mask` that is false at `positions`: the retained rows before a drop.
 

@@ -1,0 +1,212 @@
+"""Features that move when the steps before an estimator give up rows: its rows and its net move along."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from skorch import NeuralNet
+from torch import Tensor
+
+from sk_unlearn.estimators._folding import ColumnMap, Fold, folded
+from sk_unlearn.estimators._notes import some_outputs
+from sk_unlearn.estimators._state import Anchor
+from sk_unlearn.estimators.fitting import first_anchor
+from sk_unlearn.risks.empirical import EmpiricalRisk, flat_parameters
+from sk_unlearn.rows import TrainingSet
+from sk_unlearn.utils._twins import training_copy, twin
+
+if TYPE_CHECKING:
+    from sk_unlearn.estimators.base import BaseUnlearnable
+
+__all__ = ["Moved", "NewCoordinates", "shadowed", "trainable"]
+
+# Root mean square change of the outputs, as a share of their spread, past which the net in new coordinates is no longer
+# the model that was trained, and a request does not set out from it.
+_TOO_FAR = 0.1
+_SHOWN = 256
+
+
+@dataclass(frozen=True)
+class NewCoordinates:
+    """What becomes of the features of the stored rows.
+
+    Attributes
+    ----------
+    X : ndarray of shape (n_stored, n_new)
+        The stored rows, in order, in new coordinates; those that are about to go, too.
+
+    columns : int64 ndarray of shape (n_new,)
+        Which of the present features these are.
+
+    scale, shift : float64 ndarray of shape (n_new,), or None
+        Where that is the whole change for the rows that stay, ``X = scale * X_before[:, columns] + shift``.
+
+    names : ndarray of str of shape (n_new,), or None
+        Names of the features.
+    """
+
+    X: NDArray[Any]
+    columns: NDArray[np.int64]
+    scale: NDArray[np.float64] | None = None
+    shift: NDArray[np.float64] | None = None
+    names: NDArray[np.object_] | None = None
+
+
+@dataclass(frozen=True)
+class Moved:
+    """An estimator in new coordinates.
+
+    Attributes
+    ----------
+    estimator : BaseUnlearnable
+        With rows, net and state of its own, so that nothing that is done to it reaches the one that predicts.
+
+    is_far : bool
+        Whether its net predicts otherwise than before, so that a request had better train anew.
+
+    notes : list of str
+        What the reader of the report should know.
+    """
+
+    estimator: BaseUnlearnable
+    is_far: bool = False
+    notes: list[str] = field(default_factory=list)
+
+
+def shadowed(estimator: BaseUnlearnable, to: NewCoordinates, gone: NDArray[np.int64]) -> Moved:
+    """Return an estimator like another, in new coordinates.
+
+    The first layer takes an affine change into itself, where it is one that can: predictions are then what they were.
+    A net keeps the width of its input; columns that have gone are zero in all rows that stay.
+
+    Parameters
+    ----------
+    estimator : BaseUnlearnable
+        Fitted, with stored rows of one dimension each; not changed.
+
+    to : NewCoordinates
+
+    gone : int64 ndarray
+        Slots of rows that are about to go.
+    """
+    return _moved(estimator, twin(estimator.net_, share_tensors=False), to, gone)
+
+
+def trainable(estimator: BaseUnlearnable, to: NewCoordinates | None) -> BaseUnlearnable:
+    """Return an estimator like another, in new coordinates if they move, whose net can be trained further.
+
+    Parameters
+    ----------
+    estimator, to
+        As for :func:`shadowed`.
+    """
+    net, none = training_copy(estimator.net_), np.empty(0, dtype=np.int64)
+    if to is not None:
+        return _moved(estimator, net, to, none).estimator
+    rows = estimator.training_set_
+    return _like(estimator, net, rows.with_features(rows.raw_X.copy()))
+
+
+def _moved(estimator: BaseUnlearnable, net: NeuralNet, to: NewCoordinates, gone: NDArray[np.int64]) -> Moved:
+    rows, state = estimator.training_set_, estimator.unlearning_state_
+    width = rows.raw_X.shape[1]
+    filled = np.arange(width) if state.filled is None else state.filled
+    X, constant = _features(rows, to, filled, gone)
+    some = np.flatnonzero(rows.trained_mask_without(gone))[:_SHOWN]
+    fold = None if to.scale is None else folded(net, _column_map(to, filled, constant), X[some], rows.raw_y[some])
+    new_rows = rows.with_features(X)
+    shadow = _like(estimator, net, new_rows)
+    columns = filled[to.columns]
+    shadow.unlearning_state_ = replace(
+        state,
+        row_shape=(len(columns),),
+        filled=None if len(columns) == width else columns,
+        anchor=None if state.anchor is None else _anchor(estimator, net, new_rows, state.anchor, fold),
+        features=state.features if fold is not None else None,
+    )
+    shadow.n_features_in_ = len(columns)
+    if to.names is not None:
+        shadow.feature_names_in_ = to.names
+    notes = []
+    if len(columns) < len(filled):
+        notes.append(_NARROWER.format(n=len(filled) - len(columns)))
+    is_far = fold is None and _has_moved(estimator.net_, net, rows, new_rows, some)
+    return Moved(shadow, is_far, notes)
+
+
+_NARROWER = (
+    "{n} features that only erased rows had are gone. The net keeps the width of its input, with zeros in their place; "
+    "how many there were can be seen, and nothing else of them."
+)
+
+
+def _features(
+    rows: TrainingSet, to: NewCoordinates, filled: NDArray[np.int64], gone: NDArray[np.int64]
+) -> tuple[NDArray[Any], NDArray[np.float64]]:
+    """Return features of all slots at the width of the net, and what a column that vanishes was for rows that stay."""
+    old = rows.raw_X
+    X = np.zeros_like(old)
+    live = np.flatnonzero(rows.live_mask)
+    X[np.ix_(live, filled[to.columns])] = to.X
+    vanishing = np.setdiff1d(filled, filled[to.columns])
+    constant = np.zeros(old.shape[1])
+    stay = np.setdiff1d(live, gone, assume_unique=True)
+    for column in vanishing:
+        value = old[stay[0], column]
+        if (old[stay, column] == value).all():
+            constant[column] = value
+            # An input that only these rows have is how the engine knows which weights learnt from them alone.
+            X[gone, column] = old[gone, column] - value
+    return X, constant
+
+
+def _column_map(to: NewCoordinates, filled: NDArray[np.int64], constant: NDArray[np.float64]) -> ColumnMap:
+    """Return how a row is had back from its new coordinates, at the width of the net."""
+    assert to.scale is not None
+    assert to.shift is not None
+    rho, delta = np.ones(len(constant)), constant.copy()
+    columns = filled[to.columns]
+    rho[columns], delta[columns] = 1 / to.scale, -to.shift / to.scale
+    return ColumnMap(rho, delta)
+
+
+def _like(estimator: BaseUnlearnable, net: NeuralNet, rows: TrainingSet) -> BaseUnlearnable:
+    shadow: BaseUnlearnable = object.__new__(type(estimator))
+    shadow.__dict__.update(estimator.__dict__)
+    shadow.net_, shadow.training_set_, shadow._journal = net, rows, rows.journal
+    shadow.unlearning_history_ = list(estimator.unlearning_history_)
+    return shadow
+
+
+def _anchor(estimator: BaseUnlearnable, net: NeuralNet, rows: TrainingSet, anchor: Anchor, fold: Fold | None) -> Anchor:
+    """Return what is known of the stored rows, in new coordinates."""
+    if fold is None:
+        taken = first_anchor(net, rows, estimator.unlearning_state_.seed, keeps_rows=True)
+        return replace(taken, residual=anchor.residual)
+    before, after = _decay(estimator.net_, rows), _decay(net, rows)
+    gradient = fold.gradient(anchor.gradient - before) + after
+    # What the weight decay pulls at otherwise under the new coordinates is a part of what the request brings.
+    return replace(anchor, residual=fold.gradient(anchor.residual), gradient=gradient, inputs=None)
+
+
+def _decay(net: NeuralNet, rows: TrainingSet) -> Tensor:
+    risk = EmpiricalRisk(net, rows.raw_X[:1], rows.raw_y[:1])
+    return risk.penalty_gradient(risk.parameters()).cpu()
+
+
+def _has_moved(
+    net: NeuralNet, other: NeuralNet, rows: TrainingSet, new_rows: TrainingSet, some: NDArray[np.int64]
+) -> bool:
+    """Tell whether a net predicts otherwise for rows in new coordinates."""
+    outputs: list[Tensor | None] = []
+    for each, stored in ((net, rows), (other, new_rows)):
+        risk = EmpiricalRisk(twin(each), stored.raw_X[some], stored.raw_y[some])
+        outputs.append(some_outputs(risk, flat_parameters(each)))
+    before, after = outputs
+    if before is None or after is None:
+        return True
+    change = float((after - before).square().mean().sqrt())
+    return change > _TOO_FAR * float(before.std(dim=0).square().mean().sqrt())
