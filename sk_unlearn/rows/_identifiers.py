@@ -79,12 +79,13 @@ def as_identifiers(sample_id: Any, n: int) -> Array | None:
         )
     ids = listed_ids(sample_id)
     _check_found_again(ids)
-    column = _column(ids)
+    column = as_column(ids)
     check_length(column, n, "sample_id", "X")
     return column
 
 
-def _column(ids: list[Any]) -> Array:
+def as_column(ids: list[Any]) -> Array:
+    """Return identifiers in one block of memory where that loses nothing, else as Python objects."""
     kinds = set(map(type, ids))
     compact = _COMPACT.get(kinds.pop()) if len(kinds) == 1 else None
     if compact is np.str_ and max(map(len, ids)) > _LONGEST_STRING:
