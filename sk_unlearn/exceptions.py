@@ -5,6 +5,7 @@ __all__ = [
     "DominatingNoiseWarning",
     "InconsistentVersionWarning",
     "NotConvexError",
+    "ReceiptError",
     "RetrainRequired",
     "VacuousBoundWarning",
 ]
@@ -58,3 +59,25 @@ class InconsistentVersionWarning(UserWarning):
 
 class NotConvexError(ValueError):
     """The objective is not known to be strongly convex; the message says why."""
+
+
+class ReceiptError(ValueError):
+    """Raised where receipts are not what they were when they were written; see :func:`sk_unlearn.receipts.verify`.
+
+    Parameters
+    ----------
+    index : int
+        Number of the first receipt that is wrong, from 1; 0 is the beginning of the chain.
+
+    reason : str
+        What is wrong with it.
+    """
+
+    def __init__(self, index: int, reason: str) -> None:
+        super().__init__(index, reason)
+        self.index = index
+        self.reason = reason
+
+    def __str__(self) -> str:
+        what = f"Receipt {self.index}" if self.index else "The beginning of the receipts"
+        return f"{what} {self.reason}."
