@@ -269,6 +269,11 @@ class TrainingSet:
         return self._raw("_weight")
 
     @property
+    def raw_id(self) -> Array | None:
+        """The ids, (n_slots,), tombstones included; None if none were given. Not a copy; not to be written to."""
+        return self._raw("_id")
+
+    @property
     def live_mask(self) -> Mask:
         """Which slots hold a live row, whatever its role, (n_slots,) bool. Not a copy; not to be written to."""
         return self._raw("_live")
