@@ -11,7 +11,17 @@ from numpy.typing import NDArray
 
 from sk_unlearn.rows import TrainingSet
 
-__all__ = ["Content", "Request", "resolve_correction", "resolve_deletion", "resolve_handed_in", "resolve_slots"]
+__all__ = [
+    "Content",
+    "Request",
+    "check_no_conflict",
+    "check_some_stay",
+    "narrowed",
+    "resolve_correction",
+    "resolve_deletion",
+    "resolve_handed_in",
+    "resolve_slots",
+]
 
 
 class Content(NamedTuple):
@@ -109,13 +119,24 @@ def resolve_deletion(rows: TrainingSet, X: NDArray[Any] | None, y: NDArray[Any] 
         For rows or identifiers that are not stored, and for a request of everything or of nothing.
     """
     positions = None if X is None else rows.locate(X, y, name="X_del")
+    return _request("forget", rows, narrowed(rows, positions, sample_id))
+
+
+def narrowed(rows: TrainingSet, positions: NDArray[np.int64] | None, sample_id: Any) -> NDArray[np.int64]:
+    """Return slots of rows with one of the identifiers, of those that content has found where it was given.
+
+    Raises
+    ------
+    ValueError
+        For identifiers that are not stored, and where nothing is left.
+    """
     if sample_id is not None:
         by_id = rows.locate_ids(_listed(sample_id))
         positions = by_id if positions is None else np.intersect1d(positions, by_id)
     assert positions is not None
     if not len(positions):
         raise ValueError("No stored row has both the content in X_del and an identifier in sample_id.")
-    return _request("forget", rows, positions)
+    return positions
 
 
 def resolve_handed_in(rows: TrainingSet | None, X: NDArray[Any], y: NDArray[Any]) -> Request:
@@ -157,7 +178,7 @@ def resolve_correction(
     match = rows.find(X, y, name="X_old")
     for new, name in ((X_new, "X_new"), (y_new, "y_new")):
         if new is not None:
-            _check_no_conflict(X, y, new, name)
+            check_no_conflict(X, y, new, name)
     content = Content(
         rows.raw_X[match.positions] if X_new is None else X_new[match.query_index],
         rows.raw_y[match.positions] if y_new is None else y_new[match.query_index],
@@ -198,11 +219,8 @@ def _request(
     if rows is None:
         assert foreign is not None
         return Request(verb, positions, np.empty(0, dtype=bool), None, foreign, foreign=foreign)
-    if new is None and len(positions) == len(rows):
-        raise ValueError(
-            f"The request covers all {len(rows)} rows of the training set; nothing would be left to model. "
-            "Discard the estimator instead."
-        )
+    if new is None:
+        check_some_stay(rows, positions)
     trained = rows.trained_mask[positions]
     slots = positions[trained]
     weight = None if rows.raw_weight is None else rows.raw_weight[slots]
@@ -242,7 +260,16 @@ def _listed(sample_id: Any) -> Any:
     return ids
 
 
-def _check_no_conflict(X: NDArray[Any], y: NDArray[Any] | None, new: NDArray[Any], name: str) -> None:
+def check_some_stay(rows: TrainingSet, positions: NDArray[np.int64]) -> None:
+    """Refuse a request of everything."""
+    if len(positions) == len(rows):
+        raise ValueError(
+            f"The request covers all {len(rows)} rows of the training set; nothing would be left to model. "
+            "Discard the estimator instead."
+        )
+
+
+def check_no_conflict(X: NDArray[Any], y: NDArray[Any] | None, new: NDArray[Any], name: str) -> None:
     """Refuse a correction that gives one old row two new contents."""
     old = X.reshape(len(X), -1)
     if y is not None:

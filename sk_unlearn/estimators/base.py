@@ -188,9 +188,19 @@ class BaseUnlearnable(VersionedMixin, InputsMixin, FromFittedMixin, CallbackSupp
     @_fit_context(prefer_skip_nested_validation=True)
     @one_at_a_time
     def _fit_made(
-        self, source: Any, X: Any, y: Any, sample_weight: Any = None, *, sample_id: Any = None
+        self,
+        source: Any,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        sample_id: Any = None,
+        first_pass: bool = False,
+        classes: Any = None,
     ) -> BaseUnlearnable:
-        """Fit rows that were made of others, whose digests are given: see :func:`~sk_unlearn.estimators.drafts.fit`."""
+        """Fit rows that were made of others, whose digests are given: see ``drafts.fit_made``."""
+        if first_pass:
+            return self._first_partial_fit(X, y, classes, sample_weight, sample_id, source)
         return self._fit(X, y, sample_weight, sample_id, source)
 
     def _fit(self, X: Any, y: Any, sample_weight: Any, sample_id: Any, source: Any = None) -> BaseUnlearnable:
@@ -349,6 +359,10 @@ class BaseUnlearnable(VersionedMixin, InputsMixin, FromFittedMixin, CallbackSupp
         FloatingPointError, sklearn.exceptions.NotFittedError
             As :meth:`forget`.
         """
+        commit_drafts([self._drafted_handed_in(X, y)])
+        return self
+
+    def _drafted_handed_in(self, X: Any, y: Any, notes: Sequence[str] = ()) -> Draft:
         started = time.perf_counter()
         check_is_fitted(self)
         if X is None or y is None:
@@ -356,8 +370,7 @@ class BaseUnlearnable(VersionedMixin, InputsMixin, FromFittedMixin, CallbackSupp
         X_net, y_net = self._validate_request(X, y, "X", "y")
         assert y_net is not None
         request = resolve_handed_in(getattr(self, "training_set_", None), X_net, y_net)
-        commit_drafts([self._drafted(request, started)])
-        return self
+        return self._drafted(request, started, notes)
 
     @one_at_a_time
     def correct(

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from skorch import NeuralNet
 from torch import Tensor
 
-from sk_unlearn.estimators._folding import ColumnMap, Fold, folded
+from sk_unlearn.estimators._folding import ColumnMap, Fold, as_seen, folded
 from sk_unlearn.estimators._notes import some_outputs
 from sk_unlearn.estimators._state import Anchor
 from sk_unlearn.estimators.fitting import first_anchor
@@ -124,7 +124,7 @@ def _moved(estimator: BaseUnlearnable, net: NeuralNet, to: NewCoordinates, gone:
         state,
         row_shape=(len(columns),),
         filled=None if len(columns) == width else columns,
-        anchor=None if state.anchor is None else _anchor(estimator, net, new_rows, state.anchor, fold),
+        anchor=None if state.anchor is None else _anchor(estimator, net, new_rows, state.anchor, fold, gone),
         features=state.features if fold is not None else None,
     )
     shadow.n_features_in_ = len(columns)
@@ -181,7 +181,14 @@ def _like(estimator: BaseUnlearnable, net: NeuralNet, rows: TrainingSet) -> Base
     return shadow
 
 
-def _anchor(estimator: BaseUnlearnable, net: NeuralNet, rows: TrainingSet, anchor: Anchor, fold: Fold | None) -> Anchor:
+def _anchor(
+    estimator: BaseUnlearnable,
+    net: NeuralNet,
+    rows: TrainingSet,
+    anchor: Anchor,
+    fold: Fold | None,
+    gone: NDArray[np.int64],
+) -> Anchor:
     """Return what is known of the stored rows, in new coordinates."""
     if fold is None:
         taken = first_anchor(net, rows, estimator.unlearning_state_.seed, keeps_rows=True)
@@ -189,7 +196,10 @@ def _anchor(estimator: BaseUnlearnable, net: NeuralNet, rows: TrainingSet, ancho
     before, after = _decay(estimator.net_, rows), _decay(net, rows)
     gradient = fold.gradient(anchor.gradient - before) + after
     # What the weight decay pulls at otherwise under the new coordinates is a part of what the request brings.
-    return replace(anchor, residual=fold.gradient(anchor.residual), gradient=gradient, inputs=None)
+    old = as_seen(estimator.net_, estimator.training_set_.raw_X[gone])
+    new = as_seen(net, rows.raw_X[gone])
+    inputs = None if anchor.inputs is None else fold.inputs(anchor.inputs, old, new)
+    return replace(anchor, residual=fold.gradient(anchor.residual), gradient=gradient, inputs=inputs)
 
 
 def _decay(net: NeuralNet, rows: TrainingSet) -> Tensor:

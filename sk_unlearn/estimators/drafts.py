@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 
 from sk_unlearn.estimators._commit import net_assignments
 from sk_unlearn.estimators._draft import Draft, commit_drafts
-from sk_unlearn.estimators._request import Content, resolve_slots
+from sk_unlearn.estimators._passes import known_rows
+from sk_unlearn.estimators._request import Content, check_no_conflict, check_some_stay, narrowed, resolve_slots
 from sk_unlearn.estimators.coordinates import NewCoordinates, shadowed, trainable
 from sk_unlearn.estimators.fitting import is_learnt
 from sk_unlearn.estimators.report import UnlearningReport
+from sk_unlearn.rows import RowMatch, TrainingSet
 from sk_unlearn.unlearners.retrain import Retrain
 from sk_unlearn.utils._journal import Assignment
 from sk_unlearn.utils._twins import learnt
@@ -24,12 +26,22 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Draft",
+    "all_found",
+    "check_one_new_each",
+    "check_some_stay",
     "commit_drafts",
     "draft_correction_at",
     "draft_deletion",
     "draft_deletion_at",
+    "draft_handed_in",
     "draft_training",
     "fit_made",
+    "is_learnt",
+    "narrowed",
+    "stored_already",
+    "stored_rows",
+    "stored_targets",
+    "targets_as_given",
 ]
 
 
@@ -53,7 +65,9 @@ def draft_deletion(estimator: BaseUnlearnable, X_del: Any = None, y_del: Any = N
     return estimator._drafted_deletion(X_del, y_del, sample_id)
 
 
-def fit_made(estimator: BaseUnlearnable, source: Any, X: Any, y: Any, **params: Any) -> BaseUnlearnable:
+def fit_made(
+    estimator: BaseUnlearnable, source: Any, X: Any, y: Any, *, first_pass: bool = False, **params: Any
+) -> BaseUnlearnable:
     """Fit an estimator to rows that were made of others, which a digest of each stands for from then on.
 
     Parameters
@@ -63,10 +77,83 @@ def fit_made(estimator: BaseUnlearnable, source: Any, X: Any, y: Any, **params: 
     source : uint8 ndarray of shape (n_samples, 16)
         Keyed digests of the rows that X was made of.
 
+    first_pass : bool
+        Whether to call ``partial_fit`` for the first time, in place of ``fit``.
+
     X, y, **params
-        As for ``fit``.
+        As for that.
     """
-    return estimator._fit_made(source, X, y, **params)
+    return estimator._fit_made(source, X, y, first_pass=first_pass, **params)
+
+
+def draft_handed_in(estimator: BaseUnlearnable, X: Any, y: Any, *, notes: Sequence[str] = ()) -> Draft:
+    """Work out what :meth:`~sk_unlearn.UnlearnableClassifier.partial_forget` does, and change nothing.
+
+    Parameters
+    ----------
+    estimator, notes
+        As for :func:`draft_deletion_at`.
+
+    X, y
+        As for ``partial_forget``.
+    """
+    return estimator._drafted_handed_in(X, y, notes)
+
+
+def stored_rows(estimator: BaseUnlearnable, verb: str) -> TrainingSet:
+    """Return the rows that an estimator stores, or raise a ValueError that names what needs them."""
+    return estimator._stored_rows(verb)
+
+
+def all_found(match: RowMatch, name: str) -> RowMatch:
+    """Return a match in which every row was found; else raise a ValueError that says why they were not."""
+    return TrainingSet.all_found(match, name)
+
+
+def check_one_new_each(source: Any, y: Any, new_source: Any, y_new: Any) -> None:
+    """Refuse a correction that gives one old row two new contents.
+
+    Parameters
+    ----------
+    source, new_source : uint8 ndarray of shape (n, 16)
+        Digests of the old rows, and of the new ones or None.
+
+    y, y_new : ndarray of shape (n, ...) or None
+        Targets as they are stored.
+    """
+    for new, name in ((new_source, "X_new"), (y_new, "y_new")):
+        if new is not None:
+            check_no_conflict(source, y, new, name)
+
+
+def stored_targets(estimator: BaseUnlearnable, y: Any, n: int, name: str) -> NDArray[Any]:
+    """Return the targets of n rows as a fitted estimator stores them.
+
+    Raises
+    ------
+    ValueError
+        For other targets than it knows, or another number of them.
+    """
+    return estimator._stored_targets(y, n, name)
+
+
+def stored_already(
+    estimator: BaseUnlearnable, source: NDArray[np.uint8], y: Any, *, sample_weight: Any = None, sample_id: Any = None
+) -> NDArray[np.bool_]:
+    """Tell which rows that come to ``partial_fit`` are stored already, by digests of what they were made of."""
+    rows = estimator.training_set_
+    targets = stored_targets(estimator, y, len(source), "y")
+    features = np.zeros((len(source), *rows.raw_X.shape[1:]), dtype=rows.raw_X.dtype)
+    call = TrainingSet(features, targets, sample_weight=sample_weight, sample_id=sample_id, source=source)
+    return known_rows(rows, call)[0]
+
+
+def targets_as_given(estimator: BaseUnlearnable, positions: NDArray[np.int64]) -> NDArray[Any]:
+    """Return the targets of stored rows as they came to ``fit``, in the precision of the net."""
+    y = estimator.training_set_.raw_y[positions]
+    if hasattr(estimator, "classes_"):
+        return np.asarray(estimator.classes_)[y.reshape(len(y)).astype(np.int64)]
+    return y.reshape(len(y), *estimator.target_shape_)
 
 
 def draft_deletion_at(
@@ -106,7 +193,7 @@ def draft_deletion_at(
             foreign = Content(X_net, y_net)
         return each._drafted(resolve_slots(each.training_set_, positions, foreign=foreign), started, told)
 
-    resolve_slots(estimator.training_set_, positions)  # a request of all rows is refused before anything moves
+    check_some_stay(estimator.training_set_, positions)
     return _aside(estimator, to, positions, act, notes)
 
 
@@ -154,7 +241,7 @@ def draft_training(
     classes: Any = None,
     sample_weight: Any = None,
     sample_id: Any = None,
-) -> Draft:
+) -> tuple[Draft, int]:
     """Work out what ``partial_fit`` does with rows that were made of others, and change nothing.
 
     Parameters
@@ -167,11 +254,20 @@ def draft_training(
 
     source : uint8 ndarray of shape (n_samples, 16)
         Digests of what the rows were made of.
+
+    Returns
+    -------
+    draft : Draft
+
+    n_new : int
+        How many of the rows are stored now that were not before.
     """
     shadow = trainable(estimator, to)
+    n_before = len(shadow.training_set_)
     shadow._partial_fit(X, y, classes, sample_weight, sample_id, source)
+    n_new = len(shadow.training_set_) - n_before
     net, other = vars(estimator.net_), vars(shadow.net_)
-    return _swap(estimator, shadow, [(net, name, other[name]) for name in learnt(shadow.net_)])
+    return _swap(estimator, shadow, [(net, name, other[name]) for name in learnt(shadow.net_)]), n_new
 
 
 def _aside(

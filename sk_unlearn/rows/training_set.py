@@ -463,7 +463,7 @@ class TrainingSet:
         match = self.match(X_query, y_query, name=name)
         unknown = ~match.found
         told = self._told_near_misses(X_query, y_query, unknown, name) if unknown.any() else ""
-        return self._all_found(match, name, told)
+        return self.all_found(match, name, told)
 
     def find_source(self, source: ArrayLike, y_query: ArrayLike | None = None, *, name: str = "X_del") -> RowMatch:
         """Find what `match_source` finds, all of which must be known.
@@ -482,10 +482,10 @@ class TrainingSet:
         ValueError
             As `match_source`, and as `locate`.
         """
-        return self._all_found(self.match_source(source, y_query, name=name), name)
+        return self.all_found(self.match_source(source, y_query, name=name), name)
 
     @staticmethod
-    def _all_found(match: RowMatch, name: str, told: str = "") -> RowMatch:
+    def all_found(match: RowMatch, name: str, told: str = "") -> RowMatch:
         """Return a match in which every row was found; else raise, saying why they were not and what else is told."""
         if match.found.all():
             return match
