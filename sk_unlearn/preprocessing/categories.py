@@ -128,12 +128,19 @@ def _change_of_indicators(old: Any, new: Any, sources: np.ndarray) -> tuple[np.n
         for n, group in enumerate(_without_dropped(old, source)):
             if left := tuple(survives[place] for place in group if place in survives):
                 before[left] = int(starts[source]) + n
-        infrequent = {place: column for group, column in before.items() if len(group) > 1 for place in group}
-        for group in _without_dropped(new, k):
+        after = _without_dropped(new, k)
+        others = {group: column for group, column in before.items() if group not in after}
+        for group in after:
             same &= group in before
-            columns.append(before.get(group, infrequent.get(group[0], -1) if len(group) > 1 else -1))
+            columns.append(before[group] if group in before else _successor(group, others))
     result = np.array(columns, dtype=np.intp)
     return result, Change.pick(result) if same else None
+
+
+def _successor(group: tuple[int, ...], others: dict[tuple[int, ...], int]) -> int:
+    """Return the old column that has most categories of a new group, -1 if none has any; it is taken from the others."""
+    closest = max(others, key=lambda other: len(set(other) & set(group)), default=())
+    return others.pop(closest) if set(closest) & set(group) else -1
 
 
 def _without_dropped(step: Any, k: int) -> list[tuple[int, ...]]:

@@ -18,6 +18,11 @@ def as_table(Z: Any) -> Any:
     return Z.tocsr() if sparse.issparse(Z) else np.asarray(Z)
 
 
+def _columns_of(Z: Any, columns: np.ndarray) -> np.ndarray:
+    block = Z[:, columns]
+    return block.toarray() if sparse.issparse(block) else block
+
+
 @dataclass
 class Change:
     """A change of outputs that needs no raw rows: columns are picked, scaled, shifted, and rows normalised again.
@@ -70,6 +75,19 @@ class Change:
         if weight is None or weight == 1 or self.is_pick:
             return self
         return Change(self.columns, self.scale, self.shift * weight) if self.is_affine else None
+
+    def is_precise(self, new: Any) -> bool:
+        """Whether new outputs have about the digits of their data type.
+
+        An outlier that is gone had pressed the other values together, far from zero, and what they had in common takes
+        digits from them.
+        """
+        shifted = np.flatnonzero(self.shift)
+        if not len(shifted) or not new.shape[0]:
+            return True
+        largest = np.abs(_columns_of(new, shifted)).max(axis=0)
+        bound = max(16.0, 1e-11 / np.finfo(new.dtype).eps) if new.dtype.kind == "f" else 16.0
+        return bool((np.abs(self.shift[shifted]) <= bound * largest).all())
 
     def apply(self, Z: Any) -> Any:
         """Return stored outputs in the new coordinates, in their own data type; dense or CSR as they were."""

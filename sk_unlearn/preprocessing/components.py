@@ -46,7 +46,7 @@ def _is_exact(step: Any, n: int) -> bool:
     solver = step.svd_solver
     if solver == "auto":
         few = step.n_components is not None and 1 <= step.n_components < 0.8 * min(n, d)
-        # As scikit-learn chooses: a tall table by its covariance, a small one in full, others at random if few are asked
+        # As scikit-learn chooses: a tall table by its covariance, a small one in full, else at random if few are asked
         # for.
         return n >= 10 * d or max(n, d) <= 500 or not few
     return solver in ("full", "covariance_eigh")

@@ -76,6 +76,9 @@ class Sequence(Node):
         labels = [_label(_path(path, name), step) for name, step in pipeline.steps]
         while start < len(inner):
             end = start + 1
+            if _does_nothing(inner[start]) and len(inner) > 1 and (sequence.nodes or end < len(inner)):
+                start = end
+                continue
             if opaque:
                 node: Any = Opaque.remembered(labels[start:end], inner[start:end], X, y, of_steps[start:end])
             elif end < (longest := _chain_end(inner, start, X, of_steps, labels)):
@@ -154,6 +157,10 @@ def _chain_end(steps: list[Any], start: int, X: Any, params: list[dict[str, Any]
             break
         end += 1
     return end
+
+
+def _does_nothing(step: Any) -> bool:
+    return step is None or isinstance(step, str)
 
 
 def _is_cross_fitted(step: Any) -> bool:
@@ -343,14 +350,16 @@ def _side_by_side(blocks: list[Any]) -> Any:
 def outputs(outcome: Outcome, Z: Any, rows: Kept | None) -> Any:
     """Return stored outputs of the rows that stay in the new coordinates; raw rows are read where they have to be."""
     if outcome.change is not None:
-        return outcome.change.apply(Z)
+        new = outcome.change.apply(Z)
+        if rows is None or outcome.change.is_precise(new):
+            return new
     if not outcome.parts:
         return _like(as_table(outcome.fresh(_needed(rows, outcome))), Z)
     blocks = []
     for part in outcome.parts:
         within, change = part.outcome, part.outcome.change
         of_branch = rows and rows.derived(part.select, _same_params)
-        if within.parts or (change is not None and change.weighted(part.weight) is not None):
+        if within.parts or (change is not None and (part.weight is None or change.is_affine)):
             block = outputs(within, _divided(Z[:, part.old], part.weight), of_branch)
         else:
             block = as_table(within.fresh(_needed(of_branch, within)))
