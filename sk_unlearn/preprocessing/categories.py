@@ -138,7 +138,7 @@ def _change_of_indicators(old: Any, new: Any, sources: np.ndarray) -> tuple[np.n
 
 
 def _successor(group: tuple[int, ...], others: dict[tuple[int, ...], int]) -> int:
-    """Return the old column that has most categories of a new group, -1 if none has any; it is taken from the others."""
+    """Take the column that has most categories of a new group from the other old ones; -1 if none has any."""
     closest = max(others, key=lambda other: len(set(other) & set(group)), default=())
     return others.pop(closest) if set(closest) & set(group) else -1
 

@@ -9,9 +9,9 @@ import numpy as np
 from sklearn.impute import SimpleImputer
 
 from sk_unlearn.preprocessing import categories, columnwise, components
-from sk_unlearn.preprocessing.columnwise import Column, NotKnownError, View
+from sk_unlearn.preprocessing.columnwise import Column, View
 from sk_unlearn.preprocessing.nodes import Node, Outcome, Request, identity, reading, select_inputs
-from sk_unlearn.preprocessing.tallies import Anchor, Needs, Tally, tally
+from sk_unlearn.preprocessing.tallies import Anchor, Needs, NotKnownError, Tally, tally
 
 __all__ = ["Chain"]
 
@@ -61,9 +61,12 @@ class Chain(Node):
         if request.moved:
             return self.refitted(steps, request)
         counted = _counted(self.names, steps, self.needs, request.X, request.params)
-        whole = self.tally.combined(counted, request.sign)
         n = getattr(steps[0], "n_features_in_", None) or len(steps[0].categories_)
         sources = request.sources(n)
+        try:
+            whole = self.tally.combined(counted, request.sign)
+        except NotKnownError:
+            return self.refitted(steps, request)
         after = Chain(self.names, self.needs, whole if request.columns is None else whole.take(sources))
         try:
             return after._from_tally(steps, sources, n, can_refit=request.kept is not None)

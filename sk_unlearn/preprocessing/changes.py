@@ -128,8 +128,8 @@ class Change:
         result = np.array(Z)
         for k, table in enumerate(self.codes or []):
             # Anything else than a code stands for a missing or an unknown value.
-            known = (Z[:, k] >= 0) & (Z[:, k] < len(table))
-            result[known, k] = table[Z[known, k].astype(np.intp)]
+            known = (Z[:, k] >= -0.5) & (Z[:, k] < len(table) - 0.5)
+            result[known, k] = table[np.rint(Z[known, k]).astype(np.intp)]
         return result
 
     def _normalised(self, Z: Any) -> Any:

@@ -22,15 +22,11 @@ from sklearn.utils.validation import validate_data
 
 from sk_unlearn.preprocessing.changes import Change
 from sk_unlearn.preprocessing.exact_sums import UNIT
-from sk_unlearn.preprocessing.tallies import Anchor, Needs, Tally, marked
+from sk_unlearn.preprocessing.tallies import Anchor, Needs, NotKnownError, Tally, marked
 
-__all__ = ["COLUMNWISE", "Column", "NotKnownError", "View", "after", "anchor", "change_between", "needs_of", "refit"]
+__all__ = ["COLUMNWISE", "Column", "View", "after", "anchor", "change_between", "needs_of", "refit"]
 
 COLUMNWISE = (SimpleImputer, MissingIndicator, StandardScaler, MinMaxScaler, MaxAbsScaler)
-
-
-class NotKnownError(Exception):
-    """What is counted does not say what the step would be without the rows."""
 
 
 @dataclass(frozen=True)

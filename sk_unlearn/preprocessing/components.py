@@ -10,9 +10,9 @@ from scipy import sparse
 from sklearn.decomposition import PCA, IncrementalPCA
 from sklearn.utils.extmath import svd_flip
 
-from sk_unlearn.preprocessing.columnwise import NotKnownError, View
+from sk_unlearn.preprocessing.columnwise import View
 from sk_unlearn.preprocessing.exact_sums import UNIT
-from sk_unlearn.preprocessing.tallies import Needs
+from sk_unlearn.preprocessing.tallies import Needs, NotKnownError
 
 __all__ = ["COMPONENTS", "needs_of", "refit"]
 

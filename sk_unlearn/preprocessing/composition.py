@@ -357,9 +357,9 @@ def outputs(outcome: Outcome, Z: Any, rows: Kept | None) -> Any:
         return _like(as_table(outcome.fresh(_needed(rows, outcome))), Z)
     blocks = []
     for part in outcome.parts:
-        within, change = part.outcome, part.outcome.change
+        within = part.outcome
         of_branch = rows and rows.derived(part.select, _same_params)
-        if within.parts or (change is not None and (part.weight is None or change.is_affine)):
+        if within.parts or within.change is not None:
             block = outputs(within, _divided(Z[:, part.old], part.weight), of_branch)
         else:
             block = as_table(within.fresh(_needed(of_branch, within)))

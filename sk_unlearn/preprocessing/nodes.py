@@ -166,7 +166,7 @@ def reading(names: list[str]) -> Iterator[None]:
     """Say which step cannot read the rows of a request, without what scikit-learn quotes of them."""
     try:
         yield
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
         raise ValueError(
             f"{' and '.join(names) or 'the steps'}: the rows cannot be read as those of fit were "
             f"({type(error).__name__}); pass them with the same columns and data types."

@@ -19,7 +19,7 @@ from sklearn.utils._mask import _get_mask
 
 from sk_unlearn.preprocessing.exact_sums import UNIT, column_dots, column_sums, gram, two_products
 
-__all__ = ["NAN", "Anchor", "Extremes", "Moments", "Needs", "Tally", "key_of", "marked", "tally"]
+__all__ = ["NAN", "Anchor", "Extremes", "Moments", "Needs", "NotKnownError", "Tally", "key_of", "marked", "tally"]
 
 NAN = math.nan
 """The one NaN that stands for all as a key; two others would not be found in a dictionary."""
@@ -31,6 +31,10 @@ N_EXTREMES = 64
 def key_of(value: Any) -> Any:
     """Return a value as it is counted: all NaN are one."""
     return NAN if isinstance(value, float) and value != value else value
+
+
+class NotKnownError(Exception):
+    """What is counted does not say what a step would be without the rows."""
 
 
 @dataclass(frozen=True)
@@ -184,6 +188,8 @@ class Extremes:
         for value, count in other.counts.items():
             if self.last is None or value <= self.last:
                 counts[value] += sign * count
+                if counts[value] < 0:
+                    raise NotKnownError
         if other.last is not None and (self.last is None or other.last < self.last):
             last: float | None = other.last
         else:
@@ -251,6 +257,8 @@ def _counted(a: dict[Any, int], b: dict[Any, int], sign: int) -> dict[Any, int]:
     counts = dict(a)
     for value, count in b.items():
         counts[value] = counts.get(value, 0) + sign * count
+        if counts[value] < 0:
+            raise NotKnownError
     return {value: count for value, count in counts.items() if count > 0}
 
 

@@ -95,8 +95,11 @@ class Vocabulary(Node):
             n, documents, uses = _counted(old, request.X)
         node = Vocabulary(self.names)
         node.n_documents = self.n_documents + request.sign * n
-        node.documents = _combined(self.documents, documents, request.sign)
-        node.uses = _combined(self.uses, uses, request.sign)
+        try:
+            node.documents = _combined(self.documents, documents, request.sign)
+            node.uses = _combined(self.uses, uses, request.sign)
+        except ValueError as error:
+            raise ValueError(f"{self.names[0]}: {error}; pass rows that were among those of fit.") from None
         new = copy.copy(old)
         vars(new).pop("stop_words_", None)  # terms that were left out, in older releases
         if not old.fixed_vocabulary_:
@@ -140,7 +143,9 @@ def _combined(counts: Counter[str], others: Counter[str], sign: int) -> Counter[
     result = counts.copy()
     for term, count in others.items():
         result[term] += sign * count
-        if result[term] <= 0:
+        if result[term] < 0:
+            raise ValueError("a word of these texts is not among those that it was fitted on")
+        if not result[term]:
             del result[term]
     return result
 
@@ -149,10 +154,13 @@ def _counted(step: CountVectorizer, texts: Iterable[Any]) -> tuple[int, Counter[
     analyze = step.build_analyzer()
     documents: Counter[str] = Counter()
     uses: Counter[str] = Counter()
+    counts_uses = step.max_features is not None  # which alone asks for them
     n = 0
     for text in texts:
         of_text = Counter(analyze(text))
         documents.update(of_text.keys())
-        uses.update(of_text.keys() if step.binary else of_text)
+        if counts_uses:
+            uses.update(of_text.keys() if step.binary else of_text)
         n += 1
-    return n, documents, uses
+    # In order, so that sorting what is left of them later costs next to nothing.
+    return n, Counter(dict(sorted(documents.items()))), uses

@@ -117,7 +117,7 @@ def test_other_marks_of_missing_values():
     rng = np.random.default_rng(6)
     X = rng.integers(-1, 6, (60, 4))
     for strategy in ("mean", "most_frequent", "constant"):
-        assert_forgets(SimpleImputer(missing_values=-1, strategy=strategy), X, GROUPS[:3] + [[20]], stored=False)
+        assert_forgets(SimpleImputer(missing_values=-1, strategy=strategy), X, [*GROUPS[:3], [20]], stored=False)
 
 
 def test_sparse_imputers():
@@ -145,7 +145,7 @@ def test_several_in_a_row(missing):
 
 def test_a_thousand_removals_do_not_drift():
     rng = np.random.default_rng(9)
-    X = np.round((rng.normal(size=(1500, 3)) + [0, 1e6, 0]) * 1024) / 1024
+    X = np.round(rng.normal(loc=[0, 1e6, 0], size=(1500, 3)) * 1024) / 1024
     X[rng.random(X.shape) < 0.05] = np.nan
     X[::50, 2] = 1e8 * rng.normal(size=30)  # thirty outliers, all of which go
     gone = np.unique(np.append(np.arange(0, 1500, 50), rng.choice(1500, 1000, replace=False)))
