@@ -30,14 +30,9 @@ def _counts(view: View) -> list[dict[Any, int]]:
         counts = dict((view.tally.values or [])[column.source])
         n_missing = view.n_missing(column)
         if n_missing and column.fill is not None:
-            fill = float(column.fill) if not isinstance(column.fill, str) and _is_number(column.fill) else column.fill
-            counts[fill] = counts.get(fill, 0) + n_missing
+            counts[column.fill] = counts.get(column.fill, 0) + n_missing
         result.append(counts)
     return result
-
-
-def _is_number(value: Any) -> bool:
-    return hasattr(value, "numerator")
 
 
 def refit(step: Any, view: View) -> Any:

@@ -95,7 +95,9 @@ class Chain(Node):
             if _ends(step):
                 break
             old, new = columnwise.after(step, old), columnwise.after(refit, new)
-        here = [replace(c, source=place.get(c.source, -1)) for c in old]
+        here = (
+            old if np.array_equal(sources, identity(n)) else [replace(c, source=place.get(c.source, -1)) for c in old]
+        )
         columns, change = columnwise.change_between(here, new, self.tally)
         n_old = len(old)
         if isinstance(steps[-1], components.COMPONENTS):

@@ -30,6 +30,21 @@ COLUMNWISE = (SimpleImputer, MissingIndicator, StandardScaler, MinMaxScaler, Max
 
 
 @dataclass(frozen=True)
+class Move:
+    """What a scaler does to a value: ``(x - centre) / divisor * factor + offset``."""
+
+    centre: float = 0.0
+    divisor: float = 1.0
+    factor: float = 1.0
+    offset: float = 0.0
+
+    def exact(self) -> tuple[Fraction, Fraction]:
+        """Return the same as a scale and a shift, which floats would round."""
+        scale = Fraction(self.factor) / Fraction(self.divisor)
+        return scale, Fraction(self.offset) - Fraction(self.centre) * scale
+
+
+@dataclass(frozen=True)
 class Column:
     """A column of a step's input as a function of a raw column.
 
@@ -38,23 +53,48 @@ class Column:
     source : int
         The raw column.
     indicator : bool
-        Whether it says where the raw column has missing values.
-    scale, shift : int or Fraction
-        What becomes of a value: ``scale * x + shift``.
-    fill : Fraction, object, or None
-        What stands for a missing value; None where it is still missing.
+        Whether it says where the raw column has missing values: 1 there, 0 elsewhere.
+    moves : tuple of Move
+        What became of its values.
+    fill : object
+        What was put in place of missing values; None where they are still missing.
+    filled_after : int
+        How many moves there had been by then.
     """
 
     source: int
     indicator: bool = False
-    scale: Any = 1
-    shift: Any = 0
+    moves: tuple[Move, ...] = ()
     fill: Any = None
+    filled_after: int = 0
 
     @property
     def is_raw(self) -> bool:
         """Whether values are as they were."""
-        return not self.indicator and self.scale == 1 and self.shift == 0
+        return not self.indicator and not self.moves
+
+    def exact(self) -> tuple[Any, Any, Any]:
+        """Return scale and shift of a value, and what stands for a missing one, without rounding."""
+        scale: Any = 0 if self.indicator else 1
+        shift: Any = 0
+        fill = _number(self.fill)
+        for k, move in enumerate(self.moves):
+            factor, offset = move.exact()
+            scale, shift = scale * factor, shift * factor + offset
+            if fill is not None and k >= self.filled_after:
+                fill = fill * factor + offset
+        return scale, shift, fill
+
+    def moved(self, move: Move) -> Column:
+        """Return the column after another move."""
+        if not all(map(np.isfinite, (move.centre, move.divisor, move.factor, move.offset))):
+            raise NotKnownError  # a column without any value
+        return Column(self.source, self.indicator, (*self.moves, move), self.fill, self.filled_after)
+
+
+def _number(value: Any) -> Any:
+    """Return a number exactly; anything else as it is."""
+    return Fraction(float(value)) if isinstance(value, int | float | np.number) and np.isfinite(value) else value
 
 
 @dataclass
@@ -79,7 +119,7 @@ class View:
         present, missing, sums, squares = (
             values[column.source] for values in (moments.present, moments.missing, moments.sums, moments.squares)
         )
-        s, t, f = column.scale, column.shift, column.fill
+        s, t, f = column.exact()
         weight, first = present, s * sums + t * present
         second = s * s * squares + 2 * s * t * sums + t * t * present
         if f is not None:
@@ -91,16 +131,15 @@ class View:
     def extreme(self, column: Column, sign: int) -> float:
         """Return the smallest value of a column (sign 1) or the largest (-1)."""
         kept = (self.tally.low if sign > 0 else self.tally.high) or []
+        scale, shift, fill = column.exact()
         candidates = []
         if self.tally.n_rows > self.n_missing(column):
             raw = kept[column.source].smallest
             if raw is None:
                 raise NotKnownError
-            candidates.append(
-                float(column.scale * (sign * raw if column.is_raw else Fraction(sign * raw)) + column.shift)
-            )
-        if column.fill is not None and self.n_missing(column):
-            candidates.append(float(column.fill))
+            candidates.append(sign * raw if column.is_raw else float(scale * Fraction(sign * raw) + shift))
+        if fill is not None and self.n_missing(column):
+            candidates.append(float(fill))
         return sign * min((sign * c for c in candidates), default=np.nan)
 
     def most_frequent(self, column: Column) -> Any:
@@ -234,39 +273,20 @@ def _refit_max_abs(step: MaxAbsScaler, view: View) -> None:
 # ----------------------------------------------------------------------------------------- what a step makes of columns
 
 
-def _number(value: Any) -> Any:
-    """Return a number exactly; anything else as it is."""
-    return Fraction(float(value)) if isinstance(value, int | float | np.number) and np.isfinite(value) else value
-
-
 def after(step: Any, columns: list[Column]) -> list[Column]:
     """Return the columns of a fitted step's output."""
     if isinstance(step, MissingIndicator):
-        return [Column(columns[k].source, True, 0, 0, Fraction(1)) for k in step.features_]
+        return [Column(columns[k].source, True, fill=1.0) for k in step.features_]
     if isinstance(step, SimpleImputer):
         return _imputed(step, columns)
     n = len(columns)
-    ones, zeros = np.ones(n), np.zeros(n)
+    ones, zeros = [1.0] * n, [0.0] * n
     if isinstance(step, MinMaxScaler):
-        factors, offsets = step.scale_, step.min_
-        return [_moved(c, _number(a), _number(b)) for c, a, b in zip(columns, factors, offsets, strict=True)]
-    centres = step.mean_ if isinstance(step, StandardScaler) and step.with_mean else zeros
-    scales = ones if step.scale_ is None else step.scale_
-    return [
-        _moved(column, 1 / _number(scale), -_number(centre) / _number(scale))
-        for column, scale, centre in zip(columns, scales, centres, strict=True)
-    ]
-
-
-def _moved(column: Column, factor: Any, offset: Any) -> Column:
-    if not (isinstance(factor, Fraction) and isinstance(offset, Fraction)):
-        raise NotKnownError  # a column without any value
-    return replace(
-        column,
-        scale=column.scale * factor,
-        shift=column.shift * factor + offset,
-        fill=None if column.fill is None else column.fill * factor + offset,
-    )
+        moves = zip(zeros, ones, step.scale_.tolist(), step.min_.tolist(), strict=True)
+    else:
+        centres = step.mean_.tolist() if isinstance(step, StandardScaler) and step.with_mean else zeros
+        moves = zip(centres, ones if step.scale_ is None else step.scale_.tolist(), ones, zeros, strict=True)
+    return [column.moved(Move(*move)) for column, move in zip(columns, moves, strict=True)]
 
 
 def _imputed(step: SimpleImputer, columns: list[Column]) -> list[Column]:
@@ -275,9 +295,11 @@ def _imputed(step: SimpleImputer, columns: list[Column]) -> list[Column]:
         if is_scalar_nan(value) and not step.keep_empty_features:
             continue
         filled = np.asarray(value).astype(step._fill_dtype).item()
-        result.append(column if column.fill is not None else replace(column, fill=_number(filled)))
+        if column.fill is None:
+            column = replace(column, fill=filled, filled_after=len(column.moves))
+        result.append(column)
     if step.indicator_ is not None:
-        result += [Column(columns[k].source, True, 0, 0, Fraction(1)) for k in step.indicator_.features_]
+        result += [Column(columns[k].source, True, fill=1.0) for k in step.indicator_.features_]
     return result
 
 
@@ -301,18 +323,29 @@ def change_between(old: list[Column], new: list[Column], tally: Tally) -> tuple[
 
 
 def _affine(old: Column, new: Column, tally: Tally) -> tuple[float, float] | None:
-    n_missing = tally.missing[new.source] if tally.missing else 0
+    """Return scale and shift that bring old values of a column to the new ones; None where missing ones differ."""
+    filled = old.fill is not None and tally.missing is not None and tally.missing[new.source] > 0
     if old.is_raw and new.is_raw:
-        return (1.0, 0.0) if old.fill == new.fill or not n_missing else None
-    if old.scale:
-        scale = new.scale / old.scale
-    elif n_missing and old.fill != old.shift:
-        scale = (new.fill - new.shift) / (old.fill - old.shift)
-    else:
-        scale = 1
-    shift = new.shift - scale * old.shift
-    if n_missing and old.fill is not None:
-        reached = scale * old.fill + shift
-        if abs(new.fill - reached) > 1e-14 * max(abs(new.fill), abs(scale * old.fill), abs(shift)):
+        return None if filled and old.fill != new.fill else (1.0, 0.0)
+    if not filled and not old.indicator and len(old.moves) == len(new.moves) == 1:
+        return _between(old.moves[0], new.moves[0])
+    (old_scale, old_shift, old_fill), (new_scale, new_shift, new_fill) = old.exact(), new.exact()
+    scale = new_scale / old_scale if old_scale else Fraction(1)
+    if old.indicator and filled and old_fill != old_shift:
+        scale = (new_fill - new_shift) / (old_fill - old_shift)
+    shift = new_shift - scale * old_shift
+    if filled:
+        reached = scale * old_fill + shift
+        if abs(new_fill - reached) > 1e-14 * max(abs(new_fill), abs(scale * old_fill), abs(shift)):
             return None
     return float(scale), float(shift)
+
+
+def _between(old: Move, new: Move) -> tuple[float, float]:
+    """Return scale and shift from one move's result to another's.
+
+    Centres that differ by little are subtracted first, which is exact.
+    """
+    scale = old.divisor / old.factor * new.factor / new.divisor
+    shift = (old.centre - new.centre) / new.divisor * new.factor
+    return scale, shift + new.offset - scale * old.offset

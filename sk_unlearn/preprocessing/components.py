@@ -62,8 +62,9 @@ def _covariance(view: View) -> tuple[np.ndarray, np.ndarray]:
     for column in view.columns:
         if column.fill is None and view.n_missing(column):
             raise NotKnownError
-        marked = 0 if column.fill is None else column.fill - column.shift
-        factors = {0: column.shift, 1 + column.source: column.scale, 1 + d + column.source: marked}
+        scale, shift, fill = column.exact()
+        marked = 0 if fill is None else fill - shift
+        factors = {0: shift, 1 + column.source: scale, 1 + d + column.source: marked}
         maps.append({row: round(factor * 2**FACTOR_BITS) for row, factor in factors.items() if factor})
     half = [[sum(row[i] * factor for i, factor in factors.items()) for factors in maps] for row in table]
     second = [[sum(half[i][m] * factor for i, factor in factors.items()) for m in range(len(maps))] for factors in maps]

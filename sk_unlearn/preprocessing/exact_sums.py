@@ -12,7 +12,7 @@ matrix multiplication by using fast routines of matrix multiplication", Numerica
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,16 +21,19 @@ import numpy as np
 __all__ = ["UNIT", "as_float", "column_dots", "column_sums", "gram"]
 
 BITS = 20
-"""Bits of a slice. The products of 2**13 pairs of slices add up exactly in float64, those of 2**23 in int64."""
+"""Bits of a slice. The products of 2**13 pairs of slices add up exactly in float64, those of 2**22 in int64."""
 
 UNIT = 2200
 """Sums are whole multiples of ``2**-UNIT``; the product of the two smallest float64 is one."""
 
-BLOCK = 2**18
-"""Rows, or entries of a sparse matrix, that are summed at once in int64."""
+BLOCK = 2**13
+"""Rows that are summed at once in float64, at most."""
 
-BLAS_BLOCK = 2**13
-"""Rows that are summed at once in float64."""
+ENTRIES = 2**17
+"""Numbers in a block of a table with many columns, so that it stays in the cache."""
+
+SPARSE_BLOCK = 2**20
+"""Entries of a sparse matrix that are summed at once in int64."""
 
 
 def slices(values: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
@@ -48,33 +51,38 @@ def as_float(total: int) -> float:
     return total / (1 << UNIT)
 
 
-def _blocks(n: int, size: int = BLOCK) -> Iterator[slice]:
+def _blocks(n: int, size: int) -> Iterator[slice]:
     return (slice(start, start + size) for start in range(0, n, size))
 
 
 class _Totals:
-    """Whole numbers by exponent, put together in the end."""
+    """Sums of whole numbers by exponent: in int64 for a while, then in Python's integers."""
+
+    AT_ONCE = 2**9
+    """Sums below ``2**53`` that fit into int64 together."""
 
     def __init__(self, shape: tuple[int, ...]) -> None:
-        self.by_exponent: dict[int, np.ndarray] = defaultdict(lambda: np.zeros(shape, dtype=object))
+        self.shape = shape
+        self.pending: dict[int, np.ndarray] = {}
+        self.counts: Counter[int] = Counter()
+        self.total = np.zeros(shape, dtype=object)
 
     def add(self, exponent: int, wholes: np.ndarray) -> None:
-        self.by_exponent[exponent] += wholes.astype(np.int64).astype(object)
+        if exponent not in self.pending:
+            self.pending[exponent] = np.zeros(self.shape, dtype=np.int64)
+        self.pending[exponent] += wholes.astype(np.int64)
+        self.counts[exponent] += 1
+        if self.counts[exponent] >= self.AT_ONCE:
+            self._settle(exponent)
 
-    def total(self, shape: tuple[int, ...]) -> list[Any]:
-        result = np.zeros(shape, dtype=object)
-        for exponent, wholes in self.by_exponent.items():
-            result += wholes * (1 << (exponent + UNIT))
-        return result.tolist()
+    def _settle(self, exponent: int) -> None:
+        del self.counts[exponent]
+        self.total += self.pending.pop(exponent).astype(object) * (1 << (exponent + UNIT))
 
-
-def _by_column(wholes: np.ndarray, indices: np.ndarray | None, width: int) -> np.ndarray:
-    """Sum whole numbers over rows; with ``indices`` they are the stored entries of a sparse matrix."""
-    if indices is None:
-        return wholes.sum(axis=0, dtype=np.int64)
-    sums = np.zeros(width, dtype=np.int64)
-    np.add.at(sums, indices, wholes.astype(np.int64))
-    return sums
+    def result(self) -> list[Any]:
+        for exponent in list(self.pending):
+            self._settle(exponent)
+        return self.total.tolist()
 
 
 def column_sums(values: np.ndarray, indices: np.ndarray | None = None, width: int = 0) -> list[int]:
@@ -88,25 +96,48 @@ def column_sums(values: np.ndarray, indices: np.ndarray | None = None, width: in
     width : int, default=0
         The number of columns, with ``indices``.
     """
-    width = values.shape[1] if indices is None else width
-    totals = _Totals((width,))
-    for block in _blocks(len(values)):
+    if indices is not None:
+        return _sparse_dots(np.ones_like(values), values, indices, width)
+    totals = _Totals((values.shape[1],))
+    for block in _blocks(len(values), _n_rows(values)):
         for exponent, whole in slices(values[block]):
-            totals.add(exponent, _by_column(whole, None if indices is None else indices[block], width))
-    return totals.total((width,))
+            totals.add(exponent, whole.sum(axis=0))
+    return totals.result()
 
 
 def column_dots(a: np.ndarray, b: np.ndarray, indices: np.ndarray | None = None, width: int = 0) -> list[int]:
     """Add up the products of two tables, column by column, exactly; parameters as in ``column_sums``."""
-    width = b.shape[1] if indices is None else width
-    totals = _Totals((width,))
-    for block in _blocks(len(b)):
+    if indices is not None:
+        return _sparse_dots(a, b, indices, width)
+    totals = _Totals((b.shape[1],))
+    for block in _blocks(len(b), _n_rows(b)):
         of_b = list(slices(b[block]))
         for exponent_a, whole_a in of_b if a is b else slices(a[block]):
             for exponent_b, whole_b in of_b:
-                products = _by_column(whole_a * whole_b, None if indices is None else indices[block], width)
-                totals.add(exponent_a + exponent_b, products)
-    return totals.total((width,))
+                if a is not b or exponent_a == exponent_b:
+                    totals.add(exponent_a + exponent_b, np.einsum("ij,ij->j", whole_a, whole_b))
+                elif exponent_a > exponent_b:
+                    totals.add(exponent_a + exponent_b, 2 * np.einsum("ij,ij->j", whole_a, whole_b))
+    return totals.result()
+
+
+def _n_rows(values: np.ndarray) -> int:
+    return min(BLOCK, max(1, ENTRIES // max(values.shape[1], 1)))
+
+
+def _sparse_dots(a: np.ndarray, b: np.ndarray, indices: np.ndarray, width: int) -> list[int]:
+    """Add up products of the entries of sparse tables, column by column."""
+    totals = _Totals((width,))
+    for block in _blocks(len(b), SPARSE_BLOCK):
+        of_b = list(slices(b[block]))
+        for exponent_a, whole_a in slices(a[block]):
+            for exponent_b, whole_b in of_b:
+                sums = np.zeros(width, dtype=np.int64)
+                np.add.at(sums, indices[block], (whole_a * whole_b).astype(np.int64))
+                # These may be above 2**53, so that they are added one by one.
+                totals.add(exponent_a + exponent_b, sums)
+                totals._settle(exponent_a + exponent_b)
+    return totals.result()
 
 
 def two_products(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -124,16 +155,13 @@ def two_products(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def gram(values: np.ndarray) -> list[list[int]]:
     """Return ``values.T @ values`` exactly, as rows of whole numbers of units."""
-    shape = (values.shape[1], values.shape[1])
-    totals = _Totals(shape)
-    for block in _blocks(len(values), BLAS_BLOCK):
-        sums: dict[int, np.ndarray] = defaultdict(lambda: np.zeros(shape, dtype=np.int64))
+    totals = _Totals((values.shape[1], values.shape[1]))
+    for block in _blocks(len(values), BLOCK):
         parts = list(slices(values[block]))
         for n, (exponent_a, whole_a) in enumerate(parts):
-            sums[2 * exponent_a] += (whole_a.T @ whole_a).astype(np.int64)
+            totals.add(2 * exponent_a, whole_a.T @ whole_a)
             for exponent_b, whole_b in parts[n + 1 :]:
-                products = (whole_a.T @ whole_b).astype(np.int64)
-                sums[exponent_a + exponent_b] += products + products.T
-        for exponent, products in sums.items():
-            totals.add(exponent, products)
-    return totals.total(shape)
+                products = whole_a.T @ whole_b
+                totals.add(exponent_a + exponent_b, products)
+                totals.add(exponent_a + exponent_b, products.T)
+    return totals.result()

@@ -83,6 +83,13 @@ class Anchor:
         """How many columns the table has."""
         return len(self.columns) if isinstance(self.columns, list) else self.columns.shape[1]
 
+    def n_missing(self) -> list[int]:
+        """Return how many values are missing in each column."""
+        if sparse.issparse(self.columns):
+            counts = np.add.reduceat(np.append(self.missing, False), self.columns.indptr[:-1], dtype=np.intp)
+            return np.where(np.diff(self.columns.indptr) > 0, counts, 0).tolist()
+        return self.missing.sum(axis=0).tolist()
+
     def column(self, j: int) -> tuple[np.ndarray, int, int]:
         """Return the values of a column that are not missing, the number of further zeros, and of missing ones."""
         if isinstance(self.columns, list):
@@ -168,6 +175,11 @@ class Extremes:
     @classmethod
     def of(cls, values: np.ndarray, n_zeros: int = 0) -> Extremes:
         """Count the smallest values, of these and so many zeros."""
+        if len(values) < N_EXTREMES:
+            few = Counter(values.tolist())
+            if n_zeros:
+                few[0.0] += n_zeros
+            return cls(dict(few))
         distinct, counts = np.unique(np.append(values, np.zeros(min(n_zeros, 1))), return_counts=True)
         if n_zeros:
             counts[np.searchsorted(distinct, 0.0)] += n_zeros - 1
@@ -184,6 +196,8 @@ class Extremes:
 
         Where rows are added the result keeps what it can vouch for.
         """
+        if self.last is not None and other.last is None and min(other.counts, default=math.inf) > self.last:
+            return self
         counts = Counter(self.counts)
         for value, count in other.counts.items():
             if self.last is None or value <= self.last:
@@ -297,5 +311,5 @@ def tally(anchor: Anchor, needs: Needs, weights: dict[str, np.ndarray]) -> Tally
     if needs.values:
         result.values = [_values(anchor, j) for j in columns]
     if anchor.missing is not None:
-        result.missing = [anchor.column(j)[2] for j in columns]
+        result.missing = anchor.n_missing()
     return result
