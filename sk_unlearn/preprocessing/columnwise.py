@@ -291,10 +291,11 @@ def after(step: Any, columns: list[Column]) -> list[Column]:
 
 def _imputed(step: SimpleImputer, columns: list[Column]) -> list[Column]:
     result = []
+    dtype = getattr(step, "_fill_dtype", step._fit_dtype)  # scikit-learn 1.6 has the second only
     for column, value in zip(columns, step.statistics_, strict=True):
         if is_scalar_nan(value) and not step.keep_empty_features:
             continue
-        filled = np.asarray(value).astype(step._fill_dtype).item()
+        filled = np.asarray(value).astype(dtype).item()
         if column.fill is None:
             column = replace(column, fill=filled, filled_after=len(column.moves))
         result.append(column)

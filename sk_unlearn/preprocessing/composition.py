@@ -292,8 +292,8 @@ def _branches(step: Any) -> list[tuple[str, Any, Callable[[Any], Any]]]:
         return [(name, None if inner == "drop" else inner, _everything) for name, inner in step.transformer_list]
     result: list[tuple[str, Any, Callable[[Any], Any]]] = []
     for name, inner, columns in step.transformers_:
-        empty = not isinstance(columns, str) and np.ndim(columns) and not len(step._transformer_to_input_indices[name])
-        select = partial(_selected, step, name, columns)
+        empty = not len(step._transformer_to_input_indices[name])
+        select = partial(_selected, step, name, bool(np.isscalar(columns)))
         result.append((name, None if empty or (isinstance(inner, str) and inner == "drop") else inner, select))
     return result
 
@@ -302,13 +302,14 @@ def _everything(X: Any) -> Any:
     return X
 
 
-def _selected(step: ColumnTransformer, name: str, columns: Any, X: Any) -> Any:
+def _selected(step: ColumnTransformer, name: str, is_one: bool, X: Any) -> Any:
     """Return what a branch of a fitted ``ColumnTransformer`` is given; columns of a table with names by their names."""
     if not (hasattr(X, "shape") or hasattr(X, "iloc")):
         X = np.asarray(X, dtype=object)
+    columns: Any = list(step._transformer_to_input_indices[name])
     if hasattr(step, "feature_names_in_") and hasattr(X, "columns"):
-        labels = step.feature_names_in_[step._transformer_to_input_indices[name]]
-        columns = labels[0] if np.isscalar(columns) else list(labels)
+        columns = list(step.feature_names_in_[columns])
+    columns = columns[0] if is_one else columns
     return _safe_indexing(X, columns, axis=1)
 
 

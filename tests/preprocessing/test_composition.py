@@ -31,7 +31,7 @@ from tests.preprocessing._refit import assert_forgets, assert_same, dense, mixed
 
 GROUPS = [[0], [3, 4, 5], [50], [7]]
 # Folds in the order of the rows: scikit-learn 1.9 wants them given, older releases do not know how.
-OLD_OR_NEW = {"cv": KFold(5)} if "KFold" in (TargetEncoder.__doc__ or "") else {"shuffle": False}
+OLD_OR_NEW = {"cv": KFold(5)} if "cross-validation generator" in (TargetEncoder.__doc__ or "") else {"shuffle": False}
 NUMBERS = ["age", "size", "income"]
 STRINGS = ["city", "job", "day"]
 
