@@ -9,6 +9,7 @@ import numpy as np
 from scipy import sparse
 from sklearn.decomposition import PCA, IncrementalPCA
 from sklearn.utils.extmath import svd_flip
+from sklearn.utils.validation import _num_samples
 
 from sk_unlearn.preprocessing.columnwise import View
 from sk_unlearn.preprocessing.exact_sums import UNIT
@@ -31,7 +32,7 @@ CONDITION = 1e8
 def needs_of(step: Any, X: Any) -> Needs | None:
     """Return what components ask of the tally, or None where they depend on chance or on the order of the rows."""
     known = not sparse.issparse(X) and step.n_features_in_ <= MOST_COLUMNS
-    return Needs(gram=True) if known and _is_exact(step, X.shape[0]) else None
+    return Needs(gram=True) if known and _is_exact(step, _num_samples(X)) else None
 
 
 def _is_exact(step: Any, n: int) -> bool:

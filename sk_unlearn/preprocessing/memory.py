@@ -64,8 +64,8 @@ class Forgotten:
     still_there: list[str]
     columns: np.ndarray
     change: tuple[np.ndarray, np.ndarray] | None
-    _outcome: Outcome = field(repr=False)
-    _kept: Kept | None = field(repr=False)
+    _outcome: Outcome = field(init=False, repr=False)
+    _kept: Kept | None = field(init=False, repr=False)
 
     def outputs(self, Z_old: Any, X_kept: Any = None) -> Any:
         """Bring outputs of the rows that stay into the new coordinates.
@@ -191,15 +191,15 @@ class Memory:
         request = Request(X, y, [params], sign, kept)
         outcome = self._node.changed([transformer], request)
         change = outcome.change
-        return Forgotten(
+        result = Forgotten(
             outcome.steps[0],
             Memory(outcome.node, self.n_rows + sign * _num_samples(X)),
             outcome.still_there,
             outcome.columns,
             (change.scale, change.shift) if change is not None and change.is_affine else None,
-            outcome,
-            kept,
         )
+        result._outcome, result._kept = outcome, kept
+        return result
 
 
 def _kept(retained: Any) -> Kept | None:

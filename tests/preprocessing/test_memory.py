@@ -44,7 +44,7 @@ def people(rng, n=80):
     return X
 
 
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(st.integers(0, 2**32 - 1), st.data())
 def test_any_history_equals_a_fit_of_the_rows_there_are(seed, data):
     rng = np.random.default_rng(seed)
@@ -169,3 +169,36 @@ def test_a_column_that_was_empty_has_values():
     memory = remember(pipe, X)
     with pytest.raises(ValueError, match="standardscaler: StandardScaler: the rows call for columns before it"):
         memory.with_rows(pipe, [[1.0, 1.0]])
+
+
+def test_values_that_were_not_there_are_noticed():
+    X = np.array([["a"], ["b"], ["b"]], dtype=object)
+    encoder = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1).fit(X)
+    assert remember(encoder, X).without(encoder, [["secret"]]).still_there == ["OrdinalEncoder"]
+    strict = OneHotEncoder().fit(X)
+    with pytest.raises(ValueError, match="OneHotEncoder: the rows cannot be read as those of fit were") as caught:
+        remember(strict, X).without(strict, [["secret"]])
+    assert "secret" not in str(caught.value)
+    assert caught.value.__suppress_context__
+    texts = TfidfVectorizer().fit(["red blue", "blue green"])
+    with pytest.raises(ValueError, match="TfidfVectorizer: a word of these texts is not among those") as caught:
+        remember(texts, ["red blue", "blue green"]).without(texts, ["blue secret"])
+    assert "secret" not in str(caught.value)
+    scaler = MinMaxScaler().fit([[1.0], [2.0], [3.0]])
+    assert remember(scaler, [[1.0], [2.0], [3.0]]).without(scaler, [[0.5]]).still_there == ["MinMaxScaler"]
+
+
+def test_lists_are_tables():
+    X = [[1.0, 5.0], [2.0, 4.0], [9.0, 3.5], [4.0, 1.0]]
+    for step in (
+        StandardScaler(),
+        MinMaxScaler(),
+        OneHotEncoder(),
+        PCA(),
+        SimpleImputer(),
+        make_pipeline(StandardScaler()),
+    ):
+        step.fit(X)
+        assert_same(
+            remember(step, X).without(step, X[1:2]).transformer, type(step)(**step.get_params(False)).fit(X[:1] + X[2:])
+        )
