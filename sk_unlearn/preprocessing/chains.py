@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -40,7 +39,7 @@ class Chain(Node):
         if isinstance(step, columnwise.COLUMNWISE):
             return columnwise.needs_of(step, before, weighted, name)
         if isinstance(step, components.COMPONENTS):
-            return components.needs_of(step, X)
+            return components.needs_of(step, X, any(isinstance(b, SimpleImputer) for b in before))
         if isinstance(step, categories.ENCODERS):
             only_filled = all(isinstance(b, SimpleImputer) and not b.add_indicator for b in before)
             by_value = all(b.strategy in ("most_frequent", "constant") for b in before) if only_filled else False
@@ -74,41 +73,42 @@ class Chain(Node):
             return after.refitted(steps, request)
 
     def _from_tally(self, steps: list[Any], sources: np.ndarray, n: int, can_refit: bool) -> Outcome:
+        """Return the steps as the tally has them, where ``sources`` of the n old input columns are left."""
         place = {int(source): k for k, source in enumerate(sources)}
-        old = [Column(j) for j in range(n)]
+        # The columns that a step is given, before the request and after it; both name raw columns by their new places.
+        old = [Column(place.get(j, -1 - j)) for j in range(n)]
         new = [Column(k) for k in range(len(sources))]
         result, still_there = [], []
         for name, step in zip(self.names, steps, strict=True):
-            before = {(place.get(c.source, -1), c.indicator): k for k, c in enumerate(old)}
-            if not all((c.source, c.indicator) in before for c in new):
-                raise ValueError(f"{name}: the rows call for columns before it that there are not; fit again.")
-            inputs = np.array([before[c.source, c.indicator] for c in new], dtype=np.intp)
-            view, selected = View(self.tally, new, name), select_inputs(step, inputs)
+            inputs = _matches(old, new, name)
+            selected = select_inputs(step, inputs)
             try:
-                refit = _refit(selected, view, name)
+                result.append(_refit(selected, View(self.tally, new, name), name))
             except NotKnownError:
                 if can_refit or len(inputs) != len(old):
                     raise
-                refit, selected = selected, selected
+                result.append(selected)
                 still_there.append(name)
-            result.append(refit)
-            if _ends(step):
-                break
-            old, new = columnwise.after(step, old), columnwise.after(refit, new)
-        here = (
-            old if np.array_equal(sources, identity(n)) else [replace(c, source=place.get(c.source, -1)) for c in old]
-        )
-        columns, change = columnwise.change_between(here, new, self.tally)
+            if not _ends(step):
+                old, new = columnwise.after(step, old), columnwise.after(result[-1], new)
+        columns, change = columnwise.change_between(old, new, self.tally)
         n_old = len(old)
         if isinstance(steps[-1], components.COMPONENTS):
-            n_old = steps[-1].n_components_
-            columns, change = identity(result[-1].n_components_), None
-            columns = np.where(columns < n_old, columns, -1)
+            n_old, n_new = steps[-1].n_components_, result[-1].n_components_
+            columns, change = np.where(identity(n_new) < n_old, identity(n_new), -1), None
         elif _ends(steps[-1]):
-            n_old = sum(getattr(steps[-1], "_n_features_outs", [1] * len(steps[-1].categories_)))
+            n_old = sum(getattr(steps[-1], "_n_features_outs", [1] * n_old))
             columns, of_codes = categories.change_between(steps[-1], result[-1], columns)
-            change = None if change is None else of_codes
+            change = change and of_codes
         return Outcome(result, self, n_old, columns, change, still_there)
+
+
+def _matches(old: list[Column], new: list[Column], name: str) -> np.ndarray:
+    """Return the place that each column had before."""
+    places = {(column.source, column.indicator): k for k, column in enumerate(old)}
+    if not all((column.source, column.indicator) in places for column in new):
+        raise ValueError(f"{name}: the rows call for columns before it that there are not; fit again.")
+    return np.array([places[column.source, column.indicator] for column in new], dtype=np.intp)
 
 
 def _refit(step: Any, view: View, name: str) -> Any:

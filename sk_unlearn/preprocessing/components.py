@@ -29,10 +29,10 @@ CONDITION = 1e8
 """Ratio of variances from where eigenvalues of the covariance say too little of the smallest singular value."""
 
 
-def needs_of(step: Any, X: Any) -> Needs | None:
+def needs_of(step: Any, X: Any, is_filled: bool) -> Needs | None:
     """Return what components ask of the tally, or None where they depend on chance or on the order of the rows."""
     known = not sparse.issparse(X) and step.n_features_in_ <= MOST_COLUMNS
-    return Needs(gram=True) if known and _is_exact(step, _num_samples(X)) else None
+    return Needs(gram=True, marks=is_filled) if known and _is_exact(step, _num_samples(X)) else None
 
 
 def _is_exact(step: Any, n: int) -> bool:
@@ -56,7 +56,7 @@ def _is_exact(step: Any, n: int) -> bool:
 def _covariance(view: View) -> tuple[np.ndarray, np.ndarray]:
     """Return means and covariance of a step's input, rounded once."""
     table = view.tally.gram or []
-    d = (len(table) - 1) // 2
+    d = len(view.tally.missing or [])
     # An input is a combination of 1, of a raw column, and of the mark at its missing values. The factors are cut to
     # whole multiples of 2**-FACTOR_BITS: whole numbers are faster than fractions by far.
     maps = []

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 from sklearn import get_config
-from sklearn.base import clone
 from sklearn.compose import ColumnTransformer
 from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer, TfidfTransformer
 from sklearn.pipeline import FeatureUnion, Pipeline
@@ -139,6 +138,10 @@ class Sequence(Node):
             fresh_by=fresh,
         )
 
+    def leaves(self) -> list[str]:
+        """See ``Node``."""
+        return [name for node, _ in self.nodes for name in node.leaves()]
+
 
 def _of_steps(where: slice, params: list[dict[str, Any]], X: Any) -> list[dict[str, Any]]:
     return params[where]
@@ -222,7 +225,7 @@ class Parallel(Node):
         """See ``Node``."""
         (step,) = steps
         if request.moved or (request.columns is not None and isinstance(step, ColumnTransformer)):
-            return self._anew(step, request)
+            return self.refitted([step], request)
         node = Parallel(self.names)
         new: list[tuple[str, Outcome | None]] = []
         node.nodes, parts, start = [], [], 0
@@ -263,23 +266,9 @@ class Parallel(Node):
             )
         return outcome
 
-    def _anew(self, step: Any, request: Request) -> Outcome:
-        if request.kept is None:
-            return self._as_they_were([step], request)
-        kept = request.kept
-        new = clone(step)
-        Z = new.fit_transform(kept.X, kept.y, **kept.params[0])
-        node = Parallel.remembered(self.names, [new], kept.X, kept.y, kept.params)
-        n_old, n_new = self._width([step], request), as_table(Z).shape[1]
-        return Outcome([new], node, n_old, np.where(identity(n_new) < n_old, identity(n_new), -1), None, cached=Z)
-
-    def _as_they_were(self, steps: list[Any], request: Request) -> Outcome:
-        outcome = super()._as_they_were(steps, request)
-        outcome.still_there = self._leaves()
-        return outcome
-
-    def _leaves(self) -> list[str]:
-        return [name for node in self.nodes if node is not None for name in node.names]
+    def leaves(self) -> list[str]:
+        """See ``Node``."""
+        return [name for node in self.nodes if node is not None for name in node.leaves()]
 
 
 def _of_branch(step: Any, k: int, params: list[dict[str, Any]], X: Any) -> list[dict[str, Any]]:

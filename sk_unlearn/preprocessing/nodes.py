@@ -220,10 +220,16 @@ class Node:
     ----------
     names : list of str
         Readable names of the steps.
+
+    Attributes
+    ----------
+    kind : type
+        The class of their node once they are fitted anew.
     """
 
     def __init__(self, names: list[str]) -> None:
         self.names = names
+        self.kind: type[Node] = type(self)
 
     @classmethod
     def remembered(cls, names: list[str], steps: list[Any], X: Any, y: Any, params: list[dict[str, Any]]) -> Any:
@@ -246,8 +252,12 @@ class Node:
         n_old, n_new = self._width(steps, request), as_table(X).shape[1]
         sources = request.sources(getattr(steps[0], "n_features_in_", 0))
         columns = output_places(steps, new, sources, n_old, n_new)
-        node = self.remembered(self.names, new, kept.X, kept.y, kept.params)
+        node = self.kind.remembered(self.names, new, kept.X, kept.y, kept.params)
         return Outcome(new, node, n_old, columns, None, cached=X)
+
+    def leaves(self) -> list[str]:
+        """Return the readable names of the steps, of those within them where they are put together."""
+        return list(self.names)
 
     def _width(self, steps: list[Any], request: Request) -> int:
         """Return how many output columns old steps have."""
@@ -262,7 +272,36 @@ class Node:
             )
         n = self._width(steps, request)
         change = None if request.moved else Change.pick(identity(n))
-        return Outcome([copy.copy(step) for step in steps], self, n, identity(n), change, list(self.names))
+        node = OutOfDate(self.names, self.kind, self.leaves())
+        return Outcome([copy.copy(step) for step in steps], node, n, identity(n), change, self.leaves())
+
+
+class OutOfDate(Node):
+    """Steps that could neither give up rows nor be fitted anew; nothing is kept beside them but who they are.
+
+    What was counted of their input would be of other rows, or in other coordinates, than they have now.
+
+    Parameters
+    ----------
+    names : list of str
+    kind : type
+        The class of their node once they are fitted anew.
+    inner : list of str
+        Readable names of the steps within them.
+    """
+
+    def __init__(self, names: list[str], kind: type[Node], inner: list[str]) -> None:
+        super().__init__(names)
+        self.kind = kind
+        self.inner = inner
+
+    def leaves(self) -> list[str]:
+        """See ``Node``."""
+        return list(self.inner)
+
+    def changed(self, steps: list[Any], request: Request) -> Outcome:
+        """See ``Node``."""
+        return self.refitted(steps, request)
 
 
 class Opaque(Node):

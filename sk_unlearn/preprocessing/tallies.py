@@ -39,10 +39,11 @@ class NotKnownError(Exception):
 
 @dataclass(frozen=True)
 class Needs:
-    """What the steps on a table ask of its tally."""
+    """What the steps on a table ask of its tally; ``marks`` are those at missing values, in the products."""
 
     moments: bool = False
     gram: bool = False
+    marks: bool = False
     extremes: bool = False
     values: bool = False
     weights: tuple[str, ...] = ()
@@ -52,6 +53,7 @@ class Needs:
         return Needs(
             self.moments or other.moments,
             self.gram or other.gram,
+            self.marks or other.marks,
             self.extremes or other.extremes,
             self.values or other.values,
             self.weights + other.weights,
@@ -224,7 +226,8 @@ class Tally:
     moments : dict of Moments
         By the name of the step whose weights they have; "" has none.
     gram : list of list of int, or None
-        Exact ``A.T @ A`` of ``A = [1, values with zeros for missing ones, missing]``.
+        Exact ``A.T @ A`` of ``A = [1, values with zeros for missing ones]``, with marks at missing ones behind if a
+        step fills them.
     low, high : list of Extremes, or None
     values : list of dict, or None
         For each column from value to count, without the missing ones.
@@ -260,8 +263,8 @@ class Tally:
 
         table = self.gram
         if table is not None:
-            d = (len(table) - 1) // 2
-            rows = [0, *(1 + j for j in columns), *(1 + d + j for j in columns)]
+            starts = range(1, len(table), len(self.missing or []))
+            rows = [0, *(start + j for start in starts for j in columns)]
             table = [[table[a][b] for b in rows] for a in rows]
         moments = {name: moments.take(columns) for name, moments in self.moments.items()}
         return Tally(self.n_rows, moments, table, of(self.low), of(self.high), of(self.values), of(self.missing))
@@ -301,7 +304,8 @@ def tally(anchor: Anchor, needs: Needs, weights: dict[str, np.ndarray]) -> Tally
             result.moments[name] = _moments(anchor, weights[name])
     if needs.gram:
         values = np.where(anchor.missing, 0.0, anchor.columns)
-        result.gram = gram(np.hstack([np.ones((len(values), 1)), values, anchor.missing]))
+        marks = [anchor.missing] if needs.marks else []
+        result.gram = gram(np.hstack([np.ones((len(values), 1)), values, *marks]))
     if needs.extremes:
         result.low, result.high = [], []
         for j in columns:

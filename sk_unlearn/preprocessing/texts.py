@@ -90,6 +90,8 @@ class Vocabulary(Node):
 
     def changed(self, steps: list[Any], request: Request) -> Outcome:
         """See ``Node``."""
+        if request.moved:
+            return self.refitted(steps, request)
         (old,) = steps
         with reading(self.names):
             n, documents, uses = _counted(old, request.X)

@@ -91,7 +91,7 @@ def test_infrequent_categories(kind, params):
     for make in (strings, with_missing):
         X = make(rng)
         X[50, 2] = "no"
-        assert_forgets(kind(**params), X, [*GROUPS, *([k] for k in range(20, 45))], stored=False)
+        assert_forgets(kind(**params), X, [*GROUPS, *([k] for k in range(20, 45, 3))], stored=False)
 
 
 def test_outputs_need_raw_rows_only_where_groups_change():

@@ -13,6 +13,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import (
+    FunctionTransformer,
     KBinsDiscretizer,
     MaxAbsScaler,
     MinMaxScaler,
@@ -202,3 +203,34 @@ def test_lists_are_tables():
         assert_same(
             remember(step, X).without(step, X[1:2]).transformer, type(step)(**step.get_params(False)).fit(X[:1] + X[2:])
         )
+
+
+def test_steps_within_steps_are_named():
+    X = np.random.default_rng(4).normal(size=(30, 3))
+    inner = make_column_transformer((make_pipeline(StandardScaler(), MaxAbsScaler()), [0]), (RobustScaler(), [1, 2]))
+    pipe = make_pipeline(RobustScaler(), StandardScaler(), inner).fit(X)
+    memory = remember(pipe, X)
+    # What the scaler gives the branches has changed, and no rows are at hand for these to be fitted on.
+    forgotten = memory.without(pipe, X[:1])
+    assert forgotten.still_there == [
+        "robustscaler: RobustScaler",
+        "columntransformer__pipeline__standardscaler: StandardScaler",
+        "columntransformer__pipeline__maxabsscaler: MaxAbsScaler",
+        "columntransformer__robustscaler: RobustScaler",
+    ]
+    assert forgotten.memory.without(forgotten.transformer, X[1:2]).still_there == forgotten.still_there
+    expected = make_pipeline(RobustScaler(), StandardScaler(), inner).fit(X[1:])
+    assert_same(memory.without(pipe, X[:1], retained=(X[1:], None)).transformer, expected)
+
+
+def test_what_is_out_of_date_stays_so_until_it_is_fitted_anew():
+    X = np.repeat([[-3.0], [0.0], [1.0], [7.0]], [1, 5, 5, 5], axis=0)
+    pipe = make_pipeline(OrdinalEncoder(), FunctionTransformer(np.square), StandardScaler()).fit(X)
+    # With -3 all codes change, and with them what the scaler is given; the next row changes no code.
+    first = remember(pipe, X).without(pipe, X[:1])
+    second = first.memory.without(first.transformer, X[1:2])
+    assert first.still_there == second.still_there == ["standardscaler: StandardScaler"]
+    third = second.memory.without(second.transformer, X[2:3], retained=(X[3:], None))
+    assert third.still_there == []
+    assert_same(third.transformer, make_pipeline(*(step for _, step in pipe.steps)).fit(X[3:]))
+    assert third.memory.without(third.transformer, X[3:4]).still_there == []
