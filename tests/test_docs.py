@@ -24,6 +24,7 @@ PACKAGES = [
     "sk_unlearn.model_selection",
     "sk_unlearn.inspection",
     "sk_unlearn.references",
+    "sk_unlearn.preprocessing",
 ]
 PAGES = [
     "README.md",
