@@ -1,10 +1,13 @@
 """Errors and warnings of the package's own."""
 
+from collections.abc import Sequence
+
 __all__ = [
     "CertificateRefused",
     "DominatingNoiseWarning",
     "InconsistentVersionWarning",
     "NotConvexError",
+    "PartsCannotForget",
     "RetrainRequired",
     "VacuousBoundWarning",
 ]
@@ -12,6 +15,28 @@ __all__ = [
 
 class CertificateRefused(ValueError):  # noqa: N818  the name says what happened
     """Raised where a guarantee rests on something that does not hold; see :meth:`CertifiedNewton.unlearn`."""
+
+
+class PartsCannotForget(ValueError):  # noqa: N818
+    """Raised where parts of a model may have learnt the rows to erase and cannot forget; see :func:`sk_unlearn.forget`.
+
+    Parameters
+    ----------
+    message : str
+        What it says.
+
+    parts : sequence of str
+        Where they are, such as ``estimators_[1]``.
+
+    Attributes
+    ----------
+    parts : tuple of str
+        The same.
+    """
+
+    def __init__(self, message: str, parts: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.parts = tuple(parts)
 
 
 class RetrainRequired(RuntimeError):  # noqa: N818
