@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.base import clone
 from sklearn.utils import _safe_indexing
@@ -52,6 +53,9 @@ class Child:
 
     follows : bool
         Whether it was given one row for each row of the children before, in their order.
+
+    fitted_before : bool
+        Whether it was fitted before it came into the composite, perhaps on other rows, or on other targets.
     """
 
     name: str
@@ -62,6 +66,7 @@ class Child:
     fixed: str = ""
     drawn: bool = False
     follows: bool = False
+    fitted_before: bool = False
 
 
 @dataclass(frozen=True)
@@ -87,7 +92,8 @@ def _pipeline(model: Any) -> Feed:
         if not sampler and step is not None and step != "passthrough":
             change = once(_transformed(change, step))
     children.append(Child(f"steps['{last[0]}']", last[1], change, fixed=_AFTER if moved else ""))
-    return Feed(children)
+    kept = ["memory: transformed rows and fitted steps, until it is cleared"] if model.memory is not None else []
+    return Feed(children, kept)
 
 
 def _transformed(before: Change, step: Any) -> Change:
@@ -131,9 +137,9 @@ def _transformed_target(model: Any) -> Feed:
 # ------------------------------------------------------------------------------------------------- one in a shell
 
 
-def _only(name: str, *left: str, fixed: str = "") -> Callable[[Any], Feed]:
+def _only(name: str, *left: str) -> Callable[[Any], Feed]:
     def feed(model: Any) -> Feed:
-        children = [Child(name, getattr(model, name), fixed=fixed)] if hasattr(model, name) else []
+        children = [Child(name, getattr(model, name))] if hasattr(model, name) else []
         return Feed(children, [each for each in left if hasattr(model, each.split(":", maxsplit=1)[0])])
 
     return feed
@@ -144,6 +150,11 @@ _SCORES = (
     "best_score_: the score of a model that was fitted with the rows",
 )
 _THRESHOLD = "best_threshold_: chosen by predictions for all rows"
+
+
+def _frozen(model: Any) -> Feed:
+    why = "it is frozen, and on which rows it was fitted is not known"
+    return Feed([Child("estimator", model.estimator, fixed=why, fitted_before=True)])
 
 
 def _self_training(model: Any) -> Feed:
@@ -202,7 +213,7 @@ def _calibrated(model: Any) -> Feed:
     for i, pair in enumerate(model.calibrated_classifiers_):
         at = f"calibrated_classifiers_[{i}]"
         children += [
-            Child(f"{at}.estimator", pair.estimator, change, drawn=True),
+            Child(f"{at}.estimator", pair.estimator, change, drawn=True, fitted_before=model.cv == "prefit"),
             Child(f"{at}.calibrators", pair.calibrators, fixed=why),
         ]
     return Feed(children)
@@ -247,8 +258,8 @@ def _one_vs_one(model: Any) -> Feed:
             if rows.y is None:
                 return rows
             rows = number(rows)
-            codes = np.asarray(rows.y)
-            return replace(rows, y=(codes == j).astype(int)).take(np.asarray((codes == i) | (codes == j)))
+            codes: NDArray[np.int64] = rows.y
+            return replace(rows, y=(codes == j).astype(int)).take((codes == i) | (codes == j))
 
         return change
 
@@ -300,7 +311,7 @@ def _stacking(model: Any) -> Feed:
     if hasattr(model, "classes_"):
         change = _encoded_columns(model.classes_) if isinstance(model.classes_, list) else encoded(model.classes_)
     prefit = model.cv == "prefit"
-    bases = _listed(model, [same if prefit else change] * len(model.estimators_))
+    bases = _listed(model, [change] * len(model.estimators_), fitted_before=prefit)
     final = model.final_estimator_
     place = ((vars(model), "final_estimator_"),)
     if holds_forgetters(final):
@@ -336,7 +347,7 @@ def _encoded_columns(classes: list[Any]) -> Change:
         if rows.y is None:
             return rows
         codes = np.column_stack([codes_of(c, column) for c, column in zip(classes, np.asarray(rows.y).T, strict=True)])
-        return replace(rows, y=codes).take((codes >= 0).all(axis=1))
+        return replace(rows, y=codes).take(codes.min(axis=1) >= 0)
 
     return once(change)
 
@@ -351,7 +362,7 @@ _FEEDS: dict[str, Callable[[Any], Feed]] = {
     "ForgetSearchCV": _only("best_estimator_", *_SCORES),
     "FixedThresholdClassifier": _only("estimator_"),
     "TunedThresholdClassifierCV": _only("estimator_", *_SCORES, _THRESHOLD),
-    "FrozenEstimator": _only("estimator", fixed="it is frozen, and on which rows it was fitted is not known"),
+    "FrozenEstimator": _frozen,
     "SelfTrainingClassifier": _self_training,
     "_BaseVoting": _voting,
     "BaseBagging": _bagging,

@@ -16,6 +16,7 @@ from sk_unlearn.composites._rows import Rows
 from sk_unlearn.composites._summary import ForgetSummary, OtherPart, PartSummary
 from sk_unlearn.composites._walk import Leaf, Walk, walk
 from sk_unlearn.estimators.drafts import Draft, commit_drafts
+from sk_unlearn.estimators.lookup import listed_ids
 from sk_unlearn.exceptions import PartsCannotForget
 from sk_unlearn.utils._journal import Journal
 from sk_unlearn.utils._lock import taking_turns
@@ -99,8 +100,11 @@ def forget(
     >>> [len(part.training_set_) for part in model.estimators_]
     [147, 147]
     """
-    _check_arguments(X_del, y_del, sample_id, on_other, retained)
-    asked, stay = Asked(X_del, y_del, sample_id), retained_rows(retained)
+    if on_other not in _ON_OTHER:
+        raise ValueError(f"on_other must be one of {_ON_OTHER}, got {on_other!r}.")
+    if retained is not None and on_other != "refit":
+        raise ValueError(f"retained is what on_other='refit' fits parts on, and on_other is {on_other!r}.")
+    asked, stay = _asked(X_del, y_del, sample_id, "X_del", "y_del"), retained_rows(retained)
     return _with_turns(model, asked.rows, stay, lambda way: _carried_out(way, asked, on_other, retained is not None))
 
 
@@ -136,8 +140,7 @@ def which_parts_know(
     >>> sk_unlearn.which_parts_know(model, X[:3])
     {"steps['standardscaler']": None, "steps['unlearnableclassifier']": 3}
     """
-    _check_arguments(X, y, sample_id, "report", None)
-    asked = Asked(X, y, sample_id)
+    asked = _asked(X, y, sample_id, "X", "y")
 
     def told(way: Walk) -> dict[str, int | None]:
         holdings = {id(each.leaf): each for each in look_up(way, asked)}
@@ -150,21 +153,18 @@ def which_parts_know(
     return _with_turns(model, asked.rows, Rows(), told)
 
 
-def _check_arguments(X: Any, y: Any, sample_id: Any, on_other: str, retained: Any) -> None:
-    if on_other not in _ON_OTHER:
-        raise ValueError(f"on_other must be one of {_ON_OTHER}, got {on_other!r}.")
-    if retained is not None and on_other != "refit":
-        raise ValueError(f"retained is what on_other='refit' fits parts on, and on_other is {on_other!r}.")
+def _asked(X: Any, y: Any, sample_id: Any, X_name: str, y_name: str) -> Asked:
+    """Check what a caller gives."""
     if X is None and sample_id is None:
-        raise ValueError("Name the rows by their content or by sample_id (identifiers given at fit); both are None.")
+        raise ValueError(f"Name rows by {X_name} or by sample_id (identifiers given at fit); both are None.")
     if X is None and y is not None:
-        raise ValueError("Targets narrow the rows that are given with them, and no rows are given.")
-    if X is not None:
-        n = len(Rows(X))
-        if not n:
-            raise ValueError("X_del is empty: pass at least one row.")
-        if y is not None and len(Rows(y)) != n:
-            raise ValueError(f"y_del has {len(Rows(y))} rows but belongs to {n}; pass one for each.")
+        raise ValueError(f"{y_name} narrows {X_name}, which is None; pass {X_name} too.")
+    rows = Rows(X, y)
+    if X is not None and not len(rows):
+        raise ValueError(f"{X_name} is empty: pass at least one row.")
+    if y is not None and len(Rows(y)) != len(rows):
+        raise ValueError(f"{y_name} has {len(Rows(y))} rows but belongs to {len(rows)}; pass one for each.")
+    return Asked(rows, None if sample_id is None else listed_ids(sample_id))
 
 
 def _with_turns(model: Any, asked: Rows, retained: Rows, use: Callable[[Walk], _T]) -> _T:
@@ -202,7 +202,7 @@ def _carried_out(way: Walk, asked: Asked, on_other: str, given: bool) -> ForgetS
             [leaf.path for leaf in others],
         )
     refits = _refits(others, holdings, given) if on_other == "refit" else []
-    drafts = {id(each): _drafted(each, asked) for each in holdings if each.n_known}
+    drafts = {id(each): _drafted(each) for each in holdings if each.n_known}
     renewed = Draft(Journal(), [each for refit in refits for each in refit.carry_out()])
     commit_drafts([*drafts.values(), renewed])
     outcome = "refitted" if on_other == "refit" else _CONTAINS
@@ -232,19 +232,19 @@ def _check_known(holdings: list[Holding], asked: Asked) -> None:
             f"{np.argmax(unknown)}): each must be one it was fitted on, and not erased since." + _cure(able, asked)
         )
     ids = [each.known_ids for each in able if each.known_ids is not None]
-    if asked.X is not None and ids and not np.logical_or.reduce(ids).all():
+    if asked.rows.X is not None and ids and not np.logical_or.reduce(ids).all():
         n = int(np.count_nonzero(~np.logical_or.reduce(ids)))
         raise ValueError(f"sample_id: {n} of {len(ids[0])} ids are unknown to every part of the model.")
 
 
 def _named(asked: Asked) -> str:
-    return "identifiers" if asked.X is None else "rows of X_del"
+    return "identifiers" if asked.rows.X is None else "rows of X_del"
 
 
 def _cure(holdings: list[Holding], asked: Asked) -> str:
-    if asked.X is not None and any(each.leaf.drawn for each in holdings):
+    if asked.rows.X is not None and any(each.leaf.drawn for each in holdings):
         return " A row that no member of an ensemble has drawn is unknown to it, too."
-    if asked.X is not None and any(each.leaf.asked.rounded for each in holdings):
+    if asked.rows.X is not None and any(each.leaf.asked.rounded for each in holdings):
         return " Steps that round a row otherwise than at fit keep it from being found: name it by sample_id."
     return ""
 
@@ -270,9 +270,9 @@ def _refits(others: list[Leaf], holdings: list[Holding], given: bool) -> list[Re
     return refits
 
 
-def _drafted(holding: Holding, asked: Asked) -> Draft:
+def _drafted(holding: Holding) -> Draft:
     try:
-        return holding.draft(asked)
+        return holding.draft()
     except Exception as error:
         error.args = (f"{holding.leaf.path}: {error}",)
         raise

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,28 +13,30 @@ from sk_unlearn.composites._rows import Rows
 from sk_unlearn.composites._walk import Leaf, Walk
 from sk_unlearn.estimators.base import BaseUnlearnable
 from sk_unlearn.estimators.drafts import Draft, draft_deletion, draft_deletion_at
-from sk_unlearn.estimators.lookup import find_rows, listed_ids, targets_of
+from sk_unlearn.estimators.lookup import SeveralNear, find_rows, targets_of
 
 __all__ = ["Asked", "Holding", "look_up"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Asked:
-    """A request: rows as the whole model was given them, identifiers, or both."""
+    """A request: rows as the whole model was given them, identifiers, or both.
 
-    X: Any
-    y: Any
+    Attributes
+    ----------
+    rows : Rows
+        Empty where only identifiers are named.
+
+    sample_id : sequence or None
+    """
+
+    rows: Rows
     sample_id: Any
 
     @property
     def n(self) -> int:
         """How many rows, or identifiers, it names."""
-        return len(self.rows) if self.X is not None else len(listed_ids(self.sample_id))
-
-    @property
-    def rows(self) -> Rows:
-        """The rows, before they have gone anywhere."""
-        return Rows(self.X, self.y)
+        return len(self.sample_id) if self.rows.X is None else len(self.rows)
 
 
 @dataclass(eq=False)
@@ -44,6 +46,8 @@ class Holding:
     Attributes
     ----------
     leaf : Leaf
+
+    asked : Asked
 
     known : bool ndarray, one entry a row, or an identifier, asked for
         Which of them the part knows; None where it cannot tell.
@@ -59,6 +63,7 @@ class Holding:
     """
 
     leaf: Leaf
+    asked: Asked
     known: NDArray[np.bool_] | None
     why: str = ""
     positions: NDArray[np.int64] | None = None
@@ -71,17 +76,17 @@ class Holding:
         """How many of the rows asked for the part knows."""
         return 0 if self.known is None else int(np.count_nonzero(self.known))
 
-    def draft(self, asked: Asked) -> Draft:
+    def draft(self) -> Draft:
         """Work out the deletion of what the part knows; it knows something."""
         if self.positions is not None:
             return draft_deletion_at(self.leaf.part, self.positions)
-        X, y, ids = self.leaf.asked.X, self.leaf.asked.y, asked.sample_id
+        X, y, ids = self.leaf.asked.X, self.leaf.asked.y, self.asked.sample_id
         if X is not None:
             assert self.known is not None
             at = np.flatnonzero(self.known[self.leaf.asked.numbers()])
             X, y = _safe_indexing(X, at), None if y is None else _safe_indexing(y, at)
         if ids is not None and self.known_ids is not None:
-            ids = [one for one, known in zip(listed_ids(ids), self.known_ids, strict=True) if known]
+            ids = [one for one, known in zip(ids, self.known_ids, strict=True) if known]
         return draft_deletion(self.leaf.part, X, y, sample_id=ids)
 
 
@@ -111,34 +116,50 @@ def _holding(leaf: Leaf, asked: Asked, leads: list[Holding]) -> Holding:
     part = leaf.part
     if not isinstance(part, BaseUnlearnable):
         known, known_ids = part._known_rows(leaf.asked.X, leaf.asked.y, asked.sample_id)
-        return Holding(leaf, _numbered(leaf, known, known_ids, asked), known_ids=known_ids)
+        return Holding(leaf, asked, _numbered(leaf, known, known_ids, asked), known_ids=known_ids)
     if not hasattr(part, "training_set_"):
-        return Holding(leaf, None, "keep_training_set=False keeps no rows to look in")
+        return Holding(leaf, asked, None, "keep_training_set=False keeps no rows to look in")
     for lead in leads:
         positions = _same_place(lead, leaf)
         if positions is not None:
-            return Holding(leaf, lead.known, positions=positions, known_ids=lead.known_ids)
+            return Holding(leaf, asked, lead.known, positions=positions, known_ids=lead.known_ids)
     if leaf.asked.lost:
-        return Holding(leaf, None, leaf.asked.lost)
+        return Holding(leaf, asked, None, leaf.asked.lost)
     if asked.sample_id is not None and part.training_set_.sample_id is None:
-        return Holding(leaf, None, "no identifiers were given to it at fit")
-    if asked.X is not None and not len(leaf.asked):
-        return Holding(leaf, np.zeros(asked.n, dtype=bool), positions=np.empty(0, dtype=np.int64))
-    rows = leaf.asked
+        return Holding(leaf, asked, None, "no identifiers were given to it at fit")
+    if leaf.fitted_before and leaf.asked.y is not None:
+        return max(_found(leaf, asked, leaf.asked), _found(leaf, asked, _original_targets(leaf, asked)), key=_size)
+    return _found(leaf, asked, leaf.asked)
+
+
+def _original_targets(leaf: Leaf, asked: Asked) -> Rows:
+    """Return the rows with the targets that the whole model was given: a part may have learnt these elsewhere."""
+    return replace(leaf.asked, y=_safe_indexing(asked.rows.y, leaf.asked.numbers()))
+
+
+def _size(holding: Holding) -> int:
+    return holding.n_known
+
+
+def _found(leaf: Leaf, asked: Asked, rows: Rows) -> Holding:
+    none = Holding(leaf, asked, np.zeros(asked.n, dtype=bool), positions=np.empty(0, dtype=np.int64))
+    if rows.X is not None and not len(rows):
+        return none
     try:
-        found = find_rows(part, rows.X, rows.y, sample_id=asked.sample_id, rounded=rows.rounded)
+        found = find_rows(leaf.part, rows.X, rows.y, sample_id=asked.sample_id, rounded=rows.rounded)
     except ValueError as error:
-        if leaf.template:  # which may have been fitted on other rows altogether
-            return Holding(leaf, np.zeros(asked.n, dtype=bool), positions=np.empty(0, dtype=np.int64))
+        # What was fitted before it came here may be of other rows altogether.
+        if leaf.fitted_before and not isinstance(error, SeveralNear):
+            return none
         error.args = (f"{leaf.path}: {error}",)
         raise
     known = _numbered(leaf, found.known, found.known_ids, asked)
-    return Holding(leaf, known, "", found.positions, found.known_ids, found.n_rounded, found.n_beside)
+    return Holding(leaf, asked, known, "", found.positions, found.known_ids, found.n_rounded, found.n_beside)
 
 
 def _numbered(leaf: Leaf, known: Any, known_ids: Any, asked: Asked) -> NDArray[np.bool_]:
     """Return which of all rows asked for are known, from which of those that reach a part are."""
-    if asked.X is None:
+    if asked.rows.X is None:
         return np.asarray(known_ids, dtype=bool)
     whole = np.zeros(asked.n, dtype=bool)
     whole[leaf.asked.numbers()] = known

@@ -13,6 +13,8 @@ __all__ = ["forgets", "forgetters_in", "holds_forgetters", "kind_of", "learns"]
 
 # Objects of theirs hold no estimators.
 _OPAQUE = frozenset(("builtins", "numpy", "pandas", "polars", "scipy", "skorch", "torch", "types", "functools"))
+# Says what all rows had in common, and those that stay still have.
+_FOREVER = frozenset(("_ConstantPredictor",))
 
 
 def forgets(part: Any) -> bool:
@@ -24,11 +26,11 @@ def learns(part: Any) -> bool:
     """Whether a part may have learnt from rows; strings such as "drop", and steps without memory, have not."""
     if part is None or isinstance(part, str):
         return False
-    try:
-        stateless = not get_tags(part).requires_fit
-    except (AttributeError, TypeError, ValueError):  # no estimator: a list of calibrators, an array of labels
+    if type(part).__name__ in _FOREVER:
+        return False
+    if not hasattr(part, "__sklearn_tags__"):  # no estimator: a list of calibrators, an array of labels
         return True
-    return not stateless and _is_fitted(part)
+    return get_tags(part).requires_fit and _is_fitted(part)
 
 
 def holds_forgetters(part: Any) -> bool:

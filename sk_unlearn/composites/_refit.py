@@ -13,7 +13,7 @@ from sk_unlearn.composites._known import Holding
 from sk_unlearn.composites._rows import Rows
 from sk_unlearn.composites._walk import Leaf
 from sk_unlearn.estimators.base import BaseUnlearnable
-from sk_unlearn.estimators.lookup import targets_of
+from sk_unlearn.estimators.lookup import erased_among, targets_of
 from sk_unlearn.utils._journal import Assignment
 
 __all__ = ["Refit", "check_retained", "refit_of", "retained_rows"]
@@ -44,11 +44,17 @@ class Refit:
         """Fit a new part, and return what puts it in the place of the old one."""
         rows, leaf = self.rows, self.leaf
         assert rows is not None
+        kind = ""
         try:
             new = leaf.child.refit(rows) if leaf.child.refit is not None else _fitted(leaf.part, rows)
-        except Exception as error:
-            error.args = (f"{leaf.path}: {error}",)
-            raise
+        except (ValueError, TypeError, KeyError) as error:
+            kind = type(error).__name__
+        # Outside the except clause: what scikit-learn says of rows that do not fit often quotes them.
+        if kind:
+            raise ValueError(
+                f"{leaf.path}: its fit on the rows that stay failed ({kind}); nothing was changed. Fit a clone of it "
+                "on them by itself to see why."
+            )
         return [(container, key, new) for container, key in leaf.child.places]
 
 
@@ -89,7 +95,10 @@ def _from_siblings(leaf: Leaf, holdings: list[Holding]) -> tuple[Rows | None, st
             continue
         part = holding.leaf.part
         if not isinstance(part, BaseUnlearnable):
-            kept = part._retained_rows(leaf.asked.X, leaf.asked.y) if hasattr(part, "_retained_rows") else None
+            # A pipeline may keep raw rows.
+            rows = holding.leaf.asked
+            keeps = hasattr(part, "_retained_rows")
+            kept = part._retained_rows(rows.X, rows.y, holding.asked.sample_id) if keeps else None
             if kept is not None:
                 return retained_rows(kept), ""
             continue
@@ -152,16 +161,15 @@ def check_retained(holdings: list[Holding]) -> None:
     """
     for holding in holdings:
         rows = holding.leaf.retained
-        if rows.X is None or rows.lost or not holding.n_known or holding.positions is None or holding.leaf.template:
+        if (
+            rows.X is None
+            or rows.lost
+            or not holding.n_known
+            or holding.positions is None
+            or holding.leaf.fitted_before
+        ):
             continue
-        part: BaseUnlearnable = holding.leaf.part
-        erased, stored = holding.positions, part.training_set_
-        X, y = part._validate_request(rows.X, rows.y, "retained X", "retained y")
-        match = stored.match(X, y, name="retained X")
-        # Copies of one content go to the first of the rows that equal them.
-        alone = np.setdiff1d(
-            match.query_index[np.isin(match.positions, erased)], match.query_index[~np.isin(match.positions, erased)]
-        )
+        alone = erased_among(holding.leaf.part, rows.X, rows.y, holding.positions)
         if len(alone):
             raise ValueError(
                 f"retained holds {len(alone)} of the rows to erase (the first at index {alone[0]}): pass the rows that "

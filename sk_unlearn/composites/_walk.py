@@ -42,8 +42,8 @@ class Leaf:
     drawn : bool
         Whether it was given a part of the rows that nobody knows, also for reasons further up.
 
-    template : bool
-        Whether it was fitted before it came into the composite.
+    fitted_before : bool
+        Whether it was fitted before it came into the composite, also for reasons further up.
 
     leads : list of Leaf
         Parts that were given one row for each row of this one, in the same order.
@@ -57,7 +57,7 @@ class Leaf:
     place: tuple[Any, ...]
     fixed: str
     drawn: bool
-    template: bool
+    fitted_before: bool
     leads: list[Leaf]
 
     @property
@@ -140,10 +140,10 @@ def _visit(found: Walk, at: Leaf) -> None:
     found.left += [_dotted(at.path, each) for each in feed.left]
     for name, template in _templates(part):
         if holds_forgetters(template):
-            _visit(found, _inside(at, Child(name, template, fixed=_TEMPLATE), [], template=True))
+            _visit(found, _inside(at, Child(name, template, fixed=_TEMPLATE, fitted_before=True), []))
 
 
-def _inside(at: Leaf, child: Child, leads: list[Leaf], *, template: bool = False) -> Leaf:
+def _inside(at: Leaf, child: Child, leads: list[Leaf]) -> Leaf:
     """Return where a child is, and what reaches it."""
     path = _dotted(at.path, child.name)
     # Children that are given the same share the function; what was drawn differs from child to child.
@@ -152,17 +152,17 @@ def _inside(at: Leaf, child: Child, leads: list[Leaf], *, template: bool = False
         path,
         child,
         False,
-        _brought(at.asked, child, path, template),
-        _brought(at.retained, child, path, template),
+        _brought(at.asked, child, path),
+        _brought(at.retained, child, path),
         (*at.place, *step),
         at.fixed or child.fixed,
         at.drawn or child.drawn,
-        at.template or template,
+        at.fitted_before or child.fitted_before,
         leads,
     )
 
 
-def _brought(rows: Rows, child: Child, path: str, template: bool) -> Rows:
+def _brought(rows: Rows, child: Child, path: str) -> Rows:
     """Return rows as they reach a child."""
     if rows.lost or (rows.X is not None and not len(rows)):
         return rows

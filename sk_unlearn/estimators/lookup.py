@@ -14,11 +14,15 @@ from sk_unlearn.estimators._request import listed_ids
 from sk_unlearn.estimators.base import BaseUnlearnable
 from sk_unlearn.rows import TrainingSet, as_identifiers, count_distinct
 
-__all__ = ["Found", "codes_of", "find_rows", "listed_ids", "targets_of"]
+__all__ = ["Found", "SeveralNear", "codes_of", "erased_among", "find_rows", "listed_ids", "targets_of"]
 
 # By how much a row may differ from itself that was transformed among others, by the bytes of a stored number: what some
 # hundred products leave of its digits. Relative, as `TrainingSet.near_copies` takes it.
 _ROUNDING = {4: 1e-5, 8: 1e-9}
+
+
+class SeveralNear(ValueError):  # noqa: N818  the name says what happened
+    """A row misses several different stored ones by rounding."""
 
 
 class Found(NamedTuple):
@@ -54,9 +58,11 @@ def find_rows(
 
     Raises
     ------
+    SeveralNear
+        Where ``rounded``, for a row that misses several different stored ones by rounding.
+
     ValueError
-        For rows of another shape or type than those stored; where ``rounded``, for a row that misses several different
-        stored ones by rounding.
+        For rows of another shape or type than those stored.
     """
     by_id = None if sample_id is None else _by_id(est.training_set_, sample_id)
     if X is None:
@@ -97,6 +103,36 @@ def targets_of(est: BaseUnlearnable, y: NDArray[Any]) -> NDArray[Any]:
     return y.reshape(len(y), *vars(est)["target_shape_"])
 
 
+def erased_among(
+    est: BaseUnlearnable, X: Any, y: Any, positions: NDArray[np.int64], *, name: str = "retained X"
+) -> NDArray[np.int64]:
+    """Find the rows, meant to stay, all of whose stored copies are to be erased.
+
+    Parameters
+    ----------
+    est : UnlearnableClassifier or UnlearnableRegressor
+
+    X, y : array-like
+        Rows that are meant to stay, and their targets.
+
+    positions : ndarray of int64
+        Slots to be erased.
+
+    name : str
+        What messages call X.
+
+    Returns
+    -------
+    index : ndarray of int64
+        Of the first of equal rows.
+    """
+    X_net, y_net = est._validate_request(X, y, name, name.replace("X", "y"))
+    match = est.training_set_.match(X_net, y_net, name=name)
+    erased = np.isin(match.positions, positions)
+    # The copies of one content are all listed for the first row that equals them.
+    return np.setdiff1d(match.query_index[erased], match.query_index[~erased])
+
+
 def _by_id(rows: TrainingSet, sample_id: Any) -> Found:
     ids = listed_ids(sample_id)
     # Invalid ones are an error whoever is asked.
@@ -135,7 +171,7 @@ def _by_content(est: BaseUnlearnable, X: Any, y: Any, rounded: bool) -> Found:
     missing = ~match.found[query]
     several = [i for i in np.unique(query[missing]) if count_distinct(rows.raw_X[slots[query == i]]) > 1]
     if several:
-        raise ValueError(
+        raise SeveralNear(
             f"X_del: {len(several)} of {n} rows miss several different stored rows by rounding alone, after the steps "
             f"before have transformed them (the first at index {asked[several[0]]}): name them by sample_id."
         )

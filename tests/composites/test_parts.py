@@ -294,8 +294,7 @@ def test_stacking_of_fitted_estimators():
     assert [each.path for each in summary.others] == ["estimators_[0]"]
 
 
-@pytest.mark.parametrize("ensemble", [True, False])
-@pytest.mark.parametrize("method", ["sigmoid", "isotonic"])
+@pytest.mark.parametrize(("ensemble", "method"), [(True, "sigmoid"), (False, "isotonic"), (True, "temperature")])
 def test_calibration(ensemble, method):
     model = CalibratedClassifierCV(net(), method=method, cv=3, ensemble=ensemble).fit(X, binary)
     inner = [pair.estimator for pair in model.calibrated_classifiers_]
@@ -340,7 +339,7 @@ def test_output_code():
     model = OutputCodeClassifier(net(), code_size=1.5, random_state=2).fit(X, three)
     codes = model.code_book_[np.searchsorted(model.classes_, three[gone])].astype(int)
     mixed = [i for i, part in enumerate(model.estimators_) if hasattr(part, "training_set_")]
-    check(model, three, [(member(i), X[gone], codes[:, i]) for i in mixed], on_other="report")
+    check(model, three, [(member(i), X[gone], codes[:, i]) for i in mixed])
 
 
 def test_multi_output():
@@ -390,6 +389,8 @@ def test_voting_of_searches_of_pipelines():
     model.fit(X, binary)
     codes = model.le_.transform(binary[gone])
     requests = [(member(i, lambda p: p.best_estimator_[-1]), np.tanh(X[gone]), codes) for i in range(2)]
+    # This one was fitted before, on the labels themselves.
+    requests.append((member(2, lambda p: p.estimator), X[gone], binary[gone]))
     summary = check(model, binary, requests)
     assert "estimators_[0].best_estimator_.steps['unlearnableclassifier']" in [part.path for part in summary.parts]
 
