@@ -30,6 +30,7 @@ PAGES = [
     "docs/index.rst",
     "docs/getting_started.rst",
     "docs/user_guide.rst",
+    "docs/ensembles.rst",
     "docs/metrics.rst",
     "docs/tuning.rst",
     "docs/audit.rst",

@@ -95,7 +95,7 @@ def forget(
     >>> from sklearn.ensemble import BaggingClassifier
     >>> import sk_unlearn
     >>> X, y = load_iris(return_X_y=True)
-    >>> model = BaggingClassifier(sk_unlearn.UnlearnableClassifier(), 2, max_features=3, random_state=0).fit(X, y)
+    >>> model = BaggingClassifier(sk_unlearn.UnlearnableClassifier(), 2, random_state=0).fit(X, y)
     >>> summary = sk_unlearn.forget(model, X[:3], y[:3])
     >>> [len(part.training_set_) for part in model.estimators_]
     [147, 147]
