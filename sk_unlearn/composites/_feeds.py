@@ -208,13 +208,24 @@ def _calibrated(model: Any) -> Feed:
     change: Change = same
     if model.method == "temperature" and model.classes_.dtype.kind in "UO":
         change = encoded(model.classes_)
-    why = "it was fitted on predictions for rows held out, which move when the estimator forgets; fit anew"
+    before = model.cv == "prefit" or type(model.estimator).__name__ == "FrozenEstimator"
+    folds = model.ensemble if model.ensemble != "auto" else not before
+    why = ""
+    if folds or before:
+        why = "it was fitted on what the estimator makes of other rows, which moves when that forgets; fit anew"
     children = []
     for i, pair in enumerate(model.calibrated_classifiers_):
         at = f"calibrated_classifiers_[{i}]"
         children += [
-            Child(f"{at}.estimator", pair.estimator, change, drawn=True, fitted_before=model.cv == "prefit"),
-            Child(f"{at}.calibrators", pair.calibrators, fixed=why),
+            Child(f"{at}.estimator", pair.estimator, change, drawn=bool(folds), fitted_before=before),
+            # Its rows come from models of the folds, which are trained anew.
+            Child(
+                f"{at}.calibrators",
+                pair.calibrators,
+                places=((vars(pair), "calibrators"),),
+                refit=lambda rows: _fitted(model, rows).calibrated_classifiers_[0].calibrators,
+                fixed=why,
+            ),
         ]
     return Feed(children)
 

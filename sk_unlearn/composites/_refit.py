@@ -75,7 +75,7 @@ def refit_of(leaf: Leaf, holdings: list[Holding], given: bool) -> Refit:
         return Refit(leaf, why_not=leaf.fixed)
     if not leaf.child.places:
         return Refit(leaf, why_not=_NOWHERE)
-    if not isinstance(leaf.part, BaseEstimator):
+    if leaf.child.refit is None and not isinstance(leaf.part, BaseEstimator):
         return Refit(leaf, why_not="it is no estimator that can be cloned")
     rows, why = (
         (leaf.retained, "") if given and not leaf.drawn and not leaf.retained.lost else _from_siblings(leaf, holdings)

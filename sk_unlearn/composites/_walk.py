@@ -135,7 +135,9 @@ def _visit(found: Walk, at: Leaf) -> None:
         )
     before = len(found.leaves)
     for child in feed.children:
-        leads = [leaf for leaf in found.leaves[before:] if leaf.forgets] if child.follows else at.leads
+        leads = at.leads
+        if child.follows:
+            leads = [leaf for leaf in found.leaves[before:] if leaf.forgets and leaf.drawn == at.drawn]
         _visit(found, _inside(at, child, leads))
     found.left += [_dotted(at.path, each) for each in feed.left]
     for name, template in _templates(part):

@@ -10,6 +10,7 @@ import pytest
 import torch
 from scipy import sparse
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.calibration import CalibratedClassifierCV
 from sklearn.ensemble import (
     AdaBoostClassifier,
     BaggingClassifier,
@@ -146,6 +147,17 @@ def test_a_final_estimator_is_refitted_as_in_a_fresh_stack(given):
     assert np.array_equal(model.final_estimator_.coef_, fresh.final_estimator_.coef_)
     assert np.array_equal(model.estimators_[1].coef_, fresh.estimators_[1].coef_)
     assert model.predict(X).shape == (n,)
+
+
+def test_calibrators_are_refitted_as_in_a_fresh_fit_where_one_estimator_learnt_all_rows():
+    model = CalibratedClassifierCV(net(**double), cv=2, ensemble=False).fit(X, y)
+    fresh = clone(model).fit(X[2:], y[2:])
+    sk_unlearn.forget(model, X[:2], y[:2], on_other="refit")
+    ours, theirs = (each.calibrated_classifiers_[0].calibrators[0] for each in (model, fresh))
+    assert (ours.a_, ours.b_) == (theirs.a_, theirs.b_)
+    model = CalibratedClassifierCV(net(**double), cv=2).fit(X, y)
+    with pytest.raises(PartsCannotForget, match="moves when that forgets"):
+        sk_unlearn.forget(model, X[:2], y[:2], on_other="refit", retained=(X[2:], y[2:]))
 
 
 def test_members_of_a_bagging_are_refitted_on_the_draws_of_their_siblings():
