@@ -11,6 +11,7 @@ import torch
 from scipy import sparse
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.calibration import CalibratedClassifierCV
+from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import (
     AdaBoostClassifier,
     BaggingClassifier,
@@ -25,6 +26,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.utils.validation import has_fit_parameter
 
 import sk_unlearn
 from sk_unlearn import UnlearnableClassifier
@@ -168,6 +170,8 @@ def test_members_of_a_bagging_are_refitted_on_the_draws_of_their_siblings():
     for i in range(2):
         stay = drawn[i][drawn[i] > 1]
         fresh = LogisticRegression().fit(X[stay], codes[stay])
+        if has_fit_parameter(inner, "sample_weight"):  # scikit-learn < 1.8 draws by weights then
+            fresh.fit(X[2:], codes[2:], sample_weight=np.bincount(stay, minlength=n)[2:])
         assert np.array_equal(model.estimators_[i].estimators_[1].coef_, fresh.coef_)
 
 
@@ -437,6 +441,23 @@ def test_errors_of_steps_quote_no_row():
         sk_unlearn.forget(model, [["secret"]], on_other="report")
     assert caught.value.__context__ is None
     assert sk_unlearn.forget(model, names[:1], y[:1], on_other="report").parts[0].n_known == 1
+
+
+def test_frames_of_mixed_columns():
+    frame = pd.DataFrame({"colour": ["red", "blue"] * (n // 2), "size": X[:, 0], "age": X[:, 1]})
+    columns = ColumnTransformer([("one", OneHotEncoder(), ["colour"]), ("rest", StandardScaler(), ["size", "age"])])
+    model = make_pipeline(columns, VotingClassifier([("one", net(0)), ("two", net(1))])).fit(frame, y)
+    # In another order of columns.
+    summary = sk_unlearn.forget(model, frame[["age", "size", "colour"]][3:5], y[3:5], on_other="report")
+    assert [part.n_known for part in summary.parts] == [2, 2]
+    assert [other.kind for other in summary.others] == ["ColumnTransformer"]
+
+
+def test_polars():
+    frame = pytest.importorskip("polars").DataFrame({"u": X[:, 0], "v": X[:, 1]})
+    model = VotingClassifier([("one", net(0)), ("search", GridSearchCV(net(1), {"verbose": [0]}, cv=2))]).fit(frame, y)
+    summary = sk_unlearn.forget(model, frame[3:5], y[3:5])
+    assert [part.n_known for part in summary.parts] == [2, 2]
 
 
 def test_lists_and_sparse_rows():
