@@ -1,6 +1,7 @@
 """Errors and warnings of the package's own."""
 
 from collections.abc import Sequence
+from typing import Any
 
 __all__ = [
     "CertificateRefused",
@@ -37,6 +38,9 @@ class PartsCannotForget(ValueError):  # noqa: N818
     def __init__(self, message: str, parts: Sequence[str] = ()) -> None:
         super().__init__(message)
         self.parts = tuple(parts)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (str(self), self.parts)  # as it comes out of another process
 
 
 class RetrainRequired(RuntimeError):  # noqa: N818

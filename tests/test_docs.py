@@ -17,6 +17,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGES = [
     "sk_unlearn",
+    "sk_unlearn.composites",
     "sk_unlearn.unlearners",
     "sk_unlearn.metrics",
     "sk_unlearn.metrics.membership",

@@ -12,11 +12,11 @@ from scipy import sparse
 from sklearn.base import clone
 from sklearn.utils import _safe_indexing
 
-from sk_unlearn.composites._look import holds_forgetters
+from sk_unlearn.composites._look import holds_forgetters, learns
 from sk_unlearn.composites._rows import Change, Rows, array_of, encoded, once, same
 from sk_unlearn.estimators.lookup import codes_of
 
-__all__ = ["Child", "Feed", "feed_of"]
+__all__ = ["Child", "Feed", "feed_of", "may_contain_rows"]
 
 _BEFORE = (
     "what comes after it was fitted on what it makes of the rows, so that a new one would move the inputs of that; use "
@@ -388,9 +388,26 @@ _FEEDS: dict[str, Callable[[Any], Feed]] = {
 _KNOWN_PACKAGES = frozenset(("sklearn", "imblearn", "sk_unlearn"))
 
 
+# These learn nothing but what their parts do.
+_PLUMBING = frozenset((_pipeline, _column_transformer, _feature_union))
+
+
 def feed_of(model: Any) -> Feed | None:
     """Return how a composite feeds its parts, or None for one that is not known."""
+    feed = _feed_for(model)
+    return None if feed is None else feed(model)
+
+
+def may_contain_rows(part: Any) -> bool:
+    """Whether a part may have learnt from rows: a pipeline or a union of steps, if one of the steps may."""
+    feed = _feed_for(part)
+    if feed is not None and feed in _PLUMBING and learns(part):
+        return any(may_contain_rows(child.part) for child in feed(part).children)
+    return learns(part)
+
+
+def _feed_for(model: Any) -> Callable[[Any], Feed] | None:
     for kind in type(model).__mro__:
         if kind.__module__.split(".")[0] in _KNOWN_PACKAGES and kind.__name__ in _FEEDS:
-            return _FEEDS[kind.__name__](model)
+            return _FEEDS[kind.__name__]
     return None

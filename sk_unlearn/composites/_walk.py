@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from sk_unlearn.composites._feeds import Child, feed_of
-from sk_unlearn.composites._look import forgets, forgetters_in, holds_forgetters, kind_of, learns
+from sk_unlearn.composites._feeds import Child, feed_of, may_contain_rows
+from sk_unlearn.composites._look import forgets, forgetters_in, holds_forgetters, kind_of
 from sk_unlearn.composites._rows import Rows, same
 
 __all__ = ["Leaf", "Walk", "walk"]
@@ -121,7 +121,7 @@ def _visit(found: Walk, at: Leaf) -> None:
         return
     at.forgets = forgets(part)
     if at.forgets or not holds_forgetters(part):
-        if at.forgets or learns(part):
+        if at.forgets or may_contain_rows(part):
             found.nodes.append(part)
             found.leaves.append(at)
         return

@@ -274,6 +274,32 @@ def test_a_final_estimator_that_can_forget_forgets_its_rows(final, passthrough):
     assert np.array_equal(parameters(top(model)), parameters(top(by_hand)))
 
 
+def test_rows_of_a_final_estimator_keep_their_places_over_many_requests():
+    model = StackingRegressor([("one", value_net(0)), ("two", value_net(1))], value_net(2), cv=2).fit(X, value)
+    top = model.final_estimator_.training_set_
+    rows, targets = top.X.copy(), top.y.copy()
+    stay = np.arange(n)
+    draw = np.random.default_rng(7)
+    while len(stay) > 12:
+        some = draw.choice(stay, 6, replace=False)
+        # Members know different rows now and then.
+        model.estimators_[1].forget(X[some[:1]], value[some[:1]])
+        sk_unlearn.forget(model, X[some], value[some])
+        stay = np.setdiff1d(stay, some)
+        assert np.array_equal(top.X, rows[stay])
+        assert np.array_equal(top.y, targets[stay])
+
+
+def test_stacking_of_several_targets():
+    both = np.column_stack([binary == "yes", three == "a"]).astype(int)
+    model = StackingClassifier([("one", MultiOutputClassifier(net()))], MultiOutputClassifier(net(1)), cv=2)
+    model.fit(X, both)
+    its_rows = [part.training_set_.X[gone].copy() for part in model.final_estimator_.estimators_]
+    requests = [(lambda m, i=i: m.estimators_[0].estimators_[i], X[gone], both[gone, i]) for i in range(2)]
+    tops = [(lambda m, i=i: m.final_estimator_.estimators_[i], its_rows[i], both[gone, i]) for i in range(2)]
+    check(model, both, [*requests, *tops])
+
+
 def test_a_final_estimator_whose_rows_cannot_be_told_is_listed():
     model = StackingClassifier([("one", net(0)), ("two", LogisticRegression())], net(5), cv=2).fit(X, three)
     sk_unlearn.forget(model.estimators_[0], X[9:10])  # behind the back of the stack: places no longer agree

@@ -24,8 +24,8 @@ from sklearn.ensemble import (
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import GridSearchCV
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.pipeline import FeatureUnion, make_pipeline
+from sklearn.preprocessing import FunctionTransformer, Normalizer, OneHotEncoder, StandardScaler
 from sklearn.utils.validation import has_fit_parameter
 
 import sk_unlearn
@@ -82,6 +82,7 @@ def test_parts_that_cannot_forget_are_listed_before_anything_happens():
     with pytest.raises(PartsCannotForget, match=r"estimators_\[1\]: LogisticRegression; estimators_\[2\]: Random") as e:
         sk_unlearn.forget(model, X[:2], y[:2])
     assert e.value.parts == ("estimators_[1]", "estimators_[2]")
+    assert pickle.loads(pickle.dumps(e.value)).parts == e.value.parts
     assert unchanged(model, before)
     assert not hasattr(model.estimators_[0], "unlearning_report_")
 
@@ -451,6 +452,14 @@ def test_frames_of_mixed_columns():
     summary = sk_unlearn.forget(model, frame[["age", "size", "colour"]][3:5], y[3:5], on_other="report")
     assert [part.n_known for part in summary.parts] == [2, 2]
     assert [other.kind for other in summary.others] == ["ColumnTransformer"]
+
+
+def test_steps_without_memory_are_no_parts():
+    inner = FeatureUnion([("tanh", FunctionTransformer(np.tanh)), ("rows", Normalizer())])
+    columns = ColumnTransformer([("one", make_pipeline(inner, "passthrough"), [0, 1]), ("two", "drop", [2])])
+    model = make_pipeline(columns, net()).fit(X, y)
+    assert sk_unlearn.which_parts_know(model, X[:2]) == {"steps['unlearnableclassifier']": 2}
+    assert sk_unlearn.forget(model, X[:2]).others == []
 
 
 def test_polars():
