@@ -330,8 +330,9 @@ def _stacking(model: Any) -> Feed:
     else:
         # Its rows come from models of the folds, which are trained anew.
         top = Child(
-            "final_estimator_", final, bases[0].change, place, lambda rows: _fitted(model, rows).final_estimator_
-        )
+            "final_estimator_", final, bases[0].change, place, lambda rows: _fitted(model, rows).final_estimator_,
+            fixed=_AFTER if prefit else "",
+        )  # fmt: skip
     left = [] if prefit else ["final_estimator_: the other rows' predictions came from models of folds with the rows"]
     return Feed([*(_also_named(model, child) for child in bases), top], left if holds_forgetters(final) else [])
 

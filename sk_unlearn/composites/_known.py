@@ -114,17 +114,20 @@ def look_up(way: Walk, asked: Asked) -> list[Holding]:
 
 def _holding(leaf: Leaf, asked: Asked, leads: list[Holding]) -> Holding:
     part = leaf.part
-    if not isinstance(part, BaseUnlearnable):
-        known, known_ids = part._known_rows(leaf.asked.X, leaf.asked.y, asked.sample_id)
-        return Holding(leaf, asked, _numbered(leaf, known, known_ids, asked), known_ids=known_ids)
-    if not hasattr(part, "training_set_"):
+    ours = isinstance(part, BaseUnlearnable)
+    if ours and not hasattr(part, "training_set_"):
         return Holding(leaf, asked, None, "keep_training_set=False keeps no rows to look in")
-    for lead in leads:
+    for lead in leads if ours else []:
         positions = _same_place(lead, leaf)
         if positions is not None:
             return Holding(leaf, asked, lead.known, positions=positions, known_ids=lead.known_ids)
     if leaf.asked.lost:
         return Holding(leaf, asked, None, leaf.asked.lost)
+    if asked.rows.X is not None and not len(leaf.asked):
+        return Holding(leaf, asked, np.zeros(asked.n, dtype=bool), positions=np.empty(0, dtype=np.int64))
+    if not ours:
+        known, known_ids = part._known_rows(leaf.asked.X, leaf.asked.y, asked.sample_id)
+        return Holding(leaf, asked, _numbered(leaf, known, known_ids, asked), known_ids=known_ids)
     if asked.sample_id is not None and part.training_set_.sample_id is None:
         return Holding(leaf, asked, None, "no identifiers were given to it at fit")
     if leaf.fitted_before and leaf.asked.y is not None:
@@ -143,8 +146,6 @@ def _size(holding: Holding) -> int:
 
 def _found(leaf: Leaf, asked: Asked, rows: Rows) -> Holding:
     none = Holding(leaf, asked, np.zeros(asked.n, dtype=bool), positions=np.empty(0, dtype=np.int64))
-    if rows.X is not None and not len(rows):
-        return none
     try:
         found = find_rows(leaf.part, rows.X, rows.y, sample_id=asked.sample_id, rounded=rows.rounded)
     except ValueError as error:

@@ -91,7 +91,7 @@ def _from_siblings(leaf: Leaf, holdings: list[Holding]) -> tuple[Rows | None, st
     """Return the retained rows of a part that forgets and was given the same rows, or why none has them."""
     why = "which of the rows that stay it was given is not known" if leaf.drawn else "pass retained=(X, y)"
     for holding in holdings:
-        if holding.leaf.place != leaf.place or holding.known is None:
+        if holding.leaf.place != leaf.place or holding.known is None or holding.leaf.fitted_before:
             continue
         part = holding.leaf.part
         if not isinstance(part, BaseUnlearnable):

@@ -12,7 +12,7 @@ from sk_unlearn.composites._rows import Rows, same
 
 __all__ = ["Leaf", "Walk", "walk"]
 
-_TEMPLATE = "it is a template that was fitted before it came here, on rows that are not known"
+_BEFORE = "it was fitted before it came here, on rows that are not known"
 
 
 @dataclass(eq=False)
@@ -142,7 +142,7 @@ def _visit(found: Walk, at: Leaf) -> None:
     found.left += [_dotted(at.path, each) for each in feed.left]
     for name, template in _templates(part):
         if holds_forgetters(template):
-            _visit(found, _inside(at, Child(name, template, fixed=_TEMPLATE, fitted_before=True), []))
+            _visit(found, _inside(at, Child(name, template, fitted_before=True), []))
 
 
 def _inside(at: Leaf, child: Child, leads: list[Leaf]) -> Leaf:
@@ -157,7 +157,7 @@ def _inside(at: Leaf, child: Child, leads: list[Leaf]) -> Leaf:
         _brought(at.asked, child, path),
         _brought(at.retained, child, path),
         (*at.place, *step),
-        at.fixed or child.fixed,
+        at.fixed or child.fixed or (_BEFORE if child.fitted_before else ""),
         at.drawn or child.drawn,
         at.fitted_before or child.fitted_before,
         leads,

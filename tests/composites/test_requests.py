@@ -152,6 +152,15 @@ def test_a_final_estimator_is_refitted_as_in_a_fresh_stack(given):
     assert model.predict(X).shape == (n,)
 
 
+def test_parts_that_were_fitted_before_are_not_refitted():
+    bases = [("net", net(**double).fit(X, y)), ("other", LogisticRegression().fit(X, y))]
+    model = StackingClassifier(bases, LogisticRegression(), cv="prefit").fit(X, y)
+    with pytest.raises(PartsCannotForget, match=r"fitted before it came here.*; final_estimator_: .*its inputs") as e:
+        sk_unlearn.forget(model, X[:2], y[:2], on_other="refit", retained=(X[2:], y[2:]))
+    assert e.value.parts == ("estimators_[1]", "final_estimator_")
+    assert len(bases[0][1].training_set_) == n
+
+
 def test_calibrators_are_refitted_as_in_a_fresh_fit_where_one_estimator_learnt_all_rows():
     model = CalibratedClassifierCV(net(**double), cv=2, ensemble=False).fit(X, y)
     fresh = clone(model).fit(X[2:], y[2:])
