@@ -1,6 +1,7 @@
 """Machine unlearning for neural networks, the scikit-learn way: fit, then forget."""
 
 from sk_unlearn._version import __version__
+from sk_unlearn.composites import ForgetSummary, forget, which_parts_know
 from sk_unlearn.estimators import (
     MLPNetClassifier,
     MLPNetRegressor,
@@ -11,11 +12,14 @@ from sk_unlearn.estimators import (
 from sk_unlearn.utils._show_versions import show_versions
 
 __all__ = [
+    "ForgetSummary",
     "MLPNetClassifier",
     "MLPNetRegressor",
     "UnlearnableClassifier",
     "UnlearnableRegressor",
     "UnlearningReport",
     "__version__",
+    "forget",
     "show_versions",
+    "which_parts_know",
 ]

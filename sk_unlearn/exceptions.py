@@ -1,10 +1,14 @@
 """Errors and warnings of the package's own."""
 
+from collections.abc import Sequence
+from typing import Any
+
 __all__ = [
     "CertificateRefused",
     "DominatingNoiseWarning",
     "InconsistentVersionWarning",
     "NotConvexError",
+    "PartsCannotForget",
     "ReceiptError",
     "RetrainRequired",
     "VacuousBoundWarning",
@@ -13,6 +17,31 @@ __all__ = [
 
 class CertificateRefused(ValueError):  # noqa: N818  the name says what happened
     """Raised where a guarantee rests on something that does not hold; see :meth:`CertifiedNewton.unlearn`."""
+
+
+class PartsCannotForget(ValueError):  # noqa: N818
+    """Raised where parts of a model may have learnt the rows to erase and cannot forget; see :func:`sk_unlearn.forget`.
+
+    Parameters
+    ----------
+    message : str
+        What it says.
+
+    parts : sequence of str
+        Where they are, such as ``estimators_[1]``.
+
+    Attributes
+    ----------
+    parts : tuple of str
+        The same.
+    """
+
+    def __init__(self, message: str, parts: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.parts = tuple(parts)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (str(self), self.parts)  # as it comes out of another process
 
 
 class RetrainRequired(RuntimeError):  # noqa: N818

@@ -17,6 +17,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGES = [
     "sk_unlearn",
+    "sk_unlearn.composites",
     "sk_unlearn.unlearners",
     "sk_unlearn.metrics",
     "sk_unlearn.metrics.membership",
@@ -31,6 +32,7 @@ PAGES = [
     "docs/index.rst",
     "docs/getting_started.rst",
     "docs/user_guide.rst",
+    "docs/ensembles.rst",
     "docs/metrics.rst",
     "docs/tuning.rst",
     "docs/audit.rst",

@@ -16,6 +16,7 @@ __all__ = [
     "Request",
     "check_no_conflict",
     "check_some_stay",
+    "listed_ids",
     "narrowed",
     "resolve_correction",
     "resolve_deletion",
@@ -131,7 +132,7 @@ def narrowed(rows: TrainingSet, positions: NDArray[np.int64] | None, sample_id: 
         For identifiers that are not stored, and where nothing is left.
     """
     if sample_id is not None:
-        by_id = rows.locate_ids(_listed(sample_id))
+        by_id = rows.locate_ids(listed_ids(sample_id))
         positions = by_id if positions is None else np.intersect1d(positions, by_id)
     assert positions is not None
     if not len(positions):
@@ -248,7 +249,7 @@ def _joined(stored: Content, foreign: Content) -> Content:
     return Content(np.concatenate([stored.X, foreign.X]), np.concatenate([stored.y, foreign.y]), weight)
 
 
-def _listed(sample_id: Any) -> Any:
+def listed_ids(sample_id: Any) -> Any:
     """Return identifiers as they are; a single one, which may come alone, in a list."""
     alone = isinstance(sample_id, str | bytes) or not isinstance(sample_id, Iterable)
     alone = alone or getattr(sample_id, "shape", None) == ()

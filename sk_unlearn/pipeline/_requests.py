@@ -155,9 +155,7 @@ def exchanged(pipeline: Pipeline, last: BaseUnlearnable, positions: Numbers, old
     come = state.memory.with_rows(
         transformer, new.X, new.y, _retained(with_new, state), **new.params, **state.constants
     )
-    gone = come.memory.without(
-        come.transformer, old.X, old.y, _retained(left, state), **old.params, **state.constants
-    )
+    gone = come.memory.without(come.transformer, old.X, old.y, _retained(left, state), **old.params, **state.constants)
     if gone.still_there and pipeline.preprocessing == "forget":
         raise ValueError(_CANNOT.format(names=", ".join(gone.still_there)))
     to = moved_by([Change(come, False), Change(gone, True)], last, numbers, old.X)

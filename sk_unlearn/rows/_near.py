@@ -18,10 +18,6 @@ _MOST_CANDIDATES = 1000
 def near_misses(queries: Sequence[Array], stored: Sequence[Array], slots: Positions) -> Mask:
     """Tell which rows equal a stored one but for rounding.
 
-    Two rows do where each number differs by at most 1e-5 of itself and of the mean absolute value of its column, and
-    whole numbers not at all. All rows are projected on one line, on which near ones are near; only these are compared
-    in full, so that neither time nor memory grows with the product of both numbers.
-
     Parameters
     ----------
     queries : sequence of (m, ...) arrays
@@ -36,28 +32,57 @@ def near_misses(queries: Sequence[Array], stored: Sequence[Array], slots: Positi
     near : (m,) bool
     """
     near = np.zeros(len(queries[0]), dtype=bool)
+    near[near_pairs(queries, stored, slots)[0]] = True
+    return near
+
+
+def near_pairs(
+    queries: Sequence[Array], stored: Sequence[Array], slots: Positions, tolerance: float = _TOLERANCE
+) -> tuple[Positions, Positions]:
+    """Find the stored rows that each row equals but for rounding.
+
+    Two rows do where each number differs by at most `tolerance` of itself and of the mean absolute value of its column,
+    and whole numbers not at all. All rows are projected on one line, on which near ones are near; only these are
+    compared in full, so that neither time nor memory grows with the product of both numbers.
+
+    Parameters
+    ----------
+    queries, stored, slots
+        As in `near_misses`.
+    tolerance : float
+        Relative.
+
+    Returns
+    -------
+    query_index, slot : (k,) int64
+        Pairs that are near each other, by query.
+    """
+    none = np.empty(0, dtype=np.int64)
     kinds = {column.dtype.kind for column in stored}
     if "f" not in kinds or "c" in kinds or len(slots) == 0:
-        return near
-    relative = np.concatenate([np.full(row_size(a), _TOLERANCE if a.dtype.kind == "f" else 0.0) for a in stored])
+        return none, none
+    relative = np.concatenate([np.full(row_size(a), tolerance if a.dtype.kind == "f" else 0.0) for a in stored])
     row_bytes = 8 * len(relative)
     parts = [slots[part] for part in chunks(len(slots), row_bytes)]
     scale = _column_scale(stored, parts, len(relative))
     direction = np.random.default_rng(0).uniform(0.5, 1.5, len(relative)) / scale
+    owner, found = [none], [none]
     with np.errstate(over="ignore", invalid="ignore"):
         line = np.concatenate([_content(stored, part) @ direction for part in parts])
         order = np.argsort(line)
         line = line[order]
-        for i, row in enumerate(_content(queries, np.arange(len(near)))):
-            tolerance = relative * (np.abs(row) + scale)
+        for i, row in enumerate(_content(queries, np.arange(len(queries[0])))):
+            allowed = relative * (np.abs(row) + scale)
             # The sum that makes a place on the line is itself rounded.
-            place, reach = row @ direction, tolerance @ direction + 1e-12 * (np.abs(row) @ direction)
+            place, reach = row @ direction, allowed @ direction + 1e-12 * (np.abs(row) @ direction)
             first, middle, last = np.searchsorted(line, [place - reach, place, place + reach])
             half = _MOST_CANDIDATES // 2
             close = slots[order[max(first, middle - half) : min(last, middle + half)]]
             for part in chunks(len(close), row_bytes):
-                near[i] |= (np.abs(_content(stored, close[part]) - row) <= tolerance).all(axis=1).any()
-    return near
+                same = close[part][(np.abs(_content(stored, close[part]) - row) <= allowed).all(axis=1)]
+                owner.append(np.full(len(same), i))
+                found.append(same)
+    return np.concatenate(owner), np.concatenate(found)
 
 
 def _content(arrays: Sequence[Array], slots: Positions) -> NDArray[np.float64]:

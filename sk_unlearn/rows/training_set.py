@@ -41,7 +41,7 @@ from sk_unlearn.rows._index import (
     row_hash,
     row_size,
 )
-from sk_unlearn.rows._near import near_misses
+from sk_unlearn.rows._near import near_misses, near_pairs
 from sk_unlearn.rows.roles import RowRole
 from sk_unlearn.rows.sampling import sample_mask
 from sk_unlearn.utils._journal import Assignment, Journal
@@ -546,6 +546,40 @@ class TrainingSet:
         ValueError
             If a shape or dtype is not that of the stored rows.
         """
+        at, queries, stored = self._as_stored(X_query, y_query, among, name)
+        near = near_misses(queries, stored, np.flatnonzero(self.live_mask))
+        return _marked(at[near], len(np.asarray(X_query)))
+
+    def near_copies(
+        self, X_query: ArrayLike, y_query: ArrayLike | None = None, *, tolerance: float, name: str = "X_del"
+    ) -> tuple[Positions, Positions]:
+        """Find the live rows that query rows equal but for rounding, exact copies included.
+
+        Parameters
+        ----------
+        X_query, y_query, name
+            As in `match`; with labels, these have to be near, too.
+        tolerance : float
+            Relative; as `near_misses` says for 1e-5.
+
+        Returns
+        -------
+        query_index, positions : (k,) int64
+            Pairs of a query row and a live slot, by query.
+
+        Raises
+        ------
+        ValueError
+            If a shape or dtype is not that of the stored rows.
+        """
+        at, queries, stored = self._as_stored(X_query, y_query, None, name)
+        query_index, slots = near_pairs(queries, stored, np.flatnonzero(self.live_mask), tolerance)
+        return at[query_index], slots
+
+    def _as_stored(
+        self, X_query: ArrayLike, y_query: ArrayLike | None, among: Mask | None, name: str
+    ) -> tuple[Positions, list[Array], list[Array]]:
+        """Return which query rows the stored data types can hold, those rows so cast, and what to compare with."""
         queries, stored = [X_query], [self._X]
         if y_query is not None:
             queries, stored = [X_query, y_query], [self._X, self._y]
@@ -553,8 +587,7 @@ class TrainingSet:
         cast = [cast_like(*column) for column in zip(queries, stored, names, strict=False)]
         asked = np.logical_and.reduce([exact for _, exact in cast])
         at = np.flatnonzero(asked if among is None else asked & among)
-        near = near_misses([values[at] for values, _ in cast], stored, np.flatnonzero(self._live))
-        return _marked(at[near], len(asked))
+        return at, [values[at] for values, _ in cast], stored
 
     def locate_ids(self, sample_id: Iterable[Any]) -> Positions:
         """Find every live row with one of the given ids.
