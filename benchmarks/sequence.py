@@ -1,10 +1,11 @@
 """Drift: requests one after another beside one request for all of them.
 
 Usage: ``python -m benchmarks.sequence [--quick] [--tasks a,b,c] [--seeds 3] [--rounds 20] [--rows N] [--share 0.1]
-[--batch-norm] [--verbs forget,partial_fit,correct] [--data ../shared/data] [--out DIR]``. The rows of the request "10 %" are erased in
-as many rounds; after each round the distance to the model trained without *all* of them, in units of the distance
-between such models. With several ``--verbs`` they take turns: some of these rows are erased, some are learnt late by
-``partial_fit``, and of some a wrong label is corrected; the model to compare with is trained on what all that comes to.
+[--batch-norm] [--verbs forget,partial_fit,correct] [--data ../shared/data] [--out DIR]``. The rows of the request
+"10 %" (with ``--rows``, a ``--share`` of these) are erased in as many rounds; after each round the distance to the
+model trained without *all* of them, in units of the distance between such models. With several ``--verbs`` they take
+turns: some of these rows are erased, some are learnt late by ``partial_fit``, and of some a wrong label is corrected;
+the model to compare with is trained on what all that comes to.
 `benchmarks.frontier` does the first in its own run.
 """
 

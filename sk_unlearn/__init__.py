@@ -4,6 +4,8 @@ from sk_unlearn._version import __version__
 from sk_unlearn.estimators import (
     MLPNetClassifier,
     MLPNetRegressor,
+    PendingRequest,
+    RetrainAdvice,
     UnlearnableClassifier,
     UnlearnableRegressor,
     UnlearningReport,
@@ -13,6 +15,8 @@ from sk_unlearn.utils._show_versions import show_versions
 __all__ = [
     "MLPNetClassifier",
     "MLPNetRegressor",
+    "PendingRequest",
+    "RetrainAdvice",
     "UnlearnableClassifier",
     "UnlearnableRegressor",
     "UnlearningReport",

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from sk_unlearn.rows import TrainingSet
 
+CHANGES = ["mark", "drop", "append", "replace", "pickle", "compact", "unmark", "settle"]
+
 
 def rows(n):
     return TrainingSet(np.arange(float(n))[:, None], np.zeros(n))
@@ -26,7 +28,9 @@ def test_marks_follow_the_rows(data):
         live = stored.X[:, 0].tolist()
         some = data.draw(st.lists(st.sampled_from(live), max_size=4, unique=True)) if live else []
         slots = stored.locate(np.array(some)[:, None]) if some else np.empty(0, np.int64)
-        what = data.draw(st.sampled_from(["mark", "drop", "append", "replace", "pickle", "compact", "unmark", "settle"]))
+        what = data.draw(
+            st.sampled_from(["mark", "drop", "append", "replace", "pickle", "compact", "unmark", "settle"])
+        )
         if what == "mark":
             stored.mark(str(step), "now", slots)
             expected[str(step)] = set(some)
