@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
 
 from sk_unlearn.estimators._orders import as_moment, now
-from sk_unlearn.estimators._request import Request, order_of, resolve_pending
+from sk_unlearn.estimators._request import Request, locate_deletion, order_of, resolve_pending
 from sk_unlearn.estimators.drafts import Draft, commit_drafts
 from sk_unlearn.rows import TrainingSet
 from sk_unlearn.utils._lock import one_at_a_time
@@ -60,7 +59,9 @@ class PendingMixin:
     if TYPE_CHECKING:
 
         def _stored_rows(self, verb: str) -> TrainingSet: ...
-        def _located(self, verb: str, X_del: Any, y_del: Any, sample_id: Any) -> NDArray[np.int64]: ...
+        def _to_look_up(
+            self, verb: str, X_del: Any, y_del: Any, sample_id: Any
+        ) -> tuple[TrainingSet, NDArray[Any] | None, NDArray[Any] | None]: ...
         def _drafted(self, request: Request, started: float) -> Draft: ...
 
     @one_at_a_time
@@ -105,9 +106,9 @@ class PendingMixin:
             Before ``fit``.
         """
         moment = as_moment(received)
-        positions = self._located("request_forget", X_del, y_del, sample_id)
+        rows, X_net, y_net = self._to_look_up("request_forget", X_del, y_del, sample_id)
         request_id = str(uuid.uuid4())
-        self._stored_rows("request_forget").mark(request_id, moment.isoformat(), positions)
+        rows.mark(request_id, moment.isoformat(), locate_deletion(rows, X_net, y_net, sample_id))
         return request_id
 
     @one_at_a_time
@@ -185,6 +186,6 @@ def refuse_to_drop_requests(estimator: Any) -> None:
     """
     if estimator.__sklearn_is_fitted__() and estimator.pending_:
         raise ValueError(
-            f"fit would drop the pending requests ({len(estimator.pending_)}), and their rows may be among the new ones: "
+            f"fit would drop the pending requests ({len(estimator.pending_)}), whose rows may be among the new ones: "
             "settle() them or take them back by cancel_request first, or fit a clone."
         )

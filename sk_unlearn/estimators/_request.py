@@ -135,15 +135,15 @@ def locate_deletion(
     return positions
 
 
-def resolve_deletion(rows: TrainingSet, positions: NDArray[np.int64]) -> Request:
-    """Return the request to forget the rows in some slots.
+def resolve_deletion(rows: TrainingSet, X: NDArray[Any] | None, y: NDArray[Any] | None, sample_id: Any) -> Request:
+    """Find the rows that ``forget`` names, as :func:`locate_deletion` does.
 
     Raises
     ------
     ValueError
-        For a request of everything.
+        As there, and for a request of everything.
     """
-    return _request("forget", rows, positions)
+    return _request("forget", rows, locate_deletion(rows, X, y, sample_id))
 
 
 def resolve_pending(rows: TrainingSet, verb: str) -> Request:
@@ -158,8 +158,8 @@ def resolve_pending(rows: TrainingSet, verb: str) -> Request:
     positions = np.unique(np.concatenate([np.empty(0, dtype=np.int64), *slots]))
     if len(positions) == len(rows):
         raise ValueError(
-            f"The pending requests ({len(slots)}) cover all {len(rows)} rows of the training set; nothing would be left "
-            "to model. They stay pending: bring other rows by partial_fit first, or discard the estimator."
+            f"The pending requests ({len(slots)}) cover all {len(rows)} rows of the training set; nothing would be "
+            "left to model. They stay pending: bring other rows by partial_fit first, or discard the estimator."
         )
     return replace(_request(verb, rows, positions), orders=tuple(map(order_of, rows.marks)))
 

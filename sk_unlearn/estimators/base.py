@@ -38,7 +38,6 @@ from sk_unlearn.estimators._problem import Solution, solve, stored_risk
 from sk_unlearn.estimators._progress import print_step, silent
 from sk_unlearn.estimators._request import (
     Request,
-    locate_deletion,
     resolve_correction,
     resolve_deletion,
     resolve_handed_in,
@@ -321,18 +320,20 @@ class BaseUnlearnable(
 
     def _drafted_deletion(self, X_del: Any, y_del: Any, sample_id: Any) -> Draft:
         started = time.perf_counter()
-        positions = self._located("forget", X_del, y_del, sample_id)
-        return self._drafted(resolve_deletion(self.training_set_, positions), started)
+        rows, X_net, y_net = self._to_look_up("forget", X_del, y_del, sample_id)
+        return self._drafted(resolve_deletion(rows, X_net, y_net, sample_id), started)
 
-    def _located(self, verb: str, X_del: Any, y_del: Any, sample_id: Any) -> NDArray[np.int64]:
-        """Return the slots of the rows that a verb is to forget."""
+    def _to_look_up(
+        self, verb: str, X_del: Any, y_del: Any, sample_id: Any
+    ) -> tuple[TrainingSet, NDArray[Any] | None, NDArray[Any] | None]:
+        """Return the stored rows, and what is to be looked up in them as the net takes it, for a verb that forgets."""
         rows = self._stored_rows(verb)
         if X_del is None and sample_id is None:
             raise ValueError(f"{verb} needs X_del (rows) or sample_id (identifiers given at fit); both are None.")
         if X_del is None and y_del is not None:
             raise ValueError("y_del narrows X_del, which is None; pass X_del too.")
         X_net, y_net = (None, None) if X_del is None else self._validate_request(X_del, y_del, "X_del", "y_del")
-        return locate_deletion(rows, X_net, y_net, sample_id)
+        return rows, X_net, y_net
 
     @one_at_a_time
     def partial_forget(self, X: ArrayLike, y: ArrayLike) -> BaseUnlearnable:
