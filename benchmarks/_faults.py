@@ -1,7 +1,8 @@
 """Faults on purpose, and what an estimator is afterwards: the harness of ``benchmarks.faults`` and ``tests/faults``.
 
-A fault strikes while a verb (fit, partial_fit, forget, partial_forget, correct, settle, retrain) is under way. Afterwards the estimator
-must be the old one or the new one, in every bit of its state, as read from its plain attributes.
+A fault strikes while a verb (fit, partial_fit, forget, partial_forget, correct, settle, retrain) is under way.
+Afterwards the estimator must be the old one or the new one, in every bit of its state, as read from its plain
+attributes.
 """
 
 from __future__ import annotations

@@ -69,6 +69,7 @@ class Request:
 
     source : uint8 ndarray of shape (n_positions, 16), or None
         Digests of what the new content was made of.
+
     orders : tuple of Order
         The pending requests that it carries out; empty for one that was not written down before.
     """
