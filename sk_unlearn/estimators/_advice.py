@@ -144,7 +144,8 @@ def advise(estimator: BaseUnlearnable, policy: RetrainPolicy | None = None) -> R
         *_small_passes(since, policy),
         *_alarms(since, policy),
         *_nothing_undone(last),
-        *_noise_used_up(certificate, last, since, policy),
+        *_budget_used_up(certificate, history),
+        *_noise_added_up(certificate, last, policy),
     ]
     return RetrainAdvice(
         reasons,
@@ -223,16 +224,27 @@ def _nothing_undone(last: UnlearningReport | None) -> list[str]:
     return ["the last request undid next to nothing of what the model knew of its rows"]
 
 
-def _noise_used_up(
-    certificate: Certificate | None, last: UnlearningReport | None, since: SinceTraining, policy: RetrainPolicy
-) -> list[str]:
-    spent, epsilon, _ = _guaranteed(certificate)
-    reasons = []
-    if spent * (since.n_requests + 1) / max(since.n_requests, 1) > 1:
-        reasons.append(f"{spent:.0%} of the certificate's budget is spent: one more request like those would pass it")
-    asked = None if last is None or last.certificate is None else last.certificate.epsilon
-    if asked and epsilon > policy.max_epsilon_growth * asked:
-        reasons.append(
-            f"the noise of all requests guarantees epsilon = {epsilon:.3g} together, that of one {asked:.3g}"
-        )
-    return reasons
+def _budget_used_up(certificate: Certificate | None, history: list[UnlearningReport]) -> list[str]:
+    """Say so where one more request as dear as the dearest so far would pass the budget."""
+    spent, _, _ = _guaranteed(certificate)
+    if certificate is None or math.isnan(spent):
+        return []
+    bounds: list[float] = []  # each is what has been spent so far
+    for report in reversed(history):
+        if report.certificate is None or report.certificate.noise != "objective":
+            break
+        bounds.insert(0, report.certificate.bound)
+    dearest = max(after - before for before, after in zip([0.0, *bounds], bounds, strict=False))
+    if spent * (1 + dearest / certificate.bound) <= 1:
+        return []
+    return [
+        f"{spent:.0%} of the certificate's budget is spent, and one more request as dear as others were would pass it"
+    ]
+
+
+def _noise_added_up(certificate: Certificate | None, last: UnlearningReport | None, policy: RetrainPolicy) -> list[str]:
+    _, epsilon, _ = _guaranteed(certificate)
+    one = None if last is None or last.certificate is None else last.certificate.epsilon
+    if not one or not epsilon > policy.max_epsilon_growth * one:
+        return []
+    return [f"all requests together guarantee epsilon = {epsilon:.3g}, where one alone does {one:.3g}"]

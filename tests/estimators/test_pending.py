@@ -8,7 +8,7 @@ from datetime import datetime, timedelta, timezone
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sk_unlearn.unlearners import FineTune, Retrain, Status, Unlearner, UnlearningResult
@@ -322,8 +322,8 @@ class History:
         self.gone = []  # content that must not be found anywhere
         self.n_names = 0
         names = [self.new_row() for _ in range(12)]
-        settings = {"optimizer": torch.optim.Adam, "lr": 0.05, "max_epochs": 2, "batch_size": 6}
-        self.est = classifier(unlearner, Mlp, module__n_features_in=3, module__n_outputs=2, **settings)
+        training = {"optimizer": torch.optim.Adam, "lr": 0.05, "max_epochs": 2, "batch_size": 6}
+        self.est = classifier(unlearner, Mlp, module__n_features_in=3, module__n_outputs=2, **training)
         self.est.fit(*self.content(names), sample_id=self.identifiers(names))
 
     def new_row(self):
@@ -405,9 +405,10 @@ class History:
             assert content.astype(np.float64).tobytes() not in written
 
 
+@settings(max_examples=60)
 @given(
     st.data(),
-    st.lists(st.sampled_from(VERBS), min_size=1, max_size=9),
+    st.lists(st.sampled_from(VERBS), min_size=4, max_size=12),
     st.sampled_from([None, Retrain(), FineTune()]),
     st.booleans(),
 )
