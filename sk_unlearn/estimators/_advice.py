@@ -29,14 +29,15 @@ class RetrainPolicy:
     Attributes
     ----------
     max_share_erased : float
-        Share of the trained rows that may have been erased or corrected. After a fifth of the rows in twenty requests a
-        model was nearer to the retrained one than one of another seed was, after three tenths it was not. (sequence,
+        Share of the trained rows that may have been erased or corrected. With a fifth of them gone in twenty requests a
+        model was nearer to the retrained one than a model of another seed is, with three tenths it was not. (sequence,
         ``--share``)
 
     max_small_passes : int
-        Calls of ``partial_fit`` with few rows. After one, a model was about as near as one of another seed, after two
-        it was up to seven times as far, and no later request brings it back. Few are up to ``SMALL_PASS``, 20: five
-        passes over twenty rows ended twice as far, one over all hundred did not. (sequence, ``--verbs partial_fit``)
+        Calls of ``partial_fit`` with few rows. After one over a single row a model was about as far as one of another
+        seed, after two it was seven times as far. Few are up to ``SMALL_PASS``, 20: two passes over 20 rows still went
+        well, five ended twice as far, where one pass over all of these rows did no harm. (sequence, ``--verbs
+        partial_fit``)
 
     max_epsilon_growth : float
         Times the ε of one request that requests with noise of their own may add up to. Beyond, the guarantee is another

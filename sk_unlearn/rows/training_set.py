@@ -299,6 +299,7 @@ class TrainingSet:
         weight, ids, source = (None if column is None else column.copy() for column in optional)
         y, role, live = self._y.copy(), self._role.copy(), self._live.copy()
         other.__dict__.update(self._new_state(owned(X, copy=False), y, weight, ids, role, live, source))
+        other._marks = self._marks
         # Segments never change, and these know nothing of features.
         other._id_segments, other._source_segments = self._id_segments, self._source_segments
         return other
