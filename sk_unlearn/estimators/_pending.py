@@ -8,19 +8,20 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
 
+from sk_unlearn.estimators._draft import Draft, commit_drafts
 from sk_unlearn.estimators._orders import as_moment, now
 from sk_unlearn.estimators._request import Request, locate_deletion, order_of, resolve_pending
-from sk_unlearn.estimators.drafts import Draft, commit_drafts
 from sk_unlearn.rows import TrainingSet
 from sk_unlearn.utils._lock import one_at_a_time
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["PendingMixin", "PendingRequest", "refuse_to_drop_requests"]
+__all__ = ["PendingMixin", "PendingRequest", "refuse_to_drop_requests", "write_down"]
 
 
 @dataclass(frozen=True)
@@ -107,9 +108,7 @@ class PendingMixin:
         """
         moment = as_moment(received)
         rows, X_net, y_net = self._to_look_up("request_forget", X_del, y_del, sample_id)
-        request_id = str(uuid.uuid4())
-        rows.mark(request_id, moment.isoformat(), locate_deletion(rows, X_net, y_net, sample_id))
-        return request_id
+        return write_down(rows, locate_deletion(rows, X_net, y_net, sample_id), moment)
 
     @one_at_a_time
     def cancel_request(self, request_id: str) -> Self:
@@ -175,6 +174,13 @@ class PendingMixin:
         if self.pending_:
             commit_drafts([self._drafted(resolve_pending(self._stored_rows("settle"), "settle"), started)])
         return self
+
+
+def write_down(rows: TrainingSet, positions: NDArray[np.int64], moment: datetime) -> str:
+    """Mark rows as going later, and return the id of the request."""
+    request_id = str(uuid.uuid4())
+    rows.mark(request_id, moment.isoformat(), positions)
+    return request_id
 
 
 def refuse_to_drop_requests(estimator: Any) -> None:

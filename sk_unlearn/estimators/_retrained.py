@@ -10,11 +10,11 @@ from sklearn.utils.validation import check_is_fitted
 
 from sk_unlearn.estimators._advice import RetrainAdvice, advise
 from sk_unlearn.estimators._commit import draft_of_solution
+from sk_unlearn.estimators._draft import Draft, commit_drafts
 from sk_unlearn.estimators._footing import footing
 from sk_unlearn.estimators._problem import Solution
 from sk_unlearn.estimators._request import Request, resolve_pending
 from sk_unlearn.estimators._retrain import retrain
-from sk_unlearn.estimators.drafts import Draft, commit_drafts
 from sk_unlearn.risks.empirical import flat_parameters
 from sk_unlearn.training.ledger import Trained
 from sk_unlearn.unlearners.base import UnlearningResult

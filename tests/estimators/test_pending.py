@@ -11,6 +11,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sk_unlearn.estimators.coordinates import NewCoordinates
+from sk_unlearn.estimators.drafts import commit_drafts, draft_deletion_at, draft_settlement, request_at
 from sk_unlearn.unlearners import FineTune, Retrain, Status, Unlearner, UnlearningResult
 from tests._problems import Mlp, classifier, parameters, tiny_classifier
 
@@ -304,6 +306,24 @@ def test_many_threads_lose_no_request(est):
     assert est.pending_ == ()
     assert stored(est) == ids[30:]
     assert sum(len(report.requests) for report in est.unlearning_history_) == 6
+
+
+def test_in_new_coordinates(est):
+    """As a pipeline does whose steps give up rows, too: what waits comes along."""
+    est.request_forget(sample_id="p1", received=JANUARY)
+    second = request_at(est, np.array([3, 4]))
+    scale, shift = np.array([2.0, 1.0, 0.5]), np.array([0.5, 0.0, -1.0])
+    to = NewCoordinates((est.training_set_.X * scale + shift).astype(np.float32), np.arange(3), scale, shift)
+    other = copy.deepcopy(est)
+    commit_drafts([draft_deletion_at(est, np.array([4, 7]), to=to)])
+    assert n_rows(est) == [1, 1]
+    est.settle()
+    assert stored(est) == [one for one in ids if one not in ("p1", "p3", "p4", "p7")]
+    commit_drafts([draft_settlement(other, to=to)])
+    assert other.pending_ == ()
+    assert stored(other) == [one for one in ids if one not in ("p1", "p3", "p4")]
+    assert [told["request_id"] for told in other.unlearning_report_.requests][1] == second
+    np.testing.assert_allclose(other.training_set_.X[0], X[0] * scale + shift, rtol=1e-6)
 
 
 # ---------------------------------------------------------------------------------------------------------- histories

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from sk_unlearn.rows import TrainingSet
 
-CHANGES = ["mark", "drop", "append", "replace", "pickle", "compact", "unmark", "settle"]
+CHANGES = ["mark", "drop", "append", "replace", "pickle", "compact", "unmark", "settle", "move"]
 
 
 def rows(n):
@@ -28,9 +28,7 @@ def test_marks_follow_the_rows(data):
         live = stored.X[:, 0].tolist()
         some = data.draw(st.lists(st.sampled_from(live), max_size=4, unique=True)) if live else []
         slots = stored.locate(np.array(some)[:, None]) if some else np.empty(0, np.int64)
-        what = data.draw(
-            st.sampled_from(["mark", "drop", "append", "replace", "pickle", "compact", "unmark", "settle"])
-        )
+        what = data.draw(st.sampled_from(CHANGES))
         if what == "mark":
             stored.mark(str(step), "now", slots)
             expected[str(step)] = set(some)
@@ -47,6 +45,9 @@ def test_marks_follow_the_rows(data):
             n_made += len(some)
         elif what == "pickle":
             stored = pickle.loads(pickle.dumps(stored))
+        elif what == "move":  # other features for all rows, on a copy that is swapped in
+            moved = stored.with_features(stored.raw_X + 0)
+            stored.journal.commit(stored.plan_as(moved))
         elif what == "compact":
             stored.compact(force=True)
         elif what == "unmark" and expected:
