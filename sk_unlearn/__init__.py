@@ -5,6 +5,8 @@ from sk_unlearn.composites import ForgetSummary, forget, which_parts_know
 from sk_unlearn.estimators import (
     MLPNetClassifier,
     MLPNetRegressor,
+    PendingRequest,
+    RetrainAdvice,
     UnlearnableClassifier,
     UnlearnableRegressor,
     UnlearningReport,
@@ -15,6 +17,8 @@ __all__ = [
     "ForgetSummary",
     "MLPNetClassifier",
     "MLPNetRegressor",
+    "PendingRequest",
+    "RetrainAdvice",
     "UnlearnableClassifier",
     "UnlearnableRegressor",
     "UnlearningReport",

@@ -110,6 +110,7 @@ def draft_of_solution(
         ],
         seconds=time.perf_counter() - started,
     )
+    state = replace(state, since=state.since.after(report))
     own = estimator.__dict__
     history = [*estimator.unlearning_history_, report]
     assignments = [
@@ -303,7 +304,7 @@ def _row_assignments(rows: TrainingSet, request: Request, role: NDArray[np.int8]
     if request.new is not None:
         replaced = (request.positions, request.new.X, request.new.y, request.source)
         return rows.plan(replace=replaced, role=role)
-    return rows.plan(drop=request.positions, role=role)
+    return rows.plan(drop=request.positions, role=role, unmark=[order.request_id for order in request.orders])
 
 
 def _n_retained(rows: TrainingSet | None, request: Request, anchor: Anchor | None) -> int:

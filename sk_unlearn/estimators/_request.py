@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sk_unlearn.rows import TrainingSet
+from sk_unlearn.estimators._orders import Order
+from sk_unlearn.rows import Mark, TrainingSet
 
 __all__ = [
     "Content",
@@ -17,10 +19,13 @@ __all__ = [
     "check_no_conflict",
     "check_some_stay",
     "listed_ids",
+    "locate_deletion",
     "narrowed",
+    "order_of",
     "resolve_correction",
     "resolve_deletion",
     "resolve_handed_in",
+    "resolve_pending",
     "resolve_slots",
 ]
 
@@ -42,7 +47,7 @@ class Request:
 
     Attributes
     ----------
-    verb : {"forget", "partial_forget", "correct"}
+    verb : {"forget", "partial_forget", "correct", "settle", "retrain"}
         What was asked.
 
     positions : ndarray of int64, ascending
@@ -68,6 +73,9 @@ class Request:
 
     source : uint8 ndarray of shape (n_positions, 16), or None
         Digests of what the new content was made of.
+
+    orders : tuple of Order
+        The pending requests that it carries out; empty for one that was not written down before.
     """
 
     verb: str
@@ -79,6 +87,7 @@ class Request:
     added: Content | None = None
     foreign: Content | None = None
     source: NDArray[np.uint8] | None = None
+    orders: tuple[Order, ...] = ()
 
     @property
     def replaces(self) -> bool:
@@ -111,16 +120,18 @@ class Request:
         return kept
 
 
-def resolve_deletion(rows: TrainingSet, X: NDArray[Any] | None, y: NDArray[Any] | None, sample_id: Any) -> Request:
-    """Find the rows that ``forget`` names by content, by identifier, or by both.
+def locate_deletion(
+    rows: TrainingSet, X: NDArray[Any] | None, y: NDArray[Any] | None, sample_id: Any
+) -> NDArray[np.int64]:
+    """Find the slots of the rows that ``forget`` names by content, by identifier, or by both.
 
     Raises
     ------
     ValueError
-        For rows or identifiers that are not stored, and for a request of everything or of nothing.
+        For rows or identifiers that are not stored, and for a request of nothing.
     """
     positions = None if X is None else rows.locate(X, y, name="X_del")
-    return _request("forget", rows, narrowed(rows, positions, sample_id))
+    return narrowed(rows, positions, sample_id)
 
 
 def narrowed(rows: TrainingSet, positions: NDArray[np.int64] | None, sample_id: Any) -> NDArray[np.int64]:
@@ -138,6 +149,40 @@ def narrowed(rows: TrainingSet, positions: NDArray[np.int64] | None, sample_id: 
     if not len(positions):
         raise ValueError("No stored row has both the content in X_del and an identifier in sample_id.")
     return positions
+
+
+def resolve_deletion(rows: TrainingSet, X: NDArray[Any] | None, y: NDArray[Any] | None, sample_id: Any) -> Request:
+    """Find the rows that ``forget`` names, as :func:`locate_deletion` does.
+
+    Raises
+    ------
+    ValueError
+        As there, and for a request of everything.
+    """
+    return _request("forget", rows, locate_deletion(rows, X, y, sample_id))
+
+
+def resolve_pending(rows: TrainingSet, verb: str) -> Request:
+    """Return the request to forget all rows that pending requests name; it may come to none.
+
+    Raises
+    ------
+    ValueError
+        Where that is every row.
+    """
+    slots = [mark.positions for mark in rows.marks]
+    positions = np.unique(np.concatenate([np.empty(0, dtype=np.int64), *slots]))
+    if len(positions) == len(rows):
+        raise ValueError(
+            f"The pending requests ({len(slots)}) cover all {len(rows)} rows of the training set; nothing would be "
+            "left to model. They stay pending: bring other rows by partial_fit first, or discard the estimator."
+        )
+    return replace(_request(verb, rows, positions), orders=tuple(map(order_of, rows.marks)))
+
+
+def order_of(mark: Mark) -> Order:
+    """Read a pending request from the mark on its rows."""
+    return Order(mark.label, datetime.fromisoformat(mark.since))
 
 
 def resolve_handed_in(rows: TrainingSet | None, X: NDArray[Any], y: NDArray[Any]) -> Request:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, _fit_context, clone
 from sklearn.utils._param_validation import HasMethods
 from sklearn.utils.validation import check_is_fitted
@@ -33,10 +33,17 @@ from sk_unlearn.estimators._inputs import (
 )
 from sk_unlearn.estimators._nets import check_nested, warn_of_methods_not_called
 from sk_unlearn.estimators._passes import plan_rows
+from sk_unlearn.estimators._pending import PendingMixin, refuse_to_drop_requests
 from sk_unlearn.estimators._problem import Solution, solve, stored_risk
 from sk_unlearn.estimators._progress import print_step, silent
-from sk_unlearn.estimators._request import Request, resolve_correction, resolve_deletion, resolve_handed_in
+from sk_unlearn.estimators._request import (
+    Request,
+    resolve_correction,
+    resolve_deletion,
+    resolve_handed_in,
+)
 from sk_unlearn.estimators._retrain import retrain, why_not_shorter
+from sk_unlearn.estimators._retrained import RetrainMixin
 from sk_unlearn.estimators._state import Anchor
 from sk_unlearn.estimators.fitting import (
     begin_fit,
@@ -68,7 +75,9 @@ __all__ = ["BaseUnlearnable"]
 _REPORT_FIELDS = frozenset(field.name for field in fields(UnlearningReport))
 
 
-class BaseUnlearnable(VersionedMixin, InputsMixin, FromFittedMixin, CallbackSupportMixin, BaseEstimator):
+class BaseUnlearnable(
+    VersionedMixin, InputsMixin, FromFittedMixin, PendingMixin, RetrainMixin, CallbackSupportMixin, BaseEstimator
+):
     """Base class of :class:`UnlearnableClassifier` and :class:`UnlearnableRegressor`; not for direct use."""
 
     _journal: Journal
@@ -204,6 +213,7 @@ class BaseUnlearnable(VersionedMixin, InputsMixin, FromFittedMixin, CallbackSupp
         return self._fit(X, y, sample_weight, sample_id, source)
 
     def _fit(self, X: Any, y: Any, sample_weight: Any, sample_id: Any, source: Any = None) -> BaseUnlearnable:
+        refuse_to_drop_requests(self)
         draft = draft_of(self)
         task = begin_fit(draft, X, y, sample_weight)
         ids = as_identifiers(sample_id, len(task.X))
@@ -243,6 +253,7 @@ class BaseUnlearnable(VersionedMixin, InputsMixin, FromFittedMixin, CallbackSupp
         start = state.start and state.start.followed_by(trained.start, goes_on=goes_on)
         state = replace(state, n_partial_fits=number, recording=None, anchor=None, features=None, start=start)
         state = state.after_training(trained.notes, not_renewed(net, trained.side_state))
+        state = replace(state, since=state.since.after_pass(len(new)))
         grown = []
         if kept is None:
             state = replace(state, anchor=grown_anchor(net, self._present_anchor(Footing(self.net_)), new))
@@ -319,13 +330,20 @@ class BaseUnlearnable(VersionedMixin, InputsMixin, FromFittedMixin, CallbackSupp
 
     def _drafted_deletion(self, X_del: Any, y_del: Any, sample_id: Any) -> Draft:
         started = time.perf_counter()
-        rows = self._stored_rows("forget")
+        rows, X_net, y_net = self._to_look_up("forget", X_del, y_del, sample_id)
+        return self._drafted(resolve_deletion(rows, X_net, y_net, sample_id), started)
+
+    def _to_look_up(
+        self, verb: str, X_del: Any, y_del: Any, sample_id: Any
+    ) -> tuple[TrainingSet, NDArray[Any] | None, NDArray[Any] | None]:
+        """Return the stored rows, and what is to be looked up in them as the net takes it, for a verb that forgets."""
+        rows = self._stored_rows(verb)
         if X_del is None and sample_id is None:
-            raise ValueError("forget needs X_del (rows) or sample_id (identifiers given at fit); both are None.")
+            raise ValueError(f"{verb} needs X_del (rows) or sample_id (identifiers given at fit); both are None.")
         if X_del is None and y_del is not None:
             raise ValueError("y_del narrows X_del, which is None; pass X_del too.")
         X_net, y_net = (None, None) if X_del is None else self._validate_request(X_del, y_del, "X_del", "y_del")
-        return self._drafted(resolve_deletion(rows, X_net, y_net, sample_id), started)
+        return rows, X_net, y_net
 
     @one_at_a_time
     def partial_forget(self, X: ArrayLike, y: ArrayLike) -> BaseUnlearnable:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,8 +12,17 @@ from numpy.typing import NDArray
 
 from sk_unlearn.estimators._commit import net_assignments
 from sk_unlearn.estimators._draft import Draft, commit_drafts
+from sk_unlearn.estimators._orders import as_moment
 from sk_unlearn.estimators._passes import known_rows
-from sk_unlearn.estimators._request import Content, check_no_conflict, check_some_stay, narrowed, resolve_slots
+from sk_unlearn.estimators._pending import write_down
+from sk_unlearn.estimators._request import (
+    Content,
+    check_no_conflict,
+    check_some_stay,
+    narrowed,
+    resolve_pending,
+    resolve_slots,
+)
 from sk_unlearn.estimators.coordinates import NewCoordinates, shadowed, trainable
 from sk_unlearn.estimators.fitting import is_learnt
 from sk_unlearn.estimators.report import UnlearningReport
@@ -34,10 +44,12 @@ __all__ = [
     "draft_deletion",
     "draft_deletion_at",
     "draft_handed_in",
+    "draft_settlement",
     "draft_training",
     "fit_made",
     "is_learnt",
     "narrowed",
+    "request_at",
     "stored_already",
     "stored_rows",
     "stored_targets",
@@ -229,6 +241,42 @@ def draft_correction_at(
         return each._drafted(resolve_slots(rows, positions, new=Content(X, y), source=source), started, told)
 
     return _aside(estimator, to, positions, act, notes)
+
+
+def request_at(estimator: BaseUnlearnable, positions: NDArray[np.int64], received: datetime | None = None) -> str:
+    """Do what :meth:`~sk_unlearn.UnlearnableClassifier.request_forget` does, for rows in slots.
+
+    Parameters
+    ----------
+    estimator : UnlearnableClassifier or UnlearnableRegressor
+        As for :func:`draft_deletion`.
+
+    positions : int64 ndarray
+        Slots of stored rows.
+
+    received : datetime or None
+        As for ``request_forget``.
+    """
+    return write_down(estimator.training_set_, positions, as_moment(received))
+
+
+def draft_settlement(
+    estimator: BaseUnlearnable, *, to: NewCoordinates | None = None, notes: Sequence[str] = ()
+) -> Draft:
+    """Work out what :meth:`~sk_unlearn.UnlearnableClassifier.settle` does where requests wait, and change nothing.
+
+    Parameters
+    ----------
+    estimator, to, notes
+        As for :func:`draft_deletion_at`.
+    """
+
+    def act(each: BaseUnlearnable, told: Sequence[str]) -> Draft:
+        started = time.perf_counter()
+        return each._drafted(resolve_pending(each.training_set_, "settle"), started, told)
+
+    request = resolve_pending(estimator.training_set_, "settle")
+    return _aside(estimator, to, request.positions, act, notes)
 
 
 def draft_training(

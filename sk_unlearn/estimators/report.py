@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from sk_unlearn.estimators._orders import now
 from sk_unlearn.estimators._request import Request
 from sk_unlearn.unlearners.status import Status
 from sk_unlearn.utils._templates import render
@@ -15,13 +16,13 @@ __all__ = ["UnlearningReport", "report_of"]
 
 @dataclass(frozen=True, repr=False)
 class UnlearningReport:
-    """The outcome of one ``forget``, ``partial_forget`` or ``correct``.
+    """The outcome of one ``forget``, ``partial_forget``, ``correct``, ``settle`` or ``retrain``.
 
     It holds counts, norms and mean losses only, no content of any row.
 
     Attributes
     ----------
-    request : {"forget", "partial_forget", "correct"}
+    request : {"forget", "partial_forget", "correct", "settle", "retrain"}
         What was asked.
 
     method : str
@@ -94,6 +95,10 @@ class UnlearningReport:
 
     trace : list of dict
         One record a step.
+
+    requests : list of dict
+        The pending requests that were settled, each with ``request_id``, ``received``, ``completed`` and ``deadline``
+        (texts in ISO 8601, UTC) and ``late``; empty for what was asked and done in one go.
     """
 
     request: str
@@ -124,6 +129,7 @@ class UnlearningReport:
     certificate: Any = None
     extra: Mapping[str, Any] = field(default_factory=dict)
     trace: list[dict[str, Any]] = field(default_factory=list)
+    requests: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def converged(self) -> bool:
@@ -140,7 +146,7 @@ class UnlearningReport:
 
     def __repr__(self) -> str:
         lines = [
-            f"UnlearningReport: {self.request} by {self.method}, {self.seconds:.3g} s",
+            f"UnlearningReport: {self.request}{self._settled()} by {self.method}, {self.seconds:.3g} s",
             f"  rows       {self.n_erased} erased ({self.n_trained_erased} of them trained on), {self.n_retained} stay",
             f"  status     {self.status}: {self.stop_reason}",
             f"  moved      {self.step_norm:.3g} in {self.n_steps} steps, {self.n_products} curvature products",
@@ -148,6 +154,13 @@ class UnlearningReport:
         ]
         lines += [f"  note       {note}" for note in self.notes[:5]]
         return "\n".join(lines) + "\n  print() shows all"
+
+    def _settled(self) -> str:
+        n, n_late = len(self.requests), sum(request["late"] for request in self.requests)
+        if not n:
+            return ""
+        late = f", {n_late} of them late" if n_late else ""
+        return f" of {n} pending request{'s' if n > 1 else ''}{late},"
 
     def __str__(self) -> str:
         rows = self._rows()
@@ -204,7 +217,7 @@ def report_of(
         "stop_reason": "no row in the request had entered a gradient",
         "parameters_moved": False,
     }
-    fields = {**unsolved, **told}
+    fields, completed = {**unsolved, **told}, now()
     return UnlearningReport(
         request=request.verb,
         method=method,
@@ -213,5 +226,6 @@ def report_of(
         n_retained=n_retained,
         seconds=seconds,
         notes=[*notes, *fields.pop("notes", [])],
+        requests=[order.told(completed) for order in request.orders],
         **fields,
     )

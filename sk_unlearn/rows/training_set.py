@@ -9,7 +9,7 @@ of rows held; dropping them copies the index, some 20 bytes a row held.
 from __future__ import annotations
 
 import copy as copy_module
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -41,6 +41,7 @@ from sk_unlearn.rows._index import (
     row_hash,
     row_size,
 )
+from sk_unlearn.rows._marks import Mark, marks_after, renumbered
 from sk_unlearn.rows._near import near_misses, near_pairs
 from sk_unlearn.rows.roles import RowRole
 from sk_unlearn.rows.sampling import sample_mask
@@ -134,6 +135,7 @@ class TrainingSet:
     _row_segments: Segments | None
     _id_segments: Segments | None
     _source_segments: Segments | None
+    _marks: tuple[Mark, ...]
     journal: Journal
 
     def __init__(
@@ -191,6 +193,7 @@ class TrainingSet:
             "_row_segments": None,
             "_id_segments": None,
             "_source_segments": None,
+            "_marks": (),
             "journal": Journal(),
         }
 
@@ -301,6 +304,7 @@ class TrainingSet:
         weight, ids, source = (None if column is None else column.copy() for column in optional)
         y, role, live = self._y.copy(), self._role.copy(), self._live.copy()
         other.__dict__.update(self._new_state(owned(X, copy=False), y, weight, ids, role, live, source))
+        other._marks = self._marks
         # Segments never change, and these know nothing of features.
         other._id_segments, other._source_segments = self._id_segments, self._source_segments
         return other
@@ -728,6 +732,7 @@ class TrainingSet:
         drop: ArrayLike | None = None,
         replace: tuple[Any, ...] | None = None,
         role: ArrayLike | None = None,
+        unmark: Collection[str] = (),
     ) -> list[Assignment]:
         """Return the assignments of a change without making them.
 
@@ -739,6 +744,8 @@ class TrainingSet:
             Rows to overwrite, as `replace` takes them, and the digests of what the new content was made of.
         role : RowRole or (n,) array of it, optional
             What the rows that are live *after* the change, in order, were used for.
+        unmark : collection of str, optional
+            Labels of marks to take off.
 
         Returns
         -------
@@ -756,6 +763,8 @@ class TrainingSet:
         assignments = [] if replace is None else self._plan_replace(*replace)
         if len(slots):
             assignments += self._plan_drop(slots)
+        if self._marks:
+            assignments.append((self.__dict__, "_marks", marks_after(self._marks, slots, unmark)))
         n_trained = self._n_trained - int(np.count_nonzero(self._trained[slots]))
         if role is not None:
             kept = np.setdiff1d(np.flatnonzero(self._live), slots, assume_unique=True)
@@ -881,7 +890,7 @@ class TrainingSet:
             state["_id_segments"] = self._with_segment(self._id_segments, slots, hashes)
         if self._source_segments is not None and sources is not None:
             state["_source_segments"] = self._with_segment(self._source_segments, slots, _source_hash(sources[slots]))
-        del state["journal"]  # the one that will make the assignments stays
+        del state["journal"], state["_marks"]  # the journal that will make the assignments stays, and so do slots
         return [(self.__dict__, name, value) for name, value in state.items()]
 
     def check_ids_given(self, sample_id: ArrayLike | None) -> None:
@@ -969,6 +978,51 @@ class TrainingSet:
         self.__dict__.update(state)
         return True
 
+    # ---------------------------------------------------------------------------------------------- rows that are to go
+
+    @property
+    def marks(self) -> tuple[Mark, ...]:
+        """Marks on rows, in the order in which they were made; they follow the rows through every change."""
+        return self._raw("_marks")
+
+    def mark(self, label: str, since: str, positions: ArrayLike) -> None:
+        """Mark rows that are to go later. Nothing else changes.
+
+        Parameters
+        ----------
+        label : str
+            By which the mark is taken off again: see `unmark`, and `plan`.
+        since : str
+            When the mark was made.
+        positions : (m,) int array
+            Unique live slots. Rows may bear several marks.
+
+        Raises
+        ------
+        ValueError
+            If a position is not a live slot or appears twice, or the label is taken.
+        """
+        slots = np.sort(self._check_positions(positions))
+        if any(mark.label == label for mark in self._marks):
+            raise ValueError("label is taken by another mark; give each its own")
+        self.journal.commit([(self.__dict__, "_marks", (*self._marks, Mark(label, since, slots)))])
+
+    def unmark(self, label: str) -> None:
+        """Take a mark off. Its rows stay.
+
+        Parameters
+        ----------
+        label : str
+
+        Raises
+        ------
+        KeyError
+            If there is no such mark.
+        """
+        if all(mark.label != label for mark in self.marks):
+            raise KeyError(label)
+        self.journal.commit(self.plan(unmark=[label]))
+
     def sample(self, size: int, rng: np.random.Generator, *, among: str = "trained") -> Positions:
         """Draw live rows uniformly and without replacement, at a cost that does not grow with the rows held.
 
@@ -1037,7 +1091,7 @@ class TrainingSet:
         }  # fmt: skip
         if self._n_live < self.n_slots:
             columns = {name: None if column is None else column[self._live] for name, column in columns.items()}
-        return columns
+        return {**columns, "marks": renumbered(self._marks, self._live)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(self._state_of(state))
@@ -1051,7 +1105,7 @@ class TrainingSet:
             None if state.get(name) is None else owned(state[name], copy=False)
             for name in ("sample_weight", "sample_id", "source")
         )
-        return cls._new_state(X, y, weight, ids, role, source=source)
+        return cls._new_state(X, y, weight, ids, role, source=source) | {"_marks": state.get("marks", ())}
 
     def __copy__(self) -> TrainingSet:
         # A shallow copy would share arrays, and a drop in one would corrupt the other.
