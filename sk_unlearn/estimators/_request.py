@@ -11,7 +11,15 @@ from numpy.typing import NDArray
 
 from sk_unlearn.rows import TrainingSet
 
-__all__ = ["Content", "Request", "resolve_correction", "resolve_deletion", "resolve_handed_in", "resolve_slots"]
+__all__ = [
+    "Content",
+    "Request",
+    "listed",
+    "resolve_correction",
+    "resolve_deletion",
+    "resolve_handed_in",
+    "resolve_slots",
+]
 
 
 class Content(NamedTuple):
@@ -110,7 +118,7 @@ def resolve_deletion(rows: TrainingSet, X: NDArray[Any] | None, y: NDArray[Any] 
     """
     positions = None if X is None else rows.locate(X, y, name="X_del")
     if sample_id is not None:
-        by_id = rows.locate_ids(_listed(sample_id))
+        by_id = rows.locate_ids(listed(sample_id))
         positions = by_id if positions is None else np.intersect1d(positions, by_id)
     assert positions is not None
     if not len(positions):
@@ -230,7 +238,7 @@ def _joined(stored: Content, foreign: Content) -> Content:
     return Content(np.concatenate([stored.X, foreign.X]), np.concatenate([stored.y, foreign.y]), weight)
 
 
-def _listed(sample_id: Any) -> Any:
+def listed(sample_id: Any) -> Any:
     """Return identifiers as they are; a single one, which may come alone, in a list."""
     alone = isinstance(sample_id, str | bytes) or not isinstance(sample_id, Iterable)
     alone = alone or getattr(sample_id, "shape", None) == ()
