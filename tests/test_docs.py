@@ -24,6 +24,7 @@ PACKAGES = [
     "sk_unlearn.model_selection",
     "sk_unlearn.inspection",
     "sk_unlearn.references",
+    "sk_unlearn.receipts",
 ]
 PAGES = [
     "README.md",
@@ -33,6 +34,7 @@ PAGES = [
     "docs/metrics.rst",
     "docs/tuning.rst",
     "docs/audit.rst",
+    "docs/receipts.rst",
 ]
 PAGES += sorted(
     f"docs/methods/{page.name}" for page in (ROOT / "docs" / "methods").glob("*.rst") if page.stem != "index"

@@ -243,7 +243,7 @@ def test_what_an_audit_found_is_written_down():
 
 def test_the_history_stays_small_and_says_the_numbers():
     X, y = data(400)
-    est = classifier(FineTune(max_epochs=1)).fit(X, y)
+    est = classifier(FineTune()).fit(X, y)
     sizes, reports = [], []
     for i in range(60):
         est.forget(X[i : i + 1])
@@ -254,11 +254,13 @@ def test_the_history_stays_small_and_says_the_numbers():
     assert est.unlearning_history_[-1] is est.unlearning_report_ is reports[-1]
     for old, report, receipt in zip(est.unlearning_history_[:-1], reports, est.receipts_, strict=False):
         assert (old.trace, dict(old.extra), old.notes) == ([], {}, [])
-        assert old == dataclasses.replace(report, trace=[], extra={}, notes=[], stop_reason="told in receipts_")
+        assert str(old) == str(report.brief()) == str(old.brief())
+        assert old.step_norm == report.step_norm
         assert receipt.outcome["stop_reason"] == report.stop_reason
         assert receipt.notes == tuple(report.notes)
         assert old.request_id == receipt.request_id
-    assert pickle.loads(pickle.dumps(est.unlearning_history_)) == est.unlearning_history_
+    again = pickle.loads(pickle.dumps(est.unlearning_history_))
+    assert list(map(str, again)) == list(map(str, est.unlearning_history_))
     assert len(pickle.dumps(est.receipts_)) / 60 < 500
 
 
