@@ -127,7 +127,7 @@ def receipt_of(
     rows: TrainingSet | None = getattr(estimator, "training_set_", None)
     key = key_of(estimator)
     completed = datetime.now(timezone.utc)
-    received = completed - timedelta(seconds=report.seconds)
+    received = request.received or completed - timedelta(seconds=report.seconds)
     digests, content, dtype = _erased(key, rows, request, estimator.unlearning_state_)
     return Receipt(
         request.verb,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -65,6 +66,9 @@ class Request:
 
     source : uint8 ndarray of shape (n_positions, 16), or None
         Digests of what the new content was made of.
+
+    received : datetime or None
+        When it came, with time zone; None for now.
     """
 
     verb: str
@@ -76,6 +80,7 @@ class Request:
     added: Content | None = None
     foreign: Content | None = None
     source: NDArray[np.uint8] | None = None
+    received: datetime | None = None
 
     @property
     def replaces(self) -> bool:

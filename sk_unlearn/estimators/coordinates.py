@@ -127,6 +127,7 @@ def _moved(estimator: BaseUnlearnable, net: NeuralNet, to: NewCoordinates, gone:
         filled=None if len(columns) == width else columns,
         anchor=None if state.anchor is None else _anchor(estimator, net, new_rows, state.anchor, fold),
         features=state.features if fold is not None else None,
+        retained_set=None if rows.raw_source is None else state.retained_set,
         served=digest_parameters(estimator.net_),
     )
     shadow.n_features_in_ = len(columns)

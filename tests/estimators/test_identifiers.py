@@ -125,6 +125,15 @@ def test_equal_identifiers_are_one_under_digests_too():
     assert len(est.training_set_) == 2
 
 
+def test_an_adopted_net_keeps_digests_too():
+    X, y, ids = data(20)
+    net = classifier().fit(X, y).net_
+    est = UnlearnableClassifier.from_fitted(net, X, y, sample_id=ids, hash_ids=True)
+    assert holds(est, ids) == []
+    est.forget(sample_id=ids[0])
+    assert len(est.training_set_) == 18
+
+
 def test_two_fits_have_two_keys():
     X, y, ids = data(10)
     est = classifier(hash_ids=True).fit(X, y, sample_id=ids)

@@ -5,6 +5,7 @@ import dataclasses
 import json
 import pickle
 import struct
+import time
 from datetime import datetime, timedelta, timezone
 
 import numpy as np
@@ -16,6 +17,9 @@ from torch import nn
 
 import sk_unlearn
 from sk_unlearn import MLPNetClassifier, MLPNetRegressor, UnlearnableClassifier, UnlearnableRegressor
+from sk_unlearn.estimators._request import resolve_deletion
+from sk_unlearn.estimators.coordinates import NewCoordinates
+from sk_unlearn.estimators.drafts import commit_drafts, draft_deletion_at, fit_made
 from sk_unlearn.inspection import audit
 from sk_unlearn.receipts import (
     digest_parameters,
@@ -26,6 +30,7 @@ from sk_unlearn.receipts import (
     verify,
 )
 from sk_unlearn.rows import SetDigest
+from sk_unlearn.rows.digests import digest_rows
 from sk_unlearn.unlearners import CuReNU, FineTune, Retrain
 
 
@@ -118,7 +123,7 @@ def test_every_unlearner_leaves_its_settings(unlearner):
         assert receipt.certificate["assumptions"]
 
 
-def test_a_histories_of_requests_is_followed_by_the_digest_of_what_stays():
+def test_a_history_of_requests_is_followed_by_the_digest_of_what_stays():
     rng = np.random.default_rng(5)
     X, y = data(200, seed=3)
     weight = rng.integers(1, 3, size=200)
@@ -156,6 +161,40 @@ def test_rows_of_other_shapes_and_frames_are_proven_as_they_were_given():
     est = UnlearnableClassifier(net, random_state=0).fit(images, y).forget(images[4:5])
     assert est.receipts_[0].content == "rows as the net takes them: float32, shape (2, 3)"
     assert proofs(est, images[3:6]) == [[], [1], []]
+
+
+def test_rows_that_were_made_of_others_are_told_by_what_they_were_made_of():
+    X, y = data(40)
+    raw = pd.DataFrame(X.astype(np.float64) * 3 + 1, columns=["a", "b", "c"])
+    key = bytes(32)
+    est = fit_made(classifier(), digest_rows(key, raw), X, y)
+    est.forget(X[:1])
+    assert est.receipts_[0].content == "rows as they came to the pipeline (raw table)"
+    scale = np.full(3, 1.01)
+    for k in (1, 2):
+        served = digest_parameters(est.net_)
+        commit_drafts([draft_deletion_at(est, np.array([4 * k]), to=scaled(est, scale))])
+        assert est.receipts_[-1].parameters_before == served
+        check_retained(est)
+    plain = classifier().fit(X, y).forget(X[:1])
+    commit_drafts([draft_deletion_at(plain, np.array([4]), to=scaled(plain, scale))])
+    check_retained(plain)
+    found = prove_erased(est.receipts_, raw[["c", "a", "b"]].iloc[[0, 4, 8, 9]], key=key)
+    assert [[one.sequence for one in each] for each in found] == [[1], [2], [3], []]
+
+
+def scaled(est, scale):
+    return NewCoordinates((est.training_set_.X * scale).astype(np.float32), np.arange(3), scale, np.zeros(3))
+
+
+def test_a_request_that_was_recorded_before_has_the_deadline_of_that_day():
+    X, y = data()
+    est = classifier().fit(X, y)
+    came = datetime(2026, 1, 31, 12, tzinfo=timezone.utc)
+    request = dataclasses.replace(resolve_deletion(est.training_set_, X[:1], None, None), received=came)
+    commit_drafts([est._drafted(request, time.perf_counter())])
+    assert est.receipts_[0].received == "2026-01-31T12:00:00.000Z"
+    assert est.receipts_[0].deadline == "2026-02-28T12:00:00.000Z"
 
 
 def test_no_row_and_no_identifier_is_in_any_receipt(tmp_path):
