@@ -200,13 +200,24 @@ class BaseUnlearnable(VersionedMixin, InputsMixin, FromFittedMixin, CallbackSupp
     @_fit_context(prefer_skip_nested_validation=True)
     @one_at_a_time
     def _fit_made(
-        self, source: Any, X: Any, y: Any, sample_weight: Any = None, *, sample_id: Any = None
+        self,
+        source: Any,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        sample_id: Any = None,
+        key: bytes | None = None,
     ) -> BaseUnlearnable:
         """Fit rows that were made of others, whose digests are given: see :func:`~sk_unlearn.estimators.drafts.fit`."""
-        return self._fit(X, y, sample_weight, sample_id, source)
+        return self._fit(X, y, sample_weight, sample_id, source, key)
 
-    def _fit(self, X: Any, y: Any, sample_weight: Any, sample_id: Any, source: Any = None) -> BaseUnlearnable:
+    def _fit(
+        self, X: Any, y: Any, sample_weight: Any, sample_id: Any, source: Any = None, key: bytes | None = None
+    ) -> BaseUnlearnable:
         draft = draft_of(self)
+        if key is not None:
+            draft._receipt_key = key
         task = begin_fit(draft, X, y, sample_weight)
         ids = as_identifiers(kept_ids(draft, sample_id, len(task.X)), len(task.X))
         trained, X_net, y_net = train_net(self, draft, task, self._unlearner().recorder())

@@ -53,7 +53,9 @@ def draft_deletion(estimator: BaseUnlearnable, X_del: Any = None, y_del: Any = N
     return estimator._drafted_deletion(X_del, y_del, sample_id)
 
 
-def fit_made(estimator: BaseUnlearnable, source: Any, X: Any, y: Any, **params: Any) -> BaseUnlearnable:
+def fit_made(
+    estimator: BaseUnlearnable, source: Any, X: Any, y: Any, *, key: bytes | None = None, **params: Any
+) -> BaseUnlearnable:
     """Fit an estimator to rows that were made of others, which a digest of each stands for from then on.
 
     Parameters
@@ -63,10 +65,13 @@ def fit_made(estimator: BaseUnlearnable, source: Any, X: Any, y: Any, **params: 
     source : uint8 ndarray of shape (n_samples, 16)
         Keyed digests of the rows that X was made of.
 
+    key : bytes or None
+        That these were made with, for all digests of the estimator to be of one key; None draws one for the others.
+
     X, y, **params
         As for ``fit``.
     """
-    return estimator._fit_made(source, X, y, **params)
+    return estimator._fit_made(source, X, y, key=key, **params)
 
 
 def draft_deletion_at(

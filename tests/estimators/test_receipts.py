@@ -167,7 +167,8 @@ def test_rows_that_were_made_of_others_are_told_by_what_they_were_made_of():
     X, y = data(40)
     raw = pd.DataFrame(X.astype(np.float64) * 3 + 1, columns=["a", "b", "c"])
     key = bytes(32)
-    est = fit_made(classifier(), digest_rows(key, raw), X, y)
+    est = fit_made(classifier(), digest_rows(key, raw), X, y, key=key)
+    assert est.receipt_key_ == key
     est.forget(X[:1])
     assert est.receipts_[0].content == "rows as they came to the pipeline (raw table)"
     scale = np.full(3, 1.01)
