@@ -26,6 +26,7 @@ PACKAGES = [
     "sk_unlearn.inspection",
     "sk_unlearn.references",
     "sk_unlearn.preprocessing",
+    "sk_unlearn.receipts",
 ]
 PAGES = [
     "README.md",
@@ -36,6 +37,7 @@ PAGES = [
     "docs/metrics.rst",
     "docs/tuning.rst",
     "docs/audit.rst",
+    "docs/receipts.rst",
 ]
 PAGES += sorted(
     f"docs/methods/{page.name}" for page in (ROOT / "docs" / "methods").glob("*.rst") if page.stem != "index"

@@ -16,7 +16,7 @@ from sk_unlearn.composites._rows import Rows
 from sk_unlearn.composites._summary import ForgetSummary, OtherPart, PartSummary
 from sk_unlearn.composites._walk import Leaf, Walk, walk
 from sk_unlearn.estimators.drafts import Draft, commit_drafts
-from sk_unlearn.estimators.lookup import listed_ids
+from sk_unlearn.estimators.lookup import listed
 from sk_unlearn.exceptions import PartsCannotForget
 from sk_unlearn.utils._journal import Journal
 from sk_unlearn.utils._lock import taking_turns
@@ -164,7 +164,7 @@ def _asked(X: Any, y: Any, sample_id: Any, X_name: str, y_name: str) -> Asked:
         raise ValueError(f"{X_name} is empty: pass at least one row.")
     if y is not None and len(Rows(y)) != len(rows):
         raise ValueError(f"{y_name} has {len(Rows(y))} rows but belongs to {len(rows)}; pass one for each.")
-    return Asked(rows, None if sample_id is None else listed_ids(sample_id))
+    return Asked(rows, None if sample_id is None else listed(sample_id))
 
 
 def _with_turns(model: Any, asked: Rows, retained: Rows, use: Callable[[Walk], _T]) -> _T:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import calendar
 from datetime import datetime, timezone
 from typing import Any, NamedTuple
+
+from sk_unlearn.receipts.receipt import deadline_of
 
 __all__ = ["Order", "as_moment", "now"]
 
@@ -27,9 +28,7 @@ class Order(NamedTuple):
     @property
     def deadline(self) -> datetime:
         """One month after it came (GDPR Art. 12(3)); the last day of that month where it has no such day."""
-        year, month = divmod(self.received.year * 12 + self.received.month, 12)
-        day = min(self.received.day, calendar.monthrange(year, month + 1)[1])
-        return self.received.replace(year=year, month=month + 1, day=day)
+        return deadline_of(self.received)
 
     def told(self, completed: datetime) -> dict[str, Any]:
         """Return what a report says of it: plain strings, and whether it was late."""

@@ -62,7 +62,7 @@ class PendingMixin:
         def _stored_rows(self, verb: str) -> TrainingSet: ...
         def _to_look_up(
             self, verb: str, X_del: Any, y_del: Any, sample_id: Any
-        ) -> tuple[TrainingSet, NDArray[Any] | None, NDArray[Any] | None]: ...
+        ) -> tuple[TrainingSet, NDArray[Any] | None, NDArray[Any] | None, Any]: ...
         def _drafted(self, request: Request, started: float) -> Draft: ...
 
     @one_at_a_time
@@ -107,8 +107,8 @@ class PendingMixin:
             Before ``fit``.
         """
         moment = as_moment(received)
-        rows, X_net, y_net = self._to_look_up("request_forget", X_del, y_del, sample_id)
-        return write_down(rows, locate_deletion(rows, X_net, y_net, sample_id), moment)
+        rows, *asked = self._to_look_up("request_forget", X_del, y_del, sample_id)
+        return write_down(rows, locate_deletion(rows, *asked), moment)
 
     @one_at_a_time
     def cancel_request(self, request_id: str) -> Self:

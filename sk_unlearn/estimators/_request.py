@@ -18,9 +18,9 @@ __all__ = [
     "Request",
     "check_no_conflict",
     "check_some_stay",
-    "listed_ids",
+    "listed",
     "locate_deletion",
-    "narrowed",
+    "narrowed_slots",
     "order_of",
     "resolve_correction",
     "resolve_deletion",
@@ -131,10 +131,10 @@ def locate_deletion(
         For rows or identifiers that are not stored, and for a request of nothing.
     """
     positions = None if X is None else rows.locate(X, y, name="X_del")
-    return narrowed(rows, positions, sample_id)
+    return narrowed_slots(rows, positions, sample_id)
 
 
-def narrowed(rows: TrainingSet, positions: NDArray[np.int64] | None, sample_id: Any) -> NDArray[np.int64]:
+def narrowed_slots(rows: TrainingSet, positions: NDArray[np.int64] | None, sample_id: Any) -> NDArray[np.int64]:
     """Return slots of rows with one of the identifiers, of those that content has found where it was given.
 
     Raises
@@ -143,7 +143,7 @@ def narrowed(rows: TrainingSet, positions: NDArray[np.int64] | None, sample_id: 
         For identifiers that are not stored, and where nothing is left.
     """
     if sample_id is not None:
-        by_id = rows.locate_ids(listed_ids(sample_id))
+        by_id = rows.locate_ids(sample_id)
         positions = by_id if positions is None else np.intersect1d(positions, by_id)
     assert positions is not None
     if not len(positions):
@@ -294,7 +294,7 @@ def _joined(stored: Content, foreign: Content) -> Content:
     return Content(np.concatenate([stored.X, foreign.X]), np.concatenate([stored.y, foreign.y]), weight)
 
 
-def listed_ids(sample_id: Any) -> Any:
+def listed(sample_id: Any) -> Any:
     """Return identifiers as they are; a single one, which may come alone, in a list."""
     alone = isinstance(sample_id, str | bytes) or not isinstance(sample_id, Iterable)
     alone = alone or getattr(sample_id, "shape", None) == ()

@@ -91,13 +91,14 @@ def draft_retraining(estimator: BaseUnlearnable) -> Draft:
     rows = estimator.training_set_
     request = resolve_pending(rows, "retrain")
     # Where the built-in network would set out from for this request; a net trained anew brings constants of its own.
-    ground = footing(estimator, rows, request, Retrain())
+    unlearner = Retrain()
+    ground = footing(estimator, rows, request, unlearner)
     rng = np.random.default_rng([estimator.unlearning_state_.seed, 1 + len(estimator.unlearning_history_)])
     trained = retrain(estimator, ground.net, request, rng)
     result = UnlearningResult(flat_parameters(trained.net), Status.COMPLETED, "trained anew", trained=trained)
     # No anchor: what the rows left of the gradient is taken over them at the next request.
     solution = Solution(result, None, trained.recording, _told(estimator, request, result, trained))
-    return draft_of_solution(estimator, request, solution, ground, rng, method="Retrain", started=started)
+    return draft_of_solution(estimator, request, solution, ground, rng, unlearner=unlearner, started=started)
 
 
 def _told(estimator: BaseUnlearnable, request: Request, result: UnlearningResult, trained: Trained) -> dict[str, Any]:

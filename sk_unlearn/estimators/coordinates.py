@@ -14,6 +14,7 @@ from sk_unlearn.estimators._folding import ColumnMap, Fold, as_seen, folded
 from sk_unlearn.estimators._notes import some_outputs
 from sk_unlearn.estimators._state import Anchor
 from sk_unlearn.estimators.fitting import first_anchor
+from sk_unlearn.receipts import digest_parameters
 from sk_unlearn.risks.empirical import EmpiricalRisk, flat_parameters
 from sk_unlearn.rows import TrainingSet
 from sk_unlearn.utils._twins import training_copy, twin
@@ -126,6 +127,8 @@ def _moved(estimator: BaseUnlearnable, net: NeuralNet, to: NewCoordinates, gone:
         filled=None if len(columns) == width else columns,
         anchor=None if state.anchor is None else _anchor(estimator, net, new_rows, state.anchor, fold, gone),
         features=state.features if fold is not None else None,
+        retained_set=None if rows.raw_source is None else state.retained_set,
+        served=digest_parameters(estimator.net_),
     )
     shadow.n_features_in_ = len(columns)
     if to.names is not None:

@@ -15,11 +15,13 @@ from sk_unlearn.estimators._draft import Draft, commit_drafts
 from sk_unlearn.estimators._orders import as_moment
 from sk_unlearn.estimators._passes import known_rows
 from sk_unlearn.estimators._pending import write_down
+from sk_unlearn.estimators._receipts import kept_ids
 from sk_unlearn.estimators._request import (
     Content,
     check_no_conflict,
     check_some_stay,
-    narrowed,
+    listed,
+    narrowed_slots,
     resolve_pending,
     resolve_slots,
 )
@@ -78,7 +80,14 @@ def draft_deletion(estimator: BaseUnlearnable, X_del: Any = None, y_del: Any = N
 
 
 def fit_made(
-    estimator: BaseUnlearnable, source: Any, X: Any, y: Any, *, first_pass: bool = False, **params: Any
+    estimator: BaseUnlearnable,
+    source: Any,
+    X: Any,
+    y: Any,
+    *,
+    first_pass: bool = False,
+    key: bytes | None = None,
+    **params: Any,
 ) -> BaseUnlearnable:
     """Fit an estimator to rows that were made of others, which a digest of each stands for from then on.
 
@@ -92,10 +101,13 @@ def fit_made(
     first_pass : bool
         Whether to call ``partial_fit`` for the first time, in place of ``fit``.
 
+    key : bytes or None
+        That these were made with, for all digests of the estimator to be of one key; None draws one for the others.
+
     X, y, **params
         As for that.
     """
-    return estimator._fit_made(source, X, y, first_pass=first_pass, **params)
+    return estimator._fit_made(source, X, y, first_pass=first_pass, key=key, **params)
 
 
 def draft_handed_in(estimator: BaseUnlearnable, X: Any, y: Any, *, notes: Sequence[str] = ()) -> Draft:
@@ -110,6 +122,20 @@ def draft_handed_in(estimator: BaseUnlearnable, X: Any, y: Any, *, notes: Sequen
         As for ``partial_forget``.
     """
     return estimator._drafted_handed_in(X, y, notes)
+
+
+def narrowed(
+    estimator: BaseUnlearnable, positions: NDArray[np.int64] | None, sample_id: Any = None
+) -> NDArray[np.int64]:
+    """Return slots of stored rows with one of the identifiers, of those that content has found where it was given.
+
+    Raises
+    ------
+    ValueError
+        For identifiers that are not stored, and where nothing is left.
+    """
+    ids = None if sample_id is None else kept_ids(estimator, listed(sample_id))
+    return narrowed_slots(estimator.training_set_, positions, ids)
 
 
 def stored_rows(estimator: BaseUnlearnable, verb: str) -> TrainingSet:

@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import _num_samples
 
-from sk_unlearn.estimators._request import listed_ids
+from sk_unlearn.estimators._receipts import kept_ids
+from sk_unlearn.estimators._request import listed
 from sk_unlearn.estimators.base import BaseUnlearnable
 from sk_unlearn.rows import TrainingSet, as_identifiers, count_distinct
 
-__all__ = ["Found", "SeveralNear", "codes_of", "erased_among", "find_rows", "listed_ids", "targets_of"]
+__all__ = ["Found", "SeveralNear", "codes_of", "erased_among", "find_rows", "listed", "targets_of"]
 
 # By how much a row may differ from itself that was transformed among others, by the bytes of a stored number: what some
 # hundred products leave of its digits. Relative, as `TrainingSet.near_copies` takes it.
@@ -64,7 +65,7 @@ def find_rows(
     ValueError
         For rows of another shape or type than those stored.
     """
-    by_id = None if sample_id is None else _by_id(est.training_set_, sample_id)
+    by_id = None if sample_id is None else _by_id(est, sample_id)
     if X is None:
         assert by_id is not None
         return by_id
@@ -133,10 +134,12 @@ def erased_among(
     return np.setdiff1d(match.query_index[erased], match.query_index[~erased])
 
 
-def _by_id(rows: TrainingSet, sample_id: Any) -> Found:
-    ids = listed_ids(sample_id)
+def _by_id(est: BaseUnlearnable, sample_id: Any) -> Found:
+    rows = est.training_set_
+    given = listed(sample_id)
     # Invalid ones are an error whoever is asked.
-    as_identifiers(ids, len(ids))
+    as_identifiers(given, len(given))
+    ids = kept_ids(est, given)
     try:
         return Found(rows.locate_ids(ids), known_ids=np.ones(len(ids), dtype=bool))
     except ValueError:

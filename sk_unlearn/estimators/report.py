@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
+from uuid import uuid4
 
 from sk_unlearn.estimators._orders import now
 from sk_unlearn.estimators._request import Request
@@ -12,6 +13,8 @@ from sk_unlearn.unlearners.status import Status
 from sk_unlearn.utils._templates import render
 
 __all__ = ["UnlearningReport", "report_of"]
+
+_IN_RECEIPT = "told in receipts_"
 
 
 @dataclass(frozen=True, repr=False)
@@ -99,6 +102,8 @@ class UnlearningReport:
     requests : list of dict
         The pending requests that were settled, each with ``request_id``, ``received``, ``completed`` and ``deadline``
         (texts in ISO 8601, UTC) and ``late``; empty for what was asked and done in one go.
+    request_id : str
+        A random UUID, which ``receipts_`` has too. It does not count in comparisons.
     """
 
     request: str
@@ -130,6 +135,7 @@ class UnlearningReport:
     extra: Mapping[str, Any] = field(default_factory=dict)
     trace: list[dict[str, Any]] = field(default_factory=list)
     requests: list[dict[str, Any]] = field(default_factory=list)
+    request_id: str = field(default="", compare=False)
 
     @property
     def converged(self) -> bool:
@@ -143,6 +149,25 @@ class UnlearningReport:
     def to_dict(self) -> dict[str, Any]:
         """Return the report as a plain dictionary."""
         return asdict(self) | {"status": str(self.status), "converged": self.converged}
+
+    def brief(self) -> UnlearningReport:
+        """Return the numbers alone: what is kept of a report once another request has come.
+
+        Returns
+        -------
+        report : UnlearningReport
+            Without trace, ``extra`` and notes; reason and notes are in ``receipts_``.
+        """
+        if self.stop_reason == _IN_RECEIPT:
+            return self
+        return replace(self, trace=[], extra={}, notes=[], stop_reason=_IN_RECEIPT)
+
+    def __getstate__(self) -> tuple[Any, ...]:
+        # Without names: a history has as many reports as there were requests.
+        return tuple(vars(self).values())
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self.__dict__.update(zip((each.name for each in fields(self)), state, strict=True))
 
     def __repr__(self) -> str:
         lines = [
@@ -225,6 +250,7 @@ def report_of(
         n_trained_erased=request.n_trained,
         n_retained=n_retained,
         seconds=seconds,
+        request_id=str(uuid4()),
         notes=[*notes, *fields.pop("notes", [])],
         requests=[order.told(completed) for order in request.orders],
         **fields,

@@ -671,6 +671,11 @@ class ForgetSearchCV(VersionedMixin, MetaEstimatorMixin, BaseEstimator):
         """The best estimator's reports on all requests; an AttributeError where it keeps none."""
         return self._best().unlearning_history_
 
+    @property
+    def receipts_(self) -> Any:
+        """The best estimator's receipts of all requests; an AttributeError where it keeps none."""
+        return self._best().receipts_
+
     def _best(self) -> Any:
         check_is_fitted(self, "cv_results_")
         if not hasattr(self, "best_estimator_"):

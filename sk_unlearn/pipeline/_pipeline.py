@@ -190,7 +190,7 @@ class Pipeline(SklearnPipeline):
         options = fitted.last_params if sample_id is None else fitted.last_params | {"sample_id": sample_id}
         if classes is not None:
             options = options | {"classes": classes}
-        fit_made(new, digest_rows(key, X), fitted.X, y, first_pass=first_pass, **options)
+        fit_made(new, digest_rows(key, X), fitted.X, y, first_pass=first_pass, key=key, **options)
         state = self._first_state(key, fitted, X, y)
         commit_drafts([Draft(new._journal, self._assignments(fitted.steps, state, last, new))])
 
@@ -272,13 +272,13 @@ class Pipeline(SklearnPipeline):
         return self
 
     def _drafted_deletion(self, X_del: Any, y_del: Any, sample_id: Any) -> Draft:
-        last, rows = self._with_rows("forget")
+        last, _ = self._with_rows("forget")
         if X_del is None and sample_id is None:
             raise ValueError("forget needs X_del (rows) or sample_id (identifiers given at fit); both are None.")
         if X_del is None and y_del is not None:
             raise ValueError("y_del narrows X_del, which is None; pass X_del too.")
         match = None if X_del is None else self._found(X_del, y_del, "X_del")
-        positions = narrowed(rows, None if match is None else match.positions, sample_id)
+        positions = narrowed(last, None if match is None else match.positions, sample_id)
         after = without(self, last, positions, given_rows(last, X_del, match, positions))
         return self._combined(draft_deletion_at(last, positions, to=after.to, notes=after.notes), after)
 

@@ -12,7 +12,7 @@ from sk_unlearn.rows._canonical import encoded
 from sk_unlearn.rows._cells import Cells, array_cells, series_cells
 from sk_unlearn.rows._index import Array
 
-__all__ = ["Block", "blocks_of", "cast_table"]
+__all__ = ["Block", "blocks_of", "cast_table", "shape_of", "stacked"]
 
 
 class Block(NamedTuple):
@@ -93,10 +93,16 @@ def _block(name: bytes, part: Any) -> Block:
     if hasattr(part, "detach"):
         part = part.detach().cpu()
     if hasattr(part, "to_numpy") and hasattr(part, "dtype"):  # a column of pandas or polars
-        return Block(name, (), len(part), lambda key, rows: _dense(series_cells(key, part[rows]), 1))
-    values = np.asarray(part)
-    if values.dtype.kind not in "biufc" and not isinstance(part, np.ndarray):
-        values = np.array(part, dtype=object)  # mixed values would all become texts
+        at = getattr(part, "iloc", part)
+        return Block(name, (), len(part), lambda key, rows: _dense(series_cells(key, at[rows]), 1))
+    if isinstance(part, list | tuple):
+        shapes = {shape_of(row) for row in part}
+        values = stacked(list(part), shapes.pop() if len(shapes) == 1 else ())
+    elif isinstance(part, np.ma.MaskedArray):
+        values = np.array(part.data, dtype=object)
+        values[np.ma.getmaskarray(part)] = None
+    else:
+        values = np.asarray(part)
     if values.ndim == 0:
         raise ValueError(f"X must have rows along its first axis, got {type(part).__name__}")
     size = int(np.prod(values.shape[1:], dtype=np.int64))
@@ -122,3 +128,37 @@ def _sparse_block(name: bytes, part: Any) -> Block:
         return some.indices.astype(np.uint64), np.diff(some.indptr), array_cells(key, some.data)
 
     return Block(name, (part.shape[1],), part.shape[0], entries)
+
+
+def shape_of(row: Any) -> tuple[int, ...]:
+    """Return the shape of a row of a list; () for a single value."""
+    if hasattr(row, "shape"):
+        return tuple(row.shape)
+    if not isinstance(row, list | tuple):
+        return ()
+    inner = {shape_of(part) for part in row}
+    return (len(row), *(inner.pop() if len(inner) == 1 else ()))
+
+
+def stacked(rows: list[Any], shape: tuple[int, ...]) -> Array:
+    """Return rows of one shape as an array: of numbers where that loses nothing, else of Python objects."""
+    numbers = _as_numbers(rows) if shape else None
+    if numbers is not None and numbers.shape == (len(rows), *shape):
+        return numbers
+    values = np.empty((len(rows), *shape), dtype=object)
+    for at in np.ndindex(values.shape):
+        one = rows
+        for i in at:
+            one = one[i]
+        values[at] = one
+    return values
+
+
+def _as_numbers(rows: list[Any]) -> Array | None:
+    try:
+        values = np.array(rows)
+    except ValueError:  # a value is a list itself
+        return None
+    # Beyond the integers that a double holds, NumPy would round those that stand among floats.
+    whole = values.dtype.kind in "biu" or (values.dtype.kind == "f" and not (np.abs(values) >= 2.0**53).any())
+    return values if whole else None

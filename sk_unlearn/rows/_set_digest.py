@@ -66,11 +66,19 @@ class SetDigest:
         """
         weight = None if rows.raw_weight is None else rows.raw_weight[slots]
         ids = None if rows.raw_id is None else rows.raw_id[slots]
+        if rows.raw_source is not None:
+            return cls.of_content(key, None, rows.raw_y[slots], weight, ids, rows.raw_source[slots])
         return cls.of_content(key, rows.raw_X[slots], rows.raw_y[slots], weight, ids)
 
     @classmethod
     def of_content(
-        cls, key: bytes, X: Any, y: Array, weight: NDArray[np.float64] | None = None, ids: Array | None = None
+        cls,
+        key: bytes,
+        X: Any,
+        y: Array,
+        weight: NDArray[np.float64] | None = None,
+        ids: Array | None = None,
+        source: NDArray[np.uint8] | None = None,
     ) -> SetDigest:
         """Return that of rows that are given.
 
@@ -82,9 +90,12 @@ class SetDigest:
         weight : (m,) float64, optional
             Default: all one.
         ids : (m,) array, optional
+        source : (m, 16) uint8 array, optional
+            Digests of what the rows were made of: they count in place of X, which may move.
         """
         n = len(y)
-        columns = [_row_words(key, X), as_words(y), as_words(np.ones(n) if weight is None else weight)]
+        content = _row_words(key, X) if source is None else np.ascontiguousarray(source).view(np.uint64)
+        columns = [content, as_words(y), as_words(np.ones(n) if weight is None else weight)]
         if ids is not None:
             columns.append(digest_ids(key, ids).view(np.uint64))
         message = memoryview(np.concatenate(columns, axis=1).astype("<u8").tobytes())

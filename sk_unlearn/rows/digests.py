@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sk_unlearn.rows._blocks import Block, blocks_of, cast_table
+from sk_unlearn.rows._blocks import Block, blocks_of, cast_table, shape_of, stacked
 from sk_unlearn.rows._canonical import Tag, encoded
 from sk_unlearn.rows._cells import array_cells
 from sk_unlearn.rows._identifiers import as_column, listed_ids
@@ -109,45 +109,12 @@ def _digest_list(key: bytes, rows: list[Any]) -> Digests:
     """Digest a list row by row: how long a row is must not depend on the other rows."""
     shapes: dict[tuple[int, ...], list[int]] = {}
     for i, row in enumerate(rows):
-        shapes.setdefault(_shape_of(row), []).append(i)
+        shapes.setdefault(shape_of(row), []).append(i)
     digests = np.empty((len(rows), _DIGEST_BYTES), dtype=np.uint8)
     for shape, at in shapes.items():
-        values = _stacked([rows[i] for i in at], shape)
+        values = stacked([rows[i] for i in at], shape)
         digests[at] = _digest(key, blocks_of(values), b"sk_unlearn row")
     return digests
-
-
-def _shape_of(row: Any) -> tuple[int, ...]:
-    if hasattr(row, "shape"):
-        return tuple(row.shape)
-    if not isinstance(row, list | tuple):
-        return ()
-    inner = {_shape_of(part) for part in row}
-    return (len(row), *(inner.pop() if len(inner) == 1 else ()))
-
-
-def _stacked(rows: list[Any], shape: tuple[int, ...]) -> Array:
-    """Return rows of one shape as an array: of numbers where that loses nothing, else of Python objects."""
-    numbers = _as_numbers(rows) if shape else None
-    if numbers is not None and numbers.shape == (len(rows), *shape):
-        return numbers
-    values = np.empty((len(rows), *shape), dtype=object)
-    for at in np.ndindex(values.shape):
-        one = rows
-        for i in at:
-            one = one[i]
-        values[at] = one
-    return values
-
-
-def _as_numbers(rows: list[Any]) -> Array | None:
-    try:
-        values = np.array(rows)
-    except ValueError:  # a value is a list itself
-        return None
-    # Beyond the integers that a double holds, NumPy would round those that stand among floats.
-    whole = values.dtype.kind in "biu" or (values.dtype.kind == "f" and not (np.abs(values) >= 2.0**53).any())
-    return values if whole else None
 
 
 def _digest(key: bytes, blocks: list[Block], domain: bytes) -> Digests:

@@ -277,6 +277,11 @@ class TrainingSet:
         return self._raw("_id")
 
     @property
+    def raw_source(self) -> Array | None:
+        """Digests of what rows were made of, (n_slots, 16), tombstones included; None without any. Not a copy."""
+        return self._raw("_source")
+
+    @property
     def live_mask(self) -> Mask:
         """Which slots hold a live row, whatever its role, (n_slots,) bool. Not a copy; not to be written to."""
         return self._raw("_live")

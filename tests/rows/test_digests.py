@@ -250,6 +250,10 @@ def test_lists_of_texts_and_ragged_lists_do_not_depend_on_the_other_rows():
     assert rows([[1, "a"], [2.5, None]]) == rows(np.array([[1, "a"], [2.5, None]], dtype=object))
     assert rows([["a", "b"], ["c", "d"]]) == rows(np.array([["a", "b"], ["c", "d"]]))
     assert rows([[2**53 + 1, 0.5]]) == rows(np.array([[2**53 + 1, 0.5]], dtype=object))
+    columns = {"a": [[1], [1, 2], 3], "b": [2**53 + 1, 0.5, "1"], "c": [[1, 2.5], [3, None], ["x", 4]]}
+    frame = pd.DataFrame({name: pd.Series(columns[name], dtype=object) for name in "ab"})
+    assert rows({name: columns[name] for name in "ba"}) == rows(frame)
+    assert rows({"c": columns["c"]}) == rows({"c": np.array(columns["c"], dtype=object)})
     assert distinct(rows([{"a": 1}, {"a": 2}, {}, ["a", 1], "a"]))
 
 
@@ -276,6 +280,16 @@ def test_batches_do_not_matter():
     digests = digest_rows(KEY, X)
     at = rng.integers(len(X), size=200)
     np.testing.assert_array_equal(digests[at], digest_rows(KEY, X.iloc[at]))
+
+
+def test_rows_are_told_by_their_place_and_not_by_their_index():
+    table = as_pandas()
+    expected = rows(table)
+    for index in ([2.0, 0.0, 1.0], [5, 5, 5], ["x", "y", "z"]):
+        assert rows(table.set_axis(index)) == expected
+        assert rows(table.set_axis(index)["text"]) == rows(table["text"])
+    masked = np.ma.array([[1.0, 7.0]], mask=[[False, True]])
+    assert rows(masked) == rows([[1, None]])
 
 
 def test_what_has_no_content_is_refused_by_type():
