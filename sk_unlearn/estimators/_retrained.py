@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -68,13 +69,16 @@ class RetrainMixin:
         return advise(self)  # type: ignore[arg-type]
 
 
-def draft_retraining(estimator: BaseUnlearnable) -> Draft:
+def draft_retraining(estimator: BaseUnlearnable, notes: Sequence[str] = ()) -> Draft:
     """Work out what :meth:`~sk_unlearn.UnlearnableClassifier.retrain` does, and change nothing.
 
     Parameters
     ----------
     estimator : BaseUnlearnable
         Fitted, and kept from other requests until the draft is committed or dropped.
+
+    notes : sequence of str
+        For the report.
 
     Raises
     ------
@@ -98,7 +102,9 @@ def draft_retraining(estimator: BaseUnlearnable) -> Draft:
     result = UnlearningResult(flat_parameters(trained.net), Status.COMPLETED, "trained anew", trained=trained)
     # No anchor: what the rows left of the gradient is taken over them at the next request.
     solution = Solution(result, None, trained.recording, _told(estimator, request, result, trained))
-    return draft_of_solution(estimator, request, solution, ground, rng, unlearner=unlearner, started=started)
+    return draft_of_solution(
+        estimator, request, solution, ground, rng, unlearner=unlearner, started=started, notes=notes
+    )
 
 
 def _told(estimator: BaseUnlearnable, request: Request, result: UnlearningResult, trained: Trained) -> dict[str, Any]:

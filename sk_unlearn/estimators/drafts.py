@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.utils import _safe_indexing
 
 from sk_unlearn.estimators._commit import net_assignments
 from sk_unlearn.estimators._draft import Draft, commit_drafts
@@ -25,8 +26,10 @@ from sk_unlearn.estimators._request import (
     resolve_pending,
     resolve_slots,
 )
+from sk_unlearn.estimators._retrained import draft_retraining
 from sk_unlearn.estimators.coordinates import NewCoordinates, shadowed, trainable
 from sk_unlearn.estimators.fitting import is_learnt
+from sk_unlearn.estimators.lookup import codes_of, find_rows
 from sk_unlearn.estimators.report import UnlearningReport
 from sk_unlearn.rows import RowMatch, TrainingSet
 from sk_unlearn.unlearners.retrain import Retrain
@@ -46,11 +49,14 @@ __all__ = [
     "draft_deletion",
     "draft_deletion_at",
     "draft_handed_in",
+    "draft_retraining_at",
     "draft_settlement",
     "draft_training",
     "fit_made",
     "is_learnt",
+    "known_in",
     "narrowed",
+    "pending_positions",
     "request_at",
     "stored_already",
     "stored_rows",
@@ -303,6 +309,55 @@ def draft_settlement(
 
     request = resolve_pending(estimator.training_set_, "settle")
     return _aside(estimator, to, request.positions, act, notes)
+
+
+def pending_positions(estimator: BaseUnlearnable) -> NDArray[np.int64]:
+    """Return the slots of the rows that pending requests name, or raise a ValueError where these are all rows."""
+    if not hasattr(estimator, "training_set_"):
+        return np.empty(0, dtype=np.int64)
+    return resolve_pending(estimator.training_set_, "settle").positions
+
+
+def draft_retraining_at(
+    estimator: BaseUnlearnable, *, to: NewCoordinates | None = None, notes: Sequence[str] = ()
+) -> Draft:
+    """Work out what :meth:`~sk_unlearn.UnlearnableClassifier.retrain` does, and change nothing.
+
+    Parameters
+    ----------
+    estimator, to, notes
+        As for :func:`draft_deletion_at`.
+    """
+    return _aside(estimator, to, pending_positions(estimator), draft_retraining, notes)
+
+
+def known_in(
+    estimator: BaseUnlearnable, source: NDArray[np.uint8] | None, y: Any, sample_id: Any
+) -> tuple[NDArray[np.bool_] | None, NDArray[np.bool_] | None]:
+    """Tell which rows, by digests of what they were made of, and which identifiers belong to stored rows.
+
+    Parameters
+    ----------
+    estimator : UnlearnableClassifier or UnlearnableRegressor
+
+    source : uint8 ndarray of shape (n, 16), or None
+
+    y : array-like of shape (n,), or None
+        Targets; a row with one that the estimator does not know is not stored.
+
+    sample_id : array-like, or None
+    """
+    rows = known = None
+    if source is not None:
+        rows = np.zeros(len(source), dtype=bool)
+        asked = np.arange(len(source))
+        if y is not None and hasattr(estimator, "classes_"):
+            asked = np.flatnonzero(codes_of(np.asarray(estimator.classes_), y) >= 0)
+        targets = None if y is None else stored_targets(estimator, _safe_indexing(y, asked), len(asked), "y_del")
+        rows[asked] = estimator.training_set_.match_source(source[asked], targets).found
+    if sample_id is not None:
+        known = find_rows(estimator, None, None, sample_id=sample_id).known_ids
+    return rows, known
 
 
 def draft_training(

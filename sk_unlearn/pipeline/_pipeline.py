@@ -28,15 +28,16 @@ from sk_unlearn.estimators.drafts import (
     draft_training,
     fit_made,
     is_learnt,
+    known_in,
     narrowed,
     stored_already,
     stored_rows,
     stored_targets,
 )
-from sk_unlearn.estimators.report import UnlearningReport
+from sk_unlearn.pipeline._later import LaterMixin
 from sk_unlearn.pipeline._pinned import Attributes, pinned_steps
 from sk_unlearn.pipeline._raw import RawRows, owned_rows, taken
-from sk_unlearn.pipeline._requests import After, exchanged, given_rows, grown, without
+from sk_unlearn.pipeline._requests import After, exchanged, given_rows, grown, numbers_of, without
 from sk_unlearn.pipeline._state import PipelineState
 from sk_unlearn.pipeline._steps import FittedSteps, fit_steps, is_per_row, known_to, transformer_of
 from sk_unlearn.preprocessing import remember
@@ -48,7 +49,7 @@ from sk_unlearn.utils._lock import one_at_a_time, taking_turns
 __all__ = ["Pipeline", "make_pipeline"]
 
 
-class Pipeline(SklearnPipeline):
+class Pipeline(LaterMixin, SklearnPipeline):
     """A pipeline of scikit-learn's whose steps forget together, named by raw rows.
 
     In place of :class:`sklearn.pipeline.Pipeline`, with :class:`UnlearnableClassifier` or
@@ -272,15 +273,20 @@ class Pipeline(SklearnPipeline):
         return self
 
     def _drafted_deletion(self, X_del: Any, y_del: Any, sample_id: Any) -> Draft:
-        last, _ = self._with_rows("forget")
-        if X_del is None and sample_id is None:
-            raise ValueError("forget needs X_del (rows) or sample_id (identifiers given at fit); both are None.")
-        if X_del is None and y_del is not None:
-            raise ValueError("y_del narrows X_del, which is None; pass X_del too.")
-        match = None if X_del is None else self._found(X_del, y_del, "X_del")
+        match = self._checked_match(X_del, y_del, sample_id, "forget")
+        last = self.steps[-1][1]
         positions = narrowed(last, None if match is None else match.positions, sample_id)
         after = without(self, last, positions, given_rows(last, X_del, match, positions))
         return self._combined(draft_deletion_at(last, positions, to=after.to, notes=after.notes), after)
+
+    def _checked_match(self, X_del: Any, y_del: Any, sample_id: Any, verb: str) -> RowMatch | None:
+        """Return which stored rows were made of those that a request names; None where it names identifiers alone."""
+        self._with_rows(verb)
+        if X_del is None and sample_id is None:
+            raise ValueError(f"{verb} needs X_del (rows) or sample_id (identifiers given at fit); both are None.")
+        if X_del is None and y_del is not None:
+            raise ValueError("y_del narrows X_del, which is None; pass X_del too.")
+        return None if X_del is None else self._found(X_del, y_del, "X_del")
 
     def partial_forget(self, X: Any, y: Any) -> Pipeline:
         """Forget raw rows that the caller hands in, without having to find them.
@@ -507,6 +513,22 @@ class Pipeline(SklearnPipeline):
         assignments = [*draft.assignments, *self._assignments(after.steps, after.state)]
         return Draft(draft.journal, assignments, draft.report, draft.rows)
 
+    # ------------------------------------------------------------------ inside other models
+
+    def _known_rows(self, X: Any, y: Any, sample_id: Any) -> tuple[Any, Any]:
+        """Return which of some rows, and which identifiers, belong to stored rows; None for what was not asked."""
+        return known_in(self.steps[-1][1], None if X is None else self._digests(X), y, sample_id)
+
+    def _retained_rows(self, X: Any, y: Any, sample_id: Any) -> tuple[Any, Any] | None:
+        """Return the raw rows and targets that stay after a request; None where they are not kept."""
+        last, raw = self.steps[-1][1], self.pipeline_state_.raw
+        if raw is None or len(raw) != len(last.training_set_):
+            return None
+        match = self._checked_match(X, y, sample_id, "forget")
+        positions = narrowed(last, None if match is None else match.positions, sample_id)
+        kept = raw.without(numbers_of(last, positions))
+        return kept.X, kept.y
+
     # ------------------------------------------------------------------ predicting, from one state
 
     def _pinned(self) -> Any:
@@ -534,18 +556,6 @@ class Pipeline(SklearnPipeline):
     def score(self, X: Any, y: Any = None, sample_weight: Any = None, **params: Any) -> float:
         """Transform raw rows and score predictions; see :meth:`sklearn.pipeline.Pipeline.score`."""
         return float(self._pinned().score(X, y, sample_weight=sample_weight, **params))
-
-    # ------------------------------------------------------------------ what happened
-
-    @property
-    def unlearning_report_(self) -> UnlearningReport:
-        """What the last request did."""
-        return self.steps[-1][1].unlearning_report_
-
-    @property
-    def unlearning_history_(self) -> list[UnlearningReport]:
-        """All requests since ``fit``."""
-        return self.steps[-1][1].unlearning_history_
 
 
 def make_pipeline(

@@ -20,7 +20,7 @@ from sk_unlearn.rows.digests import digest_rows
 if TYPE_CHECKING:
     from sk_unlearn.pipeline._pipeline import Pipeline
 
-__all__ = ["After", "exchanged", "given_rows", "grown", "without"]
+__all__ = ["After", "exchanged", "given_rows", "grown", "numbers_of", "without"]
 
 Numbers = NDArray[np.int64]
 
@@ -87,7 +87,7 @@ def without(pipeline: Pipeline, last: BaseUnlearnable, positions: Numbers, given
     check_some_stay(last.training_set_, positions)
     state, steps = pipeline.pipeline_state_, pipeline.steps[:-1]
     transformer = transformer_of(steps)
-    numbers = _numbers(last, positions)
+    numbers = numbers_of(last, positions)
     if transformer is None or state.memory is None:
         return After(steps, replace(state, n_rows=len(last.training_set_) - len(numbers)))
     gone, kept = given, None
@@ -142,7 +142,7 @@ def exchanged(pipeline: Pipeline, last: BaseUnlearnable, positions: Numbers, old
     transformer = transformer_of(steps)
     if transformer is None or state.memory is None:
         return After(steps, state)
-    numbers = _numbers(last, positions)
+    numbers = numbers_of(last, positions)
     with_new = replaced = left = None
     if state.raw is not None:
         if len(_aligned(state, last)[1]):
@@ -193,7 +193,7 @@ def _retained(rows: RawRows | None, state: PipelineState) -> Any:
     return None if rows is None else (lambda: (rows.X, rows.y, rows.params | state.constants))
 
 
-def _numbers(last: BaseUnlearnable, positions: Numbers) -> Numbers:
+def numbers_of(last: BaseUnlearnable, positions: Numbers) -> Numbers:
     """Return which of the stored rows are in some slots."""
     return np.searchsorted(np.flatnonzero(last.training_set_.live_mask), positions)
 

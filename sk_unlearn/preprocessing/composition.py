@@ -343,8 +343,10 @@ def outputs(outcome: Outcome, Z: Any, rows: Kept | None) -> Any:
         new = outcome.change.apply(Z)
         if rows is None or outcome.change.is_precise(new):
             return new
+    # Rows that have come stand behind the others.
+    n = Z.shape[0]
     if not outcome.parts:
-        return _like(as_table(outcome.fresh(_needed(rows, outcome))), Z)
+        return _like(as_table(outcome.fresh(_needed(rows, outcome)))[:n], Z)
     blocks = []
     for part in outcome.parts:
         within = part.outcome
@@ -352,7 +354,7 @@ def outputs(outcome: Outcome, Z: Any, rows: Kept | None) -> Any:
         if within.parts or within.change is not None:
             block = outputs(within, _divided(Z[:, part.old], part.weight), of_branch)
         else:
-            block = as_table(within.fresh(_needed(of_branch, within)))
+            block = as_table(within.fresh(_needed(of_branch, within)))[:n]
         blocks.append(_weighted(block, part.weight))
     return _like(_side_by_side(blocks), Z)
 

@@ -160,7 +160,7 @@ class Memory:
         y_new : array-like, default=None
             Their targets.
         retained : tuple, callable or None, default=None
-            All rows, the new ones included, as in :meth:`without`.
+            All rows, the new ones behind the others, as in :meth:`without`.
         **fit_params : object
             What ``fit`` is to be given besides for the new rows.
 

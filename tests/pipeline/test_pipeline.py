@@ -11,6 +11,7 @@ import sklearn
 from sklearn.base import clone
 from sklearn.compose import ColumnTransformer
 from sklearn.decomposition import PCA
+from sklearn.ensemble import VotingClassifier
 from sklearn.exceptions import NotFittedError
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.feature_selection import SelectKBest
@@ -29,8 +30,9 @@ from sklearn.preprocessing import (
     TargetEncoder,
 )
 
-from sk_unlearn import UnlearnableRegressor
+from sk_unlearn import UnlearnableRegressor, forget
 from sk_unlearn.pipeline import Pipeline, make_pipeline
+from sk_unlearn.receipts import prove_erased, verify
 from sk_unlearn.unlearners import FineTune, Retrain
 from tests import _problems
 
@@ -437,3 +439,61 @@ def test_pickles_go_on():
     np.testing.assert_array_equal(
         pipe.predict_proba(PEOPLE.assign(town="Ulm")), loaded.predict_proba(PEOPLE.assign(town="Ulm"))
     )
+
+
+# ----------------------------------------------------------------------------------------------------- later, and proof
+
+
+def test_requests_wait_and_are_settled_in_every_step():
+    pipe = people().fit(PEOPLE, BOUGHT, sample_id=IDS)
+    first = pipe.request_forget(PEOPLE.iloc[[5]])
+    second = pipe.request_forget(sample_id=[10])
+    third = pipe.request_forget(sample_id=[12])
+    pipe.cancel_request(third)
+    assert [each.request_id for each in pipe.pending_] == [first, second]
+    assert len(pipe[-1].training_set_) == N
+    assert pipe.settle() is pipe
+    stay = np.delete(np.arange(N), [5, 20, 21])
+    check_steps(pipe, PEOPLE.iloc[stay], BOUGHT[stay])
+    assert [each["request_id"] for each in pipe.unlearning_report_.requests] == [first, second]
+    state = pipe.pipeline_state_
+    assert pipe.settle().pipeline_state_ is state  # nothing was pending
+
+
+def test_trained_anew_after_pending_requests():
+    X = rng.normal(size=(N, 3)) * [1, 10, 100]
+    pipe = make_pipeline(StandardScaler(), net()).fit(X, BOUGHT)
+    pipe.request_forget(X[:2])
+    assert not pipe.retrain_recommended_
+    pipe.retrain()
+    fresh = make_pipeline(StandardScaler(), net()).fit(X[2:], BOUGHT[2:])
+    np.testing.assert_allclose(pipe.predict_proba(X), fresh.predict_proba(X), atol=1e-6)
+    assert pipe.unlearning_report_.request == "retrain"
+    assert len(pipe.unlearning_history_) == 1
+
+
+def test_receipts_prove_what_happened_to_raw_rows():
+    pipe = people().fit(PEOPLE, BOUGHT, sample_id=[f"person {i}" for i in range(N)])
+    pipe.forget(PEOPLE.iloc[[5, 6]])
+    pipe.forget(sample_id=["person 9"])
+    verify(pipe.receipts_)
+    asked = PEOPLE.iloc[[5, 7, 9]][["town", "income", "since", "age"]]
+    proof = prove_erased(pipe.receipts_, asked, key=pipe.receipt_key_)
+    assert proof == [[pipe.receipts_[0]], [], [pipe.receipts_[1]]]
+    assert all(word not in str(receipt) for word in ("Atlantis", "person 9") for receipt in pipe.receipts_)
+
+
+def test_in_an_ensemble_and_a_search():
+    members = [("one", people()), ("two", people(last=net(max_epochs=2)))]
+    vote = VotingClassifier(members, voting="soft").fit(PEOPLE, BOUGHT)
+    forget(vote, PEOPLE.iloc[[5]])
+    stay = np.delete(np.arange(N), 5)
+    for member in vote.estimators_:
+        np.testing.assert_array_equal(len(member[-1].training_set_), N - 1)
+        check_steps(member, PEOPLE.iloc[stay], vote.le_.transform(BOUGHT[stay]))
+    with pytest.raises(ValueError, match="unknown to every part|No part of the model knows"):
+        forget(vote, PEOPLE.iloc[[5]])
+    search = GridSearchCV(people(), {"net__estimator__max_epochs": [1, 2]}, cv=2, error_score="raise")
+    search.fit(PEOPLE.assign(town="Ulm"), BOUGHT)
+    forget(search, PEOPLE.assign(town="Ulm").iloc[[1]], on_other="report")
+    assert len(search.best_estimator_[-1].training_set_) == N - 1

@@ -156,8 +156,10 @@ def test_requests_that_cannot_be_met():
     robust = RobustScaler().fit(X)
     with pytest.raises(ValueError, match=re.escape("RobustScaler: cannot take in rows without all the others")):
         remember(robust, X).with_rows(robust, X[:1])
+    robust = RobustScaler().fit(X[:9])
     more = remember(robust, X[:9]).with_rows(robust, X[9:], retained=(X, None))
     assert_same(more.transformer, RobustScaler().fit(X))
+    assert_same(more.outputs(robust.transform(X[:9])), RobustScaler().fit(X).transform(X[:9]))
 
 
 def test_a_column_that_was_empty_has_values():
