@@ -5,6 +5,7 @@ __all__ = [
     "DominatingNoiseWarning",
     "InconsistentVersionWarning",
     "NotConvexError",
+    "PersistenceError",
     "RetrainRequired",
     "VacuousBoundWarning",
 ]
@@ -58,3 +59,10 @@ class InconsistentVersionWarning(UserWarning):
 
 class NotConvexError(ValueError):
     """The objective is not known to be strongly convex; the message says why."""
+
+
+class PersistenceError(ValueError):
+    """A file cannot be loaded or an object not saved; the message says why, and what to do.
+
+    See :func:`sk_unlearn.load`.
+    """
