@@ -8,6 +8,7 @@ from sk_unlearn.estimators import (
     UnlearnableRegressor,
     UnlearningReport,
 )
+from sk_unlearn.persistence import load, save
 from sk_unlearn.utils._show_versions import show_versions
 
 __all__ = [
@@ -17,5 +18,7 @@ __all__ = [
     "UnlearnableRegressor",
     "UnlearningReport",
     "__version__",
+    "load",
+    "save",
     "show_versions",
 ]
