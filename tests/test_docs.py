@@ -24,12 +24,14 @@ PACKAGES = [
     "sk_unlearn.model_selection",
     "sk_unlearn.inspection",
     "sk_unlearn.references",
+    "sk_unlearn.persistence",
 ]
 PAGES = [
     "README.md",
     "docs/index.rst",
     "docs/getting_started.rst",
     "docs/user_guide.rst",
+    "docs/saving.rst",
     "docs/metrics.rst",
     "docs/tuning.rst",
     "docs/audit.rst",
