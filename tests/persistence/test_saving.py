@@ -5,6 +5,7 @@ import decimal
 import os
 import subprocess
 import sys
+import threading
 import uuid
 
 import numpy as np
@@ -321,6 +322,19 @@ def test_sparse(kind, tmp_path):
         loaded = to_and_fro(matrix, tmp_path / "matrix.skops")
         assert type(loaded) is type(matrix)
         same(loaded.toarray(), matrix.toarray())
+
+
+def test_a_request_of_another_thread_is_in_the_file_whole_or_not_at_all(tmp_path):
+    est = UnlearnableClassifier(net(max_epochs=1), FineTune(1), random_state=0).fit(X, y)
+    thread = threading.Thread(target=lambda: [est.forget(X[n : n + 1]) for n in range(20)])
+    thread.start()
+    seen = set()
+    while thread.is_alive():
+        loaded = to_and_fro(est, tmp_path / "model.skops")
+        assert len(loaded.training_set_) + len(loaded.unlearning_history_) == N
+        seen.add(len(loaded.training_set_))
+    thread.join()
+    assert len(seen) > 1
 
 
 # ------------------------------------------------------------------------------------------- with or without the rows
