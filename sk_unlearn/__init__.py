@@ -11,6 +11,7 @@ from sk_unlearn.estimators import (
     UnlearnableRegressor,
     UnlearningReport,
 )
+from sk_unlearn.persistence import load, save
 from sk_unlearn.utils._show_versions import show_versions
 
 __all__ = [
@@ -24,6 +25,8 @@ __all__ = [
     "UnlearningReport",
     "__version__",
     "forget",
+    "load",
+    "save",
     "show_versions",
     "which_parts_know",
 ]

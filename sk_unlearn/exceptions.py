@@ -9,6 +9,7 @@ __all__ = [
     "InconsistentVersionWarning",
     "NotConvexError",
     "PartsCannotForget",
+    "PersistenceError",
     "ReceiptError",
     "RetrainRequired",
     "VacuousBoundWarning",
@@ -110,3 +111,10 @@ class ReceiptError(ValueError):
     def __str__(self) -> str:
         what = f"Receipt {self.index}" if self.index else "The beginning of the receipts"
         return f"{what} {self.reason}."
+
+
+class PersistenceError(ValueError):
+    """A file cannot be loaded or an object not saved; the message says why, and what to do.
+
+    See :func:`sk_unlearn.load`.
+    """

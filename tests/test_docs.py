@@ -27,6 +27,7 @@ PACKAGES = [
     "sk_unlearn.references",
     "sk_unlearn.preprocessing",
     "sk_unlearn.receipts",
+    "sk_unlearn.persistence",
 ]
 PAGES = [
     "README.md",
@@ -34,6 +35,7 @@ PAGES = [
     "docs/getting_started.rst",
     "docs/user_guide.rst",
     "docs/ensembles.rst",
+    "docs/saving.rst",
     "docs/metrics.rst",
     "docs/tuning.rst",
     "docs/audit.rst",

@@ -66,6 +66,7 @@ from sk_unlearn.training.ledger import Trained, monitors_validation, train_rows
 from sk_unlearn.training.rates import fresh_rates
 from sk_unlearn.unlearners.base import Unlearner
 from sk_unlearn.unlearners.cubic import StoCuReNU
+from sk_unlearn.utils._checksum import ChecksummedMixin
 from sk_unlearn.utils._journal import Journal
 from sk_unlearn.utils._lock import one_at_a_time
 from sk_unlearn.utils._random import seeded_torch
@@ -79,7 +80,14 @@ _REPORT_FIELDS = frozenset(field.name for field in fields(UnlearningReport))
 
 
 class BaseUnlearnable(
-    VersionedMixin, InputsMixin, FromFittedMixin, PendingMixin, RetrainMixin, CallbackSupportMixin, BaseEstimator
+    VersionedMixin,
+    ChecksummedMixin,
+    InputsMixin,
+    FromFittedMixin,
+    PendingMixin,
+    RetrainMixin,
+    CallbackSupportMixin,
+    BaseEstimator,
 ):
     """Base class of :class:`UnlearnableClassifier` and :class:`UnlearnableRegressor`; not for direct use."""
 

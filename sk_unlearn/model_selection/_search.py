@@ -35,6 +35,7 @@ from sk_unlearn.model_selection._folds import (
     retrain,
     try_candidate,
 )
+from sk_unlearn.utils._checksum import ChecksummedMixin
 from sk_unlearn.utils._versioned import VersionedMixin
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def _best_forgets(verb: str) -> Callable[[Any], bool]:
     return check
 
 
-class ForgetSearchCV(VersionedMixin, MetaEstimatorMixin, BaseEstimator):
+class ForgetSearchCV(VersionedMixin, ChecksummedMixin, MetaEstimatorMixin, BaseEstimator):
     """Try unlearners, or parameters of one, and keep the one that comes closest to retraining.
 
     In each fold the estimator is fitted once and references are retrained once; then every candidate forgets the same

@@ -1089,14 +1089,22 @@ class TrainingSet:
 
     def __getstate__(self) -> dict[str, Any]:
         # Only what is pickled is compacted, not the object: pickling one must not invalidate its positions.
-        self.journal.settle()
-        columns = {
-            "X": self._X, "y": self._y, "sample_weight": self._weight, "sample_id": self._id, "role": self._role,
-            "source": self._source,
-        }  # fmt: skip
+        columns = self.slots()
+        live, marks = columns.pop("live"), columns.pop("marks")
         if self._n_live < self.n_slots:
-            columns = {name: None if column is None else column[self._live] for name, column in columns.items()}
-        return {**columns, "marks": renumbered(self._marks, self._live)}
+            columns = {name: None if column is None else column[live] for name, column in columns.items()}
+        return {**columns, "marks": renumbered(marks, live)}
+
+    def slots(self) -> dict[str, Any]:
+        """Return all columns by name, tombstones included as zeros, which slots are live, and marks; not copied.
+
+        A training set that is given these as its state draws the same rows as this one for the same generator.
+        """
+        self.journal.settle()
+        return {
+            "X": self._X, "y": self._y, "sample_weight": self._weight, "sample_id": self._id, "role": self._role,
+            "source": self._source, "live": self._live, "marks": self._marks,
+        }  # fmt: skip
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(self._state_of(state))
@@ -1110,7 +1118,8 @@ class TrainingSet:
             None if state.get(name) is None else owned(state[name], copy=False)
             for name in ("sample_weight", "sample_id", "source")
         )
-        return cls._new_state(X, y, weight, ids, role, source=source) | {"_marks": state.get("marks", ())}
+        state_of_slots = cls._new_state(X, y, weight, ids, role, live=state.get("live"), source=source)
+        return state_of_slots | {"_marks": state.get("marks", ())}
 
     def __copy__(self) -> TrainingSet:
         # A shallow copy would share arrays, and a drop in one would corrupt the other.

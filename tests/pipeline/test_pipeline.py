@@ -491,7 +491,7 @@ def test_in_an_ensemble_and_a_search():
     for member in vote.estimators_:
         np.testing.assert_array_equal(len(member[-1].training_set_), N - 1)
         check_steps(member, PEOPLE.iloc[stay], vote.le_.transform(BOUGHT[stay]))
-    with pytest.raises(ValueError, match="unknown to every part|No part of the model knows"):
+    with pytest.raises(ValueError, match="No part of the model knows"):
         forget(vote, PEOPLE.iloc[[5]])
     search = GridSearchCV(people(), {"net__estimator__max_epochs": [1, 2]}, cv=2, error_score="raise")
     search.fit(PEOPLE.assign(town="Ulm"), BOUGHT)
