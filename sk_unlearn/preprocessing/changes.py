@@ -96,14 +96,17 @@ class Change:
         Z = Z if np.array_equal(self.columns, np.arange(Z.shape[1])) else Z[:, self.columns]
         if self.codes is not None:
             return self._recoded(Z)
-        if (self.scale == 1).all() and (self.shift == 0).all():
-            return self._normalised(Z.copy())
+        result = Z.copy()
+        changed: Any = np.flatnonzero((self.scale != 1) | (self.shift != 0))
+        if not len(changed):
+            return self._normalised(result)
+        if 2 * len(changed) > Z.shape[1]:
+            changed = slice(None)
         # In float64 and rounded once, a block of rows at a time to save memory.
-        result = np.empty(Z.shape, dtype=Z.dtype, order="C")
         for start in range(0, len(Z), 4096):
-            block = Z[start : start + 4096] * self.scale
-            block += self.shift
-            result[start : start + 4096] = block
+            block = Z[start : start + 4096, changed] * self.scale[changed]
+            block += self.shift[changed]
+            result[start : start + 4096, changed] = block
         return self._normalised(result)
 
     def _apply_sparse(self, Z: Any) -> Any:

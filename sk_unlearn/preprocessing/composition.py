@@ -18,7 +18,19 @@ from sklearn.utils.metadata_routing import process_routing
 
 from sk_unlearn.preprocessing.chains import Chain
 from sk_unlearn.preprocessing.changes import Change, as_table
-from sk_unlearn.preprocessing.nodes import Kept, Node, Opaque, Outcome, Part, Request, Stateless, identity, reading, run
+from sk_unlearn.preprocessing.nodes import (
+    Kept,
+    NarrowedError,
+    Node,
+    Opaque,
+    Outcome,
+    Part,
+    Request,
+    Stateless,
+    identity,
+    reading,
+    run,
+)
 from sk_unlearn.preprocessing.texts import Frequencies, Vocabulary
 
 __all__ = ["outputs", "remembered"]
@@ -94,6 +106,13 @@ class Sequence(Node):
 
     def changed(self, steps: list[Any], request: Request) -> Outcome:
         """See ``Node``."""
+        try:
+            return self._step_by_step(steps, request)
+        except NarrowedError:
+            # The steps before keep their columns, too, and are named with it.
+            return self._as_they_were(steps, request)
+
+    def _step_by_step(self, steps: list[Any], request: Request) -> Outcome:
         (pipeline,) = steps
         inner = [step for _, step in pipeline.steps]
         labels = [name for name, _ in pipeline.steps]

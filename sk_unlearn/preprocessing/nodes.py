@@ -17,6 +17,7 @@ from sk_unlearn.preprocessing.changes import Change, as_table
 
 __all__ = [
     "Kept",
+    "NarrowedError",
     "Node",
     "Opaque",
     "Outcome",
@@ -266,14 +267,15 @@ class Node:
 
     def _as_they_were(self, steps: list[Any], request: Request) -> Outcome:
         if request.columns is not None:
-            raise ValueError(
-                f"{self.names[0]}: columns before it are gone, and it can neither give up rows nor be fitted anew; "
-                f"pass the rows that stay as retained."
-            )
+            raise NarrowedError
         n = self._width(steps, request)
         change = None if request.moved else Change.pick(identity(n))
         node = OutOfDate(self.names, self.kind, self.leaves())
         return Outcome([copy.copy(step) for step in steps], node, n, identity(n), change, self.leaves())
+
+
+class NarrowedError(Exception):
+    """Columns before a step are gone, and it can neither do without them nor be fitted anew."""
 
 
 class OutOfDate(Node):

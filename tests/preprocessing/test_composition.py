@@ -67,7 +67,9 @@ def test_outputs_stay_in_their_container():
         new = forgotten.outputs(Z)
         assert isinstance(Z, kind)
         assert type(new) is type(Z)
-        assert forgotten.outputs(Z.astype(np.float32)).dtype == np.float32
+        single = forgotten.outputs(Z.astype(np.float32))
+        assert single.dtype == np.float32
+        np.testing.assert_allclose(dense(single), dense(new), atol=2e-6)
         scale, shift = forgotten.change
         np.testing.assert_allclose(dense(Z)[:, forgotten.columns] * scale + shift, dense(new), atol=1e-12)
         assert remember(step, X).without(step, X[:1]).outputs(Z, X[1:]).shape == new.shape

@@ -236,3 +236,16 @@ def test_what_is_out_of_date_stays_so_until_it_is_fitted_anew():
     assert third.still_there == []
     assert_same(third.transformer, make_pipeline(*(step for _, step in pipe.steps)).fit(X[3:]))
     assert third.memory.without(third.transformer, X[3:4]).still_there == []
+
+
+def test_a_column_that_a_later_step_cannot_miss():
+    X = pd.DataFrame({"a": ["x"] * 3 + ["y"] * 3 + ["z"], "b": [0.0, 1, 2, 3, 4, 5, 6]})
+    pipe = make_pipeline(OneHotEncoder(sparse_output=False), RobustScaler())
+    step = make_column_transformer((pipe, ["a"]), (StandardScaler(), ["b"])).fit(X)
+    memory = remember(step, X)
+    forgotten = memory.without(step, X[6:])
+    assert forgotten.still_there == ["pipeline__onehotencoder: OneHotEncoder", "pipeline__robustscaler: RobustScaler"]
+    assert forgotten.transformer.transform(X[:6]).shape == (6, 4)
+    assert forgotten.transformer["standardscaler"].mean_ == X["b"][:6].mean()
+    clean = forgotten.memory.without(forgotten.transformer, X[5:6], retained=(X[:5], None))
+    assert_same(clean.transformer, make_column_transformer((pipe, ["a"]), (StandardScaler(), ["b"])).fit(X[:5]))
