@@ -13,6 +13,7 @@ from __future__ import annotations
 import copyreg
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from enum import Enum
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
@@ -26,8 +27,10 @@ from sk_unlearn.estimators.snapshot import snapshot
 from sk_unlearn.exceptions import PersistenceError
 from sk_unlearn.persistence._names import Name, name_of
 from sk_unlearn.persistence._rebuild import taken_apart, tensor
+from sk_unlearn.pipeline import Pipeline, PipelineState
 from sk_unlearn.rows import TrainingSet
 from sk_unlearn.utils._checksum import unchecked
+from sk_unlearn.utils._lock import taking_turns
 
 __all__ = ["Writer"]
 

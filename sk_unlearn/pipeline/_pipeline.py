@@ -43,13 +43,15 @@ from sk_unlearn.pipeline._steps import FittedSteps, fit_steps, is_per_row, known
 from sk_unlearn.preprocessing import remember
 from sk_unlearn.rows import RowMatch, TrainingSet
 from sk_unlearn.rows.digests import digest_rows, new_key
+from sk_unlearn.utils._checksum import ChecksummedMixin
 from sk_unlearn.utils._journal import Assignment
 from sk_unlearn.utils._lock import one_at_a_time, taking_turns
+from sk_unlearn.utils._versioned import VersionedMixin
 
 __all__ = ["Pipeline", "make_pipeline"]
 
 
-class Pipeline(LaterMixin, SklearnPipeline):
+class Pipeline(VersionedMixin, ChecksummedMixin, LaterMixin, SklearnPipeline):
     """A pipeline of scikit-learn's whose steps forget together, named by raw rows.
 
     In place of :class:`sklearn.pipeline.Pipeline`, with :class:`UnlearnableClassifier` or
