@@ -150,10 +150,14 @@ def _features(
     rows: TrainingSet, to: NewCoordinates, filled: NDArray[np.int64], gone: NDArray[np.int64]
 ) -> tuple[NDArray[Any], NDArray[np.float64]]:
     """Return features of all slots at the width of the net, and what a column that vanishes was for rows that stay."""
-    old = rows.raw_X
+    old, live = rows.raw_X, np.flatnonzero(rows.live_mask)
+    if len(live) == len(old) and np.array_equal(filled[to.columns], np.arange(old.shape[1])):
+        return to.X.astype(old.dtype), np.zeros(old.shape[1])
     X = np.zeros_like(old)
-    live = np.flatnonzero(rows.live_mask)
-    X[np.ix_(live, filled[to.columns])] = to.X
+    wide = X if len(live) == len(old) else np.zeros((len(live), old.shape[1]), dtype=old.dtype)
+    wide[:, filled[to.columns]] = to.X
+    if wide is not X:
+        X[live] = wide
     vanishing = np.setdiff1d(filled, filled[to.columns])
     constant = np.zeros(old.shape[1])
     stay = np.setdiff1d(live, gone, assume_unique=True)
