@@ -24,7 +24,6 @@ from sk_unlearn.estimators.drafts import (
     commit_drafts,
     draft_correction_at,
     draft_deletion_at,
-    draft_handed_in,
     draft_training,
     fit_made,
     is_learnt,
@@ -324,14 +323,16 @@ class Pipeline(VersionedMixin, ChecksummedMixin, LaterMixin, SklearnPipeline):
             raise ValueError("partial_forget needs X (rows) and y (their targets); None was given.")
         last = self._fitted_last("partial_forget")
         if not hasattr(last, "training_set_"):
-            after = self._left_as_they_are()
-            return self._combined(draft_handed_in(last, self._transformed(X), y, notes=after.notes), after)
+            after, none = self._left_as_they_are(), np.empty(0, dtype=np.int64)
+            handed_in = {"X": self._transformed(X), "y": y, "source": self._digests(X)}
+            return self._combined(draft_deletion_at(last, none, notes=after.notes, **handed_in), after)
         match = self._match(X, y, "X")
         positions, unknown = match.positions, np.flatnonzero(~match.found)
         after = without(self, last, positions, given_rows(last, X, match, positions))
         foreign: dict[str, Any] = {}
         if len(unknown):
-            foreign = {"X": self._transformed(taken(X, unknown), after), "y": taken(y, unknown)}
+            raw = taken(X, unknown)
+            foreign = {"X": self._transformed(raw, after), "y": taken(y, unknown), "source": self._digests(raw)}
         return self._combined(draft_deletion_at(last, positions, to=after.to, notes=after.notes, **foreign), after)
 
     def _left_as_they_are(self) -> After:

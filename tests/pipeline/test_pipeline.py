@@ -294,6 +294,7 @@ def test_rows_handed_in():
     pipe = people(last=net(keep_training_set=False), preprocessing="keep").fit(PEOPLE, BOUGHT)
     pipe.partial_forget(PEOPLE.iloc[:2], BOUGHT[:2])
     assert any("still contain the rows: table: ColumnTransformer" in note for note in pipe.unlearning_report_.notes)
+    assert prove_erased(pipe.receipts_, PEOPLE.iloc[[1]], key=pipe.receipt_key_) == [[pipe.receipts_[0]]]
     with pytest.raises(ValueError, match='set preprocessing="keep"'):
         pipe.set_params(preprocessing="forget").partial_forget(PEOPLE.iloc[2:3], BOUGHT[2:3])
     with pytest.raises(ValueError, match="hand the rows and targets to partial_forget"):
