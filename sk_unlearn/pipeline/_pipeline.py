@@ -452,6 +452,7 @@ class Pipeline(VersionedMixin, ChecksummedMixin, LaterMixin, SklearnPipeline):
 
     def _train_further(self, X: Any, y: Any, classes: Any, sample_id: Any, params: dict[str, Any]) -> None:
         last, _ = self._with_rows("partial_fit")
+        self._check_columns(X, "X")
         name, n = self.steps[-1][0], _num_samples(X)
         own = {key.removeprefix(f"{name}__"): value for key, value in params.items() if key.startswith(f"{name}__")}
         weight = own.pop("sample_weight", None)
@@ -497,7 +498,23 @@ class Pipeline(VersionedMixin, ChecksummedMixin, LaterMixin, SklearnPipeline):
     def _digests(self, X: Any) -> NDArray[np.uint8]:
         return digest_rows(self.pipeline_state_.key, X)
 
+    def _check_columns(self, X: Any, name: str) -> None:
+        """Refuse rows that cannot be any of those that the pipeline was fitted on, or be added to them."""
+        names, n = getattr(self, "feature_names_in_", None), getattr(self, "n_features_in_", None)
+        if names is not None and hasattr(X, "columns") and set(X.columns) != set(names):
+            absent = sorted(map(str, set(names) - set(X.columns)))
+            raise ValueError(
+                f"{name} has other columns than the rows of fit: {len(absent)} of those are absent "
+                f"({', '.join(absent[:5])}), and {len(set(X.columns) - set(names))} are new. Pass all of them."
+            )
+        given = X.shape[1] if len(getattr(X, "shape", ())) == 2 else None
+        if n is not None and given is not None and given != n:
+            raise ValueError(
+                f"{name} has {given} features, but {type(self).__name__} is expecting {n} features as input."
+            )
+
     def _match(self, X: Any, y: Any, name: str) -> RowMatch:
+        self._check_columns(X, name)
         last, source = self.steps[-1][1], self._digests(X)
         targets = None if y is None else stored_targets(last, y, len(source), name.replace("X", "y", 1))
         return last.training_set_.match_source(source, targets, name=name)
