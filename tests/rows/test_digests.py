@@ -57,7 +57,7 @@ def distinct(digests):
         [b"x", bytes([120])],
         [uuid.UUID(int=7), uuid.UUID("00000000-0000-0000-0000-000000000007")],
     ],
-    ids=repr,
+    ids=lambda same: type(same[0]).__name__,
 )
 def test_equal_identifiers_have_one_digest_alone_and_among_others(same):
     alone = {ids([one])[0] for one in same}
