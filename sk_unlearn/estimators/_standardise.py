@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from sk_unlearn.rows import SparseRows
 
 __all__ = ["REACH", "coarse_standardisation"]
 
@@ -13,9 +17,7 @@ __all__ = ["REACH", "coarse_standardisation"]
 REACH = 8.0
 
 
-def coarse_standardisation(
-    A: NDArray[np.floating[Any]], weight: NDArray[np.float64] | None
-) -> tuple[list[float], list[float]]:
+def coarse_standardisation(A: Any, weight: NDArray[np.float64] | None) -> tuple[list[float], list[float]]:
     """Shift and scale of the columns of A, rounded to powers of two.
 
     They are mean and standard deviation of the column after what lies farther from its median than `REACH` typical
@@ -27,7 +29,9 @@ def coarse_standardisation(
 
     Parameters
     ----------
-    A : ndarray of shape (n_rows, n_columns)
+    A : ndarray of shape (n_rows, n_columns), or SparseRows
+        Of sparse rows only the numbers that are not zero are gone through; all zeros of a column count as one, of their
+        weight together.
 
     weight : ndarray of shape (n_rows,) or None
         A weight counts as so many rows.
@@ -37,8 +41,24 @@ def coarse_standardisation(
     shift, scale : list of float
         One of each a column.
     """
-    pairs = [_column(column.astype(np.float64), weight) for column in A.T]
+    if isinstance(A, SparseRows):
+        pairs = [_column(*column) for column in _sparse_columns(A, weight)]
+    else:
+        pairs = [_column(column.astype(np.float64), weight) for column in A.T]
     return [shift for shift, _ in pairs], [scale for _, scale in pairs]
+
+
+def _sparse_columns(
+    A: SparseRows, weight: NDArray[np.float64] | None
+) -> Iterator[tuple[NDArray[np.float64], NDArray[np.float64]]]:
+    """Give the numbers of each column and their weights, and behind them a zero with the weight of all zeros."""
+    weight = np.ones(len(A)) if weight is None else weight
+    csc, total = A.csr.tocsc(), weight.sum()
+    for start, stop in pairwise(csc.indptr.tolist()):
+        of_entries = weight[csc.indices[start:stop]]
+        # Weights of one add up without rounding, so that nothing is left where there are no zeros.
+        of_zeros = total - of_entries.sum() if len(of_entries) < len(A) else 0.0
+        yield np.append(csc.data[start:stop].astype(np.float64), 0.0), np.append(of_entries, of_zeros)
 
 
 def _column(values: NDArray[np.float64], weight: NDArray[np.float64] | None) -> tuple[float, float]:

@@ -18,6 +18,7 @@ from torch import nn
 
 from sk_unlearn.estimators._decay import ridge_decay, some_rows
 from sk_unlearn.estimators._standardise import coarse_standardisation
+from sk_unlearn.rows import dense
 
 __all__ = [
     "CUT",
@@ -134,12 +135,12 @@ class _FromRows(NeuralNet):
         """Whether the user has set the weight decay in the units of the loss."""
         return "optimizer__weight_decay" in vars(self)
 
-    def for_rows(self, X: NDArray[Any], y: NDArray[Any], sample_weight: NDArray[np.float64] | None) -> NeuralNet:
+    def for_rows(self, X: Any, y: NDArray[Any], sample_weight: NDArray[np.float64] | None) -> NeuralNet:
         """Return another net, not initialised, in which all is filled in but the numbers of in- and outputs.
 
         Parameters
         ----------
-        X : ndarray of shape (n_samples, n_features)
+        X : ndarray of shape (n_samples, n_features) or SparseRows
             Training rows. The network takes their float32; every other data type becomes float64.
 
         y : ndarray of shape (n_samples,) or (n_samples, n_targets)
@@ -163,7 +164,7 @@ class _FromRows(NeuralNet):
         if settings["weight_decay"] == "auto":
             some = some_rows(X)
             ridge = ridge_decay(
-                _standardised(X[some], "input", settings),
+                _standardised(dense(X[some]), "input", settings),
                 self._for_ridge(y[some], settings),
                 None if sample_weight is None else sample_weight[some],
                 n_rows,
@@ -199,9 +200,7 @@ class _FromRows(NeuralNet):
             )
         return super().initialize()
 
-    def _constants(
-        self, X: NDArray[Any], y: NDArray[Any], sample_weight: NDArray[np.float64] | None
-    ) -> dict[str, list[float]]:
+    def _constants(self, X: Any, y: NDArray[Any], sample_weight: NDArray[np.float64] | None) -> dict[str, list[float]]:
         shift, scale = coarse_standardisation(X, sample_weight)
         return {"module__input_shift": shift, "module__input_scale": scale}
 
@@ -407,9 +406,7 @@ class MLPNetRegressor(_FromRows, NeuralNetRegressor):
         )  # fmt: skip
         self.weight_decay = weight_decay
 
-    def _constants(
-        self, X: NDArray[Any], y: NDArray[Any], sample_weight: NDArray[np.float64] | None
-    ) -> dict[str, list[float]]:
+    def _constants(self, X: Any, y: NDArray[Any], sample_weight: NDArray[np.float64] | None) -> dict[str, list[float]]:
         shift, scale = coarse_standardisation(y.reshape(len(y), -1), sample_weight)
         outputs = {"module__output_shift": shift, "module__output_scale": scale}
         return super()._constants(X, y, sample_weight) | outputs
@@ -447,7 +444,7 @@ def _training_defaults(n_rows: float, *, most_epochs: int, largest_batch: int) -
     }
 
 
-def _n_rows(X: NDArray[Any], sample_weight: NDArray[np.float64] | None) -> float:
+def _n_rows(X: Any, sample_weight: NDArray[np.float64] | None) -> float:
     return len(X) if sample_weight is None else max(len(X), float(sample_weight.sum()))
 
 
@@ -463,16 +460,14 @@ def built_in_spec(estimator: Any, *, classifier: bool) -> MLPNetClassifier | MLP
     return estimator if isinstance(estimator, MLPNetClassifier | MLPNetRegressor) else None
 
 
-def default_net(
-    X: NDArray[Any], y: NDArray[Any], sample_weight: NDArray[np.float64] | None, *, classifier: bool
-) -> NeuralNet:
+def default_net(X: Any, y: NDArray[Any], sample_weight: NDArray[np.float64] | None, *, classifier: bool) -> NeuralNet:
     """Build the skorch net used for ``estimator=None``, as :meth:`MLPNetClassifier.for_rows` does."""
     return (MLPNetClassifier() if classifier else MLPNetRegressor()).for_rows(X, y, sample_weight)
 
 
 def wrap_module(
     module: type[nn.Module] | nn.Module,
-    X: NDArray[Any],
+    X: Any,
     sample_weight: NDArray[np.float64] | None,
     *,
     classifier: bool,

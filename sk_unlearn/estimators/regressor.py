@@ -11,6 +11,7 @@ from sklearn.utils import check_array
 
 from sk_unlearn.estimators._validation import check_numbers, listed, validated
 from sk_unlearn.estimators.base import BaseUnlearnable
+from sk_unlearn.rows import for_net
 from sk_unlearn.utils._lock import one_at_a_time
 
 __all__ = ["UnlearnableRegressor"]
@@ -195,5 +196,5 @@ class UnlearnableRegressor(RegressorMixin, BaseUnlearnable):
             As many targets as y had in ``fit``.
         """
         now = self._pinned()
-        prediction = np.asarray(now.net_.predict(now._validate_features(X)))
+        prediction = np.asarray(now.net_.predict(for_net(now._validate_features(X))))
         return prediction.reshape(len(prediction), *now.target_shape_)

@@ -53,7 +53,8 @@ class EmpiricalRisk:
         Initialised. Outputs come from ``net.infer`` and losses from ``net.get_loss(..., training=True)``, so that
         overrides of both are honoured: F is what the net was trained to minimise.
     X : ndarray, first axis rows, or SparseRows
-        As the net takes it, in the module's dtype. A structured array holds rows of several parts. Stays on the host; chunks of it go to the net's device.
+        As the net takes it, in the module's dtype. A structured array holds rows of several parts. Stays on the host;
+        chunks of it go to the net's device.
     y : ndarray of shape (n,) or (n, k)
         Encoded targets, in the dtype the criterion takes.
     sample_weight : ndarray of shape (n,), optional
@@ -295,9 +296,7 @@ class EmpiricalRisk:
         """Return a copy of the targets of rows (int64 indices into X), or of all of S in order."""
         return self.y[self._stored.selected(rows)].copy()
 
-    def with_targets(
-        self, y: NDArray[Any], *, X: Any = None, rows: Rows | None = None
-    ) -> EmpiricalRisk:
+    def with_targets(self, y: NDArray[Any], *, X: Any = None, rows: Rows | None = None) -> EmpiricalRisk:
         """Return the risk over rows (indices into X), or over all of S in order, with other targets.
 
         Where an X is given they have other content too. Weights stay with the rows.

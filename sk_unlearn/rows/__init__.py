@@ -1,7 +1,7 @@
 """The rows of a fitted estimator: what is kept of them, found again and dropped for good."""
 
 from sk_unlearn.rows._columns import as_rows, joined, replaced
-from sk_unlearn.rows._content import count_distinct, same_content
+from sk_unlearn.rows._content import count_distinct, numbered, same_content
 from sk_unlearn.rows._identifiers import as_identifiers
 from sk_unlearn.rows.parts import as_records, fields, for_net, has_parts, part_name, tensors_for_net
 from sk_unlearn.rows.roles import RowRole
@@ -24,6 +24,7 @@ __all__ = [
     "has_parts",
     "in_blocks",
     "joined",
+    "numbered",
     "part_name",
     "replaced",
     "same_content",

@@ -110,20 +110,28 @@ def group_rows(words: Words) -> tuple[Positions, Positions]:
     return first, group
 
 
-def count_distinct(rows: Any) -> int:
+def numbered(*columns: Any) -> Positions:
+    """Return a number for each row that is the same for rows which are equal in all columns, and for no others."""
+    numbers = [group_content(column)[1].reshape(-1) for column in columns]
+    if len(numbers) == 1:
+        return numbers[0]
+    return np.unique(np.column_stack(numbers), axis=0, return_inverse=True)[1].reshape(-1)
+
+
+def count_distinct(*columns: Any) -> int:
     """Count the rows that differ from all before them.
 
     Parameters
     ----------
-    rows : (n, ...) array or SparseRows
-        Boolean, integer, float or complex.
+    *columns : (n, ...) array or SparseRows
+        Boolean, integer, float or complex; of equal rows all columns are equal.
 
     Returns
     -------
     n_distinct : int
         The sign of a zero and the payload of a NaN do not count.
     """
-    return len(group_content(rows)[0])
+    return len(np.unique(numbered(*columns)))
 
 
 def row_size(rows: Any) -> int:

@@ -105,6 +105,23 @@ class SparseRows:
         """Return a copy as ``scipy.sparse.csr_array``."""
         return self.csr.copy()
 
+    def copy(self) -> SparseRows:
+        """Return rows with arrays of their own."""
+        return SparseRows._of(self.csr.copy())
+
+    def at_columns(self, columns: NDArray[np.int64], width: int) -> SparseRows:
+        """Return rows of another width whose columns stand where it is said, with zeros in all others.
+
+        Parameters
+        ----------
+        columns : (p,) int64
+            Where each column goes; each another.
+        width : int
+        """
+        csr = self.csr
+        moved = sparse.csr_array((csr.data, columns[csr.indices], csr.indptr), shape=(len(self), width))
+        return SparseRows(moved, copy=True)
+
     def with_rows(self, at: NDArray[np.int64], values: SparseRows | None = None) -> SparseRows:
         """Return rows of which some are others, or are empty.
 
@@ -133,11 +150,6 @@ class SparseRows:
         value = (a.csr.data == b.csr.data) | ((a.csr.data != a.csr.data) & (b.csr.data != b.csr.data))
         same[both[a.row_of_entry[(a.csr.indices != b.csr.indices) | ~value]]] = False
         return same
-
-    def columns(self, part: slice) -> NDArray[Any]:
-        """Return some columns of all rows, dense."""
-        values: NDArray[Any] = self.csr[:, part].toarray()
-        return values
 
     def __repr__(self) -> str:
         return f"SparseRows({len(self)} rows of {self.shape[1]} {self.dtype}, {self.csr.nnz} numbers not zero)"
