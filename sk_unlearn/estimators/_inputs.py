@@ -36,6 +36,7 @@ class InputsMixin:
     """How an estimator takes rows and targets: validated, in the data type of its net, targets encoded."""
 
     _classifier: bool
+    estimator: Any
     net_: NeuralNet
     training_set_: TrainingSet
     unlearning_state_: FittedState

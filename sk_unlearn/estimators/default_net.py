@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from numbers import Integral
 from typing import Any, ClassVar
@@ -18,7 +18,7 @@ from torch import nn
 
 from sk_unlearn.estimators._decay import ridge_decay, some_rows
 from sk_unlearn.estimators._standardise import coarse_standardisation
-from sk_unlearn.rows import dense
+from sk_unlearn.rows import SparseRows
 
 __all__ = [
     "CUT",
@@ -115,6 +115,8 @@ class MLP(nn.Module):
         return z
 
 
+# Numbers of sparse rows that are dense at a time.
+_DENSE = 2**22
 # Settings that may be "auto".
 _FROM_ROWS = ("batch_size", "max_epochs", "weight_decay")
 _CONSTANTS = ("module__input_shift", "module__input_scale", "module__output_shift", "module__output_scale")
@@ -164,10 +166,11 @@ class _FromRows(NeuralNet):
         if settings["weight_decay"] == "auto":
             some = some_rows(X)
             ridge = ridge_decay(
-                _standardised(dense(X[some]), "input", settings),
+                _standardised_blocks(X[some], settings),
                 self._for_ridge(y[some], settings),
                 None if sample_weight is None else sample_weight[some],
                 n_rows,
+                X.shape[1],
             )
             settings["weight_decay"] = _coarse(self._decay_beside(ridge))
         if "weight_decay" in inspect.signature(self.optimizer).parameters:
@@ -429,6 +432,21 @@ def _standardised(A: NDArray[Any], of: str, settings: dict[str, Any]) -> NDArray
         return Z
     Z = (Z - settings[f"module__{of}_shift"]) / settings[f"module__{of}_scale"]
     return np.clip(Z, -CUT, CUT)
+
+
+def _standardised_blocks(X: Any, settings: dict[str, Any]) -> Iterator[NDArray[np.float64]]:
+    """Give the inputs as the network sees them: an array as a whole, sparse rows some columns at a time."""
+    width = max(1, _DENSE // max(1, len(X))) if isinstance(X, SparseRows) else X.shape[1]
+    columns = X.csr.tocsc() if isinstance(X, SparseRows) else X
+    for start in range(0, X.shape[1], width):
+        part = slice(start, start + width)
+        constants: dict[str, Any] = {
+            name: settings[name] and settings[name][part]
+            for name in ("module__input_shift", "module__input_scale")
+            if name in settings
+        }
+        block = columns[:, part]
+        yield _standardised(block.toarray() if isinstance(X, SparseRows) else block, "input", constants)
 
 
 def _coarse(decay: float) -> float:

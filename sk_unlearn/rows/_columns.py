@@ -65,7 +65,7 @@ def check_role(role: Any, n: int) -> NDArray[np.int8]:
     return np.broadcast_to(given.astype(np.int8), (n,))
 
 
-def as_sources(source: ArrayLike, n: int) -> Array:
+def as_sources(source: Any, n: int) -> Array:
     """Return digests of 16 bytes as a column."""
     given = np.asarray(source)
     if given.shape != (n, 16) or given.dtype != np.uint8:
