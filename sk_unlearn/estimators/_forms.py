@@ -15,9 +15,9 @@ from skorch.dataset import unpack_data
 from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
-from sk_unlearn.rows import as_records, has_parts, part_name
+from sk_unlearn.rows import as_records, part_name, parts_in
 
-__all__ = ["is_dataset", "is_table", "named_parts", "parts_as_fitted", "parts_in", "read_dataset", "records_of"]
+__all__ = ["is_dataset", "is_table", "named_parts", "parts_as_fitted", "read_dataset", "records_of"]
 
 # Items of a data set that are put together at a time.
 _ITEMS = 1024
@@ -94,30 +94,6 @@ def _concatenated(batches: list[Any]) -> Any:
 # ------------------------------------------------------------------------------------------------ rows of several parts
 
 
-def parts_in(X: Any) -> dict[str, Any] | None:
-    """Return the parts of rows by name, numbers for those of a tuple; None where X is one matrix or a list of rows.
-
-    A tuple of arrays has parts. So has a list of arrays of different shapes; of arrays of one shape it is a list of
-    rows, as everywhere in scikit-learn.
-    """
-    if isinstance(X, Mapping):
-        return dict(X)
-    if isinstance(X, np.ndarray) and has_parts(X):
-        return {name: X[name] for name in X.dtype.names}
-    if not isinstance(X, list | tuple) or not X or not all(map(_is_array, X)):
-        return None
-    shapes = {tuple(part.shape) for part in X}
-    return _numbered(X) if isinstance(X, tuple) or len(shapes) > 1 else None
-
-
-def _is_array(part: Any) -> bool:
-    return isinstance(part, np.ndarray | Tensor) and part.ndim > 0
-
-
-def _numbered(parts: Any) -> dict[str, Any]:
-    return {str(k): part for k, part in enumerate(parts)}
-
-
 def named_parts(X: Any, estimator: Any) -> dict[str, Any] | None:
     """Return the columns of a table by name where a module is to be given them so; else None.
 
@@ -172,7 +148,7 @@ def parts_as_fitted(X: Any, dtype: np.dtype[Any], name: str) -> dict[str, Any]:
     is_numbered = all(map(str.isdigit, names))
     parts = parts_in(X)
     if parts is None and is_numbered and isinstance(X, list | tuple):
-        parts = _numbered(X)
+        parts = {str(k): part for k, part in enumerate(X)}
     if parts is None and is_table(X):
         parts = _columns(X)
     if parts is None or set(parts) != set(names):

@@ -21,13 +21,22 @@ from sk_unlearn.estimators._forms import (
     is_table,
     named_parts,
     parts_as_fitted,
-    parts_in,
     read_dataset,
     records_of,
 )
 from sk_unlearn.estimators._state import FittedState
 from sk_unlearn.estimators._validation import check_numbers, listed, validated
-from sk_unlearn.rows import SparseRows, TrainingSet, as_records, as_rows, count_distinct, fields, has_parts, part_name
+from sk_unlearn.rows import (
+    SparseRows,
+    TrainingSet,
+    as_records,
+    as_rows,
+    count_distinct,
+    fields,
+    has_parts,
+    part_name,
+    parts_in,
+)
 
 __all__ = ["InputsMixin", "cast_targets", "cast_values", "check_same_length", "feature_dtype", "warn_of_merged_rows"]
 
@@ -52,6 +61,11 @@ class InputsMixin:
     @property
     def _n_outputs(self) -> int:
         raise NotImplementedError
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()  # type: ignore[misc]
+        tags.input_tags.sparse = True
+        return tags
 
     def _validate_training_rows(
         self, X: Any, y: Any, sample_weight: ArrayLike | None, *, reset: bool, net: Any = None

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -15,6 +13,8 @@ __all__ = ["REACH", "coarse_standardisation"]
 
 # How many typical deviations from the median a value counts at most: five standard deviations of a normal distribution.
 REACH = 8.0
+# A value that differs from the median by no more than this share of it does not differ.
+_ROUNDING = 1e-12
 
 
 def coarse_standardisation(A: Any, weight: NDArray[np.float64] | None) -> tuple[list[float], list[float]]:
@@ -42,23 +42,43 @@ def coarse_standardisation(A: Any, weight: NDArray[np.float64] | None) -> tuple[
         One of each a column.
     """
     if isinstance(A, SparseRows):
-        pairs = [_column(*column) for column in _sparse_columns(A, weight)]
-    else:
-        pairs = [_column(column.astype(np.float64), weight) for column in A.T]
+        return _of_sparse(A, np.ones(len(A)) if weight is None else weight)
+    pairs = [_column(column.astype(np.float64), weight) for column in A.T]
     return [shift for shift, _ in pairs], [scale for _, scale in pairs]
 
 
-def _sparse_columns(
-    A: SparseRows, weight: NDArray[np.float64] | None
-) -> Iterator[tuple[NDArray[np.float64], NDArray[np.float64]]]:
-    """Give the numbers of each column and their weights, and behind them a zero with the weight of all zeros."""
-    weight = np.ones(len(A)) if weight is None else weight
+def _of_sparse(A: SparseRows, weight: NDArray[np.float64]) -> tuple[list[float], list[float]]:
+    """Do the same for sparse columns: all at once where most rows have a zero, one by one where not."""
     csc, total = A.csr.tocsc(), weight.sum()
-    for start, stop in pairwise(csc.indptr.tolist()):
-        of_entries = weight[csc.indices[start:stop]]
-        # Weights of one add up without rounding, so that nothing is left where there are no zeros.
-        of_zeros = total - of_entries.sum() if len(of_entries) < len(A) else 0.0
-        yield np.append(csc.data[start:stop].astype(np.float64), 0.0), np.append(of_entries, of_zeros)
+    n_columns = A.shape[1]
+    column = np.repeat(np.arange(n_columns), np.diff(csc.indptr))
+    values, weights = csc.data.astype(np.float64), weight[csc.indices]
+    of_entries = np.bincount(column, weights, n_columns)
+    mostly_zero = of_entries < total / 2  # so that the median is zero
+    # The median of what varies, as of one column alone; see _column.
+    size = np.abs(values)
+    at = np.flatnonzero((size > _ROUNDING) & (weights > 0) & mostly_zero[column])
+    at = at[np.lexsort((size[at], column[at]))]
+    reached = np.cumsum(weights[at])
+    of_varying = np.bincount(column[at], weights[at], n_columns)
+    before = np.cumsum(of_varying) - of_varying
+    upper = np.flatnonzero(reached - before[column[at]] >= of_varying[column[at]] / 2)
+    varying, first = np.unique(column[at[upper]], return_index=True)
+    typical = np.zeros(n_columns)
+    typical[varying] = size[at[upper[first]]]
+    drawn_in = np.clip(values, -REACH * typical[column], REACH * typical[column])
+    mean = np.bincount(column, weights * drawn_in, n_columns) / total
+    squares = np.bincount(column, weights * np.square(drawn_in - mean[column]), n_columns)
+    deviation = np.sqrt((squares + (total - of_entries) * np.square(mean)) / total)
+    shift, scale = np.zeros(n_columns), np.ones(n_columns)
+    scale[varying] = np.exp2(np.round(np.log2(deviation[varying])))
+    shift[varying] = np.round(mean[varying] / scale[varying]) * scale[varying]
+    for k in np.flatnonzero(~mostly_zero):
+        part = slice(csc.indptr[k], csc.indptr[k + 1])
+        # All zeros as one, of their weight together; weights of one add up without rounding.
+        of_zeros = total - of_entries[k] if part.stop - part.start < len(A) else 0.0
+        shift[k], scale[k] = _column(np.append(values[part], 0.0), np.append(weights[part], of_zeros))
+    return shift.tolist(), scale.tolist()
 
 
 def _column(values: NDArray[np.float64], weight: NDArray[np.float64] | None) -> tuple[float, float]:
@@ -66,7 +86,7 @@ def _column(values: NDArray[np.float64], weight: NDArray[np.float64] | None) -> 
         values, weight = values[weight > 0], weight[weight > 0]
     centre = _median(values, weight)
     from_centre = values - centre
-    varies = np.abs(from_centre) > 1e-12 * max(abs(centre), 1.0)
+    varies = np.abs(from_centre) > _ROUNDING * max(abs(centre), 1.0)
     if not varies.any():  # such a column is shifted only
         return float(np.round(centre)), 1.0
     typical = _median(np.abs(from_centre[varies]), None if weight is None else weight[varies])

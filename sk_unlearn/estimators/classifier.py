@@ -158,8 +158,8 @@ class UnlearnableClassifier(ClassifierMixin, BaseUnlearnable):
     @one_at_a_time
     def partial_fit(
         self,
-        X: ArrayLike,
-        y: ArrayLike,
+        X: Any,
+        y: ArrayLike | None = None,
         classes: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
         *,
@@ -169,8 +169,8 @@ class UnlearnableClassifier(ClassifierMixin, BaseUnlearnable):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features) or (n_samples, ...)
-            Rows.
+        X : {array-like, sparse matrix} of shape (n_samples, n_features) or (n_samples, ...)
+            Rows, in any form that :meth:`fit` takes.
 
         y : array-like of shape (n_samples,)
             Labels.
@@ -223,13 +223,13 @@ class UnlearnableClassifier(ClassifierMixin, BaseUnlearnable):
     def _n_outputs(self) -> int:
         return 1 if isinstance(self.estimator, NeuralNetBinaryClassifier) else len(self.classes_)
 
-    def predict_proba(self, X: ArrayLike) -> NDArray[Any]:
+    def predict_proba(self, X: Any) -> NDArray[Any]:
         """Predict class probabilities.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features) or (n_samples, ...)
-            Rows.
+        X : {array-like, sparse matrix} of shape (n_samples, n_features) or (n_samples, ...)
+            Rows, in any form that :meth:`fit` takes.
 
         Returns
         -------
@@ -246,13 +246,13 @@ class UnlearnableClassifier(ClassifierMixin, BaseUnlearnable):
         total = known.sum(axis=1, keepdims=True)
         return np.divide(known, total, out=np.full_like(known, 1 / n_classes), where=total > 0)
 
-    def predict(self, X: ArrayLike) -> NDArray[Any]:
+    def predict(self, X: Any) -> NDArray[Any]:
         """Predict labels.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features) or (n_samples, ...)
-            Rows.
+        X : {array-like, sparse matrix} of shape (n_samples, n_features) or (n_samples, ...)
+            Rows, in any form that :meth:`fit` takes.
 
         Returns
         -------

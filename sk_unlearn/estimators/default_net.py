@@ -116,7 +116,7 @@ class MLP(nn.Module):
 
 
 # Numbers of sparse rows that are dense at a time.
-_DENSE = 2**22
+_DENSE = 2**20
 # Settings that may be "auto".
 _FROM_ROWS = ("batch_size", "max_epochs", "weight_decay")
 _CONSTANTS = ("module__input_shift", "module__input_scale", "module__output_shift", "module__output_scale")

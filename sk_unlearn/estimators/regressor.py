@@ -124,8 +124,8 @@ class UnlearnableRegressor(RegressorMixin, BaseUnlearnable):
     @one_at_a_time
     def partial_fit(
         self,
-        X: ArrayLike,
-        y: ArrayLike,
+        X: Any,
+        y: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
         *,
         sample_id: ArrayLike | None = None,
@@ -134,8 +134,8 @@ class UnlearnableRegressor(RegressorMixin, BaseUnlearnable):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features) or (n_samples, ...)
-            Rows.
+        X : {array-like, sparse matrix} of shape (n_samples, n_features) or (n_samples, ...)
+            Rows, in any form that :meth:`fit` takes.
 
         y : array-like of shape (n_samples,) or (n_samples, n_targets)
             Targets.
@@ -182,13 +182,13 @@ class UnlearnableRegressor(RegressorMixin, BaseUnlearnable):
         tags.target_tags.multi_output = True
         return tags
 
-    def predict(self, X: ArrayLike) -> NDArray[Any]:
+    def predict(self, X: Any) -> NDArray[Any]:
         """Predict targets.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features) or (n_samples, ...)
-            Rows.
+        X : {array-like, sparse matrix} of shape (n_samples, n_features) or (n_samples, ...)
+            Rows, in any form that :meth:`fit` takes.
 
         Returns
         -------

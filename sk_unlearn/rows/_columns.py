@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import issparse
+from sklearn.utils import _safe_indexing
+from torch.utils.data import Dataset, Subset
 
 from sk_unlearn.rows._content import Array, Mask, row_size
-from sk_unlearn.rows.parts import as_records, has_parts, part_name
+from sk_unlearn.rows.parts import as_records, has_parts, part_name, parts_in
 from sk_unlearn.rows.roles import RowRole
 from sk_unlearn.rows.sparse_rows import SparseRows
 from sk_unlearn.utils._journal import Assignment
@@ -27,6 +30,25 @@ def indices(mask: Mask) -> str:
 def as_rows(values: Any) -> Any:
     """Return rows as they can be stored: sparse ones in canonical form, all others as an array."""
     return SparseRows(values) if issparse(values) or isinstance(values, SparseRows) else np.asarray(values)
+
+
+def rows_given(values: Any) -> Any:
+    """Return rows as an array, sparse rows, or records where they have parts, so that numbers pick some of them."""
+    parts = parts_in(values)
+    return as_rows(values) if parts is None else as_records({name: np.asarray(part) for name, part in parts.items()})
+
+
+def taken(values: Any, numbers: Any) -> Any:
+    """Return some rows, in the form in which they were given: an array, a table, a sparse matrix, parts, or a list."""
+    if isinstance(values, Mapping):
+        return {name: taken(part, numbers) for name, part in values.items()}
+    if isinstance(values, tuple):
+        return tuple(taken(part, numbers) for part in values)
+    if isinstance(values, SparseRows) or has_parts(values):
+        return values[numbers]
+    if isinstance(values, Dataset):
+        return Subset(values, np.arange(len(values))[numbers].tolist())  # type: ignore[arg-type]
+    return _safe_indexing(values.tocsr() if issparse(values) else values, numbers)
 
 
 def owned(values: Any, copy: bool) -> Any:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from sk_unlearn.rows.sparse_rows import dense
 
-__all__ = ["as_records", "fields", "for_net", "has_parts", "part_name", "tensors_for_net"]
+__all__ = ["as_records", "fields", "for_net", "has_parts", "part_name", "parts_in", "tensors_for_net"]
 
 
 def has_parts(rows: Any) -> bool:
@@ -36,6 +36,26 @@ def as_records(parts: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
     for name, part in parts.items():
         records[name] = part
     return records
+
+
+def parts_in(X: Any) -> dict[str, Any] | None:
+    """Return the parts of rows by name, numbers for those of a tuple; None where X is one matrix or a list of rows.
+
+    A tuple of arrays has parts. So has a list of arrays of different shapes; of arrays of one shape it is a list of
+    rows, as everywhere in scikit-learn.
+    """
+    if isinstance(X, Mapping):
+        return dict(X)
+    if isinstance(X, np.ndarray) and has_parts(X):
+        return {name: X[name] for name in X.dtype.names}
+    if not isinstance(X, list | tuple) or not X or not all(map(_is_array, X)):
+        return None
+    shapes = {tuple(part.shape) for part in X}
+    return {str(k): part for k, part in enumerate(X)} if isinstance(X, tuple) or len(shapes) > 1 else None
+
+
+def _is_array(part: Any) -> bool:
+    return isinstance(part, np.ndarray | torch.Tensor) and part.ndim > 0
 
 
 def fields(rows: Any) -> list[Any]:

@@ -12,7 +12,7 @@ from scipy import sparse
 __all__ = ["SparseRows", "dense", "in_blocks"]
 
 # Numbers that are dense at a time where all rows are gone through.
-_BLOCK = 2**22
+_BLOCK = 2**20
 
 
 class SparseRows:

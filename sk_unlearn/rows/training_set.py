@@ -47,6 +47,7 @@ from sk_unlearn.rows._content import (
 from sk_unlearn.rows._identifiers import as_identifiers, joined_ids, listed_ids, same_id
 from sk_unlearn.rows._index import Segment, Segments, id_hash
 from sk_unlearn.rows._near import near_misses
+from sk_unlearn.rows.parts import has_parts
 from sk_unlearn.rows.roles import RowRole
 from sk_unlearn.rows.sampling import sample_mask
 from sk_unlearn.rows.sparse_rows import SparseRows
@@ -1024,8 +1025,12 @@ class TrainingSet:
         return copy_module.deepcopy(self)
 
     def __repr__(self) -> str:
-        rows = "x".join(map(str, self._X.shape[1:])) or "scalar"
-        return f"TrainingSet({len(self)} rows of {rows} {self._X.dtype}, {self._n_trained} trained)"
+        kinds = [self._X.dtype[name] for name in self._X.dtype.names] if has_parts(self._X) else [self._X.dtype]
+        shapes = [kind.shape for kind in kinds] if has_parts(self._X) else [self._X.shape[1:]]
+        parts = (
+            f"{'x'.join(map(str, shape)) or 'scalar'} {kind.base}" for kind, shape in zip(kinds, shapes, strict=True)
+        )
+        return f"TrainingSet({len(self)} rows of {' and '.join(parts)}, {self._n_trained} trained)"
 
 
 def _marked(indices: Positions, n: int) -> Mask:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 import sk_unlearn
-from sk_unlearn.rows import RowMatch, RowRole, TrainingSet, _content, _index, sample_mask, training_set
+from sk_unlearn.rows import RowMatch, RowRole, TrainingSet, _content, _index, sample_mask
 
 DTYPES = [np.float32, np.float64, np.int64]
 
