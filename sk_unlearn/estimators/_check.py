@@ -15,7 +15,7 @@ from skorch import NeuralNet
 from torch.nn.parameter import is_lazy
 
 from sk_unlearn.risks.empirical import EmpiricalRisk
-from sk_unlearn.rows import for_net, has_parts, part_name
+from sk_unlearn.rows.parts import for_net, has_parts, part_name
 from sk_unlearn.training.ledger import check_one_item_a_row
 from sk_unlearn.utils._random import untouched_generators
 from sk_unlearn.utils._twins import pinned, twin

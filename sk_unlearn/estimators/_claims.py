@@ -10,7 +10,8 @@ from scipy.sparse import issparse
 from torch import Tensor
 
 from sk_unlearn.risks.empirical import EmpiricalRisk
-from sk_unlearn.rows import SparseRows, fields
+from sk_unlearn.rows import SparseRows
+from sk_unlearn.rows.parts import fields
 
 __all__ = ["why_not_converged"]
 

@@ -15,7 +15,7 @@ from skorch.dataset import unpack_data
 from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
-from sk_unlearn.rows import as_records, part_name, parts_in
+from sk_unlearn.rows.parts import as_records, part_name, parts_in
 
 __all__ = ["is_dataset", "is_table", "named_parts", "parts_as_fitted", "read_dataset", "records_of"]
 

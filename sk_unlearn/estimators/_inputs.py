@@ -26,17 +26,9 @@ from sk_unlearn.estimators._forms import (
 )
 from sk_unlearn.estimators._state import FittedState
 from sk_unlearn.estimators._validation import check_numbers, listed, validated
-from sk_unlearn.rows import (
-    SparseRows,
-    TrainingSet,
-    as_records,
-    as_rows,
-    count_distinct,
-    fields,
-    has_parts,
-    part_name,
-    parts_in,
-)
+from sk_unlearn.rows import SparseRows, TrainingSet, count_distinct
+from sk_unlearn.rows.forms import as_rows
+from sk_unlearn.rows.parts import as_records, fields, has_parts, part_name, parts_in
 
 __all__ = ["InputsMixin", "cast_targets", "cast_values", "check_same_length", "feature_dtype", "warn_of_merged_rows"]
 

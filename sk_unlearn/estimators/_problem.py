@@ -24,7 +24,8 @@ from sk_unlearn.risks.empirical import EmpiricalRisk, flat_parameters
 from sk_unlearn.risks.layer_inputs import InputChange, LayerInputs
 from sk_unlearn.risks.protocol import Risk
 from sk_unlearn.risks.quadratic import QuadraticRisk
-from sk_unlearn.rows import RowRole, TrainingSet, same_content
+from sk_unlearn.rows import RowRole, TrainingSet
+from sk_unlearn.rows.content import same_content
 from sk_unlearn.training.ledger import Trained
 from sk_unlearn.training.start import TrainingStart
 from sk_unlearn.unlearners.base import Unlearner, UnlearningProblem, UnlearningResult

@@ -9,7 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sk_unlearn.rows import TrainingSet, joined, numbered, replaced
+from sk_unlearn.rows import TrainingSet
+from sk_unlearn.rows.content import numbered
+from sk_unlearn.rows.forms import joined, replaced
 
 __all__ = ["Content", "Request", "resolve_correction", "resolve_deletion", "resolve_handed_in", "resolve_slots"]
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from sk_unlearn.estimators._moments import Moments
-from sk_unlearn.rows import for_net
+from sk_unlearn.rows.parts import for_net
 from sk_unlearn.utils._random import seeded_generators
 from sk_unlearn.utils._twins import twin
 

@@ -14,7 +14,7 @@ from skorch import NeuralNetBinaryClassifier
 
 from sk_unlearn.estimators._validation import validated
 from sk_unlearn.estimators.base import BaseUnlearnable
-from sk_unlearn.rows import for_net
+from sk_unlearn.rows.parts import for_net
 from sk_unlearn.utils._lock import one_at_a_time
 
 __all__ = ["UnlearnableClassifier"]

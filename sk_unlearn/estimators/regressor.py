@@ -11,7 +11,7 @@ from sklearn.utils import check_array
 
 from sk_unlearn.estimators._validation import check_numbers, listed, validated
 from sk_unlearn.estimators.base import BaseUnlearnable
-from sk_unlearn.rows import for_net
+from sk_unlearn.rows.parts import for_net
 from sk_unlearn.utils._lock import one_at_a_time
 
 __all__ = ["UnlearnableRegressor"]

@@ -24,7 +24,7 @@ from sklearn.metrics import auc, roc_curve
 from sk_unlearn.metrics.distances import Floats, as_finite, as_probabilities, tug_of_war
 from sk_unlearn.metrics.forgetting import label_probabilities, row_losses
 from sk_unlearn.references.many import fit_many
-from sk_unlearn.rows import rows_given, taken
+from sk_unlearn.rows.forms import rows_given, taken
 
 __all__ = [
     "AttackResult",

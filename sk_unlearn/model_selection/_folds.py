@@ -18,7 +18,7 @@ from sklearn.pipeline import Pipeline
 from sk_unlearn.metrics.distances import last_step
 from sk_unlearn.metrics.scorer import RetrainScorer, check_can_forget, check_measurable, measure
 from sk_unlearn.references.cases import Case, fit_references, stored_targets
-from sk_unlearn.rows import joined, taken
+from sk_unlearn.rows.forms import joined, taken
 from sk_unlearn.utils._cache import cached, fingerprint
 
 __all__ = [

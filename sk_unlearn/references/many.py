@@ -15,7 +15,9 @@ from sklearn.utils import check_array
 
 from sk_unlearn.estimators.base import BaseUnlearnable
 from sk_unlearn.estimators.fitting import begin_fit, end_fit, new_net
-from sk_unlearn.rows import RowRole, TrainingSet, as_identifiers, has_parts, taken
+from sk_unlearn.rows import RowRole, TrainingSet, as_identifiers
+from sk_unlearn.rows.forms import taken
+from sk_unlearn.rows.parts import has_parts
 from sk_unlearn.training.finite import buffers_not_finite, check_trained
 from sk_unlearn.training.ledger import Trained
 from sk_unlearn.training.stacked import Member, groups_to_stack, train_stacked

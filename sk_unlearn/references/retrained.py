@@ -13,7 +13,8 @@ from sklearn.base import BaseEstimator, ClassifierMixin, clone, is_classifier
 from tqdm import tqdm
 
 from sk_unlearn.references.many import fit_many
-from sk_unlearn.rows import SparseRows, for_net
+from sk_unlearn.rows import SparseRows
+from sk_unlearn.rows.parts import for_net
 from sk_unlearn.utils._interrupts import noticed_interrupts
 
 __all__ = ["References", "Rows", "changes_training", "train_references"]

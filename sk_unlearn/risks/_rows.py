@@ -17,7 +17,8 @@ from torch.utils.data import DataLoader
 
 from sk_unlearn.risks._randomness import FixedRandomness
 from sk_unlearn.risks._row_loss import RowLoss
-from sk_unlearn.rows import SparseRows, fields, for_net, sample_mask, tensors_for_net
+from sk_unlearn.rows import SparseRows, sample_mask
+from sk_unlearn.rows.parts import fields, for_net, tensors_for_net
 from sk_unlearn.utils._lazy import cached_property
 
 __all__ = ["Chunk", "Part", "RiskRows", "Rows"]

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from sk_unlearn.rows._content import Array, Positions, Words, row_hash
+from sk_unlearn.rows.content import Array, Positions, Words, row_hash
 
 
 def id_hash(ids: Iterable[Any], n: int) -> Words:

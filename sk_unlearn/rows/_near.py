@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sk_unlearn.rows._content import Mask, Positions, chunks, row_bytes, row_size
+from sk_unlearn.rows.content import Mask, Positions, chunks, row_bytes, row_size
 from sk_unlearn.rows.parts import fields
 from sk_unlearn.rows.sparse_rows import SparseRows, dense
 

@@ -16,21 +16,20 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sk_unlearn.rows._columns import (
-    as_rows,
     as_sources,
     cast_exactly,
     cast_like,
     check_length,
     check_numeric,
     check_role,
-    emptied,
     few,
     indices,
-    joined,
-    overwritten,
     owned,
 )
-from sk_unlearn.rows._content import (
+from sk_unlearn.rows._identifiers import as_identifiers, joined_ids, listed_ids, same_id
+from sk_unlearn.rows._index import Segment, Segments, id_hash
+from sk_unlearn.rows._near import near_misses
+from sk_unlearn.rows.content import (
     Array,
     Mask,
     Positions,
@@ -44,9 +43,7 @@ from sk_unlearn.rows._content import (
     row_size,
     same_content,
 )
-from sk_unlearn.rows._identifiers import as_identifiers, joined_ids, listed_ids, same_id
-from sk_unlearn.rows._index import Segment, Segments, id_hash
-from sk_unlearn.rows._near import near_misses
+from sk_unlearn.rows.forms import as_rows, emptied, joined, overwritten
 from sk_unlearn.rows.parts import has_parts
 from sk_unlearn.rows.roles import RowRole
 from sk_unlearn.rows.sampling import sample_mask

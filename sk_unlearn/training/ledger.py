@@ -20,7 +20,8 @@ from torch.utils.data import DataLoader, Dataset, Subset, default_collate
 
 from sk_unlearn.privacy import Certificate
 from sk_unlearn.risks.empirical import weighted_loss
-from sk_unlearn.rows import RowRole, SparseRows, for_net, tensors_for_net
+from sk_unlearn.rows import RowRole, SparseRows
+from sk_unlearn.rows.parts import for_net, tensors_for_net
 from sk_unlearn.training._parameter_log import ParameterLog
 from sk_unlearn.training.finite import buffers_not_finite, check_trained
 from sk_unlearn.training.pace import Pace, Paced, PacedTraining, paced

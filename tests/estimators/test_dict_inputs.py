@@ -159,7 +159,7 @@ def test_a_table_for_a_module_of_one_matrix_stays_a_matrix():
         def forward(self, X, ids=None):
             return super().forward(X)
 
-    table = pd.DataFrame(np.column_stack([NUMBERS, IDS]), columns=list("abcd") + ["ids"])
+    table = pd.DataFrame(np.column_stack([NUMBERS, IDS]), columns=[*"abcd", "ids"])
     for module in (Stacked, Lenient):
         est = estimator(module).fit(table, LABELS).forget(table[:3])
         assert est.training_set_.X.shape == (N - 3, 5)
@@ -167,7 +167,7 @@ def test_a_table_for_a_module_of_one_matrix_stays_a_matrix():
 
 
 def test_polars_tables_go_where_pandas_ones_do():
-    table = pd.DataFrame(np.column_stack([NUMBERS, IDS]), columns=list("abcd") + ["ids"])
+    table = pd.DataFrame(np.column_stack([NUMBERS, IDS]), columns=[*"abcd", "ids"])
     pair = [
         estimator(Stacked).fit(of(table), kind(LABELS), sample_id=kind(IDS)).forget(of(table[:3]))
         for of, kind in ((pd.DataFrame, pd.Series), (pl.from_pandas, pl.Series))

@@ -10,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from sk_unlearn.rows import RowRole, SparseRows, TrainingSet, count_distinct, joined, replaced, same_content
+from sk_unlearn.rows import RowRole, SparseRows, TrainingSet, count_distinct
+from sk_unlearn.rows.content import same_content
+from sk_unlearn.rows.forms import joined, replaced
 
 SECRET = 4242.4242
 FORMATS = [sp.csr_matrix, sp.csc_array, sp.coo_matrix, sp.lil_matrix, sp.csr_array]

@@ -26,7 +26,7 @@ from sk_unlearn.inspection._audit._verdict import ENOUGH_REFERENCES, judge
 from sk_unlearn.metrics.distances import last_step
 from sk_unlearn.references.cases import stored_targets
 from sk_unlearn.references.retrained import References, Rows, train_references
-from sk_unlearn.rows import rows_given
+from sk_unlearn.rows.forms import rows_given
 
 __all__ = ["audit"]
 

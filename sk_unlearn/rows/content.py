@@ -12,6 +12,20 @@ from numpy.typing import NDArray
 from sk_unlearn.rows.parts import fields, has_parts
 from sk_unlearn.rows.sparse_rows import SparseRows, dense
 
+__all__ = [
+    "as_words",
+    "chunks",
+    "content_hash",
+    "count_distinct",
+    "group_content",
+    "group_rows",
+    "numbered",
+    "row_bytes",
+    "row_hash",
+    "row_size",
+    "same_content",
+]
+
 Array = NDArray[Any]
 Positions = NDArray[np.int64]
 Mask = NDArray[np.bool_]
@@ -135,10 +149,12 @@ def count_distinct(*columns: Any) -> int:
 
 
 def row_size(rows: Any) -> int:
+    """Return how many numbers a row has, zeros included; one of several parts counts as one."""
     return int(np.prod(rows.shape[1:], dtype=np.int64))
 
 
 def chunks(n: int, row_bytes: int) -> Iterator[slice]:
+    """Give slices of so many rows as take about a megabyte."""
     step = max(1, _CHUNK_BYTES // row_bytes)
     return (slice(start, start + step) for start in range(0, n, step))
 
