@@ -144,7 +144,8 @@ class InputsMixin:
     def _validate_request(self, X: Any, y: Any, X_name: str, y_name: str) -> tuple[Any, NDArray[Any] | None]:
         if is_dataset(X):
             X, y = read_dataset(X, y, X_name)
-        if getattr(X, "shape", (1,))[:1] == (0,) or (isinstance(X, list | tuple | Mapping) and not X):
+        # SciPy keeps some sparse matrices in a dict, which has a shape, and no truth.
+        if X.shape[:1] == (0,) if hasattr(X, "shape") else isinstance(X, list | tuple | Mapping) and not X:
             raise ValueError(f"{X_name} is empty: pass at least one row.")
         X_net = self._validate_features(X, X_name)
         return X_net, None if y is None else self._targets_for_net(y, X_net, y_name)

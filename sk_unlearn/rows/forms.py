@@ -30,6 +30,8 @@ def rows_given(values: Any) -> Any:
 
 def taken(values: Any, numbers: Any) -> Any:
     """Return some rows, in the form in which they were given: an array, a table, a sparse matrix, parts, or a list."""
+    if issparse(values):
+        return values.tocsr()[numbers]
     if isinstance(values, Mapping):
         return {name: taken(part, numbers) for name, part in values.items()}
     if isinstance(values, tuple):
@@ -38,7 +40,7 @@ def taken(values: Any, numbers: Any) -> Any:
         return values[numbers]
     if isinstance(values, Dataset):
         return Subset(values, np.arange(len(values))[numbers].tolist())  # type: ignore[arg-type]
-    return _safe_indexing(values.tocsr() if issparse(values) else values, numbers)
+    return _safe_indexing(values, numbers)
 
 
 def joined(first: Any, second: Any) -> Any:

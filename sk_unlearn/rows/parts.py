@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.sparse import issparse
 
 from sk_unlearn.rows.sparse_rows import dense
 
@@ -44,6 +45,8 @@ def parts_in(X: Any) -> dict[str, Any] | None:
     A tuple of arrays has parts. So has a list of arrays of different shapes; of arrays of one shape it is a list of
     rows, as everywhere in scikit-learn.
     """
+    if issparse(X):  # some of which SciPy keeps in a dict
+        return None
     if isinstance(X, Mapping):
         return dict(X)
     if isinstance(X, np.ndarray) and has_parts(X):

@@ -28,7 +28,7 @@ from sk_unlearn.unlearners import DampedNewton, FineTune, Retrain, StoCuReNU
 from tests._problems import LinearLayer, Mlp, skorch_net
 
 SECRET = 4242.4242
-FORMATS = [sp.csr_matrix, sp.csc_array, sp.coo_matrix]
+FORMATS = [sp.csr_matrix, sp.csc_array, sp.dok_matrix]
 
 
 def data(n=120, p=20, seed=0):
