@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sk_unlearn.risks.empirical import EmpiricalRisk
 from sk_unlearn.rows import SparseRows
-from sk_unlearn.rows.parts import fields
+from sk_unlearn.rows.parts import fields, has_parts
 
 __all__ = ["why_not_converged"]
 
@@ -77,7 +77,7 @@ def _accuracies(erased: EmpiricalRisk, stored: EmpiricalRisk, w: Tensor) -> tupl
         return float("nan"), float("nan")
     if classes.dtype.kind not in "iu" or classes.ndim != 1 or outputs.ndim != 2 or outputs.shape[1] < 2:
         return float("nan"), float("nan")
-    nearest = _nearest(_flat(erased.X[of_erased]), _flat(stored.X[of_stored]))
+    nearest = _nearest(_flat(erased.X, of_erased), _flat(stored.X, of_stored))
     by_model = outputs.argmax(1).cpu().numpy() == classes
     return float(by_model.mean()), float((stored.targets(of_stored)[nearest] == classes).mean())
 
@@ -86,29 +86,39 @@ def _row_size(rows: Any) -> int:
     return sum(int(np.prod(part.shape[1:])) for part in fields(rows))
 
 
-def _flat(rows: Any) -> Any:
-    """Return rows as a matrix, dense or sparse; parts stand side by side."""
-    if isinstance(rows, SparseRows):
-        return rows.csr
-    parts = [part.reshape(len(part), -1) for part in fields(rows)]
-    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+class _Flat(NamedTuple):
+    """Some rows of a matrix, which may be sparse, or much larger than these rows are."""
+
+    matrix: Any
+    rows: Any
+    n_rows: int
+
+    def columns(self, part: slice) -> NDArray[np.float64]:
+        values = self.matrix[self.rows, part]
+        return np.asarray(values.toarray() if issparse(values) else values, dtype=np.float64)
 
 
-def _nearest(A: Any, B: Any) -> NDArray[np.int64]:
+def _flat(X: Any, rows: NDArray[np.int64]) -> _Flat:
+    """Return some rows as vectors; parts stand side by side."""
+    if isinstance(X, SparseRows):
+        return _Flat(X[rows].csr, slice(None), len(rows))
+    if not has_parts(X):
+        return _Flat(X.reshape(len(X), -1), rows, len(rows))
+    parts = [part[rows].reshape(len(rows), -1) for part in fields(X)]
+    return _Flat(np.concatenate(parts, axis=1), slice(None), len(rows))
+
+
+def _nearest(A: _Flat, B: _Flat) -> NDArray[np.int64]:
     """Return which row of B is nearest to each row of A, columns measured by their deviation in B."""
     # Of |a - b|² what does not depend on a is all that is needed to find the nearest b.
-    distance = np.zeros((A.shape[0], B.shape[0]))
-    width = max(1, _BLOCK // (A.shape[0] + B.shape[0]))
-    for start in range(0, B.shape[1], width):
-        near, asked = (_dense(each[:, start : start + width]).astype(np.float64) for each in (B, A))
+    distance = np.zeros((A.n_rows, B.n_rows))
+    width = max(1, _BLOCK // (A.n_rows + B.n_rows))
+    for start in range(0, B.matrix.shape[1], width):
+        part = slice(start, start + width)
+        near, asked = B.columns(part), A.columns(part)
         scale = near.std(0)
         scale[scale == 0] = 1.0
         near /= scale
         asked /= scale
         distance += np.square(near).sum(1) - 2 * asked @ near.T
     return np.argmin(distance, axis=1)
-
-
-def _dense(matrix: Any) -> NDArray[Any]:
-    values: NDArray[Any] = matrix.toarray() if issparse(matrix) else matrix
-    return values
