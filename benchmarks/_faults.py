@@ -1,7 +1,8 @@
 """Faults on purpose, and what an estimator is afterwards: the harness of ``benchmarks.faults`` and ``tests/faults``.
 
-A fault strikes while a verb (fit, partial_fit, forget, partial_forget, correct) is under way. Afterwards the estimator
-must be the old one or the new one, in every bit of its state, as read from its plain attributes.
+A fault strikes while a verb (fit, partial_fit, forget, partial_forget, correct, settle, retrain) is under way.
+Afterwards the estimator must be the old one or the new one, in every bit of its state, as read from its plain
+attributes.
 """
 
 from __future__ import annotations
@@ -94,6 +95,13 @@ def fitted(module: type[nn.Module], unlearner: Any = None, *, keep_training_set:
     return est.partial_fit(X[30:], y[30:], sample_id=np.arange(30, 40))
 
 
+def with_requests(est: Any) -> Any:
+    """Return it with two requests that wait, and that name a row in common."""
+    est.request_forget(X[2:6])
+    est.request_forget(sample_id=[5, 31])
+    return est
+
+
 @dataclass(frozen=True)
 class Situation:
     """An estimator, and what is asked of it."""
@@ -128,6 +136,11 @@ SITUATIONS = {
             lambda: unfitted(DropoutNet),
             {"fit": lambda est: est.fit(X, y), "partial_fit": lambda est: est.partial_fit(X, y)},
         ),
+        Situation(
+            "requests pending",
+            lambda: with_requests(fitted(NormNet)),
+            {"settle": lambda est: est.settle(), "retrain": lambda est: est.retrain()},
+        ),
     )
 }
 
@@ -135,7 +148,7 @@ SITUATIONS = {
 # ---------------------------------------------------------------------------------------------------------- fingerprint
 
 # Times, free memory; modes, which every prediction sets; and the look-up of rows, built when it is first needed.
-_NOT_STATE = {"available", "dur", "seconds", "training", "_row_segments", "_id_segments", "_turns"}
+_NOT_STATE = {"available", "completed", "dur", "seconds", "training", "_row_segments", "_id_segments", "_turns"}
 
 
 def fingerprint(value: Any) -> dict[str, Any]:

@@ -1,10 +1,11 @@
 """Drift: requests one after another beside one request for all of them.
 
-Usage: ``python -m benchmarks.sequence [--quick] [--tasks a,b,c] [--seeds 3] [--rounds 20] [--rows N] [--batch-norm]
-[--verbs forget,partial_fit,correct] [--data ../shared/data] [--out DIR]``. The rows of the request "10 %" are erased in
-as many rounds; after each round the distance to the model trained without *all* of them, in units of the distance
-between such models. With several ``--verbs`` they take turns: some of these rows are erased, some are learnt late by
-``partial_fit``, and of some a wrong label is corrected; the model to compare with is trained on what all that comes to.
+Usage: ``python -m benchmarks.sequence [--quick] [--tasks a,b,c] [--seeds 3] [--rounds 20] [--rows N] [--share 0.1]
+[--batch-norm] [--verbs forget,partial_fit,correct] [--data ../shared/data] [--out DIR]``. The rows of the request
+"10 %" (with ``--rows``, a ``--share`` of these) are erased in as many rounds; after each round the distance to the
+model trained without *all* of them, in units of the distance between such models. With several ``--verbs`` they take
+turns: some of these rows are erased, some are learnt late by ``partial_fit``, and of some a wrong label is corrected;
+the model to compare with is trained on what all that comes to.
 `benchmarks.frontier` does the first in its own run.
 """
 
@@ -140,10 +141,10 @@ def batch_norm_mlp(n_inputs: int, n_outputs: int, width: int = 64) -> nn.Sequent
     )
 
 
-def adapted(task: Task, n_rows: int | None, *, batch_norm: bool) -> Task:
-    """Return the task with its first rows alone, or with a net that has BatchNorm."""
+def adapted(task: Task, n_rows: int | None, *, batch_norm: bool, share: float = 0.1) -> Task:
+    """Return the task with its first rows alone, a share of which is asked about, or with a net that has BatchNorm."""
     if n_rows is not None:
-        request = np.random.default_rng(0).permutation(len(task.X[:n_rows]))[: n_rows // 10]
+        request = np.random.default_rng(0).permutation(len(task.X[:n_rows]))[: round(share * n_rows)]
         task = replace(task, X=task.X[:n_rows], y=task.y[:n_rows], requests={REQUEST: request})
     if batch_norm:
         n_outputs, old = 1 if task.regression else len(np.unique(task.y)), task.net
@@ -156,7 +157,8 @@ def main() -> None:
     options = parse(
         __doc__, default_tasks="a,b,c", quick_tasks="a",
         rounds={"type": int, "default": ROUNDS, "help": "requests, one after another"},
-        rows={"type": int, "help": "rows to keep of each task; a tenth of them are asked about"},
+        rows={"type": int, "help": "rows to keep of each task; some of them are asked about"},
+        share={"type": float, "default": 0.1, "help": "which share of these, where --rows is given"},
         batch_norm={"action": "store_true", "help": "a perceptron with BatchNorm in place of the task's net"},
         verbs={"default": "forget", "help": "what is asked for in turns: forget,partial_fit,correct"},
     )  # fmt: skip
@@ -164,7 +166,7 @@ def main() -> None:
     for drawn in tasks(options.tasks, options.data, quick=options.quick):
         if drawn.full_batch:
             continue
-        task = adapted(drawn, options.rows, batch_norm=options.batch_norm)
+        task = adapted(drawn, options.rows, batch_norm=options.batch_norm, share=options.share)
         asked = requests(task, options.rounds, options.verbs.split(","))
         fitted, trained = (
             {seed: task.estimator(seed, options.device).fit(*rows) for seed in range(options.seeds)}

@@ -1,10 +1,16 @@
 """Errors and warnings of the package's own."""
 
+from collections.abc import Sequence
+from typing import Any
+
 __all__ = [
     "CertificateRefused",
     "DominatingNoiseWarning",
     "InconsistentVersionWarning",
     "NotConvexError",
+    "PartsCannotForget",
+    "PersistenceError",
+    "ReceiptError",
     "RetrainRequired",
     "VacuousBoundWarning",
 ]
@@ -12,6 +18,31 @@ __all__ = [
 
 class CertificateRefused(ValueError):  # noqa: N818  the name says what happened
     """Raised where a guarantee rests on something that does not hold; see :meth:`CertifiedNewton.unlearn`."""
+
+
+class PartsCannotForget(ValueError):  # noqa: N818
+    """Raised where parts of a model may have learnt the rows to erase and cannot forget; see :func:`sk_unlearn.forget`.
+
+    Parameters
+    ----------
+    message : str
+        What it says.
+
+    parts : sequence of str
+        Where they are, such as ``estimators_[1]``.
+
+    Attributes
+    ----------
+    parts : tuple of str
+        The same.
+    """
+
+    def __init__(self, message: str, parts: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.parts = tuple(parts)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (str(self), self.parts)  # as it comes out of another process
 
 
 class RetrainRequired(RuntimeError):  # noqa: N818
@@ -58,3 +89,32 @@ class InconsistentVersionWarning(UserWarning):
 
 class NotConvexError(ValueError):
     """The objective is not known to be strongly convex; the message says why."""
+
+
+class ReceiptError(ValueError):
+    """Raised where receipts are not what they were when they were written; see :func:`sk_unlearn.receipts.verify`.
+
+    Parameters
+    ----------
+    index : int
+        Number of the first receipt that is wrong, from 1; 0 is the beginning of the chain.
+
+    reason : str
+        What is wrong with it.
+    """
+
+    def __init__(self, index: int, reason: str) -> None:
+        super().__init__(index, reason)
+        self.index = index
+        self.reason = reason
+
+    def __str__(self) -> str:
+        what = f"Receipt {self.index}" if self.index else "The beginning of the receipts"
+        return f"{what} {self.reason}."
+
+
+class PersistenceError(ValueError):
+    """A file cannot be loaded or an object not saved; the message says why, and what to do.
+
+    See :func:`sk_unlearn.load`.
+    """

@@ -17,6 +17,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGES = [
     "sk_unlearn",
+    "sk_unlearn.composites",
     "sk_unlearn.unlearners",
     "sk_unlearn.metrics",
     "sk_unlearn.metrics.membership",
@@ -24,15 +25,21 @@ PACKAGES = [
     "sk_unlearn.model_selection",
     "sk_unlearn.inspection",
     "sk_unlearn.references",
+    "sk_unlearn.preprocessing",
+    "sk_unlearn.receipts",
+    "sk_unlearn.persistence",
 ]
 PAGES = [
     "README.md",
     "docs/index.rst",
     "docs/getting_started.rst",
     "docs/user_guide.rst",
+    "docs/ensembles.rst",
+    "docs/saving.rst",
     "docs/metrics.rst",
     "docs/tuning.rst",
     "docs/audit.rst",
+    "docs/receipts.rst",
 ]
 PAGES += sorted(
     f"docs/methods/{page.name}" for page in (ROOT / "docs" / "methods").glob("*.rst") if page.stem != "index"

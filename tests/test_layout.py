@@ -68,3 +68,15 @@ def test_no_private_name_is_imported_across_folders():
 def test_the_check_of_private_names_can_fail(source, package, out_of_reach):
     ((_, name),) = imported(source, package)
     assert is_out_of_reach(name, package) == out_of_reach
+
+
+def test_optional_packages_are_imported_where_they_are_used():
+    """Importing sk_unlearn must not import them."""
+    found = []
+    for file in sorted((ROOT / "sk_unlearn").rglob("*.py")):
+        for node in ast.parse(file.read_text(encoding="utf-8")).body:
+            names = [each.name for each in getattr(node, "names", [])] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            optional = {"skops", "polars", "imblearn", "matplotlib"} & {name.split(".")[0] for name in names}
+            found += [f"{file.relative_to(ROOT)}:{node.lineno} imports {name}" for name in optional]
+    assert not found, "\n".join(["At the top of a file:", *found])

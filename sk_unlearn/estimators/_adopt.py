@@ -20,6 +20,7 @@ from sk_unlearn.estimators._check import check_net, output_of
 from sk_unlearn.estimators._inputs import cast_targets, cast_values, feature_dtype, warn_of_merged_rows
 from sk_unlearn.estimators._nets import check_kind
 from sk_unlearn.estimators._notes import perhaps_side_state
+from sk_unlearn.estimators._receipts import kept_ids
 from sk_unlearn.estimators.default_net import wrap_module
 from sk_unlearn.estimators.fitting import blank_net, draw_seed, end_fit
 from sk_unlearn.rows import RowRole, TrainingSet
@@ -167,6 +168,7 @@ def _adopt(
     check_net(own, X_net, y_net, weight, classifier=estimator._classifier, target_shape=encoded.shape[1:])
     with seeded_torch(seed):
         _check_trains_afresh(blank_net(estimator, X, encoded, weight).initialize(), module)
+    sample_id = kept_ids(estimator, sample_id, len(X_net))
     rows = TrainingSet(X_net, y_net, sample_weight=weight, sample_id=sample_id, role=role)
     adopted = _as_trained(own, role, start=initial if isinstance(initial_parameters, Mapping | nn.Module) else None)
     if initial is not None:

@@ -41,7 +41,7 @@ def latest_certificate(reports: Sequence[UnlearningReport], risk: Any) -> Certif
         Where nothing is guaranteed.
     """
     # A request for rows that had entered no gradient moves nothing, and leaves what was guaranteed before.
-    reports = [report for report in reports if report.n_trained_erased]
+    reports = [report for report in reports if report.n_trained_erased or report.certificate is not None]
     if not reports:
         raise AttributeError("There is no certificate_: no request has touched a row that was trained on.")
     certificates: list[Certificate] = []

@@ -28,6 +28,7 @@ from sk_unlearn.estimators._notes import (
     some_outputs,
 )
 from sk_unlearn.estimators._problem import Solution
+from sk_unlearn.estimators._receipts import receipt_of, retained_after
 from sk_unlearn.estimators._request import Request
 from sk_unlearn.estimators._state import Anchor, FittedState
 from sk_unlearn.estimators.report import report_of
@@ -36,6 +37,7 @@ from sk_unlearn.rows import TrainingSet, sample_mask
 from sk_unlearn.training.finite import buffers_not_finite, diverged
 from sk_unlearn.training.ledger import Trained
 from sk_unlearn.training.start import Schedule
+from sk_unlearn.unlearners.base import Unlearner
 from sk_unlearn.utils._journal import Assignment
 from sk_unlearn.utils._random import numpy_seed
 from sk_unlearn.utils._twins import twin, uncompiled
@@ -57,7 +59,7 @@ def draft_of_solution(
     ground: Footing,
     rng: np.random.Generator,
     *,
-    method: str,
+    unlearner: Unlearner,
     started: float,
     notes: Sequence[str] = (),
 ) -> Draft:
@@ -79,8 +81,8 @@ def draft_of_solution(
     rng : numpy.random.Generator
         Draws the rows that tell what a request changes in BatchNorm statistics.
 
-    method : str
-        Class name of the unlearner.
+    unlearner : Unlearner
+        That solved it.
 
     started : float
         When the request came, by ``time.perf_counter``.
@@ -95,9 +97,10 @@ def draft_of_solution(
     rows: TrainingSet | None = getattr(estimator, "training_set_", None)
     renewed = _with_settings(_renewed(ground.net, rows, request, solution, rng), solution, ground)
     state = _state_after(estimator, request, solution, renewed)
+    state = replace(state, retained_set=retained_after(estimator, rows, request, state.retained_set), served="")
     report = report_of(
         request,
-        method,
+        type(unlearner).__name__,
         solution.told,
         n_retained=_n_retained(rows, request, renewed.anchor),
         notes=[
@@ -110,14 +113,17 @@ def draft_of_solution(
         ],
         seconds=time.perf_counter() - started,
     )
+    state = replace(state, since=state.since.after(report))
     own = estimator.__dict__
-    history = [*estimator.unlearning_history_, report]
+    history = [*(each.brief() for each in estimator.unlearning_history_), report]
+    receipt = receipt_of(estimator, request, report, net=renewed.net, state=state, unlearner=unlearner)
     assignments = [
         *net_assignments(estimator.net_, renewed.net),
         *[(vars(estimator.net_), name, value) for name, value in renewed.settings.items()],
         (own, "unlearning_state_", state),
         (own, "unlearning_report_", report),
         (own, "unlearning_history_", history),
+        (own, "receipts_", estimator.receipts_.append(receipt)),
         *([] if rows is None else _row_assignments(rows, request, solution.role)),
     ]
     return Draft(estimator._journal, assignments, report, rows)
@@ -303,7 +309,7 @@ def _row_assignments(rows: TrainingSet, request: Request, role: NDArray[np.int8]
     if request.new is not None:
         replaced = (request.positions, request.new.X, request.new.y, request.source)
         return rows.plan(replace=replaced, role=role)
-    return rows.plan(drop=request.positions, role=role)
+    return rows.plan(drop=request.positions, role=role, unmark=[order.request_id for order in request.orders])
 
 
 def _n_retained(rows: TrainingSet | None, request: Request, anchor: Anchor | None) -> int:

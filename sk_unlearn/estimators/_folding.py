@@ -18,13 +18,17 @@ from torch import Tensor, nn
 
 from sk_unlearn.estimators._constants import built_in, constants_of
 from sk_unlearn.estimators._notes import some_outputs
+from sk_unlearn.estimators.default_net import CUT
 from sk_unlearn.risks.empirical import EmpiricalRisk, flat_parameters
+from sk_unlearn.risks.layer_inputs import LayerInputs
 from sk_unlearn.utils._twins import twin, uncompiled
 
-__all__ = ["ColumnMap", "Fold", "folded"]
+__all__ = ["ColumnMap", "Fold", "as_seen", "folded"]
 
 # A layer that is fed by the columns alone takes any change exactly; another one is off by about as much as the change.
 _PROBED_ROWS, _EXACT = 16, 1e-3
+# Squares of float32 numbers that move again and again are off by no more than this share of themselves.
+_ROUNDED = 2.0**-20
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,16 @@ class ColumnMap:
         return ColumnMap(self.rho, (self.delta + (self.rho - 1) * shift) / scale)
 
 
+def as_seen(net: NeuralNet, X: NDArray[Any]) -> NDArray[np.float64]:
+    """Return rows as the first layer sees them."""
+    module = built_in(net)
+    if module is None:
+        return X.astype(np.float64)
+    constants = constants_of(module)
+    n = constants.n_inputs
+    return np.clip((X - constants.shift[:n]) / constants.scale[:n], -CUT, CUT)
+
+
 @dataclass(frozen=True)
 class Fold:
     """A change that layers have taken into themselves.
@@ -75,6 +89,24 @@ class Fold:
     places: list[tuple[int, int | None]]
     shapes: list[torch.Size]
     change: ColumnMap
+
+    def inputs(self, known: LayerInputs, before: NDArray[np.float64], after: NDArray[np.float64]) -> LayerInputs:
+        """Return what is known of the inputs of layers, of which those that have taken the change are fed otherwise.
+
+        Parameters
+        ----------
+        known : LayerInputs
+            Before the change.
+
+        before, after : ndarray of shape (n, n_columns)
+            Inputs of rows that are about to be subtracted, before and after it.
+        """
+        rho, delta = self.change.rho, self.change.delta
+        # Rows are stored rounded, and the built-in network cuts off what lies far out.
+        off = np.abs(np.square((before - delta) / rho) - np.square(after)).sum(axis=0)
+        inexact = torch.from_numpy(off + _ROUNDED * np.square(after).sum(axis=0))
+        weights = [weight for weight, _ in self.places]
+        return known.moved(weights, torch.from_numpy(rho), torch.from_numpy(delta), inexact)
 
     def gradient(self, gradient: Tensor) -> Tensor:
         """Return what becomes of the gradient of a function of the parameters, by the chain rule.

@@ -155,6 +155,13 @@ class InputsMixin:
         check_same_length(encoded, X_net, name)
         return cast_targets(self.net_, X_net, encoded, classifier=self._classifier, name=name)
 
+    def _stored_targets(self, y: Any, n: int, name: str) -> NDArray[Any]:
+        """Return the targets of n rows as they are stored."""
+        encoded, rows = self._encode_targets(y, name), self.training_set_
+        if len(encoded) != n:
+            raise ValueError(f"{name} has {len(encoded)} rows but belongs to {n}; pass one for each.")
+        return cast_values(encoded, rows.raw_y.dtype, name).reshape(n, *rows.raw_y.shape[1:])
+
 
 def check_same_length(a: Any, X: Any, name: str) -> None:
     """Raise a ValueError unless there is one entry for each row."""

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from sk_unlearn.rows import RowRole, TrainingSet
 from sk_unlearn.utils._journal import Assignment
 
-__all__ = ["plan_rows"]
+__all__ = ["known_rows", "plan_rows"]
 
 
 def plan_rows(stored: TrainingSet, call: TrainingSet) -> list[Assignment]:
     """Return what stores the rows of a call that are new, and notes that the others have entered a gradient.
 
-    A row is known by its content, target and weight, by what it was made of, and by its identifier if there are any.
+    A row is known by its content or by what it was made of, its target and weight, and its identifier if there are any.
     With identifiers, a row that comes as often as it is stored, or less often, is the stored one; of one that comes
     more often, the surplus is new. Without them nobody can tell a second person's row from a second pass over the first
     one's: a call of nothing but rows that are stored (each at least as often as it comes) is a further pass and stores
@@ -32,9 +32,7 @@ def plan_rows(stored: TrainingSet, call: TrainingSet) -> list[Assignment]:
     call : TrainingSet
         Those of the call, with their roles.
     """
-    known, slots = _known(stored, call)
-    if stored.sample_id is None and not known.all():
-        known[:] = False
+    known, slots = known_rows(stored, call)
     role = stored.role.copy()
     if known.any():
         role[np.isin(np.flatnonzero(stored.live_mask), slots)] = RowRole.TRAINED
@@ -51,24 +49,32 @@ def plan_rows(stored: TrainingSet, call: TrainingSet) -> list[Assignment]:
 
 
 class _Key(NamedTuple):
-    """What makes a row the same: the first row of the call with its content and target, and what else is known of it.
-
-    Rows before a pipeline may differ that are the same to the net.
-    """
+    """What makes a row the same: the first row of the call with its content and target, its weight, its identifier."""
 
     first: int
     weight: float
     sample_id: Any
-    source: bytes
+
+
+def known_rows(stored: TrainingSet, call: TrainingSet) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+    """Return which rows of the call are stored already, and the slots of those of them that entered a gradient.
+
+    Where the rows were made of others, features are not looked at.
+    """
+    known, slots = _known(stored, call)
+    if stored.sample_id is None and not known.all():
+        known[:] = False
+    return known, slots
 
 
 def _known(stored: TrainingSet, call: TrainingSet) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
-    """Return which rows of the call are stored already, and the slots of those of them that entered a gradient."""
-    match = stored.match(call.X, call.y, name="X")
+    if call.source is not None and stored.source is not None:
+        match, own = (each.match_source(call.source, call.y, name="X") for each in (stored, call))
+    else:
+        match, own = (each.match(call.X, call.y, name="X") for each in (stored, call))
     known = np.zeros(len(call), dtype=bool)
     if not match.found.any():
         return known, np.empty(0, dtype=np.int64)
-    own = call.match(call.X, call.y, name="X")
     there = list(_keys(stored, match.positions, match.query_index))
     left = Counter(there)
     learnt = set()
@@ -88,5 +94,4 @@ def _keys(rows: TrainingSet, slots: NDArray[np.int64], first: NDArray[np.int64])
     number = np.searchsorted(np.flatnonzero(rows.live_mask), slots)
     weight = np.ones(len(slots)) if rows.sample_weight is None else rows.sample_weight[number]
     ids = [None] * len(slots) if rows.sample_id is None else rows.sample_id[number].tolist()
-    sources = [b""] * len(slots) if rows.source is None else [each.tobytes() for each in rows.source[number]]
-    return (_Key(*key) for key in zip(first.tolist(), weight.tolist(), ids, sources, strict=True))
+    return (_Key(*key) for key in zip(first.tolist(), weight.tolist(), ids, strict=True))

@@ -32,7 +32,7 @@ from sk_unlearn.unlearners.base import Unlearner, UnlearningProblem, UnlearningR
 from sk_unlearn.unlearners.status import Status
 from sk_unlearn.utils._twins import twin
 
-__all__ = ["Solution", "solve", "stored_risk"]
+__all__ = ["Solution", "hardly_moved", "solve", "stored_risk"]
 
 # Where less than this share of the mass is left, it is summed anew: the difference would be mostly rounding error.
 _LITTLE = 1e-6
@@ -339,7 +339,7 @@ def _is_to_move(request: Request, result: UnlearningResult) -> bool:
     return result.trained is None and not same
 
 
-def _hardly_moved(gradient_before: float, gradient_after: float, loss_before: float, loss_after: float) -> list[str]:
+def hardly_moved(gradient_before: float, gradient_after: float, loss_before: float, loss_after: float) -> list[str]:
     """Say so where a step was taken that comes to nothing; a gradient that is not known says nothing."""
     if not 0 < _MOST_OF_GRADIENT * gradient_before < gradient_after:
         return []
@@ -369,7 +369,7 @@ def _told(posed: _Posed, problem: UnlearningProblem, result: UnlearningResult, r
             status = Status.UNMOVED if status in _READS_LIKE_SUCCESS else status
             notes.append(_STOOD_STILL)
         else:
-            notes += _hardly_moved(objective.gradient_norm_at_start, gradient_after, before, after)
+            notes += hardly_moved(objective.gradient_norm_at_start, gradient_after, before, after)
     certificate = result.certificate
     if certificate is None and result.trained is not None:
         same = torch.equal(flat_parameters(result.trained.net), result.parameters)

@@ -4,16 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sk_unlearn.rows import TrainingSet
+from sk_unlearn.estimators._orders import Order
+from sk_unlearn.rows import Mark, TrainingSet
 from sk_unlearn.rows.content import numbered
 from sk_unlearn.rows.forms import joined, replaced
 
-__all__ = ["Content", "Request", "resolve_correction", "resolve_deletion", "resolve_handed_in", "resolve_slots"]
+__all__ = [
+    "Content",
+    "Request",
+    "check_no_conflict",
+    "check_some_stay",
+    "listed",
+    "locate_deletion",
+    "narrowed_slots",
+    "order_of",
+    "resolve_correction",
+    "resolve_deletion",
+    "resolve_handed_in",
+    "resolve_pending",
+    "resolve_slots",
+]
 
 
 class Content(NamedTuple):
@@ -33,7 +49,7 @@ class Request:
 
     Attributes
     ----------
-    verb : {"forget", "partial_forget", "correct"}
+    verb : {"forget", "partial_forget", "correct", "settle", "retrain"}
         What was asked.
 
     positions : ndarray of int64, ascending
@@ -59,6 +75,9 @@ class Request:
 
     source : uint8 ndarray of shape (n_positions, 16), or None
         Digests of what the new content was made of.
+
+    orders : tuple of Order
+        The pending requests that it carries out; empty for one that was not written down before.
     """
 
     verb: str
@@ -70,6 +89,7 @@ class Request:
     added: Content | None = None
     foreign: Content | None = None
     source: NDArray[np.uint8] | None = None
+    orders: tuple[Order, ...] = ()
 
     @property
     def replaces(self) -> bool:
@@ -102,22 +122,67 @@ class Request:
         return kept
 
 
-def resolve_deletion(rows: TrainingSet, X: Any, y: NDArray[Any] | None, sample_id: Any) -> Request:
-    """Find the rows that ``forget`` names by content, by identifier, or by both.
+def locate_deletion(rows: TrainingSet, X: Any, y: NDArray[Any] | None, sample_id: Any) -> NDArray[np.int64]:
+    """Find the slots of the rows that ``forget`` names by content, by identifier, or by both.
 
     Raises
     ------
     ValueError
-        For rows or identifiers that are not stored, and for a request of everything or of nothing.
+        For rows or identifiers that are not stored, and for a request of nothing.
     """
     positions = None if X is None else rows.locate(X, y, name="X_del")
+    return narrowed_slots(rows, positions, sample_id)
+
+
+def narrowed_slots(rows: TrainingSet, positions: NDArray[np.int64] | None, sample_id: Any) -> NDArray[np.int64]:
+    """Return slots of rows with one of the identifiers, of those that content has found where it was given.
+
+    Raises
+    ------
+    ValueError
+        For identifiers that are not stored, and where nothing is left.
+    """
     if sample_id is not None:
-        by_id = rows.locate_ids(_listed(sample_id))
+        by_id = rows.locate_ids(sample_id)
         positions = by_id if positions is None else np.intersect1d(positions, by_id)
     assert positions is not None
     if not len(positions):
         raise ValueError("No stored row has both the content in X_del and an identifier in sample_id.")
-    return _request("forget", rows, positions)
+    return positions
+
+
+def resolve_deletion(rows: TrainingSet, X: Any, y: NDArray[Any] | None, sample_id: Any) -> Request:
+    """Find the rows that ``forget`` names, as :func:`locate_deletion` does.
+
+    Raises
+    ------
+    ValueError
+        As there, and for a request of everything.
+    """
+    return _request("forget", rows, locate_deletion(rows, X, y, sample_id))
+
+
+def resolve_pending(rows: TrainingSet, verb: str) -> Request:
+    """Return the request to forget all rows that pending requests name; it may come to none.
+
+    Raises
+    ------
+    ValueError
+        Where that is every row.
+    """
+    slots = [mark.positions for mark in rows.marks]
+    positions = np.unique(np.concatenate([np.empty(0, dtype=np.int64), *slots]))
+    if len(positions) == len(rows):
+        raise ValueError(
+            f"The pending requests ({len(slots)}) cover all {len(rows)} rows of the training set; nothing would be "
+            "left to model. They stay pending: bring other rows by partial_fit first, or discard the estimator."
+        )
+    return replace(_request(verb, rows, positions), orders=tuple(map(order_of, rows.marks)))
+
+
+def order_of(mark: Mark) -> Order:
+    """Read a pending request from the mark on its rows."""
+    return Order(mark.label, datetime.fromisoformat(mark.since))
 
 
 def resolve_handed_in(rows: TrainingSet | None, X: Any, y: NDArray[Any]) -> Request:
@@ -159,7 +224,7 @@ def resolve_correction(
     match = rows.find(X, y, name="X_old")
     for new, name in ((X_new, "X_new"), (y_new, "y_new")):
         if new is not None:
-            _check_no_conflict(X, y, new, name)
+            check_no_conflict(X, y, new, name)
     content = Content(
         rows.raw_X[match.positions] if X_new is None else X_new[match.query_index],
         rows.raw_y[match.positions] if y_new is None else y_new[match.query_index],
@@ -200,11 +265,12 @@ def _request(
     if rows is None:
         assert foreign is not None
         return Request(verb, positions, np.empty(0, dtype=bool), None, foreign, foreign=foreign)
-    if new is None and len(positions) == len(rows):
-        raise ValueError(
-            f"The request covers all {len(rows)} rows of the training set; nothing would be left to model. "
-            "Discard the estimator instead."
-        )
+    if new is None:
+        check_some_stay(rows, positions)
+    else:
+        new = Content(rows.as_stored(new.X), new.y, new.weight)
+    if foreign is not None:
+        foreign = Content(rows.as_stored(foreign.X), foreign.y, foreign.weight)
     trained = rows.trained_mask[positions]
     slots = positions[trained]
     weight = None if rows.raw_weight is None else rows.raw_weight[slots]
@@ -232,7 +298,7 @@ def _joined(stored: Content, foreign: Content) -> Content:
     return Content(joined(stored.X, foreign.X), joined(stored.y, foreign.y), weight)
 
 
-def _listed(sample_id: Any) -> Any:
+def listed(sample_id: Any) -> Any:
     """Return identifiers as they are; a single one, which may come alone, in a list."""
     alone = isinstance(sample_id, str | bytes) or not isinstance(sample_id, Iterable)
     alone = alone or getattr(sample_id, "shape", None) == ()
@@ -244,7 +310,16 @@ def _listed(sample_id: Any) -> Any:
     return ids
 
 
-def _check_no_conflict(X: Any, y: NDArray[Any] | None, new: Any, name: str) -> None:
+def check_some_stay(rows: TrainingSet, positions: NDArray[np.int64]) -> None:
+    """Refuse a request of everything."""
+    if len(positions) == len(rows):
+        raise ValueError(
+            f"The request covers all {len(rows)} rows of the training set; nothing would be left to model. "
+            "Discard the estimator instead."
+        )
+
+
+def check_no_conflict(X: Any, y: NDArray[Any] | None, new: Any, name: str) -> None:
     """Refuse a correction that gives one old row two new contents."""
     old = numbered(X) if y is None else numbered(X, y)
     if len(np.unique(old)) != len(np.unique(np.column_stack([old, numbered(new)]), axis=0)):

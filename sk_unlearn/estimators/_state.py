@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sk_unlearn.estimators._features import StoredFeatures
+from sk_unlearn.estimators._since import SinceTraining
 from sk_unlearn.risks.layer_inputs import LayerInputs
 from sk_unlearn.risks.quadratic import CurvatureSketch
+from sk_unlearn.rows import SetDigest
 from sk_unlearn.training.start import Schedule, TrainingStart
 from sk_unlearn.utils._numpy_state import NumpyStateMixin
 
@@ -112,6 +114,15 @@ class FittedState:
     spread_gone : float
         For the built-in network, the share of a column's spread, in thousandths, that rows have taken with them since
         shift and scale were last taken over the stored rows.
+
+    since : SinceTraining
+        What has happened since the net was last trained from the start.
+
+    retained_set : SetDigest or None
+        Of the stored rows; None until the first request, and after rows were added.
+
+    served : str
+        SHA-256 of the parameters that predictions are served with, where the net has moved since; else empty.
     """
 
     seed: int
@@ -129,6 +140,10 @@ class FittedState:
     side_state: tuple[str, ...] = ()
     spread_gone: float = 0.0
     filled: NDArray[np.int64] | None = None
+    since: SinceTraining = field(default_factory=SinceTraining)
+
+    retained_set: SetDigest | None = None
+    served: str = ""
 
     def after_training(self, notes: tuple[str, ...], side_state: tuple[str, ...]) -> FittedState:
         """Return the state of a net that was trained further, with what is to be told of that too."""

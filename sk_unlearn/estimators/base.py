@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, _fit_context, clone
 from sklearn.utils._param_validation import HasMethods
 from sklearn.utils.validation import check_is_fitted
@@ -33,10 +33,19 @@ from sk_unlearn.estimators._inputs import (
 )
 from sk_unlearn.estimators._nets import check_nested, warn_of_methods_not_called
 from sk_unlearn.estimators._passes import plan_rows
+from sk_unlearn.estimators._pending import PendingMixin, refuse_to_drop_requests
 from sk_unlearn.estimators._problem import Solution, solve, stored_risk
 from sk_unlearn.estimators._progress import print_step, silent
-from sk_unlearn.estimators._request import Request, resolve_correction, resolve_deletion, resolve_handed_in
+from sk_unlearn.estimators._receipts import audited, kept_ids, key_of
+from sk_unlearn.estimators._request import (
+    Request,
+    listed,
+    resolve_correction,
+    resolve_deletion,
+    resolve_handed_in,
+)
 from sk_unlearn.estimators._retrain import retrain, why_not_shorter
+from sk_unlearn.estimators._retrained import RetrainMixin
 from sk_unlearn.estimators._state import Anchor
 from sk_unlearn.estimators.fitting import (
     begin_fit,
@@ -51,11 +60,13 @@ from sk_unlearn.estimators.fitting import (
 )
 from sk_unlearn.estimators.report import UnlearningReport
 from sk_unlearn.privacy import Certificate
+from sk_unlearn.receipts import ReceiptChain
 from sk_unlearn.rows import TrainingSet, as_identifiers
 from sk_unlearn.training.ledger import Trained, monitors_validation, train_rows
 from sk_unlearn.training.rates import fresh_rates
 from sk_unlearn.unlearners.base import Unlearner
 from sk_unlearn.unlearners.cubic import StoCuReNU
+from sk_unlearn.utils._checksum import ChecksummedMixin
 from sk_unlearn.utils._journal import Journal
 from sk_unlearn.utils._lock import one_at_a_time
 from sk_unlearn.utils._random import seeded_torch
@@ -68,18 +79,35 @@ __all__ = ["BaseUnlearnable"]
 _REPORT_FIELDS = frozenset(field.name for field in fields(UnlearningReport))
 
 
-class BaseUnlearnable(VersionedMixin, InputsMixin, FromFittedMixin, CallbackSupportMixin, BaseEstimator):
+class BaseUnlearnable(
+    VersionedMixin,
+    ChecksummedMixin,
+    InputsMixin,
+    FromFittedMixin,
+    PendingMixin,
+    RetrainMixin,
+    CallbackSupportMixin,
+    BaseEstimator,
+):
     """Base class of :class:`UnlearnableClassifier` and :class:`UnlearnableRegressor`; not for direct use."""
 
     _journal: Journal
+    _receipt_key: bytes
     unlearning_history_: list[UnlearningReport]
+    receipts_: ReceiptChain
     training_set_: TrainingSet
+
+    # Identifiers are meant for here, whatever is around it: under scikit-learn's metadata routing nobody has to call
+    # set_fit_request.
+    __metadata_request__fit = {"sample_id": True}  # noqa: RUF012
+    __metadata_request__partial_fit = {"sample_id": True}  # noqa: RUF012
 
     _parameter_constraints: dict[str, Any] = {  # noqa: RUF012  scikit-learn's convention
         "estimator": [NeuralNet, nn.Module, type, None],
         "unlearner": [Unlearner, None],
         "keep_training_set": ["boolean"],
         "keep_initial": ["boolean"],
+        "hash_ids": ["boolean"],
         "device": [str, torch.device, None],
         "random_state": ["random_state"],
         "memory": [str, HasMethods("cache"), None],
@@ -93,6 +121,7 @@ class BaseUnlearnable(VersionedMixin, InputsMixin, FromFittedMixin, CallbackSupp
         *,
         keep_training_set: bool = True,
         keep_initial: bool = True,
+        hash_ids: bool = False,
         device: str | torch.device | None = None,
         random_state: Any = None,
         memory: Any = None,
@@ -102,6 +131,7 @@ class BaseUnlearnable(VersionedMixin, InputsMixin, FromFittedMixin, CallbackSupp
         self.unlearner = unlearner
         self.keep_training_set = keep_training_set
         self.keep_initial = keep_initial
+        self.hash_ids = hash_ids
         self.device = device
         self.random_state = random_state
         self.memory = memory
@@ -190,15 +220,31 @@ class BaseUnlearnable(VersionedMixin, InputsMixin, FromFittedMixin, CallbackSupp
     @_fit_context(prefer_skip_nested_validation=True)
     @one_at_a_time
     def _fit_made(
-        self, source: Any, X: Any, y: Any, sample_weight: Any = None, *, sample_id: Any = None
+        self,
+        source: Any,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        sample_id: Any = None,
+        first_pass: bool = False,
+        classes: Any = None,
+        key: bytes | None = None,
     ) -> BaseUnlearnable:
-        """Fit rows that were made of others, whose digests are given: see :func:`~sk_unlearn.estimators.drafts.fit`."""
-        return self._fit(X, y, sample_weight, sample_id, source)
+        """Fit rows that were made of others, whose digests are given: see ``drafts.fit_made``."""
+        if first_pass:
+            return self._first_partial_fit(X, y, classes, sample_weight, sample_id, source, key)
+        return self._fit(X, y, sample_weight, sample_id, source, key)
 
-    def _fit(self, X: Any, y: Any, sample_weight: Any, sample_id: Any, source: Any = None) -> BaseUnlearnable:
+    def _fit(
+        self, X: Any, y: Any, sample_weight: Any, sample_id: Any, source: Any = None, key: bytes | None = None
+    ) -> BaseUnlearnable:
+        refuse_to_drop_requests(self)
         draft = draft_of(self)
+        if key is not None:
+            draft._receipt_key = key
         task = begin_fit(draft, X, y, sample_weight)
-        ids = as_identifiers(sample_id, len(task.X))
+        ids = as_identifiers(kept_ids(draft, sample_id, len(task.X)), len(task.X))
         trained, X_net, y_net = train_net(self, draft, task, self._unlearner().recorder())
         rows = TrainingSet(X_net, y_net, sample_weight=task.weight, sample_id=ids, role=trained.role, source=source)
         end_fit(draft, trained, rows, task.seed)
@@ -225,6 +271,7 @@ class BaseUnlearnable(VersionedMixin, InputsMixin, FromFittedMixin, CallbackSupp
         kept: TrainingSet | None = getattr(self, "training_set_", None)
         if kept is not None:
             kept.check_ids_given(sample_id)
+        sample_id = kept_ids(self, sample_id, len(X_net))
         # Built before training, so that identifiers that cannot be stored are refused at once.
         new = TrainingSet(X_net, y_net, sample_weight=weight, sample_id=sample_id, source=source)
         number = state.n_partial_fits + 1
@@ -234,7 +281,9 @@ class BaseUnlearnable(VersionedMixin, InputsMixin, FromFittedMixin, CallbackSupp
         # A recording would be of another training than the one that led to the parameters.
         start = state.start and state.start.followed_by(trained.start, goes_on=goes_on)
         state = replace(state, n_partial_fits=number, recording=None, anchor=None, features=None, start=start)
+        state = replace(state, retained_set=None, served="")
         state = state.after_training(trained.notes, not_renewed(net, trained.side_state))
+        state = replace(state, since=state.since.after_pass(len(new)))
         grown = []
         if kept is None:
             state = replace(state, anchor=grown_anchor(net, self._present_anchor(Footing(self.net_)), new))
@@ -252,14 +301,18 @@ class BaseUnlearnable(VersionedMixin, InputsMixin, FromFittedMixin, CallbackSupp
         sample_weight: ArrayLike | None,
         sample_id: ArrayLike | None,
         source: Any,
+        key: bytes | None = None,
     ) -> BaseUnlearnable:
         warn_of_methods_not_called(self.estimator)
         draft = draft_of(self)
+        if key is not None:
+            draft._receipt_key = key
         X, y, weight = draft._validate_training_rows(X, y, sample_weight, reset=True)
         y = draft._learn_targets(y, classes)
         seed = draw_seed(self)
         with seeded_torch(seed):
             net, X_net, y_net = checked_net(draft, X, y, weight)
+        sample_id = kept_ids(draft, sample_id, len(X_net))
         rows = TrainingSet(X_net, y_net, sample_weight=weight, sample_id=sample_id, source=source)
         trained = _one_pass(net, rows, weight, seed=[seed, 1])
         end_fit(draft, trained, rows, seed, n_partial_fits=1)
@@ -313,13 +366,19 @@ class BaseUnlearnable(VersionedMixin, InputsMixin, FromFittedMixin, CallbackSupp
 
     def _drafted_deletion(self, X_del: Any, y_del: Any, sample_id: Any) -> Draft:
         started = time.perf_counter()
-        rows = self._stored_rows("forget")
+        return self._drafted(resolve_deletion(*self._to_look_up("forget", X_del, y_del, sample_id)), started)
+
+    def _to_look_up(
+        self, verb: str, X_del: Any, y_del: Any, sample_id: Any
+    ) -> tuple[TrainingSet, NDArray[Any] | None, NDArray[Any] | None, Any]:
+        """Return the stored rows, and what is to be looked up in them as it is stored, for a verb that forgets."""
+        rows = self._stored_rows(verb)
         if X_del is None and sample_id is None:
-            raise ValueError("forget needs X_del (rows) or sample_id (identifiers given at fit); both are None.")
+            raise ValueError(f"{verb} needs X_del (rows) or sample_id (identifiers given at fit); both are None.")
         if X_del is None and y_del is not None:
             raise ValueError("y_del narrows X_del, which is None; pass X_del too.")
         X_net, y_net = (None, None) if X_del is None else self._validate_request(X_del, y_del, "X_del", "y_del")
-        return self._drafted(resolve_deletion(rows, X_net, y_net, sample_id), started)
+        return rows, X_net, y_net, None if sample_id is None else kept_ids(self, listed(sample_id))
 
     @one_at_a_time
     def partial_forget(self, X: Any, y: ArrayLike | None = None) -> BaseUnlearnable:
@@ -353,14 +412,17 @@ class BaseUnlearnable(VersionedMixin, InputsMixin, FromFittedMixin, CallbackSupp
         FloatingPointError, sklearn.exceptions.NotFittedError
             As :meth:`forget`.
         """
+        commit_drafts([self._drafted_handed_in(X, y)])
+        return self
+
+    def _drafted_handed_in(self, X: Any, y: Any, notes: Sequence[str] = ()) -> Draft:
         started = time.perf_counter()
         check_is_fitted(self)
         X_net, y_net = (None, None) if X is None else self._validate_request(X, y, "X", "y")
         if X_net is None or y_net is None:
             raise ValueError("partial_forget needs X (rows) and y (their targets); None was given.")
         request = resolve_handed_in(getattr(self, "training_set_", None), X_net, y_net)
-        commit_drafts([self._drafted(request, started)])
-        return self
+        return self._drafted(request, started, notes)
 
     @one_at_a_time
     def correct(
@@ -430,9 +492,8 @@ class BaseUnlearnable(VersionedMixin, InputsMixin, FromFittedMixin, CallbackSupp
                 n_steps=0 if state.schedule is None else max(phase.n_steps for phase in state.schedule.phases),
                 report_step=print_step if self.verbose else silent,
             )  # fmt: skip
-        method = type(unlearner).__name__
         return draft_of_solution(
-            self, request, solution, ground, rng, method=method, started=started, notes=notes
+            self, request, solution, ground, rng, unlearner=unlearner, started=started, notes=notes
         )  # fmt: skip
 
     def _present_anchor(self, ground: Footing) -> Anchor:
@@ -476,6 +537,40 @@ class BaseUnlearnable(VersionedMixin, InputsMixin, FromFittedMixin, CallbackSupp
         check_is_fitted(self)
         rows = getattr(self, "training_set_", None)
         return latest_certificate(self.unlearning_history_, None if rows is None else stored_risk(self.net_, rows))
+
+    @property
+    def receipt_key_(self) -> bytes:
+        """The secret key of the digests in ``receipts_``, drawn at ``fit``.
+
+        Who has it can tell whether a given row was erased: keep it where the receipts are not.
+        """
+        check_is_fitted(self)
+        return key_of(self)
+
+    @one_at_a_time
+    def record_audit(self, report: Any) -> BaseUnlearnable:
+        """Write what an audit found of a request into ``receipts_``, as an entry of its own.
+
+        Parameters
+        ----------
+        report : AuditReport
+            Of :func:`~sk_unlearn.inspection.audit`, of this estimator as it was after that request.
+
+        Returns
+        -------
+        self : object
+
+        Raises
+        ------
+        ValueError
+            If the audit is of no request of this estimator.
+
+        sklearn.exceptions.NotFittedError
+            Before ``fit``.
+        """
+        check_is_fitted(self)
+        self._journal.commit([(self.__dict__, "receipts_", audited(self.receipts_, report))])
+        return self
 
     def _stored_rows(self, verb: str) -> TrainingSet:
         check_is_fitted(self)

@@ -10,12 +10,14 @@ from numpy.typing import NDArray
 from skorch import NeuralNet
 from torch import Tensor
 
-from sk_unlearn.estimators._folding import ColumnMap, Fold, folded
+from sk_unlearn.estimators._folding import ColumnMap, Fold, as_seen, folded
 from sk_unlearn.estimators._notes import some_outputs
 from sk_unlearn.estimators._state import Anchor
 from sk_unlearn.estimators.fitting import first_anchor
+from sk_unlearn.receipts import digest_parameters
 from sk_unlearn.risks.empirical import EmpiricalRisk, flat_parameters
-from sk_unlearn.rows import TrainingSet
+from sk_unlearn.rows import SparseRows, TrainingSet
+from sk_unlearn.rows.sparse_rows import dense
 from sk_unlearn.utils._twins import training_copy, twin
 
 if TYPE_CHECKING:
@@ -36,7 +38,7 @@ class NewCoordinates:
     Attributes
     ----------
     X : ndarray of shape (n_stored, n_new)
-        The stored rows, in order, in new coordinates; those that are about to go, too.
+        The stored rows, in order, in new coordinates; those that are about to go, too. May be sparse.
 
     columns : int64 ndarray of shape (n_new,)
         Which of the present features these are.
@@ -48,7 +50,7 @@ class NewCoordinates:
         Names of the features.
     """
 
-    X: NDArray[Any]
+    X: Any
     columns: NDArray[np.int64]
     scale: NDArray[np.float64] | None = None
     shift: NDArray[np.float64] | None = None
@@ -116,7 +118,9 @@ def _moved(estimator: BaseUnlearnable, net: NeuralNet, to: NewCoordinates, gone:
     filled = np.arange(width) if state.filled is None else state.filled
     X, constant = _features(rows, to, filled, gone)
     some = np.flatnonzero(rows.trained_mask_without(gone))[:_SHOWN]
-    fold = None if to.scale is None else folded(net, _column_map(to, filled, constant), X[some], rows.raw_y[some])
+    fold = (
+        None if to.scale is None else folded(net, _column_map(to, filled, constant), dense(X[some]), rows.raw_y[some])
+    )
     new_rows = rows.with_features(X)
     shadow = _like(estimator, net, new_rows)
     columns = filled[to.columns]
@@ -124,8 +128,10 @@ def _moved(estimator: BaseUnlearnable, net: NeuralNet, to: NewCoordinates, gone:
         state,
         row_shape=(len(columns),),
         filled=None if len(columns) == width else columns,
-        anchor=None if state.anchor is None else _anchor(estimator, net, new_rows, state.anchor, fold),
+        anchor=None if state.anchor is None else _anchor(estimator, net, new_rows, state.anchor, fold, gone),
         features=state.features if fold is not None else None,
+        retained_set=None if rows.raw_source is None else state.retained_set,
+        served=digest_parameters(estimator.net_),
     )
     shadow.n_features_in_ = len(columns)
     if to.names is not None:
@@ -145,15 +151,19 @@ _NARROWER = (
 
 def _features(
     rows: TrainingSet, to: NewCoordinates, filled: NDArray[np.int64], gone: NDArray[np.int64]
-) -> tuple[NDArray[Any], NDArray[np.float64]]:
+) -> tuple[Any, NDArray[np.float64]]:
     """Return features of all slots at the width of the net, and what a column that vanishes was for rows that stay."""
     old = rows.raw_X
-    X = np.zeros_like(old)
     live = np.flatnonzero(rows.live_mask)
-    X[np.ix_(live, filled[to.columns])] = to.X
     vanishing = np.setdiff1d(filled, filled[to.columns])
     constant = np.zeros(old.shape[1])
     stay = np.setdiff1d(live, gone, assume_unique=True)
+    if isinstance(old, SparseRows):
+        empty = old.with_rows(np.arange(len(old)))
+        X = empty.with_rows(live, SparseRows(to.X, old.dtype).at_columns(filled[to.columns], old.shape[1]))
+        return _with_vanishing(X, old, vanishing, stay, gone, constant), constant
+    X = np.zeros_like(old)
+    X[np.ix_(live, filled[to.columns])] = to.X
     for column in vanishing:
         value = old[stay[0], column]
         if (old[stay, column] == value).all():
@@ -161,6 +171,25 @@ def _features(
             # An input that only these rows have is how the engine knows which weights learnt from them alone.
             X[gone, column] = old[gone, column] - value
     return X, constant
+
+
+def _with_vanishing(
+    X: SparseRows,
+    old: SparseRows,
+    vanishing: NDArray[np.int64],
+    stay: NDArray[np.int64],
+    gone: NDArray[np.int64],
+    constant: NDArray[np.float64],
+) -> SparseRows:
+    """Do for sparse rows what :func:`_features` does for vanishing columns, which are few; notes what was constant."""
+    kept, leaving = (old[rows].csr[:, vanishing].tocsc() for rows in (stay, gone))
+    wide = X[gone].csr.tolil()
+    for k, column in enumerate(vanishing):
+        values = kept[:, [k]].toarray().reshape(-1)
+        if (values == values[0]).all():
+            constant[column] = values[0]
+            wide[:, [column]] = leaving[:, [k]].toarray() - values[0]
+    return X.with_rows(gone, SparseRows(wide, X.dtype))
 
 
 def _column_map(to: NewCoordinates, filled: NDArray[np.int64], constant: NDArray[np.float64]) -> ColumnMap:
@@ -181,7 +210,14 @@ def _like(estimator: BaseUnlearnable, net: NeuralNet, rows: TrainingSet) -> Base
     return shadow
 
 
-def _anchor(estimator: BaseUnlearnable, net: NeuralNet, rows: TrainingSet, anchor: Anchor, fold: Fold | None) -> Anchor:
+def _anchor(
+    estimator: BaseUnlearnable,
+    net: NeuralNet,
+    rows: TrainingSet,
+    anchor: Anchor,
+    fold: Fold | None,
+    gone: NDArray[np.int64],
+) -> Anchor:
     """Return what is known of the stored rows, in new coordinates."""
     if fold is None:
         taken = first_anchor(net, rows, estimator.unlearning_state_.seed, keeps_rows=True)
@@ -189,7 +225,10 @@ def _anchor(estimator: BaseUnlearnable, net: NeuralNet, rows: TrainingSet, ancho
     before, after = _decay(estimator.net_, rows), _decay(net, rows)
     gradient = fold.gradient(anchor.gradient - before) + after
     # What the weight decay pulls at otherwise under the new coordinates is a part of what the request brings.
-    return replace(anchor, residual=fold.gradient(anchor.residual), gradient=gradient, inputs=None)
+    old = as_seen(estimator.net_, dense(estimator.training_set_.raw_X[gone]))
+    new = as_seen(net, dense(rows.raw_X[gone]))
+    inputs = None if anchor.inputs is None else fold.inputs(anchor.inputs, old, new)
+    return replace(anchor, residual=fold.gradient(anchor.residual), gradient=gradient, inputs=inputs)
 
 
 def _decay(net: NeuralNet, rows: TrainingSet) -> Tensor:

@@ -19,6 +19,7 @@ from sk_unlearn.estimators._handed_in import chance_loss
 from sk_unlearn.estimators._inputs import cast_targets, cast_values, feature_dtype, warn_of_merged_rows
 from sk_unlearn.estimators._nets import build_net, warn_of_methods_not_called
 from sk_unlearn.estimators._problem import stored_risk
+from sk_unlearn.estimators._receipts import begin_receipts
 from sk_unlearn.estimators._state import Anchor, FittedState
 from sk_unlearn.risks.empirical import flat_parameters
 from sk_unlearn.risks.quadratic import CurvatureSketch
@@ -51,8 +52,8 @@ _SKETCH_RANK = 32
 # What a fit learns; all of it is replaced by the next.
 _LEARNT = frozenset(
     (
-        "_journal", "classes_", "feature_names_in_", "n_features_in_", "net_", "target_shape_", "training_set_",
-        "unlearning_history_", "unlearning_report_", "unlearning_state_",
+        "_journal", "_receipt_key", "classes_", "feature_names_in_", "n_features_in_", "net_", "receipts_",
+        "target_shape_", "training_set_", "unlearning_history_", "unlearning_report_", "unlearning_state_",
     )
 )  # fmt: skip
 
@@ -259,6 +260,7 @@ def end_fit(
         draft.training_set_ = rows
     draft._journal = rows.journal if draft.keep_training_set else Journal()
     draft.unlearning_history_ = []
+    begin_receipts(draft, net)
     return draft
 
 

@@ -46,6 +46,9 @@ class UnlearnableRegressor(RegressorMixin, BaseUnlearnable):
         Keep the parameters that training starts from (as many numbers as there are parameters, in memory and in files)
         and the rates of its steps, for unlearners that go back there.
 
+    hash_ids : bool, default=False
+        Keep keyed digests of the identifiers (``sample_id``) in place of the identifiers themselves.
+
     device : str or torch.device, default=None
         Where to compute. None leaves it to the net.
 
@@ -85,7 +88,15 @@ class UnlearnableRegressor(RegressorMixin, BaseUnlearnable):
         What the last request did. Absent before the first.
 
     unlearning_history_ : list of UnlearningReport
-        All requests since ``fit``.
+        All requests since ``fit``. Only the last one keeps its texts, ``extra`` and trace; ``receipts_`` has the
+        reasons and notes of all.
+
+    receipts_ : ReceiptChain
+        A receipt for each request since ``fit``: see :doc:`/receipts`.
+
+    receipt_key_ : bytes
+        The secret key of the digests in ``receipts_``, drawn at ``fit``. Whoever has it can tell whether a row was
+        erased; it goes into pickles.
 
     certificate_ : Certificate
         What is guaranteed, and what that rests on. Absent where nothing is; asking for it then says why.

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
+from uuid import uuid4
 
+from sk_unlearn.estimators._orders import now
 from sk_unlearn.estimators._request import Request
 from sk_unlearn.unlearners.status import Status
 from sk_unlearn.utils._templates import render
 
 __all__ = ["UnlearningReport", "report_of"]
 
+_IN_RECEIPT = "told in receipts_"
+
 
 @dataclass(frozen=True, repr=False)
 class UnlearningReport:
-    """The outcome of one ``forget``, ``partial_forget`` or ``correct``.
+    """The outcome of one ``forget``, ``partial_forget``, ``correct``, ``settle`` or ``retrain``.
 
     It holds counts, norms and mean losses only, no content of any row.
 
     Attributes
     ----------
-    request : {"forget", "partial_forget", "correct"}
+    request : {"forget", "partial_forget", "correct", "settle", "retrain"}
         What was asked.
 
     method : str
@@ -94,6 +98,12 @@ class UnlearningReport:
 
     trace : list of dict
         One record a step.
+
+    requests : list of dict
+        The pending requests that were settled, each with ``request_id``, ``received``, ``completed`` and ``deadline``
+        (texts in ISO 8601, UTC) and ``late``; empty for what was asked and done in one go.
+    request_id : str
+        A random UUID, which ``receipts_`` has too. It does not count in comparisons.
     """
 
     request: str
@@ -124,6 +134,8 @@ class UnlearningReport:
     certificate: Any = None
     extra: Mapping[str, Any] = field(default_factory=dict)
     trace: list[dict[str, Any]] = field(default_factory=list)
+    requests: list[dict[str, Any]] = field(default_factory=list)
+    request_id: str = field(default="", compare=False)
 
     @property
     def converged(self) -> bool:
@@ -138,9 +150,28 @@ class UnlearningReport:
         """Return the report as a plain dictionary."""
         return asdict(self) | {"status": str(self.status), "converged": self.converged}
 
+    def brief(self) -> UnlearningReport:
+        """Return the numbers alone: what is kept of a report once another request has come.
+
+        Returns
+        -------
+        report : UnlearningReport
+            Without trace, ``extra`` and notes; reason and notes are in ``receipts_``.
+        """
+        if self.stop_reason == _IN_RECEIPT:
+            return self
+        return replace(self, trace=[], extra={}, notes=[], stop_reason=_IN_RECEIPT)
+
+    def __getstate__(self) -> tuple[Any, ...]:
+        # Without names: a history has as many reports as there were requests.
+        return tuple(vars(self).values())
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self.__dict__.update(zip((each.name for each in fields(self)), state, strict=True))
+
     def __repr__(self) -> str:
         lines = [
-            f"UnlearningReport: {self.request} by {self.method}, {self.seconds:.3g} s",
+            f"UnlearningReport: {self.request}{self._settled()} by {self.method}, {self.seconds:.3g} s",
             f"  rows       {self.n_erased} erased ({self.n_trained_erased} of them trained on), {self.n_retained} stay",
             f"  status     {self.status}: {self.stop_reason}",
             f"  moved      {self.step_norm:.3g} in {self.n_steps} steps, {self.n_products} curvature products",
@@ -148,6 +179,13 @@ class UnlearningReport:
         ]
         lines += [f"  note       {note}" for note in self.notes[:5]]
         return "\n".join(lines) + "\n  print() shows all"
+
+    def _settled(self) -> str:
+        n, n_late = len(self.requests), sum(request["late"] for request in self.requests)
+        if not n:
+            return ""
+        late = f", {n_late} of them late" if n_late else ""
+        return f" of {n} pending request{'s' if n > 1 else ''}{late},"
 
     def __str__(self) -> str:
         rows = self._rows()
@@ -204,7 +242,7 @@ def report_of(
         "stop_reason": "no row in the request had entered a gradient",
         "parameters_moved": False,
     }
-    fields = {**unsolved, **told}
+    fields, completed = {**unsolved, **told}, now()
     return UnlearningReport(
         request=request.verb,
         method=method,
@@ -212,6 +250,8 @@ def report_of(
         n_trained_erased=request.n_trained,
         n_retained=n_retained,
         seconds=seconds,
+        request_id=str(uuid4()),
         notes=[*notes, *fields.pop("notes", [])],
+        requests=[order.told(completed) for order in request.orders],
         **fields,
     )

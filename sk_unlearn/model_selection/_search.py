@@ -35,6 +35,7 @@ from sk_unlearn.model_selection._folds import (
     retrain,
     try_candidate,
 )
+from sk_unlearn.utils._checksum import ChecksummedMixin
 from sk_unlearn.utils._versioned import VersionedMixin
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def _best_forgets(verb: str) -> Callable[[Any], bool]:
     return check
 
 
-class ForgetSearchCV(VersionedMixin, MetaEstimatorMixin, BaseEstimator):
+class ForgetSearchCV(VersionedMixin, ChecksummedMixin, MetaEstimatorMixin, BaseEstimator):
     """Try unlearners, or parameters of one, and keep the one that comes closest to retraining.
 
     In each fold the estimator is fitted once and references are retrained once; then every candidate forgets the same
@@ -670,6 +671,11 @@ class ForgetSearchCV(VersionedMixin, MetaEstimatorMixin, BaseEstimator):
     def unlearning_history_(self) -> Any:
         """The best estimator's reports on all requests; an AttributeError where it keeps none."""
         return self._best().unlearning_history_
+
+    @property
+    def receipts_(self) -> Any:
+        """The best estimator's receipts of all requests; an AttributeError where it keeps none."""
+        return self._best().receipts_
 
     def _best(self) -> Any:
         check_is_fitted(self, "cv_results_")

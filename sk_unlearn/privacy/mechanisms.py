@@ -21,6 +21,7 @@ __all__ = [
     "gaussian_delta",
     "gaussian_epsilon",
     "gaussian_sigma",
+    "objective_budget",
     "zcdp_epsilon",
     "zcdp_rho",
 ]
@@ -289,4 +290,22 @@ def _check_delta(delta: float) -> None:
         raise ValueError(f"delta must lie between 0 and 1, both excluded, got {delta}.")
 
 
-# ------------------------------------------------------------------------------------------------------- certificates
+# --------------------------------------------------------------------------------------------- noise in the objective
+
+
+def objective_budget(sigma: float, epsilon: float, delta: float) -> float:
+    r"""Return how large a gradient noise in the objective hides: :math:`\sigma \epsilon / \sqrt{2 \ln(1.5/\delta)}`.
+
+    Parameters
+    ----------
+    sigma : float
+        Standard deviation of an entry of the linear term that was added to the sum of losses.
+    epsilon, delta : float
+        The guarantee.
+
+    References
+    ----------
+    .. [1] Guo, Goldstein, Hannun and van der Maaten, "Certified data removal from machine learning models", ICML 2020,
+       theorem 3.
+    """
+    return sigma * epsilon / math.sqrt(2 * math.log(1.5 / delta))

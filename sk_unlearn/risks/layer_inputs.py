@@ -88,6 +88,33 @@ class Sums(NumpyStateMixin):
         largest = torch.maximum(squares_of(self.moments), squares_of(moments))
         return Sums(None, moments, self.rounding + other.rounding + _UNIT * largest)
 
+    def moved(self, rho: Tensor, delta: Tensor, inexact: Tensor) -> Sums:
+        """Return the sums over ``(x - delta) / rho`` of inputs x whose moments are known.
+
+        Parameters
+        ----------
+        rho, delta : float64 Tensor of shape (p,)
+
+        inexact : float64 Tensor of shape (p,)
+            By how much the sums of squares of rows that will be subtracted may be off.
+        """
+        assert self.moments is not None
+        assert self.rounding is not None
+        one = rho.new_ones(1)
+        by, offset = torch.cat([1 / rho, one]), torch.cat([-delta / rho, 0 * one])
+        if self.moments.shape[0] == self.moments.shape[1]:
+            T = torch.diag(by)
+            T[:, -1] += offset
+            moments = T @ self.moments @ T.T
+        else:
+            sums, squares = self.moments
+            moments = torch.stack(
+                [by * sums + offset * sums[-1], by**2 * squares + offset * (2 * by * sums + offset * sums[-1])]
+            )
+        size = by**2 * squares_of(self.moments) + offset**2 * squares_of(self.moments)[-1]
+        rounding = by**2 * self.rounding + 16 * _UNIT * size + torch.cat([inexact, 0 * one])
+        return Sums(None, moments, rounding)
+
     def is_like(self, other: Sums) -> bool:
         """Whether both are of one kind, so that they can be added."""
         return (self.uses is None) == (other.uses is None)
@@ -213,6 +240,24 @@ class LayerInputs:
     def steady(self) -> LayerInputs:
         """What still holds when parameters or running statistics have moved."""
         return LayerInputs(tuple(each for each in self.maps if each.steady), complete=False)
+
+    def moved(self, parameters: Sequence[int], rho: Tensor, delta: Tensor, inexact: Tensor) -> LayerInputs:
+        """Return what is known once what enters the maps of some weights is ``(x - delta) / rho`` in place of x.
+
+        Parameters
+        ----------
+        parameters : sequence of int
+            Numbers of the weights.
+
+        rho, delta, inexact
+            As for :meth:`Sums.moved`.
+        """
+        moved = tuple(
+            replace(each, sums=each.sums.moved(rho, delta, inexact))
+            for each in self.maps
+            if each.steady and each.place.parameter in parameters and each.sums.moments is not None
+        )
+        return LayerInputs(moved, complete=False)
 
     def covers(self, gone: LayerInputs) -> bool:
         """Whether other rows can be among these."""

@@ -79,16 +79,19 @@ def as_identifiers(sample_id: Any, n: int) -> Array | None:
         )
     ids = listed_ids(sample_id)
     _check_found_again(ids)
-    column = _column(ids)
+    column = as_column(ids)
     check_length(column, n, "sample_id", "X")
     return column
 
 
-def _column(ids: list[Any]) -> Array:
+def as_column(ids: list[Any]) -> Array:
+    """Return identifiers in one block of memory where that loses nothing, else as Python objects."""
     kinds = set(map(type, ids))
-    compact = _COMPACT.get(kinds.pop()) if len(kinds) == 1 else None
+    compact = _COMPACT.get(next(iter(kinds))) if len(kinds) == 1 else None
     if compact is np.str_ and max(map(len, ids)) > _LONGEST_STRING:
         compact = None
+    if kinds == {bytes} and len(set(map(len, ids))) == 1 and ids[0]:
+        return np.array(ids, dtype=f"V{len(ids[0])}")
     if compact is not None:
         try:
             column: Array = np.array(ids, dtype=compact)
@@ -105,7 +108,7 @@ def joined_ids(old: Array | None, new: Array | None) -> Array | None:
     if old is None or new is None:
         return None
     # Joined by numpy, numbers would become strings, or large integers floats, and would not be found again.
-    if old.dtype.kind != new.dtype.kind:
+    if old.dtype.kind != new.dtype.kind or (old.dtype.kind == "V" and old.dtype != new.dtype):
         old, new = old.astype(object), new.astype(object)
     return np.concatenate([old, new])
 

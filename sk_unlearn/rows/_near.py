@@ -21,10 +21,6 @@ _MOST_CANDIDATES = 1000
 def near_misses(queries: Sequence[Any], stored: Sequence[Any], slots: Positions) -> Mask:
     """Tell which rows equal a stored one but for rounding.
 
-    Two rows do where each number differs by at most 1e-5 of itself and of the mean absolute value of its column, and
-    whole numbers not at all. All rows are projected on one line, on which near ones are near; only these are compared
-    in full, so that neither time nor memory grows with the product of both numbers.
-
     Parameters
     ----------
     queries : sequence of (m, ...) arrays or SparseRows
@@ -39,18 +35,46 @@ def near_misses(queries: Sequence[Any], stored: Sequence[Any], slots: Positions)
     near : (m,) bool
     """
     near = np.zeros(len(queries[0]), dtype=bool)
+    near[near_pairs(queries, stored, slots)[0]] = True
+    return near
+
+
+def near_pairs(
+    queries: Sequence[Any], stored: Sequence[Any], slots: Positions, tolerance: float = _TOLERANCE
+) -> tuple[Positions, Positions]:
+    """Find the stored rows that each row equals but for rounding.
+
+    Two rows do where each number differs by at most `tolerance` of itself and of the mean absolute value of its column,
+    and whole numbers not at all. All rows are projected on one line, on which near ones are near; only these are
+    compared in full, so that neither time nor memory grows with the product of both numbers.
+
+    Parameters
+    ----------
+    queries, stored, slots
+        As in `near_misses`.
+    tolerance : float
+        Relative.
+
+    Returns
+    -------
+    query_index, slot : (k,) int64
+        Pairs that are near each other, by query.
+    """
     # Parts of rows count as columns of their own.
     queries, stored = ([part for column in columns for part in fields(column)] for columns in (queries, stored))
+    none = np.empty(0, dtype=np.int64)
     kinds = {column.dtype.kind for column in stored}
     if "f" not in kinds or "c" in kinds or len(slots) == 0:
-        return near
+        return none, none
     rng = np.random.default_rng(0)
-    columns = [_Column(asked, held, slots, rng) for asked, held in zip(queries, stored, strict=True)]
+    pairs = zip(queries, stored, strict=True)
+    columns = [_Column(asked, held, slots, rng, tolerance) for asked, held in pairs]
+    owner, found = [none], [none]
     with np.errstate(over="ignore", invalid="ignore"):
         line = np.sum([column.line() for column in columns], axis=0)
         order = np.argsort(line)
         line = line[order]
-        for i in range(len(near)):
+        for i in range(len(queries[0])):
             rows = [column.row(i) for column in columns]
             place, reach = np.sum([column.place(row) for column, row in zip(columns, rows, strict=True)], axis=0)
             first, middle, last = np.searchsorted(line, [place - reach, place, place + reach])
@@ -58,19 +82,20 @@ def near_misses(queries: Sequence[Any], stored: Sequence[Any], slots: Positions)
             close = slots[order[max(first, middle - half) : min(last, middle + half)]]
             for column, row in zip(columns, rows, strict=True):
                 close = close[column.is_near(close, row)]
-            near[i] = len(close) > 0
-    return near
+            owner.append(np.full(len(close), i))
+            found.append(close)
+    return np.concatenate(owner), np.concatenate(found)
 
 
 class _Column:
     """Features, or targets: those asked for, those stored, and their part in the line."""
 
-    def __init__(self, asked: Any, held: Any, slots: Positions, rng: np.random.Generator) -> None:
+    def __init__(self, asked: Any, held: Any, slots: Positions, rng: np.random.Generator, tolerance: float) -> None:
         self.asked, self.held = asked, held
         # Of sparse rows many are gone through at once: nothing is made dense.
         self.row_bytes = row_bytes(held) if isinstance(held, SparseRows) else 8 * row_size(held)
         self.parts = [slots[part] for part in chunks(len(slots), self.row_bytes)]
-        self.relative = _TOLERANCE if held.dtype.kind == "f" else 0.0
+        self.relative = tolerance if held.dtype.kind == "f" else 0.0
         self.scale = self._scale(len(slots))
         self.direction = rng.uniform(0.5, 1.5, len(self.scale)) / self.scale
 

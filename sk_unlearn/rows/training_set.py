@@ -9,7 +9,7 @@ of rows held; dropping them copies the index, some 20 bytes a row held.
 from __future__ import annotations
 
 import copy as copy_module
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,7 +28,8 @@ from sk_unlearn.rows._columns import (
 )
 from sk_unlearn.rows._identifiers import as_identifiers, joined_ids, listed_ids, same_id
 from sk_unlearn.rows._index import Segment, Segments, id_hash
-from sk_unlearn.rows._near import near_misses
+from sk_unlearn.rows._marks import Mark, marks_after, renumbered
+from sk_unlearn.rows._near import near_misses, near_pairs
 from sk_unlearn.rows.content import (
     Array,
     Mask,
@@ -140,6 +141,7 @@ class TrainingSet:
     _row_segments: Segments | None
     _id_segments: Segments | None
     _source_segments: Segments | None
+    _marks: tuple[Mark, ...]
     journal: Journal
 
     def __init__(
@@ -197,6 +199,7 @@ class TrainingSet:
             "_row_segments": None,
             "_id_segments": None,
             "_source_segments": None,
+            "_marks": (),
             "journal": Journal(),
         }
 
@@ -277,6 +280,16 @@ class TrainingSet:
         return self._raw("_weight")
 
     @property
+    def raw_id(self) -> Array | None:
+        """The ids, (n_slots,), tombstones included; None if none were given. Not a copy; not to be written to."""
+        return self._raw("_id")
+
+    @property
+    def raw_source(self) -> Array | None:
+        """Digests of what rows were made of, (n_slots, 16), tombstones included; None without any. Not a copy."""
+        return self._raw("_source")
+
+    @property
     def live_mask(self) -> Mask:
         """Which slots hold a live row, whatever its role, (n_slots,) bool. Not a copy; not to be written to."""
         return self._raw("_live")
@@ -304,6 +317,7 @@ class TrainingSet:
         weight, ids, source = (None if column is None else column.copy() for column in optional)
         y, role, live = self._y.copy(), self._role.copy(), self._live.copy()
         other.__dict__.update(self._new_state(owned(X, copy=False), y, weight, ids, role, live, source))
+        other._marks = self._marks
         # Segments never change, and these know nothing of features.
         other._id_segments, other._source_segments = self._id_segments, self._source_segments
         return other
@@ -312,6 +326,20 @@ class TrainingSet:
         """Return the assignments that make these rows what others are, which are not to be used afterwards."""
         other.journal.settle()
         return [(self.__dict__, name, value) for name, value in vars(other).items() if name != "journal"]
+
+    def as_stored(self, X: Any) -> Any:
+        """Return rows in the data type of the stored ones, and sparse or dense as these are.
+
+        Parameters
+        ----------
+        X : (m, ...) array or SparseRows
+
+        Raises
+        ------
+        ValueError
+            If their shape is another, or the data type cannot hold a value.
+        """
+        return cast_exactly(X, self._X, "X")
 
     def trained_mask_without(self, positions: ArrayLike) -> Mask:
         """Return a copy of `trained_mask` that is false at `positions`: the retained rows before a drop.
@@ -466,7 +494,7 @@ class TrainingSet:
         match = self.match(X_query, y_query, name=name)
         unknown = ~match.found
         told = self._told_near_misses(X_query, y_query, unknown, name) if unknown.any() else ""
-        return self._all_found(match, name, told)
+        return self.all_found(match, name, told)
 
     def find_source(self, source: ArrayLike, y_query: ArrayLike | None = None, *, name: str = "X_del") -> RowMatch:
         """Find what `match_source` finds, all of which must be known.
@@ -485,10 +513,10 @@ class TrainingSet:
         ValueError
             As `match_source`, and as `locate`.
         """
-        return self._all_found(self.match_source(source, y_query, name=name), name)
+        return self.all_found(self.match_source(source, y_query, name=name), name)
 
     @staticmethod
-    def _all_found(match: RowMatch, name: str, told: str = "") -> RowMatch:
+    def all_found(match: RowMatch, name: str, told: str = "") -> RowMatch:
         """Return a match in which every row was found; else raise, saying why they were not and what else is told."""
         if match.found.all():
             return match
@@ -549,6 +577,40 @@ class TrainingSet:
         ValueError
             If a shape or dtype is not that of the stored rows.
         """
+        at, queries, stored = self._as_stored(X_query, y_query, among, name)
+        near = near_misses(queries, stored, np.flatnonzero(self.live_mask))
+        return _marked(at[near], len(as_rows(X_query)))
+
+    def near_copies(
+        self, X_query: ArrayLike, y_query: ArrayLike | None = None, *, tolerance: float, name: str = "X_del"
+    ) -> tuple[Positions, Positions]:
+        """Find the live rows that query rows equal but for rounding, exact copies included.
+
+        Parameters
+        ----------
+        X_query, y_query, name
+            As in `match`; with labels, these have to be near, too.
+        tolerance : float
+            Relative; as `near_misses` says for 1e-5.
+
+        Returns
+        -------
+        query_index, positions : (k,) int64
+            Pairs of a query row and a live slot, by query.
+
+        Raises
+        ------
+        ValueError
+            If a shape or dtype is not that of the stored rows.
+        """
+        at, queries, stored = self._as_stored(X_query, y_query, None, name)
+        query_index, slots = near_pairs(queries, stored, np.flatnonzero(self.live_mask), tolerance)
+        return at[query_index], slots
+
+    def _as_stored(
+        self, X_query: ArrayLike, y_query: ArrayLike | None, among: Mask | None, name: str
+    ) -> tuple[Positions, list[Array], list[Array]]:
+        """Return which query rows the stored data types can hold, those rows so cast, and what to compare with."""
         queries, stored = [X_query], [self._X]
         if y_query is not None:
             queries, stored = [X_query, y_query], [self._X, self._y]
@@ -556,8 +618,7 @@ class TrainingSet:
         cast = [cast_like(*column) for column in zip(queries, stored, names, strict=False)]
         asked = np.logical_and.reduce([exact for _, exact in cast])
         at = np.flatnonzero(asked if among is None else asked & among)
-        near = near_misses([values[at] for values, _ in cast], stored, np.flatnonzero(self._live))
-        return _marked(at[near], len(asked))
+        return at, [values[at] for values, _ in cast], stored
 
     def locate_ids(self, sample_id: Iterable[Any]) -> Positions:
         """Find every live row with one of the given ids.
@@ -694,6 +755,7 @@ class TrainingSet:
         drop: ArrayLike | None = None,
         replace: tuple[Any, ...] | None = None,
         role: ArrayLike | None = None,
+        unmark: Collection[str] = (),
     ) -> list[Assignment]:
         """Return the assignments of a change without making them.
 
@@ -705,6 +767,8 @@ class TrainingSet:
             Rows to overwrite, as `replace` takes them, and the digests of what the new content was made of.
         role : RowRole or (n,) array of it, optional
             What the rows that are live *after* the change, in order, were used for.
+        unmark : collection of str, optional
+            Labels of marks to take off.
 
         Returns
         -------
@@ -722,6 +786,8 @@ class TrainingSet:
         assignments = [] if replace is None else self._plan_replace(*replace)
         if len(slots):
             assignments += self._plan_drop(slots)
+        if self._marks:
+            assignments.append((self.__dict__, "_marks", marks_after(self._marks, slots, unmark)))
         n_trained = self._n_trained - int(np.count_nonzero(self._trained[slots]))
         if role is not None:
             kept = np.setdiff1d(np.flatnonzero(self._live), slots, assume_unique=True)
@@ -845,7 +911,7 @@ class TrainingSet:
             state["_id_segments"] = self._with_segment(self._id_segments, slots, hashes)
         if self._source_segments is not None and sources is not None:
             state["_source_segments"] = self._with_segment(self._source_segments, slots, _source_hash(sources[slots]))
-        del state["journal"]  # the one that will make the assignments stays
+        del state["journal"], state["_marks"]  # the journal that will make the assignments stays, and so do slots
         return [(self.__dict__, name, value) for name, value in state.items()]
 
     def check_ids_given(self, sample_id: ArrayLike | None) -> None:
@@ -933,6 +999,51 @@ class TrainingSet:
         self.__dict__.update(state)
         return True
 
+    # ---------------------------------------------------------------------------------------------- rows that are to go
+
+    @property
+    def marks(self) -> tuple[Mark, ...]:
+        """Marks on rows, in the order in which they were made; they follow the rows through every change."""
+        return self._raw("_marks")
+
+    def mark(self, label: str, since: str, positions: ArrayLike) -> None:
+        """Mark rows that are to go later. Nothing else changes.
+
+        Parameters
+        ----------
+        label : str
+            By which the mark is taken off again: see `unmark`, and `plan`.
+        since : str
+            When the mark was made.
+        positions : (m,) int array
+            Unique live slots. Rows may bear several marks.
+
+        Raises
+        ------
+        ValueError
+            If a position is not a live slot or appears twice, or the label is taken.
+        """
+        slots = np.sort(self._check_positions(positions))
+        if any(mark.label == label for mark in self._marks):
+            raise ValueError("label is taken by another mark; give each its own")
+        self.journal.commit([(self.__dict__, "_marks", (*self._marks, Mark(label, since, slots)))])
+
+    def unmark(self, label: str) -> None:
+        """Take a mark off. Its rows stay.
+
+        Parameters
+        ----------
+        label : str
+
+        Raises
+        ------
+        KeyError
+            If there is no such mark.
+        """
+        if all(mark.label != label for mark in self.marks):
+            raise KeyError(label)
+        self.journal.commit(self.plan(unmark=[label]))
+
     def sample(self, size: int, rng: np.random.Generator, *, among: str = "trained") -> Positions:
         """Draw live rows uniformly and without replacement, at a cost that does not grow with the rows held.
 
@@ -994,14 +1105,22 @@ class TrainingSet:
 
     def __getstate__(self) -> dict[str, Any]:
         # Only what is pickled is compacted, not the object: pickling one must not invalidate its positions.
-        self.journal.settle()
-        columns = {
-            "X": self._X, "y": self._y, "sample_weight": self._weight, "sample_id": self._id, "role": self._role,
-            "source": self._source,
-        }  # fmt: skip
+        columns = self.slots()
+        live, marks = columns.pop("live"), columns.pop("marks")
         if self._n_live < self.n_slots:
-            columns = {name: None if column is None else column[self._live] for name, column in columns.items()}
-        return columns
+            columns = {name: None if column is None else column[live] for name, column in columns.items()}
+        return {**columns, "marks": renumbered(marks, live)}
+
+    def slots(self) -> dict[str, Any]:
+        """Return all columns by name, tombstones included as zeros, which slots are live, and marks; not copied.
+
+        A training set that is given these as its state draws the same rows as this one for the same generator.
+        """
+        self.journal.settle()
+        return {
+            "X": self._X, "y": self._y, "sample_weight": self._weight, "sample_id": self._id, "role": self._role,
+            "source": self._source, "live": self._live, "marks": self._marks,
+        }  # fmt: skip
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(self._state_of(state))
@@ -1015,7 +1134,8 @@ class TrainingSet:
             None if state.get(name) is None else owned(state[name], copy=False)
             for name in ("sample_weight", "sample_id", "source")
         )
-        return cls._new_state(X, y, weight, ids, role, source=source)
+        state_of_slots = cls._new_state(X, y, weight, ids, role, live=state.get("live"), source=source)
+        return state_of_slots | {"_marks": state.get("marks", ())}
 
     def __copy__(self) -> TrainingSet:
         # A shallow copy would share arrays, and a drop in one would corrupt the other.

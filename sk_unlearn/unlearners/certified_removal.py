@@ -16,6 +16,7 @@ from torch import Tensor
 from sk_unlearn.exceptions import NotConvexError, RetrainRequired
 from sk_unlearn.privacy import Assumption, Certificate
 from sk_unlearn.privacy.certificates import SECRET_SEED
+from sk_unlearn.privacy.mechanisms import objective_budget
 from sk_unlearn.risks.convexity import ConvexModel, convex_model
 from sk_unlearn.risks.empirical import flat_parameters
 from sk_unlearn.solvers.linear import conjugate_gradient
@@ -190,7 +191,7 @@ class CertifiedRemoval(Unlearner):
         state = self._state(problem)
         assert state.mass is not None
         scale = state.sigma * state.mass  # of b, in the sum of losses
-        budget = scale * self.epsilon / math.sqrt(2 * math.log(1.5 / self.delta))
+        budget = objective_budget(scale, float(self.epsilon), float(self.delta))
         mass = problem.retained.mass
         # b itself stays; in the mean over fewer rows it weighs more.
         term = state.term.to(problem.parameters) * (state.mass / mass)

@@ -458,7 +458,10 @@ def check_report(estimator: Any) -> None:
         reports.append(report)
         assert isinstance(report, UnlearningReport), "unlearning_report_ must be an UnlearningReport"
         history = est.unlearning_history_
-        assert list(map(id, history)) == list(map(id, reports)), "unlearning_history_ must hold all reports since fit"
+        assert history[-1] is report, "unlearning_history_ must end with unlearning_report_"
+        ids = [each.request_id for each in reports]
+        assert [each.request_id for each in history] == ids, "unlearning_history_ must hold all reports since fit"
+        assert [each.request_id for each in est.receipts_] == ids, "receipts_ must have a receipt of every request"
         facts = {
             "request": "forget" if est.keep_training_set else "partial_forget",
             "method": type(_unlearner(est)).__name__,
@@ -732,6 +735,7 @@ def _snapshot(est: Any) -> dict[str, Any]:
         columns = ("X", "y", "sample_weight", "sample_id", "role")
         state |= {f"training_set_.{name}": getattr(rows, name) for name in columns}
     state["unlearning_history_"] = list(map(id, est.unlearning_history_))
+    state["receipts_"] = id(getattr(est, "receipts_", None))
     state["unlearning_report_"] = id(getattr(est, "unlearning_report_", None))
     X = np.linspace(-2, 2, 4 * est.n_features_in_).reshape(4, -1)
     state["predictions"] = est.predict_proba(X) if is_classifier(est) else est.predict(X)

@@ -83,6 +83,11 @@ def test_predictions_stay_and_gradients_follow(module):
     exact = EmpiricalRisk(twin(after.net_), after.training_set_.X, after.training_set_.y)
     taken = after.unlearning_state_.anchor.gradient
     torch.testing.assert_close(taken, exact.gradient(exact.parameters()), atol=2e-5, rtol=1e-3)
+    known = {each.place: each.sums for each in exact.layer_inputs(exact.parameters()).steady.maps}
+    moved_inputs = after.unlearning_state_.anchor.inputs
+    assert {each.place for each in moved_inputs.maps} == set(known)
+    for each in moved_inputs.maps:
+        torch.testing.assert_close(each.sums.moments, known[each.place].moments, rtol=1e-4, atol=1e-3)
 
 
 def test_a_layer_of_batch_norm_takes_it():
@@ -196,7 +201,9 @@ def test_a_correction_and_a_pass_over_rows_that_were_made_of_others():
     assert np.array_equal(est.training_set_.X[7], X[0] + 9)
     assert est.training_set_.find_source(other[:1]).positions.tolist() == [7]
     rows, net = est.training_set_, est.net_
-    commit_drafts([draft_training(est, X[:1] - 9, labels[:1], source=other[1:])])
+    draft, n_new = draft_training(est, X[:1] - 9, labels[:1], source=other[1:])
+    commit_drafts([draft])
+    assert n_new == 1
     assert (est.training_set_, est.net_) == (rows, net)
     assert rows.find_source(other[1:]).positions.tolist() == [80]
     with pytest.raises(ValueError, match="partial_fit of the pipeline"):
@@ -208,9 +215,9 @@ def test_a_pass_in_new_coordinates_is_the_same_pass():
     one, other = (fit_made(classifier(Mlp), digests[:80], X, labels) for _ in range(2))
     scale, shift = 1 + 1e-3 * SCALE, 1e-3 * SHIFT
     new = X[:2] + 1
-    commit_drafts([draft_training(one, new, labels[:2], source=digests[80:])])
+    commit_drafts([draft_training(one, new, labels[:2], source=digests[80:])[0]])
     to = affine(other, scale, shift)
-    commit_drafts([draft_training(other, new * scale + shift, labels[:2], source=digests[80:], to=to)])
+    commit_drafts([draft_training(other, new * scale + shift, labels[:2], source=digests[80:], to=to)[0]])
     np.testing.assert_allclose(other.predict_proba(X * scale + shift), one.predict_proba(X), atol=1e-3)
     assert len(other.training_set_) == len(one.training_set_) == 82
 

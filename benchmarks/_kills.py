@@ -1,0 +1,106 @@
+"""Processes that are killed while they save: what is left of the file.
+
+``python -m benchmarks._kills 200`` prints the counts.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import torch
+from skorch import NeuralNetClassifier
+from torch import nn
+
+import sk_unlearn
+from sk_unlearn import UnlearnableClassifier
+from sk_unlearn.unlearners import FineTune
+
+
+def two_states(n_rows: int = 20_000) -> tuple[list[UnlearnableClassifier], np.ndarray]:
+    """Return an estimator before and after a request, and the rows."""
+    X = np.random.default_rng(0).normal(size=(n_rows, 10)).astype(np.float32)
+    net = NeuralNetClassifier(
+        nn.Linear,
+        module__in_features=10,
+        module__out_features=2,
+        criterion=nn.CrossEntropyLoss,
+        max_epochs=1,
+        verbose=0,
+        train_split=None,
+    )
+    est = UnlearnableClassifier(net, FineTune(1), random_state=0).fit(X, (X[:, 0] > 0).astype(int))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "before.skops"
+        sk_unlearn.save(est, path)
+        return [sk_unlearn.load(path), est.forget(X[:5])], X
+
+
+def kills_while_saving(n_kills: int, seed: int = 0) -> Counter[str]:
+    """Kill a process that saves one state over the other, again and again, and load what is there.
+
+    Parameters
+    ----------
+    n_kills : int
+        How often.
+
+    seed : int, default=0
+        Of the moments.
+
+    Returns
+    -------
+    counts : Counter
+        How often the file was whole and "old" or "new" (the state that had been there before the process, or the other
+        one), "torn" (anything else), and how often a part of a file was "left behind" beside it.
+    """
+    torch.set_num_threads(1)
+    states, X = two_states()
+    outputs = [est.predict_proba(X[:50]) for est in states]
+    moments, counts, present = random.Random(seed), Counter[str](), 0
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.skops"
+        start = time.perf_counter()
+        sk_unlearn.save(states[present], path)
+        longest = 3 * (time.perf_counter() - start)
+        for _ in range(n_kills):
+            child = os.fork()
+            if child == 0:
+                _save_for_ever(states, present, path)
+            time.sleep(moments.uniform(0, longest))
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            counts["left behind"] += len(os.listdir(folder)) > 1
+            try:
+                loaded = sk_unlearn.load(path)
+                found = [n for n in (0, 1) if _is(loaded, states[n], outputs[n], X)]
+            except Exception:
+                found = []
+            counts["torn" if not found else "old" if found[0] == present else "new"] += 1
+            present = found[0] if found else present
+    return counts
+
+
+def _save_for_ever(states: list[UnlearnableClassifier], present: int, path: Path) -> None:
+    try:
+        while True:
+            present = 1 - present
+            sk_unlearn.save(states[present], path)
+    finally:  # whatever happens, the child must not go on as if it were its parent
+        os._exit(1)
+
+
+def _is(loaded: UnlearnableClassifier, est: UnlearnableClassifier, outputs: np.ndarray, X: np.ndarray) -> bool:
+    same_rows = np.array_equal(loaded.training_set_.X, est.training_set_.X)
+    return same_rows and np.array_equal(loaded.predict_proba(X[:50]), outputs)
+
+
+if __name__ == "__main__":
+    n = int(sys.argv[1]) if len(sys.argv) > 1 else 200
+    print(f"{n} kills:", dict(sorted(kills_while_saving(n).items())))

@@ -1,0 +1,240 @@
+"""The receipt of a request: what is written down of it, and what is not."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from datetime import datetime, timedelta, timezone
+from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
+from platform import python_version
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from skorch import NeuralNet
+
+from sk_unlearn._version import __version__
+from sk_unlearn.estimators._request import Request
+from sk_unlearn.estimators._state import FittedState
+from sk_unlearn.estimators.report import UnlearningReport
+from sk_unlearn.receipts import Receipt, ReceiptChain, digest_parameters
+from sk_unlearn.receipts.receipt import deadline_of, plain, utc
+from sk_unlearn.rows import SetDigest, TrainingSet, as_identifiers
+from sk_unlearn.rows.digests import digest_ids, digest_rows, new_key
+
+if TYPE_CHECKING:
+    from sk_unlearn.estimators.base import BaseUnlearnable
+
+__all__ = ["audited", "begin_receipts", "kept_ids", "key_of", "receipt_of", "retained_after"]
+
+_NOT_COVERED = (
+    "copies and clones of this object, and whatever was saved of it before, such as files, checkpoints and caches",
+    "backups and logs",
+    "models, predictions and data derived from this model before",
+    "the source systems that the rows came from",
+)
+_PACKAGES = ("torch", "skorch", "scikit-learn", "numpy")
+# Values of a parameter that are written down; longer lists may be rows.
+_FEW = 8
+
+
+def key_of(estimator: BaseUnlearnable) -> bytes:
+    """Return the key of an estimator's digests, which is drawn where there is none yet."""
+    key: bytes = estimator.__dict__.setdefault("_receipt_key", new_key())
+    return key
+
+
+def begin_receipts(draft: BaseUnlearnable, net: NeuralNet) -> None:
+    """Give an estimator that was just fitted a chain without receipts, which names what it has learnt."""
+    key_of(draft)
+    draft.receipts_ = ReceiptChain.begin(digest_parameters(net), _versions())
+
+
+def kept_ids(estimator: BaseUnlearnable, sample_id: Any, n: int | None = None) -> Any:
+    """Return identifiers as they are kept and looked up: as they are, or with ``hash_ids`` as keyed digests of them.
+
+    Parameters
+    ----------
+    estimator : BaseUnlearnable
+    sample_id : identifiers, or None
+    n : int, optional
+        How many there must be.
+    """
+    if sample_id is None or not estimator.hash_ids:
+        return sample_id
+    ids = sample_id if n is None else as_identifiers(sample_id, n)
+    assert ids is not None
+    return [each.tobytes() for each in digest_ids(key_of(estimator), ids)]
+
+
+def retained_after(
+    estimator: BaseUnlearnable, rows: TrainingSet | None, request: Request, before: SetDigest | None
+) -> SetDigest | None:
+    """Return the digest of the rows that are held after a request: what it was, less those that go, plus new content.
+
+    Parameters
+    ----------
+    estimator : BaseUnlearnable
+    rows : TrainingSet or None
+    request : Request
+    before : SetDigest or None
+        That of the rows held before; None where it is to be taken over all of them.
+    """
+    if rows is None:
+        return None
+    key = key_of(estimator)
+    before = SetDigest.of_rows(key, rows) if before is None else before
+    rest = before.minus(SetDigest.of_slots(key, rows, request.positions))
+    if request.new is None:
+        return rest
+    ids = None if rows.raw_id is None else rows.raw_id[request.positions]
+    source = rows.raw_source
+    if source is not None:
+        source = source[request.positions] if request.source is None else request.source
+    new = request.new
+    return rest.plus(SetDigest.of_content(key, new.X, new.y, new.weight, ids, source))
+
+
+def receipt_of(
+    estimator: BaseUnlearnable,
+    request: Request,
+    report: UnlearningReport,
+    *,
+    net: NeuralNet,
+    state: FittedState,
+    unlearner: Any,
+) -> Receipt:
+    """Write the receipt of a request that is about to be committed.
+
+    Parameters
+    ----------
+    estimator : BaseUnlearnable
+        As it is before.
+
+    request : Request
+
+    report : UnlearningReport
+
+    net : skorch.NeuralNet
+        With the parameters as they will be.
+
+    state : FittedState
+        As it will be.
+
+    unlearner : Unlearner
+    """
+    rows: TrainingSet | None = getattr(estimator, "training_set_", None)
+    key = key_of(estimator)
+    completed = datetime.now(timezone.utc)
+    asked = [each.received for each in request.orders] or [completed - timedelta(seconds=report.seconds)]
+    received = min(asked)
+    digests, content, dtype = _erased(key, rows, request, estimator.unlearning_state_)
+    return Receipt(
+        request.verb,
+        report.request_id,
+        utc(received),
+        utc(completed),
+        utc(deadline_of(received)),
+        rows=tuple(sorted(digests)),
+        ids=_erased_ids(estimator, key, rows, request),
+        content=content,
+        dtype=dtype,
+        n_erased=report.n_erased,
+        n_trained=report.n_trained_erased,
+        n_retained=report.n_retained,
+        parameters_before=estimator.unlearning_state_.served or digest_parameters(estimator.net_),
+        parameters_after=digest_parameters(net),
+        retained_set=None if state.retained_set is None else state.retained_set.hex(key),
+        method=report.method,
+        parameters={name: _parameter(value) for name, value in sorted(unlearner.get_params().items())},
+        versions=_versions(),
+        seeds={"random_state": state.seed, "request": 1 + len(estimator.unlearning_history_)},
+        outcome=_outcome(report),
+        notes=tuple(report.notes),
+        certificate=None if report.certificate is None else plain(report.certificate),
+        not_covered=_NOT_COVERED,
+    )
+
+
+def audited(receipts: ReceiptChain, audit: Any) -> ReceiptChain:
+    """Return a chain with an entry that says what an audit found of one of its requests.
+
+    Raises
+    ------
+    ValueError
+        If the audit is of no request of this chain.
+    """
+    asked = getattr(getattr(audit, "request", None), "request_id", "")
+    if not asked or all(receipt.request_id != asked for receipt in receipts):
+        raise ValueError(
+            "The audit is of a request that receipts_ does not know: pass the report of an audit of this estimator, "
+            "as it was after that request."
+        )
+    now = utc(datetime.now(timezone.utc))
+    found = {name: plain(getattr(audit, name)) for name in ("verdict", "headline", "reasons", "complete", "created")}
+    counts = {name: getattr(audit, name) for name in ("n_erased", "n_retained")}
+    return receipts.append(
+        Receipt(
+            "audit", asked, now, now, "", audit=found, seeds=plain(audit.seeds), versions=plain(audit.versions),
+            notes=tuple(audit.assumptions), **counts,
+        )
+    )  # fmt: skip
+
+
+def _erased(key: bytes, rows: TrainingSet | None, request: Request, state: FittedState) -> tuple[list[str], str, Any]:
+    """Return digests of the rows that go, and what these are over, in words and as a data type."""
+    stored = None if rows is None else rows.raw_source
+    digests = [] if stored is None else _hexadecimal(stored[request.positions])
+    if stored is None and rows is not None:
+        digests = _hexadecimal(digest_rows(key, rows.raw_X[request.positions]))
+    if request.foreign is not None:
+        digests += _hexadecimal(digest_rows(key, request.foreign.X))
+    if stored is not None:
+        return digests, "rows as they came to the pipeline (raw table)", None
+    return digests, f"rows as the net takes them: {state.dtype}, shape {state.row_shape}", str(state.dtype)
+
+
+def _erased_ids(estimator: BaseUnlearnable, key: bytes, rows: TrainingSet | None, request: Request) -> tuple[str, ...]:
+    if rows is None or rows.raw_id is None:
+        return ()
+    ids = rows.raw_id[request.positions].tolist()
+    digests = [each.hex() for each in ids] if estimator.hash_ids else _hexadecimal(digest_ids(key, ids))
+    return tuple(sorted(set(digests)))
+
+
+def _hexadecimal(digests: NDArray[np.uint8]) -> list[str]:
+    return [each.tobytes().hex() for each in digests]
+
+
+def _outcome(report: UnlearningReport) -> dict[str, Any]:
+    """Return how a request went, without numbers that are of erased rows alone."""
+    names = ("stop_reason", "parameters_moved", "n_steps", "n_products", "seconds", "solver")
+    told = {name: plain(getattr(report, name)) for name in names}
+    blocks = Counter(str(record.get("block", "all parameters")) for record in report.trace)
+    extra = {name: value for name, value in report.extra.items() if isinstance(value, str | int | float)}
+    requests = {"requests": plain(report.requests)} if report.requests else {}
+    return {"status": str(report.status), **told, "stages": dict(blocks), **requests, **plain(extra)}
+
+
+def _parameter(value: Any) -> Any:
+    """Return a parameter as it is written down: of anything that could hold rows, only what it is."""
+    if value is None or isinstance(value, str | bool | int | float):
+        return plain(value)
+    if isinstance(value, tuple | list) and len(value) <= _FEW:
+        return [_parameter(each) for each in value]
+    if isinstance(value, tuple | list | Mapping | set | frozenset):
+        return f"{type(value).__name__} of length {len(value)}"
+    return plain(value)
+
+
+@lru_cache(maxsize=1)
+def _versions() -> dict[str, str]:
+    return {"python": python_version(), "sk_unlearn": __version__, **{name: _version(name) for name in _PACKAGES}}
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "unknown"

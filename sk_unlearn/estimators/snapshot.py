@@ -1,0 +1,47 @@
+"""A fitted estimator as it is at one moment, for whoever writes it down."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+from sk_unlearn.estimators.base import BaseUnlearnable
+from sk_unlearn.estimators.fitting import first_anchor
+from sk_unlearn.utils._journal import Journal
+from sk_unlearn.utils._lock import taking_turns
+
+__all__ = ["snapshot"]
+
+
+@contextmanager
+def snapshot(est: BaseUnlearnable, *, rows: bool) -> Iterator[BaseUnlearnable]:
+    """Yield an estimator with the attributes of this one; requests wait while the context lasts.
+
+    Parameters
+    ----------
+    est : BaseUnlearnable
+        Fitted or not.
+    rows : bool
+        Whether it has the stored rows, too. Without them it is as one fitted with ``keep_training_set=False``.
+    """
+    with taking_turns([est]):
+        fitted = est.__sklearn_is_fitted__()
+        other: Any = object.__new__(type(est))
+        other.__dict__.update(est.__dict__)
+        if not rows and fitted and est.keep_training_set:
+            _give_up_rows(other)
+        yield other
+
+
+def _give_up_rows(est: Any) -> None:
+    """Keep a sketch of what the rows that go say of the curvature, as a fit does that keeps no rows."""
+    stored, state = est.training_set_, est.unlearning_state_
+    sketched = first_anchor(est.net_, stored, state.seed, keeps_rows=False)
+    known = state.anchor or sketched
+    anchor = replace(known, sketch=sketched.sketch, chance=sketched.chance)
+    est.unlearning_state_ = replace(state, anchor=anchor, features=None, recording=None)
+    est.keep_training_set = False
+    del est.training_set_
+    est._journal = Journal()

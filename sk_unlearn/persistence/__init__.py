@@ -1,0 +1,5 @@
+"""Files of fitted estimators that hold no code: saved at once or not at all, and checked before anything is made."""
+
+from sk_unlearn.persistence.files import load, save, untrusted_types
+
+__all__ = ["load", "save", "untrusted_types"]

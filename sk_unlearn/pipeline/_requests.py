@@ -1,0 +1,222 @@
+"""What a request makes of the steps before the last, worked out aside."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sk_unlearn.estimators.base import BaseUnlearnable
+from sk_unlearn.estimators.coordinates import NewCoordinates
+from sk_unlearn.estimators.drafts import check_some_stay, targets_as_given
+from sk_unlearn.pipeline._raw import RawRows, taken
+from sk_unlearn.pipeline._state import PipelineState
+from sk_unlearn.pipeline._steps import Change, Steps, known_to, moved_by, transformer_of
+from sk_unlearn.rows import RowMatch
+from sk_unlearn.rows.digests import digest_rows
+
+if TYPE_CHECKING:
+    from sk_unlearn.pipeline._pipeline import Pipeline
+
+__all__ = ["After", "exchanged", "given_rows", "grown", "numbers_of", "without"]
+
+Numbers = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class After:
+    """The steps before the last after a request.
+
+    Attributes
+    ----------
+    steps : list of (str, transformer)
+        New objects where they have changed.
+
+    state : PipelineState
+
+    to : NewCoordinates or None
+        What becomes of the features of the stored rows; None where they stay.
+
+    still_there : list of str
+        Steps that still contain the rows.
+    """
+
+    steps: Steps
+    state: PipelineState
+    to: NewCoordinates | None = None
+    still_there: list[str] = field(default_factory=list)
+
+    @property
+    def notes(self) -> list[str]:
+        """What the reader of the report should know."""
+        if not self.still_there:
+            return []
+        return [f"Steps before the net still contain the rows: {', '.join(self.still_there)}."]
+
+
+def given_rows(last: BaseUnlearnable, X: Any, match: RowMatch | None, positions: Numbers) -> RawRows | None:
+    """Return the rows of some slots as a request gave them; None where it named identifiers alone."""
+    if match is None:
+        return None
+    order = np.searchsorted(match.positions, positions)
+    return RawRows(taken(X, match.query_index[order]), targets_as_given(last, positions), {})
+
+
+def without(pipeline: Pipeline, last: BaseUnlearnable, positions: Numbers, given: RawRows | None) -> After:
+    """Return the steps as fitted without the rows in some slots.
+
+    Parameters
+    ----------
+    pipeline : Pipeline
+
+    last : UnlearnableClassifier or UnlearnableRegressor
+        Its last step.
+
+    positions : int64 ndarray
+
+    given : RawRows or None
+        The rows as the request gave them.
+
+    Raises
+    ------
+    ValueError
+        Where a step cannot forget, unless the pipeline is to keep such steps.
+    """
+    check_some_stay(last.training_set_, positions)
+    state, steps = pipeline.pipeline_state_, pipeline.steps[:-1]
+    transformer = transformer_of(steps)
+    numbers = numbers_of(last, positions)
+    if transformer is None or state.memory is None:
+        return After(steps, replace(state, n_rows=len(last.training_set_) - len(numbers)))
+    gone, kept = given, None
+    if state.raw is not None:
+        of_stored, missing = _aligned(state, last)
+        all_gone = np.sort(np.concatenate([of_stored[numbers], missing]))
+        gone, kept = state.raw.rows(all_gone), state.raw.without(all_gone)
+    elif state.n_rows > len(last.training_set_):
+        return _kept_as_they_are(pipeline, state, _PAST_IT)
+    if gone is None:
+        return _kept_as_they_are(pipeline, state, _NOT_GIVEN)
+    if not len(gone):
+        return After(steps, state)
+    outcome = state.memory.without(
+        transformer, gone.X, gone.y, _retained(kept, state), **gone.params, **state.constants
+    )
+    if outcome.still_there and pipeline.preprocessing == "forget":
+        raise ValueError(_CANNOT.format(names=", ".join(outcome.still_there)))
+    # Rows that are missing are stored no more, so that of the stored ones only those of this request go.
+    X_gone = None if given is None and state.raw is None else _of_request(state, last, numbers, given)
+    to = moved_by([Change(outcome, True)], last, numbers, X_gone)
+    after = replace(state, memory=outcome.memory, raw=kept, n_rows=state.n_rows - len(gone))
+    return After(outcome.transformer.steps, after, to, outcome.still_there)
+
+
+_CANNOT = (
+    "These steps before the net can neither give up rows nor be fitted anew, for the rows are not kept as they came: "
+    '{names}. Fit with keep_raw=True, or set preprocessing="keep" to leave them as they are and have the report say so.'
+)
+_NOT_GIVEN = (
+    "The steps before the net need the rows as they came to forget them, which keep_raw=False does not keep: pass "
+    'X_del beside sample_id, or set preprocessing="keep" to leave the steps and have the report say so.'
+)
+_PAST_IT = (
+    "The last step has forgotten rows by a call of its own, which the steps before it still contain and "
+    'keep_raw=False does not keep: fit anew, or set preprocessing="keep" to leave them as they are and have the report '
+    "say so."
+)
+
+
+def _kept_as_they_are(pipeline: Pipeline, state: PipelineState, why: str) -> After:
+    steps = pipeline.steps[:-1]
+    names = known_to(steps)
+    if names and pipeline.preprocessing == "forget":
+        raise ValueError(why)
+    return After(steps, state, still_there=names)
+
+
+def exchanged(pipeline: Pipeline, last: BaseUnlearnable, positions: Numbers, old: RawRows, new: RawRows) -> After:
+    """Return the steps as fitted with new rows in place of those in some slots."""
+    state, steps = pipeline.pipeline_state_, pipeline.steps[:-1]
+    transformer = transformer_of(steps)
+    if transformer is None or state.memory is None:
+        return After(steps, state)
+    numbers = numbers_of(last, positions)
+    with_new = replaced = left = None
+    if state.raw is not None:
+        if len(_aligned(state, last)[1]):
+            raise ValueError(_AFTER_A_REQUEST)
+        old = replace(state.raw.rows(numbers), y=old.y)
+        new = replace(new, params=old.params)
+        with_new, replaced = state.raw.followed_by(new), state.raw.replaced(numbers, new.X, new.y)
+        left = state.raw.without(numbers).followed_by(new)
+    # The new ones first: what only the old row and its successor have must not vanish in between.
+    come = state.memory.with_rows(
+        transformer, new.X, new.y, _retained(with_new, state), **new.params, **state.constants
+    )
+    gone = come.memory.without(come.transformer, old.X, old.y, _retained(left, state), **old.params, **state.constants)
+    if gone.still_there and pipeline.preprocessing == "forget":
+        raise ValueError(_CANNOT.format(names=", ".join(gone.still_there)))
+    to = moved_by([Change(come, False), Change(gone, True)], last, numbers, old.X)
+    return After(gone.transformer.steps, replace(state, memory=gone.memory, raw=replaced), to, gone.still_there)
+
+
+_AFTER_A_REQUEST = (
+    "The last step has forgotten rows by a call of its own, which the steps before it still contain. Call forget of "
+    "the pipeline for the next rows that are to go, which takes them out too, before correct and partial_fit."
+)
+
+
+def grown(pipeline: Pipeline, last: BaseUnlearnable, new: RawRows) -> After:
+    """Return the steps as fitted on further rows as well."""
+    state, steps = pipeline.pipeline_state_, pipeline.steps[:-1]
+    transformer = transformer_of(steps)
+    if not len(new):
+        return After(steps, state)
+    if transformer is None or state.memory is None:
+        return After(steps, replace(state, n_rows=state.n_rows + len(new)))
+    all_rows = None
+    if state.raw is not None:
+        if len(_aligned(state, last)[1]):
+            raise ValueError(_AFTER_A_REQUEST)
+        all_rows = state.raw.followed_by(new)
+    come = state.memory.with_rows(
+        transformer, new.X, new.y, _retained(all_rows, state), **new.params, **state.constants
+    )
+    to = moved_by([Change(come, False)], last, np.empty(0, dtype=np.int64))
+    after = replace(state, memory=come.memory, raw=all_rows, n_rows=state.n_rows + len(new))
+    return After(come.transformer.steps, after, to)
+
+
+def _retained(rows: RawRows | None, state: PipelineState) -> Any:
+    return None if rows is None else (lambda: (rows.X, rows.y, rows.params | state.constants))
+
+
+def numbers_of(last: BaseUnlearnable, positions: Numbers) -> Numbers:
+    """Return which of the stored rows are in some slots."""
+    return np.searchsorted(np.flatnonzero(last.training_set_.live_mask), positions)
+
+
+def _of_request(state: PipelineState, last: BaseUnlearnable, numbers: Numbers, given: RawRows | None) -> Any:
+    if state.raw is None:
+        assert given is not None
+        return given.X
+    return state.raw.rows(_aligned(state, last)[0][numbers]).X
+
+
+def _aligned(state: PipelineState, last: BaseUnlearnable) -> tuple[Numbers, Numbers]:
+    """Return which of the rows as they came each stored one was, and which of them the last step has not any more."""
+    raw, rows = state.raw, last.training_set_
+    assert raw is not None
+    if len(raw) == len(rows):
+        return np.arange(len(rows)), np.empty(0, dtype=np.int64)
+    wanted = [each.tobytes() for each in np.asarray(rows.source)]
+    there = [each.tobytes() for each in digest_rows(state.key, raw.X)]
+    # Both are in the order in which the rows came.
+    of_stored, at = [], 0
+    for digest in wanted:
+        at = there.index(digest, at)
+        of_stored.append(at)
+        at += 1
+    return np.array(of_stored, dtype=np.int64), np.setdiff1d(np.arange(len(raw)), of_stored)

@@ -1,0 +1,44 @@
+"""What a fitted pipeline remembers, beside its steps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sk_unlearn.pipeline._raw import RawRows
+from sk_unlearn.preprocessing import Memory
+
+__all__ = ["PipelineState"]
+
+
+@dataclass(frozen=True, repr=False)
+class PipelineState:
+    """What later requests of a pipeline start from; never changed, only replaced.
+
+    Attributes
+    ----------
+    key : bytes
+        Secret, under which raw rows are digested.
+
+    memory : Memory or None
+        What the steps before the last need to give up rows; None where there are none.
+
+    raw : RawRows or None
+        The rows as they came; None with ``keep_raw=False``.
+
+    constants : dict
+        Parameters of ``fit`` of the steps that are not one for each row.
+
+    n_rows : int
+        Rows that the steps before the last were fitted on.
+    """
+
+    key: bytes
+    memory: Memory | None
+    raw: RawRows | None
+    constants: dict[str, Any]
+    n_rows: int
+
+    def __repr__(self) -> str:
+        kept = "not kept" if self.raw is None else "kept"
+        return f"PipelineState({self.n_rows} rows, {kept} as they came)"
