@@ -29,6 +29,7 @@ from torch import nn
 
 import sk_unlearn
 from sk_unlearn import UnlearnableClassifier
+from sk_unlearn.receipts import ReceiptChain, verify
 from sk_unlearn.unlearners import Retrain, StoCuReNU
 from sk_unlearn.utils._random import seeded_torch
 
@@ -147,8 +148,12 @@ SITUATIONS = {
 
 # ---------------------------------------------------------------------------------------------------------- fingerprint
 
-# Times, free memory; modes, which every prediction sets; and the look-up of rows, built when it is first needed.
-_NOT_STATE = {"available", "completed", "dur", "seconds", "training", "_row_segments", "_id_segments", "_turns"}
+# Times, free memory; modes, which every prediction sets; the look-up of rows, built when it is first needed; and what
+# is drawn for receipts from the random source of the system, with what follows from it.
+_NOT_STATE = {
+    "available", "dur", "seconds", "training", "_row_segments", "_id_segments", "_source_segments", "_turns", "_receipt_key", "request_id",
+    "chain", "began", "received", "completed", "deadline", "previous", "hash", "total",
+}  # fmt: skip
 
 
 def fingerprint(value: Any) -> dict[str, Any]:
@@ -177,6 +182,13 @@ def _walk(value: Any, path: str, found: dict[str, Any], seen: dict[int, str]) ->
     elif isinstance(value, np.ndarray):
         found[path] += f" {value.dtype} {value.shape}"
         found[path + " bits"] = repr(value.tolist()) if value.dtype == object else value.tobytes()
+    elif isinstance(value, ReceiptChain):
+        for number, receipt in enumerate(value):
+            keyed = {"rows": len(receipt.rows), "ids": len(receipt.ids), "retained_set": receipt.retained_set is None}
+            _walk(receipt.to_dict() | keyed, f"{path}[{number}]", found, {})
+        _walk(value.beginning, path + " beginning", found, {})
+        found[path + " whole"] = verify(value, head=value.head)
+        return
     elif isinstance(value, type) or (callable(value) and not hasattr(value, "__dict__")):
         found[path] = getattr(value, "__qualname__", found[path])
     elif isinstance(value, dict):

@@ -153,17 +153,19 @@ def _features(
     rows: TrainingSet, to: NewCoordinates, filled: NDArray[np.int64], gone: NDArray[np.int64]
 ) -> tuple[Any, NDArray[np.float64]]:
     """Return features of all slots at the width of the net, and what a column that vanishes was for rows that stay."""
-    old = rows.raw_X
-    live = np.flatnonzero(rows.live_mask)
+    old, live = rows.raw_X, np.flatnonzero(rows.live_mask)
+    if isinstance(old, SparseRows):
+        return _sparse_features(old, live, to, filled, gone)
+    if len(live) == len(old) and np.array_equal(filled[to.columns], np.arange(old.shape[1])):
+        return to.X.astype(old.dtype), np.zeros(old.shape[1])
+    X = np.zeros_like(old)
+    wide = X if len(live) == len(old) else np.zeros((len(live), old.shape[1]), dtype=old.dtype)
+    wide[:, filled[to.columns]] = to.X
+    if wide is not X:
+        X[live] = wide
     vanishing = np.setdiff1d(filled, filled[to.columns])
     constant = np.zeros(old.shape[1])
     stay = np.setdiff1d(live, gone, assume_unique=True)
-    if isinstance(old, SparseRows):
-        empty = old.with_rows(np.arange(len(old)))
-        X = empty.with_rows(live, SparseRows(to.X, old.dtype).at_columns(filled[to.columns], old.shape[1]))
-        return _with_vanishing(X, old, vanishing, stay, gone, constant), constant
-    X = np.zeros_like(old)
-    X[np.ix_(live, filled[to.columns])] = to.X
     for column in vanishing:
         value = old[stay[0], column]
         if (old[stay, column] == value).all():
@@ -173,15 +175,16 @@ def _features(
     return X, constant
 
 
-def _with_vanishing(
-    X: SparseRows,
-    old: SparseRows,
-    vanishing: NDArray[np.int64],
-    stay: NDArray[np.int64],
-    gone: NDArray[np.int64],
-    constant: NDArray[np.float64],
-) -> SparseRows:
-    """Do for sparse rows what :func:`_features` does for vanishing columns, which are few; notes what was constant."""
+def _sparse_features(
+    old: SparseRows, live: NDArray[np.int64], to: NewCoordinates, filled: NDArray[np.int64], gone: NDArray[np.int64]
+) -> tuple[SparseRows, NDArray[np.float64]]:
+    """Do the same for sparse rows, of which a few columns at most vanish."""
+    n_rows, width = old.shape
+    moved = SparseRows(to.X, old.dtype).at_columns(filled[to.columns], width)
+    X = old.with_rows(np.arange(n_rows)).with_rows(live, moved)
+    constant = np.zeros(width)
+    vanishing = np.setdiff1d(filled, filled[to.columns])
+    stay = np.setdiff1d(live, gone, assume_unique=True)
     kept, leaving = (old[rows].csr[:, vanishing].tocsc() for rows in (stay, gone))
     wide = X[gone].csr.tolil()
     for k, column in enumerate(vanishing):
@@ -189,7 +192,7 @@ def _with_vanishing(
         if (values == values[0]).all():
             constant[column] = values[0]
             wide[:, [column]] = leaving[:, [k]].toarray() - values[0]
-    return X.with_rows(gone, SparseRows(wide, X.dtype))
+    return X.with_rows(gone, SparseRows(wide, old.dtype)), constant
 
 
 def _column_map(to: NewCoordinates, filled: NDArray[np.int64], constant: NDArray[np.float64]) -> ColumnMap:

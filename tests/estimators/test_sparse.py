@@ -17,11 +17,14 @@ from skorch import NeuralNetRegressor
 from skorch.dataset import ValidSplit
 from torch import nn
 
+import sk_unlearn
 from sk_unlearn import MLPNetClassifier, UnlearnableClassifier, UnlearnableRegressor
 from sk_unlearn.estimators._standardise import coarse_standardisation
 from sk_unlearn.inspection import audit
 from sk_unlearn.metrics import make_retrain_scorer
 from sk_unlearn.model_selection import ForgetSearchCV
+from sk_unlearn.pipeline import make_pipeline as make_forgetful
+from sk_unlearn.receipts import verify
 from sk_unlearn.references.many import fit_many
 from sk_unlearn.rows import SparseRows
 from sk_unlearn.unlearners import DampedNewton, FineTune, Retrain, StoCuReNU
@@ -260,3 +263,33 @@ def test_a_data_set_class_of_the_net_is_given_dense_rows_one_by_one():
         for kind in (np.asarray, sp.csr_array)
     ]
     assert np.array_equal(*map(state, pair))
+
+
+@pytest.mark.parametrize("alone", [False, True], ids=["shared", "alone"])
+def test_a_pipeline_forgets_sparse_rows_as_it_does_dense_ones(alone):
+    rng = np.random.default_rng(0)
+    table = rng.integers(0, 6, (90, 2))
+    table[0] = 9 if alone else table[1]  # a category that goes with its row
+    y = (table[:, 0] > 2).astype(int)
+    pair = []
+    for is_sparse in (False, True):
+        est = UnlearnableClassifier(net_classifier(), random_state=0)
+        pipe = make_forgetful(OneHotEncoder(sparse_output=is_sparse, handle_unknown="ignore"), est).fit(table, y)
+        pipe.forget(table[:1])
+        assert isinstance(pipe[-1].training_set_.X, SparseRows) == is_sparse
+        pair.append((state(pipe[-1]), pipe.predict_proba(table)))
+    for dense, sparse in zip(*pair, strict=True):
+        assert np.allclose(dense, sparse, rtol=1e-6, atol=1e-6)
+
+
+def test_files_receipts_and_waiting_requests_take_sparse_rows(tmp_path):
+    X, y = data()
+    est = UnlearnableClassifier(net_classifier(), random_state=0).fit(sp.csr_matrix(X), y)
+    est.forget(X[:2]).correct(X[3:5], X_new=X[5:7])
+    sk_unlearn.save(est, tmp_path / "model.skops")
+    loaded = sk_unlearn.load(tmp_path / "model.skops", trusted=["tests._problems.Mlp"])
+    for each in (est, loaded):
+        each.request_forget(sp.csr_matrix(X[10:12]))
+        assert len(each.settle().training_set_) == 116
+        assert verify(each.receipts_) == 3
+    assert np.array_equal(state(est), state(loaded))
