@@ -185,13 +185,14 @@ def audited(receipts: ReceiptChain, audit: Any) -> ReceiptChain:
 def _erased(key: bytes, rows: TrainingSet | None, request: Request, state: FittedState) -> tuple[list[str], str, Any]:
     """Return digests of the rows that go, and what these are over, in words and as a data type."""
     stored = None if rows is None else rows.raw_source
-    digests = [] if stored is None else _hexadecimal(stored[request.positions])
-    if stored is None and rows is not None:
-        digests = _hexadecimal(digest_rows(key, rows.raw_X[request.positions]))
+    if stored is not None or (rows is None and request.source is not None):
+        raw = [] if stored is None else [stored[request.positions]]
+        if request.foreign is not None and request.source is not None:
+            raw.append(request.source)
+        return _hexadecimal(np.concatenate(raw)), "rows as they came to the pipeline (raw table)", None
+    digests = [] if rows is None else _hexadecimal(digest_rows(key, rows.raw_X[request.positions]))
     if request.foreign is not None:
         digests += _hexadecimal(digest_rows(key, request.foreign.X))
-    if stored is not None:
-        return digests, "rows as they came to the pipeline (raw table)", None
     return digests, f"rows as the net takes them: {state.dtype}, shape {state.row_shape}", str(state.dtype)
 
 

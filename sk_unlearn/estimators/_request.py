@@ -73,8 +73,8 @@ class Request:
     foreign : Content or None
         Rows that were handed in and are not stored.
 
-    source : uint8 ndarray of shape (n_positions, 16), or None
-        Digests of what the new content was made of.
+    source : uint8 ndarray of shape (n, 16), or None
+        Digests of what the new content was made of, or else of what the foreign rows were made of.
 
     orders : tuple of Order
         The pending requests that it carries out; empty for one that was not written down before.
@@ -234,14 +234,14 @@ def resolve_correction(
 
 
 def resolve_slots(
-    rows: TrainingSet,
+    rows: TrainingSet | None,
     positions: NDArray[np.int64],
     *,
     new: Content | None = None,
     foreign: Content | None = None,
     source: NDArray[np.uint8] | None = None,
 ) -> Request:
-    """Take slots that somebody else has found: to be forgotten, or with new content and what that was made of.
+    """Take slots that somebody else has found, to be forgotten or with new content, and what that was made of.
 
     Raises
     ------
@@ -249,9 +249,10 @@ def resolve_slots(
         For a request of everything.
     """
     if new is not None:
-        weight = None if rows.raw_weight is None else rows.raw_weight[positions]
+        weight = None if rows is None or rows.raw_weight is None else rows.raw_weight[positions]
         return replace(_request("correct", rows, positions, new=Content(new.X, new.y, weight)), source=source)
-    return _request("forget" if foreign is None else "partial_forget", rows, positions, foreign=foreign)
+    verb = "forget" if foreign is None else "partial_forget"
+    return replace(_request(verb, rows, positions, foreign=foreign), source=source)
 
 
 def _request(

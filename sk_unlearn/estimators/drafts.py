@@ -49,7 +49,6 @@ __all__ = [
     "draft_correction_at",
     "draft_deletion",
     "draft_deletion_at",
-    "draft_handed_in",
     "draft_retraining_at",
     "draft_settlement",
     "draft_training",
@@ -115,20 +114,6 @@ def fit_made(
         As for that.
     """
     return estimator._fit_made(source, X, y, first_pass=first_pass, key=key, **params)
-
-
-def draft_handed_in(estimator: BaseUnlearnable, X: Any, y: Any, *, notes: Sequence[str] = ()) -> Draft:
-    """Work out what :meth:`~sk_unlearn.UnlearnableClassifier.partial_forget` does, and change nothing.
-
-    Parameters
-    ----------
-    estimator, notes
-        As for :func:`draft_deletion_at`.
-
-    X, y
-        As for ``partial_forget``.
-    """
-    return estimator._drafted_handed_in(X, y, notes)
 
 
 def narrowed(
@@ -210,6 +195,7 @@ def draft_deletion_at(
     to: NewCoordinates | None = None,
     X: Any = None,
     y: Any = None,
+    source: NDArray[np.uint8] | None = None,
     notes: Sequence[str] = (),
 ) -> Draft:
     """Work out the deletion of rows in slots, and of rows that were handed in, and change nothing.
@@ -228,6 +214,9 @@ def draft_deletion_at(
     X, y : array-like or None
         Rows that are not stored and their targets, in the coordinates of `to`.
 
+    source : uint8 ndarray of shape (n, 16), or None
+        Digests of what these were made of.
+
     notes : sequence of str
         For the report.
     """
@@ -238,9 +227,11 @@ def draft_deletion_at(
             X_net, y_net = each._validate_request(X, y, "X", "y")
             assert y_net is not None
             foreign = Content(X_net, y_net)
-        return each._drafted(resolve_slots(each.training_set_, positions, foreign=foreign), started, told)
+        rows: TrainingSet | None = getattr(each, "training_set_", None)
+        return each._drafted(resolve_slots(rows, positions, foreign=foreign, source=source), started, told)
 
-    check_some_stay(estimator.training_set_, positions)
+    if hasattr(estimator, "training_set_"):
+        check_some_stay(estimator.training_set_, positions)
     return _aside(estimator, to, positions, act, notes)
 
 

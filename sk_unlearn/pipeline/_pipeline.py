@@ -24,7 +24,6 @@ from sk_unlearn.estimators.drafts import (
     commit_drafts,
     draft_correction_at,
     draft_deletion_at,
-    draft_handed_in,
     draft_training,
     fit_made,
     is_learnt,
@@ -324,14 +323,16 @@ class Pipeline(VersionedMixin, ChecksummedMixin, LaterMixin, SklearnPipeline):
             raise ValueError("partial_forget needs X (rows) and y (their targets); None was given.")
         last = self._fitted_last("partial_forget")
         if not hasattr(last, "training_set_"):
-            after = self._left_as_they_are()
-            return self._combined(draft_handed_in(last, self._transformed(X), y, notes=after.notes), after)
+            after, none = self._left_as_they_are(), np.empty(0, dtype=np.int64)
+            handed_in = {"X": self._transformed(X), "y": y, "source": self._digests(X)}
+            return self._combined(draft_deletion_at(last, none, notes=after.notes, **handed_in), after)
         match = self._match(X, y, "X")
         positions, unknown = match.positions, np.flatnonzero(~match.found)
         after = without(self, last, positions, given_rows(last, X, match, positions))
         foreign: dict[str, Any] = {}
         if len(unknown):
-            foreign = {"X": self._transformed(taken(X, unknown), after), "y": taken(y, unknown)}
+            raw = taken(X, unknown)
+            foreign = {"X": self._transformed(raw, after), "y": taken(y, unknown), "source": self._digests(raw)}
         return self._combined(draft_deletion_at(last, positions, to=after.to, notes=after.notes, **foreign), after)
 
     def _left_as_they_are(self) -> After:
@@ -451,6 +452,7 @@ class Pipeline(VersionedMixin, ChecksummedMixin, LaterMixin, SklearnPipeline):
 
     def _train_further(self, X: Any, y: Any, classes: Any, sample_id: Any, params: dict[str, Any]) -> None:
         last, _ = self._with_rows("partial_fit")
+        self._check_columns(X, "X")
         name, n = self.steps[-1][0], _num_samples(X)
         own = {key.removeprefix(f"{name}__"): value for key, value in params.items() if key.startswith(f"{name}__")}
         weight = own.pop("sample_weight", None)
@@ -496,7 +498,23 @@ class Pipeline(VersionedMixin, ChecksummedMixin, LaterMixin, SklearnPipeline):
     def _digests(self, X: Any) -> NDArray[np.uint8]:
         return digest_rows(self.pipeline_state_.key, X)
 
+    def _check_columns(self, X: Any, name: str) -> None:
+        """Refuse rows that cannot be any of those that the pipeline was fitted on, or be added to them."""
+        names, n = getattr(self, "feature_names_in_", None), getattr(self, "n_features_in_", None)
+        if names is not None and hasattr(X, "columns") and set(X.columns) != set(names):
+            absent = sorted(map(str, set(names) - set(X.columns)))
+            raise ValueError(
+                f"{name} has other columns than the rows of fit: {len(absent)} of those are absent "
+                f"({', '.join(absent[:5])}), and {len(set(X.columns) - set(names))} are new. Pass all of them."
+            )
+        given = X.shape[1] if len(getattr(X, "shape", ())) == 2 else None
+        if n is not None and given is not None and given != n:
+            raise ValueError(
+                f"{name} has {given} features, but {type(self).__name__} is expecting {n} features as input."
+            )
+
     def _match(self, X: Any, y: Any, name: str) -> RowMatch:
+        self._check_columns(X, name)
         last, source = self.steps[-1][1], self._digests(X)
         targets = None if y is None else stored_targets(last, y, len(source), name.replace("X", "y", 1))
         return last.training_set_.match_source(source, targets, name=name)

@@ -2,6 +2,7 @@
 
 import pickle
 import threading
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,7 @@ from sklearn.base import clone
 from sklearn.compose import ColumnTransformer
 from sklearn.decomposition import PCA
 from sklearn.ensemble import VotingClassifier
-from sklearn.exceptions import NotFittedError
+from sklearn.exceptions import NotFittedError, SkipTestWarning
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.feature_selection import SelectKBest
 from sklearn.impute import SimpleImputer
@@ -29,8 +30,9 @@ from sklearn.preprocessing import (
     StandardScaler,
     TargetEncoder,
 )
+from sklearn.utils.estimator_checks import check_estimator
 
-from sk_unlearn import UnlearnableRegressor, forget
+from sk_unlearn import MLPNetRegressor, UnlearnableRegressor, forget
 from sk_unlearn.pipeline import Pipeline, make_pipeline
 from sk_unlearn.receipts import prove_erased, verify
 from sk_unlearn.unlearners import FineTune, Retrain
@@ -294,6 +296,7 @@ def test_rows_handed_in():
     pipe = people(last=net(keep_training_set=False), preprocessing="keep").fit(PEOPLE, BOUGHT)
     pipe.partial_forget(PEOPLE.iloc[:2], BOUGHT[:2])
     assert any("still contain the rows: table: ColumnTransformer" in note for note in pipe.unlearning_report_.notes)
+    assert prove_erased(pipe.receipts_, PEOPLE.iloc[[1]], key=pipe.receipt_key_) == [[pipe.receipts_[0]]]
     with pytest.raises(ValueError, match='set preprocessing="keep"'):
         pipe.set_params(preprocessing="forget").partial_forget(PEOPLE.iloc[2:3], BOUGHT[2:3])
     with pytest.raises(ValueError, match="hand the rows and targets to partial_forget"):
@@ -336,6 +339,27 @@ def test_training_further():
 
 
 # ------------------------------------------------------------------------------------------------- in scikit-learn
+
+
+@pytest.mark.parametrize(
+    "last", [net(max_epochs=2), UnlearnableRegressor(MLPNetRegressor(max_epochs=2), random_state=0)]
+)
+def test_keeps_the_contract_of_an_estimator(last):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SkipTestWarning)
+        check_estimator(
+            make_pipeline(StandardScaler(), last),
+            expected_failed_checks={"check_estimators_overwrite_params": "fitting a pipeline fits what it was given"},
+        )
+
+
+def test_rows_with_other_columns_are_told_apart_from_unknown_rows():
+    pipe = people().fit(PEOPLE, BOUGHT)
+    with pytest.raises(ValueError, match=r"X_del has other columns .* 1 of those are absent \(town\), and 1 are new"):
+        pipe.forget(PEOPLE[:1].rename(columns={"town": "city"}))
+    pipe = make_pipeline(StandardScaler(), net()).fit(PEOPLE[["income"]].to_numpy(), BOUGHT)
+    with pytest.raises(ValueError, match="X_del has 2 features, but Pipeline is expecting 1 features"):
+        pipe.forget(np.zeros((1, 2)))
 
 
 def test_clones_searches_and_parameters():
