@@ -43,8 +43,8 @@ class FromFittedMixin:
     def from_fitted(
         cls,
         net: NeuralNet | nn.Module,
-        X: ArrayLike,
-        y: ArrayLike,
+        X: Any,
+        y: ArrayLike | None = None,
         *,
         sample_weight: ArrayLike | None = None,
         sample_id: ArrayLike | None = None,
@@ -64,7 +64,7 @@ class FromFittedMixin:
             is wrapped as ``fit`` wraps it: with cross-entropy or squared loss, and a weight decay of 1e-4. If it was
             trained with another loss, put it into an initialised skorch net first.
 
-        X : array-like of shape (n_samples, n_features) or (n_samples, ...)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features) or (n_samples, ...)
             All rows the net was trained on, as they are to be found again, and others if you like (see `trained`).
 
         y : array-like of shape (n_samples,) or (n_samples, n_targets)
@@ -148,7 +148,7 @@ def _adopt(
     """Make an estimator that is not fitted a fitted one; its ``estimator`` is filled in where it is None."""
     module = _trained_module(net, classifier=estimator._classifier)
     initial = None if initial_parameters is None else _initial(initial_parameters, module)
-    X, y, weight = estimator._validate_training_rows(X, y, sample_weight, reset=True)
+    X, y, weight = estimator._validate_training_rows(X, y, sample_weight, reset=True, net=net)
     role = _roles(trained, len(X), weight)
     seed = draw_seed(estimator)
     if estimator.estimator is None:

@@ -43,7 +43,7 @@ class TrainingTask:
     """
 
     net: NeuralNet
-    X: NDArray[Any]
+    X: Any
     y: NDArray[Any]
     weight: NDArray[np.float64] | None
     seed: int

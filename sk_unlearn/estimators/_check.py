@@ -15,6 +15,7 @@ from skorch import NeuralNet
 from torch.nn.parameter import is_lazy
 
 from sk_unlearn.risks.empirical import EmpiricalRisk
+from sk_unlearn.rows.parts import for_net, has_parts, part_name
 from sk_unlearn.training.ledger import check_one_item_a_row
 from sk_unlearn.utils._random import untouched_generators
 from sk_unlearn.utils._twins import pinned, twin
@@ -30,7 +31,7 @@ UNSTEADY = (
 
 
 @untouched_generators()
-def output_of(net: NeuralNet, X: NDArray[Any], y: NDArray[Any]) -> Any:
+def output_of(net: NeuralNet, X: Any, y: NDArray[Any]) -> Any:
     """Return what the module gives for the first rows (the first of a tuple), in evaluation mode, without a trace.
 
     No random number is drawn for it, no buffer changes, and no module is switched to another mode.
@@ -51,7 +52,7 @@ def output_of(net: NeuralNet, X: NDArray[Any], y: NDArray[Any]) -> Any:
 @untouched_generators()
 def check_net(
     net: NeuralNet,
-    X: NDArray[Any],
+    X: Any,
     y: NDArray[Any],
     weight: NDArray[np.float64] | None,
     *,
@@ -87,12 +88,12 @@ def check_net(
     X, y = X[few], y[few]
     # Weights that differ if the others do: whether the loss can be taken apart for them shows at once.
     weights = None if weight is None or (weight == weight[0]).all() else 1.0 + np.arange(len(few))
-    check_one_item_a_row(net, net.get_dataset(X, y), len(X))
+    check_one_item_a_row(net, net.get_dataset(for_net(X), y), len(X))
     with _failures_told(X):
         risk = EmpiricalRisk(_stand_in(net, X), X, y, weights)
         w = risk.parameters()
         with risk.evaluator.at(w, needs_grad=False):
-            predicted = np.asarray(risk.net.predict_proba(X))
+            predicted = np.asarray(risk.net.predict_proba(for_net(X)))
         if classifier:
             _check_columns(predicted, int(y.max()) + 1)
         else:
@@ -114,7 +115,7 @@ def check_steady(risk: EmpiricalRisk) -> tuple[str, ...]:
 
 
 @contextmanager
-def _failures_told(X: NDArray[Any]) -> Iterator[None]:
+def _failures_told(X: Any) -> Iterator[None]:
     """Say of what fails on some rows that the net fails on them, and what can be done about it."""
     try:
         yield
@@ -126,21 +127,28 @@ def _failures_told(X: NDArray[Any]) -> Iterator[None]:
                 "predict of the net fails, for NumPy has no bfloat16: have forward return output.float()."
             ) from error
         raise ValueError(
-            f"The net fails on {len(X)} of the training rows in X, {X.dtype} of shape {X.shape[1:]} each, in "
+            f"The net fails on {len(X)} of the training rows in X, {_told(X)} each, in "
             f"evaluation mode, with {type(error).__name__}: {str(error).rstrip('.')}. If it takes other rows, pass "
             "these. Requests to forget evaluate its loss and gradient so, and so does predict; mend its module or "
             "criterion."
         ) from error
 
 
-def _stand_in(net: NeuralNet, X: NDArray[Any]) -> NeuralNet:
+def _told(X: Any) -> str:
+    if not has_parts(X):
+        return f"{X.dtype} of shape {X.shape[1:]}"
+    kinds = {name: X.dtype[name] for name in X.dtype.names}
+    return ", ".join(f"{part_name('X', name)} {kind.base} of shape {kind.shape}" for name, kind in kinds.items())
+
+
+def _stand_in(net: NeuralNet, X: Any) -> NeuralNet:
     """Return a net for a short look at another: what is noted of it goes with it, being of a few rows alone."""
     tensors = (*net.module_.parameters(), *net.module_.buffers())
     if not any(is_lazy(tensor) for tensor in tensors):
         return pinned(net)
     # The first rows that a lazy module sees say how large it is. In the net itself training is to show it these.
     copied = twin(net, share_tensors=False)
-    copied.predict_proba(X)
+    copied.predict_proba(for_net(X))
     return copied
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import issparse
 from torch import Tensor
 
 from sk_unlearn.risks.empirical import EmpiricalRisk
+from sk_unlearn.rows import SparseRows
+from sk_unlearn.rows.parts import fields, has_parts
 
 __all__ = ["why_not_converged"]
 
@@ -65,7 +68,7 @@ def why_not_converged(
 def _accuracies(erased: EmpiricalRisk, stored: EmpiricalRisk, w: Tensor) -> tuple[float, float]:
     """Return how often the model and the nearest stored row tell the class of an erased row; nan without classes."""
     rng = np.random.default_rng(0)
-    n_stored = max(_FEWEST_STORED_ROWS, min(_STORED_ROWS, _STORED_NUMBERS // max(1, stored.X[0].size)))
+    n_stored = max(_FEWEST_STORED_ROWS, min(_STORED_ROWS, _STORED_NUMBERS // max(1, _row_size(stored.X))))
     of_erased, of_stored = erased.sample(_ERASED_ROWS, rng), stored.sample(n_stored, rng)
     classes = erased.targets(of_erased)
     try:
@@ -74,22 +77,48 @@ def _accuracies(erased: EmpiricalRisk, stored: EmpiricalRisk, w: Tensor) -> tupl
         return float("nan"), float("nan")
     if classes.dtype.kind not in "iu" or classes.ndim != 1 or outputs.ndim != 2 or outputs.shape[1] < 2:
         return float("nan"), float("nan")
-    nearest = _nearest(erased.X, of_erased, stored.X, of_stored)
+    nearest = _nearest(_flat(erased.X, of_erased), _flat(stored.X, of_stored))
     by_model = outputs.argmax(1).cpu().numpy() == classes
     return float(by_model.mean()), float((stored.targets(of_stored)[nearest] == classes).mean())
 
 
-def _nearest(A: NDArray[Any], rows: NDArray[np.int64], B: NDArray[Any], among: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return which of some rows of B is nearest to each of some rows of A, columns measured by their deviation in B."""
-    A, B = A.reshape(len(A), -1), B.reshape(len(B), -1)
+def _row_size(rows: Any) -> int:
+    return sum(int(np.prod(part.shape[1:])) for part in fields(rows))
+
+
+class _Flat(NamedTuple):
+    """Some rows of a matrix, which may be sparse, or much larger than these rows are."""
+
+    matrix: Any
+    rows: Any
+    n_rows: int
+
+    def columns(self, part: slice) -> NDArray[np.float64]:
+        values = self.matrix[self.rows, part]
+        return np.asarray(values.toarray() if issparse(values) else values, dtype=np.float64)
+
+
+def _flat(X: Any, rows: NDArray[np.int64]) -> _Flat:
+    """Return some rows as vectors; parts stand side by side."""
+    if isinstance(X, SparseRows):
+        return _Flat(X[rows].csr, slice(None), len(rows))
+    if not has_parts(X):
+        return _Flat(X.reshape(len(X), -1), rows, len(rows))
+    parts = [part[rows].reshape(len(rows), -1) for part in fields(X)]
+    return _Flat(np.concatenate(parts, axis=1), slice(None), len(rows))
+
+
+def _nearest(A: _Flat, B: _Flat) -> NDArray[np.int64]:
+    """Return which row of B is nearest to each row of A, columns measured by their deviation in B."""
     # Of |a - b|² what does not depend on a is all that is needed to find the nearest b.
-    distance = np.zeros((len(rows), len(among)))
-    width = max(1, _BLOCK // (len(rows) + len(among)))
-    for start in range(0, B.shape[1], width):
-        near = B[among, start : start + width].astype(np.float64)
+    distance = np.zeros((A.n_rows, B.n_rows))
+    width = max(1, _BLOCK // (A.n_rows + B.n_rows))
+    for start in range(0, B.matrix.shape[1], width):
+        part = slice(start, start + width)
+        near, asked = B.columns(part), A.columns(part)
         scale = near.std(0)
         scale[scale == 0] = 1.0
         near /= scale
-        asked = A[rows, start : start + width] / scale
+        asked /= scale
         distance += np.square(near).sum(1) - 2 * asked @ near.T
     return np.argmin(distance, axis=1)

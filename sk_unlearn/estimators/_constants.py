@@ -15,6 +15,7 @@ from sk_unlearn.estimators._request import Content, Request
 from sk_unlearn.estimators._standardise import coarse_standardisation
 from sk_unlearn.estimators.default_net import CUT, MLP
 from sk_unlearn.rows import TrainingSet
+from sk_unlearn.rows.sparse_rows import in_blocks
 from sk_unlearn.utils._twins import uncompiled
 
 __all__ = ["Constants", "Review", "built_in", "constants_of", "fold", "gradient_under", "review"]
@@ -146,14 +147,18 @@ def _content(rows: TrainingSet, slots: NDArray[np.int64]) -> Content:
 
 def _shares(content: Content, constants: Constants, mass: float) -> NDArray[np.float64]:
     """Return which part of each column rows account for: of mean, of variance, or of the ranks that bound both."""
-    columns = [content.X.astype(np.float64)]
-    if len(constants.shift) > constants.n_inputs:
-        columns.append(content.y.reshape(len(content), -1).astype(np.float64))
-    z = (np.concatenate(columns, axis=1) - constants.shift) / constants.scale
-    # What lies far out has been drawn in before mean and variance were taken.
-    np.clip(z, -CUT, CUT, out=z)
-    weight = np.ones(len(z)) if content.weight is None else content.weight
-    return np.asarray(np.maximum.reduce([weight @ np.square(z), np.abs(weight @ z), weight @ np.ones_like(z)]) / mass)
+    weight = np.ones(len(content)) if content.weight is None else content.weight
+    squares, total = np.zeros_like(constants.shift), np.zeros_like(constants.shift)
+    for part, X in in_blocks(content.X):
+        columns = [X.astype(np.float64)]
+        if len(constants.shift) > constants.n_inputs:
+            columns.append(content.y[part].reshape(len(X), -1).astype(np.float64))
+        z = (np.concatenate(columns, axis=1) - constants.shift) / constants.scale
+        # What lies far out has been drawn in before mean and variance were taken.
+        np.clip(z, -CUT, CUT, out=z)
+        squares += weight[part] @ np.square(z)
+        total += weight[part] @ z
+    return np.asarray(np.maximum(np.maximum(squares, np.abs(total)), weight.sum()) / mass)
 
 
 def _taken_over(module: MLP, content: Content) -> Constants:

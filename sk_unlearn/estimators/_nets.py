@@ -22,7 +22,7 @@ __all__ = ["build_net", "check_kind", "check_nested", "overridden", "warn_of_met
 
 def build_net(
     estimator: Any,
-    X: NDArray[Any],
+    X: Any,
     y: NDArray[Any],
     sample_weight: NDArray[np.float64] | None,
     *,
@@ -61,7 +61,8 @@ def build_net(
         raise TypeError(
             f"estimator must be None, a skorch NeuralNet, a torch.nn.Module or a subclass of it; got {estimator!r}."
         )
-    _fill_in_shapes(net, n_features_in=X.shape[1], n_outputs=n_outputs)
+    # Rows of several parts have no number of features.
+    _fill_in_shapes(net, **({"n_features_in": X.shape[1]} if X.ndim > 1 else {}), n_outputs=n_outputs)
     if device is not None:
         net.set_params(device=str(device))
     if str(net.device).startswith("cuda") and not torch.cuda.is_available():

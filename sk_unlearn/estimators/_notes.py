@@ -81,9 +81,7 @@ def on_trust(rows: TrainingSet | None, request: Request) -> list[str]:
             "have not been handed in before, is taken on trust: if it is not so, the model has unlearnt what it never "
             "knew of them, at the cost of other rows."
         )
-    n_copies = len(foreign) - count_distinct(
-        np.column_stack([part.reshape(len(foreign), -1).astype(np.float64) for part in (foreign.X, foreign.y)])
-    )
+    n_copies = len(foreign) - count_distinct(foreign.X, foreign.y)
     if n_copies:
         notes.append(
             f"{n_copies} of the rows handed in are copies of others in the same call, and were taken away once each. "

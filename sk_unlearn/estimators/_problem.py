@@ -25,6 +25,7 @@ from sk_unlearn.risks.layer_inputs import InputChange, LayerInputs
 from sk_unlearn.risks.protocol import Risk
 from sk_unlearn.risks.quadratic import QuadraticRisk
 from sk_unlearn.rows import RowRole, TrainingSet
+from sk_unlearn.rows.content import same_content
 from sk_unlearn.training.ledger import Trained
 from sk_unlearn.training.start import TrainingStart
 from sk_unlearn.unlearners.base import Unlearner, UnlearningProblem, UnlearningResult
@@ -334,7 +335,7 @@ _MOST_OF_GRADIENT, _LITTLE_OF_LOSS = 0.9, 0.01
 def _is_to_move(request: Request, result: UnlearningResult) -> bool:
     """Tell whether there is something to undo; a net trained anew may come out the same."""
     old, new = request.erased, request.added
-    same = new is not None and np.array_equal(old.X, new.X) and np.array_equal(old.y, new.y)
+    same = new is not None and all(same_content(*each).all() for each in ((old.X, new.X), (old.y, new.y)))
     return result.trained is None and not same
 
 

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from sk_unlearn.estimators._orders import Order
 from sk_unlearn.rows import Mark, TrainingSet
+from sk_unlearn.rows.content import numbered
+from sk_unlearn.rows.forms import joined, replaced
 
 __all__ = [
     "Content",
@@ -33,7 +35,7 @@ __all__ = [
 class Content(NamedTuple):
     """Rows as the net takes them: features, targets, and weights or None where all are one."""
 
-    X: NDArray[Any]
+    X: Any
     y: NDArray[Any]
     weight: NDArray[np.float64] | None = None
 
@@ -109,7 +111,7 @@ class Request:
         X, y = rows.raw_X[slots], rows.raw_y[slots]
         if self.new is not None:
             _, at, source = np.intersect1d(slots, self.positions, assume_unique=True, return_indices=True)
-            X[at], y[at] = self.new.X[source], self.new.y[source]
+            X, y = replaced(X, at, self.new.X[source]), replaced(y, at, self.new.y[source])
         return Content(X, y, None if rows.raw_weight is None else rows.raw_weight[slots])
 
     def stay(self, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -120,9 +122,7 @@ class Request:
         return kept
 
 
-def locate_deletion(
-    rows: TrainingSet, X: NDArray[Any] | None, y: NDArray[Any] | None, sample_id: Any
-) -> NDArray[np.int64]:
+def locate_deletion(rows: TrainingSet, X: Any, y: NDArray[Any] | None, sample_id: Any) -> NDArray[np.int64]:
     """Find the slots of the rows that ``forget`` names by content, by identifier, or by both.
 
     Raises
@@ -151,7 +151,7 @@ def narrowed_slots(rows: TrainingSet, positions: NDArray[np.int64] | None, sampl
     return positions
 
 
-def resolve_deletion(rows: TrainingSet, X: NDArray[Any] | None, y: NDArray[Any] | None, sample_id: Any) -> Request:
+def resolve_deletion(rows: TrainingSet, X: Any, y: NDArray[Any] | None, sample_id: Any) -> Request:
     """Find the rows that ``forget`` names, as :func:`locate_deletion` does.
 
     Raises
@@ -185,7 +185,7 @@ def order_of(mark: Mark) -> Order:
     return Order(mark.label, datetime.fromisoformat(mark.since))
 
 
-def resolve_handed_in(rows: TrainingSet | None, X: NDArray[Any], y: NDArray[Any]) -> Request:
+def resolve_handed_in(rows: TrainingSet | None, X: Any, y: NDArray[Any]) -> Request:
     """Take rows that ``partial_forget`` is handed: stored copies go, the others are foreign.
 
     Raises
@@ -209,9 +209,9 @@ def resolve_handed_in(rows: TrainingSet | None, X: NDArray[Any], y: NDArray[Any]
 
 def resolve_correction(
     rows: TrainingSet,
-    X: NDArray[Any],
+    X: Any,
     y: NDArray[Any] | None,
-    X_new: NDArray[Any] | None,
+    X_new: Any,
     y_new: NDArray[Any] | None,
 ) -> Request:
     """Find the rows that ``correct`` names and what each is to become.
@@ -268,6 +268,10 @@ def _request(
         return Request(verb, positions, np.empty(0, dtype=bool), None, foreign, foreign=foreign)
     if new is None:
         check_some_stay(rows, positions)
+    else:
+        new = Content(rows.as_stored(new.X), new.y, new.weight)
+    if foreign is not None:
+        foreign = Content(rows.as_stored(foreign.X), foreign.y, foreign.weight)
     trained = rows.trained_mask[positions]
     slots = positions[trained]
     weight = None if rows.raw_weight is None else rows.raw_weight[slots]
@@ -292,7 +296,7 @@ def _joined(stored: Content, foreign: Content) -> Content:
     weight = None
     if stored.weight is not None:
         weight = np.concatenate([stored.weight, np.ones(len(foreign))])
-    return Content(np.concatenate([stored.X, foreign.X]), np.concatenate([stored.y, foreign.y]), weight)
+    return Content(joined(stored.X, foreign.X), joined(stored.y, foreign.y), weight)
 
 
 def listed(sample_id: Any) -> Any:
@@ -316,12 +320,8 @@ def check_some_stay(rows: TrainingSet, positions: NDArray[np.int64]) -> None:
         )
 
 
-def check_no_conflict(X: NDArray[Any], y: NDArray[Any] | None, new: NDArray[Any], name: str) -> None:
+def check_no_conflict(X: Any, y: NDArray[Any] | None, new: Any, name: str) -> None:
     """Refuse a correction that gives one old row two new contents."""
-    old = X.reshape(len(X), -1)
-    if y is not None:
-        old = np.column_stack([old, y.reshape(len(y), -1)])
-    n_old = len(np.unique(old, axis=0))
-    both = np.column_stack([old, new.reshape(len(new), -1)])
-    if len(np.unique(both, axis=0)) != n_old:
+    old = numbered(X) if y is None else numbered(X, y)
+    if len(np.unique(old)) != len(np.unique(np.column_stack([old, numbered(new)]), axis=0)):
         raise ValueError(f"{name} gives identical rows of X_old different new contents; tell them apart by y_old.")

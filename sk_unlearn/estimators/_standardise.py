@@ -7,15 +7,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sk_unlearn.rows import SparseRows
+
 __all__ = ["REACH", "coarse_standardisation"]
 
 # How many typical deviations from the median a value counts at most: five standard deviations of a normal distribution.
 REACH = 8.0
+# A value that differs from the median by no more than this share of it does not differ.
+_ROUNDING = 1e-12
 
 
-def coarse_standardisation(
-    A: NDArray[np.floating[Any]], weight: NDArray[np.float64] | None
-) -> tuple[list[float], list[float]]:
+def coarse_standardisation(A: Any, weight: NDArray[np.float64] | None) -> tuple[list[float], list[float]]:
     """Shift and scale of the columns of A, rounded to powers of two.
 
     They are mean and standard deviation of the column after what lies farther from its median than `REACH` typical
@@ -27,7 +29,9 @@ def coarse_standardisation(
 
     Parameters
     ----------
-    A : ndarray of shape (n_rows, n_columns)
+    A : ndarray of shape (n_rows, n_columns), or SparseRows
+        Of sparse rows only the numbers that are not zero are gone through; all zeros of a column count as one, of their
+        weight together.
 
     weight : ndarray of shape (n_rows,) or None
         A weight counts as so many rows.
@@ -37,8 +41,44 @@ def coarse_standardisation(
     shift, scale : list of float
         One of each a column.
     """
+    if isinstance(A, SparseRows):
+        return _of_sparse(A, np.ones(len(A)) if weight is None else weight)
     pairs = [_column(column.astype(np.float64), weight) for column in A.T]
     return [shift for shift, _ in pairs], [scale for _, scale in pairs]
+
+
+def _of_sparse(A: SparseRows, weight: NDArray[np.float64]) -> tuple[list[float], list[float]]:
+    """Do the same for sparse columns: all at once where most rows have a zero, one by one where not."""
+    csc, total = A.csr.tocsc(), weight.sum()
+    n_columns = A.shape[1]
+    column = np.repeat(np.arange(n_columns), np.diff(csc.indptr))
+    values, weights = csc.data.astype(np.float64), weight[csc.indices]
+    of_entries = np.bincount(column, weights, n_columns)
+    mostly_zero = of_entries < total / 2  # so that the median is zero
+    # The median of what varies, as of one column alone; see _column.
+    size = np.abs(values)
+    at = np.flatnonzero((size > _ROUNDING) & (weights > 0) & mostly_zero[column])
+    at = at[np.lexsort((size[at], column[at]))]
+    reached = np.cumsum(weights[at])
+    of_varying = np.bincount(column[at], weights[at], n_columns)
+    before = np.cumsum(of_varying) - of_varying
+    upper = np.flatnonzero(reached - before[column[at]] >= of_varying[column[at]] / 2)
+    varying, first = np.unique(column[at[upper]], return_index=True)
+    typical = np.zeros(n_columns)
+    typical[varying] = size[at[upper[first]]]
+    drawn_in = np.clip(values, -REACH * typical[column], REACH * typical[column])
+    mean = np.bincount(column, weights * drawn_in, n_columns) / total
+    squares = np.bincount(column, weights * np.square(drawn_in - mean[column]), n_columns)
+    deviation = np.sqrt((squares + (total - of_entries) * np.square(mean)) / total)
+    shift, scale = np.zeros(n_columns), np.ones(n_columns)
+    scale[varying] = np.exp2(np.round(np.log2(deviation[varying])))
+    shift[varying] = np.round(mean[varying] / scale[varying]) * scale[varying]
+    for k in np.flatnonzero(~mostly_zero):
+        part = slice(csc.indptr[k], csc.indptr[k + 1])
+        # All zeros as one, of their weight together; weights of one add up without rounding.
+        of_zeros = total - of_entries[k] if part.stop - part.start < len(A) else 0.0
+        shift[k], scale[k] = _column(np.append(values[part], 0.0), np.append(weights[part], of_zeros))
+    return shift.tolist(), scale.tolist()
 
 
 def _column(values: NDArray[np.float64], weight: NDArray[np.float64] | None) -> tuple[float, float]:
@@ -46,7 +86,7 @@ def _column(values: NDArray[np.float64], weight: NDArray[np.float64] | None) -> 
         values, weight = values[weight > 0], weight[weight > 0]
     centre = _median(values, weight)
     from_centre = values - centre
-    varies = np.abs(from_centre) > 1e-12 * max(abs(centre), 1.0)
+    varies = np.abs(from_centre) > _ROUNDING * max(abs(centre), 1.0)
     if not varies.any():  # such a column is shifted only
         return float(np.round(centre)), 1.0
     typical = _median(np.abs(from_centre[varies]), None if weight is None else weight[varies])

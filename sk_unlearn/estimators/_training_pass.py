@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from sk_unlearn.estimators._moments import Moments
+from sk_unlearn.rows.parts import for_net
 from sk_unlearn.utils._random import seeded_generators
 from sk_unlearn.utils._twins import twin
 
@@ -27,7 +28,7 @@ _NOT_FOR_A_FEW_ROWS = (
 )  # fmt: skip
 
 
-def training_batches(net: NeuralNet, X: NDArray[Any], y: NDArray[Any], seed: int) -> list[Any]:
+def training_batches(net: NeuralNet, X: Any, y: NDArray[Any], seed: int) -> list[Any]:
     """Return the inputs of some rows, in their order, as the net's training iterator gives them out.
 
     Its dataset, its class and its ``collate_fn`` take part, and with them any augmentation. The same seed gives the
@@ -38,7 +39,7 @@ def training_batches(net: NeuralNet, X: NDArray[Any], y: NDArray[Any], seed: int
     net : skorch.NeuralNet
         Not changed.
 
-    X, y : ndarray
+    X, y : ndarray, or SparseRows
         Rows and targets as the net takes them.
 
     seed : int
@@ -53,7 +54,7 @@ def training_batches(net: NeuralNet, X: NDArray[Any], y: NDArray[Any], seed: int
     # As equal as they can be: of a few rows left over the variance would be poor.
     other.iterator_train__batch_size = -(-len(X) // max(1, len(X) // size))
     with seeded_generators(seed):
-        return [unpack_data(batch)[0] for batch in other.get_iterator(other.get_dataset(X, y), training=True)]
+        return [unpack_data(batch)[0] for batch in other.get_iterator(other.get_dataset(for_net(X), y), training=True)]
 
 
 def layers_that_follow(module: nn.Module) -> dict[str, _BatchNorm]:

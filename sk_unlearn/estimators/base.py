@@ -165,8 +165,8 @@ class BaseUnlearnable(
     @one_at_a_time
     def fit(
         self,
-        X: ArrayLike,
-        y: ArrayLike,
+        X: Any,
+        y: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
         *,
         sample_id: ArrayLike | None = None,
@@ -175,11 +175,13 @@ class BaseUnlearnable(
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features) or (n_samples, ...)
-            Training rows. They are stored in the data type the network takes.
+        X : {array-like, sparse matrix} of shape (n_samples, n_features) or (n_samples, ...)
+            Training rows. They are stored in the data type the network takes, sparse ones sparse. A dict of arrays, a
+            tuple of arrays or a DataFrame for a module with several arguments, and a data set of PyTorch's too; see
+            :ref:`forms_of_rows`.
 
         y : array-like of shape (n_samples,) or (n_samples, n_targets)
-            Targets.
+            Targets; may be left out where X is a data set that has them.
 
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the rows in the loss. A row of weight k counts as k equal rows; one of weight zero is stored and
@@ -320,7 +322,7 @@ class BaseUnlearnable(
 
     @one_at_a_time
     def forget(
-        self, X_del: ArrayLike | None = None, y_del: ArrayLike | None = None, *, sample_id: ArrayLike | None = None
+        self, X_del: Any = None, y_del: ArrayLike | None = None, *, sample_id: ArrayLike | None = None
     ) -> BaseUnlearnable:
         """Forget training rows, found by their content or by the identifiers given at ``fit``.
 
@@ -329,8 +331,10 @@ class BaseUnlearnable(
 
         Parameters
         ----------
-        X_del : array-like of shape (n_rows, n_features) or (n_rows, ...), default=None
-            Rows to forget, as they were given to ``fit``. Content is compared in the data type the network takes.
+        X_del : {array-like, sparse matrix} of shape (n_rows, n_features) or (n_rows, ...), default=None
+            Rows to forget, as they were given to ``fit``, in any form that it takes. Content is compared in the data
+            type the network takes; sparse rows find dense ones and the other way round. A data set brings `y_del`
+            along.
 
         y_del : array-like of shape (n_rows,) or (n_rows, n_targets), default=None
             Their targets: only copies that also carry this target are forgotten.
@@ -377,7 +381,7 @@ class BaseUnlearnable(
         return rows, X_net, y_net, None if sample_id is None else kept_ids(self, listed(sample_id))
 
     @one_at_a_time
-    def partial_forget(self, X: ArrayLike, y: ArrayLike) -> BaseUnlearnable:
+    def partial_forget(self, X: Any, y: ArrayLike | None = None) -> BaseUnlearnable:
         """Forget rows that the caller hands in, without having to find them in the training set.
 
         The caller vouches that the model was trained on them. Stored copies, if there are any, go too. With
@@ -387,11 +391,11 @@ class BaseUnlearnable(
 
         Parameters
         ----------
-        X : array-like of shape (n_rows, n_features) or (n_rows, ...)
-            Rows.
+        X : {array-like, sparse matrix} of shape (n_rows, n_features) or (n_rows, ...)
+            Rows, in any form that :meth:`fit` takes.
 
         y : array-like of shape (n_rows,) or (n_rows, n_targets)
-            Their targets.
+            Their targets; may be left out where X is a data set that has them.
 
         Returns
         -------
@@ -414,33 +418,32 @@ class BaseUnlearnable(
     def _drafted_handed_in(self, X: Any, y: Any, notes: Sequence[str] = ()) -> Draft:
         started = time.perf_counter()
         check_is_fitted(self)
-        if X is None or y is None:
+        X_net, y_net = (None, None) if X is None else self._validate_request(X, y, "X", "y")
+        if X_net is None or y_net is None:
             raise ValueError("partial_forget needs X (rows) and y (their targets); None was given.")
-        X_net, y_net = self._validate_request(X, y, "X", "y")
-        assert y_net is not None
         request = resolve_handed_in(getattr(self, "training_set_", None), X_net, y_net)
         return self._drafted(request, started, notes)
 
     @one_at_a_time
     def correct(
         self,
-        X_old: ArrayLike,
+        X_old: Any,
         *,
         y_old: ArrayLike | None = None,
-        X_new: ArrayLike | None = None,
+        X_new: Any = None,
         y_new: ArrayLike | None = None,
     ) -> BaseUnlearnable:
         """Rectify training rows: replace them, or only their targets, and solve for the change in one step.
 
         Parameters
         ----------
-        X_old : array-like of shape (n_rows, n_features) or (n_rows, ...)
-            Rows as they are stored. Every stored copy is corrected.
+        X_old : {array-like, sparse matrix} of shape (n_rows, n_features) or (n_rows, ...)
+            Rows as they are stored, in any form that :meth:`fit` takes. Every stored copy is corrected.
 
         y_old : array-like of shape (n_rows,) or (n_rows, n_targets), default=None
             Narrows the match to copies with this target.
 
-        X_new : array-like of the shape of X_old, default=None
+        X_new : {array-like, sparse matrix} of the shape of X_old, default=None
             What row i should have been; None keeps the features.
 
         y_new : array-like of shape (n_rows,) or (n_rows, n_targets), default=None

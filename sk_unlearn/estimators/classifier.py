@@ -14,6 +14,7 @@ from skorch import NeuralNetBinaryClassifier
 
 from sk_unlearn.estimators._validation import validated
 from sk_unlearn.estimators.base import BaseUnlearnable
+from sk_unlearn.rows.parts import for_net
 from sk_unlearn.utils._lock import one_at_a_time
 
 __all__ = ["UnlearnableClassifier"]
@@ -168,8 +169,8 @@ class UnlearnableClassifier(ClassifierMixin, BaseUnlearnable):
     @one_at_a_time
     def partial_fit(
         self,
-        X: ArrayLike,
-        y: ArrayLike,
+        X: Any,
+        y: ArrayLike | None = None,
         classes: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
         *,
@@ -179,8 +180,8 @@ class UnlearnableClassifier(ClassifierMixin, BaseUnlearnable):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features) or (n_samples, ...)
-            Rows.
+        X : {array-like, sparse matrix} of shape (n_samples, n_features) or (n_samples, ...)
+            Rows, in any form that :meth:`fit` takes.
 
         y : array-like of shape (n_samples,)
             Labels.
@@ -233,13 +234,13 @@ class UnlearnableClassifier(ClassifierMixin, BaseUnlearnable):
     def _n_outputs(self) -> int:
         return 1 if isinstance(self.estimator, NeuralNetBinaryClassifier) else len(self.classes_)
 
-    def predict_proba(self, X: ArrayLike) -> NDArray[Any]:
+    def predict_proba(self, X: Any) -> NDArray[Any]:
         """Predict class probabilities.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features) or (n_samples, ...)
-            Rows.
+        X : {array-like, sparse matrix} of shape (n_samples, n_features) or (n_samples, ...)
+            Rows, in any form that :meth:`fit` takes.
 
         Returns
         -------
@@ -248,7 +249,7 @@ class UnlearnableClassifier(ClassifierMixin, BaseUnlearnable):
             classes and fitted on nine, stand for no class and are left out; the others then sum to one.
         """
         now = self._pinned()
-        proba = np.asarray(now.net_.predict_proba(now._validate_features(X)))
+        proba = np.asarray(now.net_.predict_proba(for_net(now._validate_features(X))))
         n_classes = len(now.classes_)
         if proba.ndim != 2 or proba.shape[1] <= n_classes:
             return proba
@@ -256,13 +257,13 @@ class UnlearnableClassifier(ClassifierMixin, BaseUnlearnable):
         total = known.sum(axis=1, keepdims=True)
         return np.divide(known, total, out=np.full_like(known, 1 / n_classes), where=total > 0)
 
-    def predict(self, X: ArrayLike) -> NDArray[Any]:
+    def predict(self, X: Any) -> NDArray[Any]:
         """Predict labels.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features) or (n_samples, ...)
-            Rows.
+        X : {array-like, sparse matrix} of shape (n_samples, n_features) or (n_samples, ...)
+            Rows, in any form that :meth:`fit` takes.
 
         Returns
         -------
@@ -270,7 +271,7 @@ class UnlearnableClassifier(ClassifierMixin, BaseUnlearnable):
             Labels.
         """
         now = self._pinned()
-        codes = np.asarray(now.net_.predict(now._validate_features(X))).astype(np.int64)
+        codes = np.asarray(now.net_.predict(for_net(now._validate_features(X)))).astype(np.int64)
         if codes.size and codes.max() >= len(now.classes_):  # an output that stands for no class
             codes = now.predict_proba(X).argmax(axis=1)
         return now.classes_[codes]

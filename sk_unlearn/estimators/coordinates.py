@@ -16,7 +16,8 @@ from sk_unlearn.estimators._state import Anchor
 from sk_unlearn.estimators.fitting import first_anchor
 from sk_unlearn.receipts import digest_parameters
 from sk_unlearn.risks.empirical import EmpiricalRisk, flat_parameters
-from sk_unlearn.rows import TrainingSet
+from sk_unlearn.rows import SparseRows, TrainingSet
+from sk_unlearn.rows.sparse_rows import dense
 from sk_unlearn.utils._twins import training_copy, twin
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class NewCoordinates:
     Attributes
     ----------
     X : ndarray of shape (n_stored, n_new)
-        The stored rows, in order, in new coordinates; those that are about to go, too.
+        The stored rows, in order, in new coordinates; those that are about to go, too. May be sparse.
 
     columns : int64 ndarray of shape (n_new,)
         Which of the present features these are.
@@ -49,7 +50,7 @@ class NewCoordinates:
         Names of the features.
     """
 
-    X: NDArray[Any]
+    X: Any
     columns: NDArray[np.int64]
     scale: NDArray[np.float64] | None = None
     shift: NDArray[np.float64] | None = None
@@ -117,7 +118,9 @@ def _moved(estimator: BaseUnlearnable, net: NeuralNet, to: NewCoordinates, gone:
     filled = np.arange(width) if state.filled is None else state.filled
     X, constant = _features(rows, to, filled, gone)
     some = np.flatnonzero(rows.trained_mask_without(gone))[:_SHOWN]
-    fold = None if to.scale is None else folded(net, _column_map(to, filled, constant), X[some], rows.raw_y[some])
+    fold = (
+        None if to.scale is None else folded(net, _column_map(to, filled, constant), dense(X[some]), rows.raw_y[some])
+    )
     new_rows = rows.with_features(X)
     shadow = _like(estimator, net, new_rows)
     columns = filled[to.columns]
@@ -148,9 +151,11 @@ _NARROWER = (
 
 def _features(
     rows: TrainingSet, to: NewCoordinates, filled: NDArray[np.int64], gone: NDArray[np.int64]
-) -> tuple[NDArray[Any], NDArray[np.float64]]:
+) -> tuple[Any, NDArray[np.float64]]:
     """Return features of all slots at the width of the net, and what a column that vanishes was for rows that stay."""
     old, live = rows.raw_X, np.flatnonzero(rows.live_mask)
+    if isinstance(old, SparseRows):
+        return _sparse_features(old, live, to, filled, gone)
     if len(live) == len(old) and np.array_equal(filled[to.columns], np.arange(old.shape[1])):
         return to.X.astype(old.dtype), np.zeros(old.shape[1])
     X = np.zeros_like(old)
@@ -168,6 +173,26 @@ def _features(
             # An input that only these rows have is how the engine knows which weights learnt from them alone.
             X[gone, column] = old[gone, column] - value
     return X, constant
+
+
+def _sparse_features(
+    old: SparseRows, live: NDArray[np.int64], to: NewCoordinates, filled: NDArray[np.int64], gone: NDArray[np.int64]
+) -> tuple[SparseRows, NDArray[np.float64]]:
+    """Do the same for sparse rows, of which a few columns at most vanish."""
+    n_rows, width = old.shape
+    moved = SparseRows(to.X, old.dtype).at_columns(filled[to.columns], width)
+    X = old.with_rows(np.arange(n_rows)).with_rows(live, moved)
+    constant = np.zeros(width)
+    vanishing = np.setdiff1d(filled, filled[to.columns])
+    stay = np.setdiff1d(live, gone, assume_unique=True)
+    kept, leaving = (old[rows].csr[:, vanishing].tocsc() for rows in (stay, gone))
+    wide = X[gone].csr.tolil()
+    for k, column in enumerate(vanishing):
+        values = kept[:, [k]].toarray().reshape(-1)
+        if (values == values[0]).all():
+            constant[column] = values[0]
+            wide[:, [column]] = leaving[:, [k]].toarray() - values[0]
+    return X.with_rows(gone, SparseRows(wide, old.dtype)), constant
 
 
 def _column_map(to: NewCoordinates, filled: NDArray[np.int64], constant: NDArray[np.float64]) -> ColumnMap:
@@ -203,8 +228,8 @@ def _anchor(
     before, after = _decay(estimator.net_, rows), _decay(net, rows)
     gradient = fold.gradient(anchor.gradient - before) + after
     # What the weight decay pulls at otherwise under the new coordinates is a part of what the request brings.
-    old = as_seen(estimator.net_, estimator.training_set_.raw_X[gone])
-    new = as_seen(net, rows.raw_X[gone])
+    old = as_seen(estimator.net_, dense(estimator.training_set_.raw_X[gone]))
+    new = as_seen(net, dense(rows.raw_X[gone]))
     inputs = None if anchor.inputs is None else fold.inputs(anchor.inputs, old, new)
     return replace(anchor, residual=fold.gradient(anchor.residual), gradient=gradient, inputs=inputs)
 

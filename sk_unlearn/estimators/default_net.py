@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from numbers import Integral
 from typing import Any, ClassVar
@@ -18,6 +18,7 @@ from torch import nn
 
 from sk_unlearn.estimators._decay import ridge_decay, some_rows
 from sk_unlearn.estimators._standardise import coarse_standardisation
+from sk_unlearn.rows import SparseRows
 
 __all__ = [
     "CUT",
@@ -114,6 +115,8 @@ class MLP(nn.Module):
         return z
 
 
+# Numbers of sparse rows that are dense at a time.
+_DENSE = 2**20
 # Settings that may be "auto".
 _FROM_ROWS = ("batch_size", "max_epochs", "weight_decay")
 _CONSTANTS = ("module__input_shift", "module__input_scale", "module__output_shift", "module__output_scale")
@@ -134,12 +137,12 @@ class _FromRows(NeuralNet):
         """Whether the user has set the weight decay in the units of the loss."""
         return "optimizer__weight_decay" in vars(self)
 
-    def for_rows(self, X: NDArray[Any], y: NDArray[Any], sample_weight: NDArray[np.float64] | None) -> NeuralNet:
+    def for_rows(self, X: Any, y: NDArray[Any], sample_weight: NDArray[np.float64] | None) -> NeuralNet:
         """Return another net, not initialised, in which all is filled in but the numbers of in- and outputs.
 
         Parameters
         ----------
-        X : ndarray of shape (n_samples, n_features)
+        X : ndarray of shape (n_samples, n_features) or SparseRows
             Training rows. The network takes their float32; every other data type becomes float64.
 
         y : ndarray of shape (n_samples,) or (n_samples, n_targets)
@@ -163,10 +166,11 @@ class _FromRows(NeuralNet):
         if settings["weight_decay"] == "auto":
             some = some_rows(X)
             ridge = ridge_decay(
-                _standardised(X[some], "input", settings),
+                _standardised_blocks(X[some], settings),
                 self._for_ridge(y[some], settings),
                 None if sample_weight is None else sample_weight[some],
                 n_rows,
+                X.shape[1],
             )
             settings["weight_decay"] = _coarse(self._decay_beside(ridge))
         if "weight_decay" in inspect.signature(self.optimizer).parameters:
@@ -199,9 +203,7 @@ class _FromRows(NeuralNet):
             )
         return super().initialize()
 
-    def _constants(
-        self, X: NDArray[Any], y: NDArray[Any], sample_weight: NDArray[np.float64] | None
-    ) -> dict[str, list[float]]:
+    def _constants(self, X: Any, y: NDArray[Any], sample_weight: NDArray[np.float64] | None) -> dict[str, list[float]]:
         shift, scale = coarse_standardisation(X, sample_weight)
         return {"module__input_shift": shift, "module__input_scale": scale}
 
@@ -407,9 +409,7 @@ class MLPNetRegressor(_FromRows, NeuralNetRegressor):
         )  # fmt: skip
         self.weight_decay = weight_decay
 
-    def _constants(
-        self, X: NDArray[Any], y: NDArray[Any], sample_weight: NDArray[np.float64] | None
-    ) -> dict[str, list[float]]:
+    def _constants(self, X: Any, y: NDArray[Any], sample_weight: NDArray[np.float64] | None) -> dict[str, list[float]]:
         shift, scale = coarse_standardisation(y.reshape(len(y), -1), sample_weight)
         outputs = {"module__output_shift": shift, "module__output_scale": scale}
         return super()._constants(X, y, sample_weight) | outputs
@@ -434,6 +434,21 @@ def _standardised(A: NDArray[Any], of: str, settings: dict[str, Any]) -> NDArray
     return np.clip(Z, -CUT, CUT)
 
 
+def _standardised_blocks(X: Any, settings: dict[str, Any]) -> Iterator[NDArray[np.float64]]:
+    """Give the inputs as the network sees them: an array as a whole, sparse rows some columns at a time."""
+    width = max(1, _DENSE // max(1, len(X))) if isinstance(X, SparseRows) else X.shape[1]
+    columns = X.csr.tocsc() if isinstance(X, SparseRows) else X
+    for start in range(0, X.shape[1], width):
+        part = slice(start, start + width)
+        constants: dict[str, Any] = {
+            name: settings[name] and settings[name][part]
+            for name in ("module__input_shift", "module__input_scale")
+            if name in settings
+        }
+        block = columns[:, part]
+        yield _standardised(block.toarray() if isinstance(X, SparseRows) else block, "input", constants)
+
+
 def _coarse(decay: float) -> float:
     """Round to a power of two: it says almost nothing about one row, and is nearly always that of a few rows less."""
     return float(np.exp2(np.round(np.log2(max(decay, 2.0**-20)))))
@@ -447,7 +462,7 @@ def _training_defaults(n_rows: float, *, most_epochs: int, largest_batch: int) -
     }
 
 
-def _n_rows(X: NDArray[Any], sample_weight: NDArray[np.float64] | None) -> float:
+def _n_rows(X: Any, sample_weight: NDArray[np.float64] | None) -> float:
     return len(X) if sample_weight is None else max(len(X), float(sample_weight.sum()))
 
 
@@ -463,16 +478,14 @@ def built_in_spec(estimator: Any, *, classifier: bool) -> MLPNetClassifier | MLP
     return estimator if isinstance(estimator, MLPNetClassifier | MLPNetRegressor) else None
 
 
-def default_net(
-    X: NDArray[Any], y: NDArray[Any], sample_weight: NDArray[np.float64] | None, *, classifier: bool
-) -> NeuralNet:
+def default_net(X: Any, y: NDArray[Any], sample_weight: NDArray[np.float64] | None, *, classifier: bool) -> NeuralNet:
     """Build the skorch net used for ``estimator=None``, as :meth:`MLPNetClassifier.for_rows` does."""
     return (MLPNetClassifier() if classifier else MLPNetRegressor()).for_rows(X, y, sample_weight)
 
 
 def wrap_module(
     module: type[nn.Module] | nn.Module,
-    X: NDArray[Any],
+    X: Any,
     sample_weight: NDArray[np.float64] | None,
     *,
     classifier: bool,

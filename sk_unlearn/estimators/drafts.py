@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 from sklearn.utils import _safe_indexing
 
 from sk_unlearn.estimators._commit import net_assignments
@@ -31,7 +32,7 @@ from sk_unlearn.estimators.coordinates import NewCoordinates, shadowed, trainabl
 from sk_unlearn.estimators.fitting import is_learnt
 from sk_unlearn.estimators.lookup import codes_of, find_rows
 from sk_unlearn.estimators.report import UnlearningReport
-from sk_unlearn.rows import RowMatch, TrainingSet
+from sk_unlearn.rows import RowMatch, SparseRows, TrainingSet
 from sk_unlearn.unlearners.retrain import Retrain
 from sk_unlearn.utils._journal import Assignment
 from sk_unlearn.utils._twins import learnt
@@ -172,7 +173,9 @@ def stored_already(
     """Tell which rows that come to ``partial_fit`` are stored already, by digests of what they were made of."""
     rows = estimator.training_set_
     targets = stored_targets(estimator, y, len(source), "y")
-    features = np.zeros((len(source), *rows.raw_X.shape[1:]), dtype=rows.raw_X.dtype)
+    shape = len(source), *rows.raw_X.shape[1:]
+    is_sparse = isinstance(rows.raw_X, SparseRows)
+    features: Any = (csr_array if is_sparse else np.zeros)(shape, dtype=rows.raw_X.dtype)
     call = TrainingSet(features, targets, sample_weight=sample_weight, sample_id=sample_id, source=source)
     return known_rows(rows, call)[0]
 

@@ -61,7 +61,7 @@ _LEARNT = frozenset(
 class FitTask(NamedTuple):
     """Validated rows, encoded targets, weights or None, and the seed of a training."""
 
-    X: NDArray[Any]
+    X: Any
     y: NDArray[Any]
     weight: NDArray[np.float64] | None
     seed: int
@@ -106,9 +106,7 @@ def draw_seed(estimator: BaseUnlearnable) -> int:
     return int(check_random_state(estimator.random_state).randint(2**31 - 1))
 
 
-def blank_net(
-    estimator: BaseUnlearnable, X: NDArray[Any], y: NDArray[Any], weight: NDArray[np.float64] | None
-) -> NeuralNet:
+def blank_net(estimator: BaseUnlearnable, X: Any, y: NDArray[Any], weight: NDArray[np.float64] | None) -> NeuralNet:
     """Build a net that knows the shapes of the data."""
     net = build_net(
         estimator.estimator, X, y, weight, classifier=estimator._classifier, n_outputs=estimator._n_outputs,
@@ -120,25 +118,23 @@ def blank_net(
 
 
 def new_net(
-    estimator: BaseUnlearnable, X: NDArray[Any], y: NDArray[Any], weight: NDArray[np.float64] | None
-) -> tuple[NeuralNet, NDArray[Any], NDArray[Any]]:
+    estimator: BaseUnlearnable, X: Any, y: NDArray[Any], weight: NDArray[np.float64] | None
+) -> tuple[NeuralNet, Any, NDArray[Any]]:
     """Build and initialise a net, in torch's present random state; and return rows and targets as it takes them."""
     net = blank_net(estimator, X, y, weight).initialize()
     return net, *_cast(estimator, net, X, y)
 
 
 def checked_net(
-    estimator: BaseUnlearnable, X: NDArray[Any], y: NDArray[Any], weight: NDArray[np.float64] | None
-) -> tuple[NeuralNet, NDArray[Any], NDArray[Any]]:
+    estimator: BaseUnlearnable, X: Any, y: NDArray[Any], weight: NDArray[np.float64] | None
+) -> tuple[NeuralNet, Any, NDArray[Any]]:
     """Return what :func:`new_net` does, or raise where the net would train but could not forget or predict."""
     net, X_net, y_net = new_net(estimator, X, y, weight)
     check_net(net, X_net, y_net, weight, classifier=estimator._classifier, target_shape=y.shape[1:])
     return net, X_net, y_net
 
 
-def _cast(
-    estimator: BaseUnlearnable, net: NeuralNet, X: NDArray[Any], y: NDArray[Any]
-) -> tuple[NDArray[Any], NDArray[Any]]:
+def _cast(estimator: BaseUnlearnable, net: NeuralNet, X: Any, y: NDArray[Any]) -> tuple[Any, NDArray[Any]]:
     X_net = cast_values(X, feature_dtype(net, X))
     warn_of_merged_rows(X, X_net)
     return X_net, cast_targets(net, X_net, y, classifier=estimator._classifier)
@@ -146,7 +142,7 @@ def _cast(
 
 def train_net(
     estimator: BaseUnlearnable, draft: BaseUnlearnable, task: FitTask, recorder: TrainingRecorder | None
-) -> tuple[Trained, NDArray[Any], NDArray[Any]]:
+) -> tuple[Trained, Any, NDArray[Any]]:
     """Train a new net, or find it in the cache; and return rows and targets as it takes them.
 
     Parameters
@@ -180,7 +176,7 @@ def train_net(
 def _train_with_callbacks(
     estimator: BaseUnlearnable,
     net: NeuralNet,
-    X: NDArray[Any],
+    X: Any,
     y: NDArray[Any],
     weight: NDArray[np.float64] | None,
     **options: Any,

@@ -11,6 +11,7 @@ from sklearn.utils import check_array
 
 from sk_unlearn.estimators._validation import check_numbers, listed, validated
 from sk_unlearn.estimators.base import BaseUnlearnable
+from sk_unlearn.rows.parts import for_net
 from sk_unlearn.utils._lock import one_at_a_time
 
 __all__ = ["UnlearnableRegressor"]
@@ -134,8 +135,8 @@ class UnlearnableRegressor(RegressorMixin, BaseUnlearnable):
     @one_at_a_time
     def partial_fit(
         self,
-        X: ArrayLike,
-        y: ArrayLike,
+        X: Any,
+        y: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
         *,
         sample_id: ArrayLike | None = None,
@@ -144,8 +145,8 @@ class UnlearnableRegressor(RegressorMixin, BaseUnlearnable):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features) or (n_samples, ...)
-            Rows.
+        X : {array-like, sparse matrix} of shape (n_samples, n_features) or (n_samples, ...)
+            Rows, in any form that :meth:`fit` takes.
 
         y : array-like of shape (n_samples,) or (n_samples, n_targets)
             Targets.
@@ -192,13 +193,13 @@ class UnlearnableRegressor(RegressorMixin, BaseUnlearnable):
         tags.target_tags.multi_output = True
         return tags
 
-    def predict(self, X: ArrayLike) -> NDArray[Any]:
+    def predict(self, X: Any) -> NDArray[Any]:
         """Predict targets.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features) or (n_samples, ...)
-            Rows.
+        X : {array-like, sparse matrix} of shape (n_samples, n_features) or (n_samples, ...)
+            Rows, in any form that :meth:`fit` takes.
 
         Returns
         -------
@@ -206,5 +207,5 @@ class UnlearnableRegressor(RegressorMixin, BaseUnlearnable):
             As many targets as y had in ``fit``.
         """
         now = self._pinned()
-        prediction = np.asarray(now.net_.predict(now._validate_features(X)))
+        prediction = np.asarray(now.net_.predict(for_net(now._validate_features(X))))
         return prediction.reshape(len(prediction), *now.target_shape_)

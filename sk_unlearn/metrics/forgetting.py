@@ -30,6 +30,9 @@ from sk_unlearn.metrics.distances import (
     last_step,
     retrain_distance,
 )
+from sk_unlearn.rows.forms import rows_given
+from sk_unlearn.rows.parts import has_parts
+from sk_unlearn.rows.sparse_rows import dense
 from sk_unlearn.unlearners import FineTune
 
 _CHALLENGE_BINS = np.arange(13) * 0.5
@@ -598,7 +601,10 @@ def anamnesis_index(
 def _as_net_takes(model: Any, X: Any, y: ArrayLike) -> tuple[torch.Tensor, torch.Tensor]:
     """Return rows and targets in the data types and shapes that training gave them."""
     parameter = next(model.net_.module_.parameters())
-    inputs = torch.as_tensor(np.asarray(X))
+    X = rows_given(X)
+    if has_parts(X):
+        raise TypeError("Relearning takes rows of one matrix, and X has several parts.")
+    inputs = torch.as_tensor(dense(X))
     if inputs.is_floating_point() or not any(isinstance(m, torch.nn.Embedding) for m in model.net_.module_.modules()):
         inputs = inputs.to(parameter.dtype)
     targets = np.searchsorted(model.classes_, y) if is_classifier(model) else np.asarray(y)

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import issparse
 from scipy.special import xlogy
 from sklearn.base import is_classifier
 from sklearn.metrics import auc, roc_curve
@@ -23,6 +24,7 @@ from sklearn.metrics import auc, roc_curve
 from sk_unlearn.metrics.distances import Floats, as_finite, as_probabilities, tug_of_war
 from sk_unlearn.metrics.forgetting import label_probabilities, row_losses
 from sk_unlearn.references.many import fit_many
+from sk_unlearn.rows.forms import rows_given, taken
 
 __all__ = [
     "AttackResult",
@@ -543,11 +545,11 @@ def tug_of_war_mia_score(
 def _with_population(both: Any, random_state: int) -> tuple[Any, tuple[Any, NDArray[Any]]]:
     """Give one half of the non-members to the population."""
     members, (X, y) = both
-    X, y = np.asarray(X), np.asarray(y)
+    X, y = X if issparse(X) else rows_given(X), np.asarray(y)
     if len(y) < 4:
         raise ValueError(f"attack='rmia' divides the non-members in two and needs at least 4, got {len(y)}.")
     mine, rest = np.array_split(np.random.default_rng(random_state).permutation(len(y)), 2)
-    return (members, (X[mine], y[mine])), (X[rest], y[rest])
+    return (members, (taken(X, mine), y[mine])), (taken(X, rest), y[rest])
 
 
 def _rmia_of(estimator: Any, references: Sequence[Any], rows: Any, population: Any) -> NDArray[np.float64]:
@@ -630,7 +632,7 @@ def fit_shadows(
     """
     if n_shadows < 8 or n_shadows % 2:
         raise ValueError(f"n_shadows must be even and at least 8, got {n_shadows}: Gaussians are fitted to them.")
-    X, y = np.asarray(X), np.asarray(y)
+    X, y = X if issparse(X) else rows_given(X), np.asarray(y)
     chosen = np.asarray(candidates)
     chosen = np.flatnonzero(chosen) if chosen.dtype == bool else chosen
     if len(chosen) < 2:
@@ -646,7 +648,7 @@ def fit_shadows(
     masks[:, chosen] = trained_on
     seeds = rng.integers(2**31 - 1, size=n_shadows)
     models = fit_many(estimator, X, y, list(masks), seeds=seeds.tolist(), n_jobs=n_jobs)
-    return Shadows(models, trained_on, X[chosen], y[chosen])
+    return Shadows(models, trained_on, taken(X, chosen), y[chosen])
 
 
 def ulira(shadows: Shadows, unlearner: Any = None, *, forget: bool = True, random_state: int = 0) -> AttackResult:

@@ -25,6 +25,7 @@ from sk_unlearn.metrics.forgetting import gap_closed, loss_ks_pvalue
 from sk_unlearn.metrics.membership import tug_of_war_mia_score
 from sk_unlearn.references import changes_training
 from sk_unlearn.references.cases import Case, fit_references, stored_targets
+from sk_unlearn.rows import SparseRows
 from sk_unlearn.utils._cache import cached
 
 RequestLike: TypeAlias = float | Mapping[str, Any] | Callable[[Any, Any, np.random.Generator], Any]
@@ -313,7 +314,8 @@ def rows_to_erase(
     """
     n_rows = len(X)
     if callable(request):
-        indices = _as_indices(request(X, y, rng), n_rows)
+        given = X.tocsr() if isinstance(X, SparseRows) else X
+        indices = _as_indices(request(given, y, rng), n_rows)
     elif isinstance(request, Mapping):
         indices = np.flatnonzero(y == request["class"])
         if len(indices) == 0:

@@ -6,7 +6,7 @@ import copy
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, reduce
 from typing import Any
 
 import numpy as np
@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.model_selection import ParameterGrid
 from sklearn.pipeline import Pipeline
-from sklearn.utils import _safe_indexing
 
 from sk_unlearn.metrics.distances import last_step
 from sk_unlearn.metrics.scorer import RetrainScorer, check_can_forget, check_measurable, measure
 from sk_unlearn.references.cases import Case, fit_references, stored_targets
+from sk_unlearn.rows.forms import joined, taken
 from sk_unlearn.utils._cache import cached, fingerprint
 
 __all__ = [
@@ -161,7 +161,7 @@ def fit_fold(
         own = model.memory
         model.set_params(memory=memory)
     given = {name: _rows(value, train, len(y)) for name, value in fit_params.items()}
-    estimator.fit(_safe_indexing(X, train), _safe_indexing(y, train), **given)
+    estimator.fit(taken(X, train), taken(y, train), **given)
     if memory is not None:
         model.set_params(memory=own)
     seconds = time.perf_counter() - started
@@ -177,7 +177,7 @@ def fit_fold(
         erased.append(wanted)
         retained.append(np.setdiff1d(np.arange(len(rows)), gone))
     transform = estimator[:-1].transform if isinstance(estimator, Pipeline) and len(estimator) > 1 else None
-    seen = [(_safe_indexing(X, at), _safe_indexing(y, at)) for at in unseen]
+    seen = [(taken(X, at), taken(y, at)) for at in unseen]
     for name in scorers[0].names:
         check_measurable(name, model, seen[0][1])
     if transform is not None:
@@ -206,7 +206,7 @@ def retrain(
         partial(fit_references, n_jobs=n_jobs),
         scorers[0].blank(folds[0].fitted),
         seeds,
-        np.concatenate([rows.X for rows in stored]),
+        reduce(joined, [rows.X for rows in stored]),
         np.concatenate([fold.targets for fold in folds]),
         None if all(rows.sample_weight is None for rows in stored) else np.concatenate(weights),
         None,
@@ -244,4 +244,4 @@ def cloned(params: Mapping[str, Any]) -> dict[str, Any]:
 def _rows(value: Any, rows: NDArray[np.intp], n_rows: int) -> Any:
     """Cut what has one entry a row to the given rows; leave everything else as it is."""
     one_a_row = hasattr(value, "__len__") and not isinstance(value, str | Mapping) and len(value) == n_rows
-    return _safe_indexing(value, rows) if one_a_row else value
+    return taken(value, rows) if one_a_row else value

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array, issparse, vstack
 from sklearn.base import BaseEstimator, clone
 from sklearn.pipeline import Pipeline as SklearnPipeline
 from sklearn.utils import get_tags
@@ -17,6 +18,7 @@ from sklearn.utils.validation import _num_samples
 from sk_unlearn.estimators.base import BaseUnlearnable
 from sk_unlearn.estimators.coordinates import NewCoordinates
 from sk_unlearn.preprocessing import Forgotten
+from sk_unlearn.rows import SparseRows
 
 __all__ = ["Change", "FittedSteps", "fit_steps", "is_per_row", "known_to", "moved_by", "transformer_of"]
 
@@ -141,20 +143,19 @@ def moved_by(
         None where all features stay what they are.
     """
     Z = stored = _stored_features(last)
-    stays = np.ones(len(stored), dtype=bool)
+    stays = np.ones(stored.shape[0], dtype=bool)
     stays[numbers] = False
     columns = np.arange(stored.shape[1])
     scale, shift = np.ones(len(columns)), np.zeros(len(columns))
     is_affine = True
     for outcome, is_removal in changes:
         sources = _sources(outcome.columns, len(columns))
-        moved = np.empty((len(stored), len(sources)), dtype=stored.dtype)
         if is_removal:
-            moved[stays] = outcome.outputs(Z[stays])
-            moved[~stays] = _of_gone(outcome, Z[~stays], sources, X_gone)
+            gone = _of_gone(outcome, Z[~stays], sources, X_gone)
+            Z = _in_order(stays, outcome.outputs(Z[stays]), gone, stored.dtype)
         else:
-            moved[:] = outcome.outputs(Z)
-        Z, columns = moved, columns[sources]
+            Z = outcome.outputs(Z).astype(stored.dtype)
+        columns = columns[sources]
         is_affine = is_affine and outcome.change is not None and bool((outcome.columns >= 0).all())
         if is_affine and outcome.change is not None:
             by, offset = outcome.change
@@ -168,9 +169,20 @@ def moved_by(
     return NewCoordinates(Z, columns, scale, shift, names)
 
 
-def _stored_features(last: BaseUnlearnable) -> NDArray[Any]:
+def _in_order(stays: NDArray[np.bool_], kept: Any, gone: Any, dtype: np.dtype[Any]) -> Any:
+    """Return the rows that stay and those that go in the order in which they are stored."""
+    if issparse(kept):
+        order = np.argsort(np.concatenate([np.flatnonzero(stays), np.flatnonzero(~stays)]))
+        return vstack([kept, csr_array(gone)], format="csr", dtype=dtype)[order]
+    moved = np.empty((len(stays), kept.shape[1]), dtype=dtype)
+    moved[stays], moved[~stays] = kept, gone
+    return moved
+
+
+def _stored_features(last: BaseUnlearnable) -> Any:
     filled = last.unlearning_state_.filled
     X = last.training_set_.X
+    X = X.csr if isinstance(X, SparseRows) else X
     return X if filled is None else X[:, filled]
 
 
@@ -188,14 +200,17 @@ def _sources(columns: NDArray[np.int64], n_old: int) -> NDArray[np.int64]:
     return sources
 
 
-def _of_gone(change: Forgotten, gone: NDArray[Any], sources: NDArray[np.int64], X_gone: Any) -> NDArray[Any]:
+def _of_gone(change: Forgotten, gone: Any, sources: NDArray[np.int64], X_gone: Any) -> NDArray[Any]:
     """Return features of rows that go in new coordinates; where there are none for them, as they were."""
+    if issparse(gone):  # few enough to be dense
+        gone = gone.toarray()
     if not len(gone):
-        return gone[:, sources]
+        return np.asarray(gone[:, sources])
     if change.change is not None:
         scale, shift = change.change
         return (gone[:, sources] * scale + shift).astype(gone.dtype)
     try:
-        return np.asarray(change.transformer.transform(X_gone)).astype(gone.dtype)
+        moved = change.transformer.transform(X_gone)
+        return np.asarray(moved.toarray() if issparse(moved) else moved).astype(gone.dtype)
     except (ValueError, TypeError):  # a category that is not there any more
         return gone[:, sources]

@@ -11,11 +11,13 @@ from joblib import Parallel, delayed, effective_n_jobs
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, clone
 from sklearn.pipeline import Pipeline
-from sklearn.utils import _safe_indexing, check_array
+from sklearn.utils import check_array
 
 from sk_unlearn.estimators.base import BaseUnlearnable
 from sk_unlearn.estimators.fitting import begin_fit, end_fit, new_net
 from sk_unlearn.rows import RowRole, TrainingSet, as_identifiers
+from sk_unlearn.rows.forms import taken
+from sk_unlearn.rows.parts import has_parts
 from sk_unlearn.training.finite import buffers_not_finite, check_trained
 from sk_unlearn.training.ledger import Trained
 from sk_unlearn.training.stacked import Member, groups_to_stack, train_stacked
@@ -141,6 +143,8 @@ def _fit_together(
         X_own, y_own, weight, seed = begin_fit(
             model, _rows(X, subset), _rows(y, subset), _rows(given.get("sample_weight"), subset)
         )
+        if not isinstance(X_own, np.ndarray) or has_parts(X_own):
+            return  # a stack shares one dense array
         with seeded_torch(seed):
             net, X_net, y_net = new_net(model, X_own, y_own, weight)
             state = torch.get_rng_state()
@@ -187,7 +191,7 @@ def _seeded(estimator: Any, seed: int) -> Any:
 
 
 def _rows(values: Any, subset: NDArray[np.int64] | None) -> Any:
-    return values if values is None or subset is None else _safe_indexing(values, subset)
+    return values if values is None or subset is None else taken(values, subset)
 
 
 def _as_indices(subset: ArrayLike, n_rows: int, number: int) -> NDArray[np.int64]:

@@ -13,6 +13,8 @@ from sklearn.base import BaseEstimator, ClassifierMixin, clone, is_classifier
 from tqdm import tqdm
 
 from sk_unlearn.references.many import fit_many
+from sk_unlearn.rows import SparseRows
+from sk_unlearn.rows.parts import for_net
 from sk_unlearn.utils._interrupts import noticed_interrupts
 
 __all__ = ["References", "Rows", "changes_training", "train_references"]
@@ -133,4 +135,5 @@ class _WithErasedClasses(ClassifierMixin, BaseEstimator):
 def _all_outputs(model: Any, X: Any) -> NDArray[Any]:
     """Return the probabilities of all outputs; ``predict_proba`` leaves out those of no class of ``fit``."""
     # A copy: rows of a training set are read-only, of which PyTorch warns.
-    return np.asarray(model.net_.predict_proba(np.array(X, dtype=model.unlearning_state_.dtype)))
+    rows = model._validate_features(X)
+    return np.asarray(model.net_.predict_proba(for_net(rows if isinstance(rows, SparseRows) else rows.copy())))

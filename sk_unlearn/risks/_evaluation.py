@@ -90,7 +90,7 @@ class Evaluator:
     def __init__(
         self,
         net: NeuralNet,
-        X: NDArray[Any],
+        X: Any,
         y: NDArray[Any],
         sample_weight: NDArray[Any] | None,
         mask: NDArray[np.bool_] | None,
@@ -171,7 +171,7 @@ class Evaluator:
         if len(rows) < 4:
             return 1
         known = _SIZES.setdefault(source_of(self.net), {})
-        kind = with_gradient, self.rows.X.shape[1:], self.rows.X.dtype.str, len(self.parameters.tensors)
+        kind = with_gradient, self.rows.X.shape[1:], str(self.rows.X.dtype), len(self.parameters.tensors)
         if kind not in known:
             more, fewer = (self._saved_bytes(each, with_gradient=with_gradient) for each in (rows, rows[:2]))
             known[kind] = max(1, (more - fewer) // 2)

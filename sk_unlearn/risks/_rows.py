@@ -17,7 +17,8 @@ from torch.utils.data import DataLoader
 
 from sk_unlearn.risks._randomness import FixedRandomness
 from sk_unlearn.risks._row_loss import RowLoss
-from sk_unlearn.rows.sampling import sample_mask
+from sk_unlearn.rows import SparseRows, sample_mask
+from sk_unlearn.rows.parts import fields, for_net, tensors_for_net
 from sk_unlearn.utils._lazy import cached_property
 
 __all__ = ["Chunk", "Part", "RiskRows", "Rows"]
@@ -66,7 +67,7 @@ class RiskRows:
         self,
         net: NeuralNet,
         row_loss: RowLoss,
-        X: NDArray[Any],
+        X: Any,
         y: NDArray[Any],
         sample_weight: NDArray[Any] | None,
         mask: NDArray[np.bool_] | None,
@@ -111,7 +112,7 @@ class RiskRows:
         y = self.y[selected]
         masses = np.ones(len(y)) if self.sample_weight is None else self.sample_weight[selected]
         # The dtype is looked at first: from_numpy takes no strings, and only labels carry masses.
-        shares = self._row_loss.label_masses(torch.from_numpy(_writable(y))) if y.dtype.kind in "iu" else None
+        shares = self._row_loss.label_masses(tensors_for_net(y)) if y.dtype.kind in "iu" else None
         if shares is None:
             return masses
         return masses * shares.to(torch.float64).reshape(len(y), math.prod(y.shape[1:])).mean(1).numpy()
@@ -143,10 +144,12 @@ class RiskRows:
     ) -> Iterator[Chunk]:
         """Give the part's batches as the net would see them, with their shares in the given dtype on the device."""
         shares = torch.as_tensor(part.shares, dtype=dtype, device=device)
-        X, y = self.X[part.rows], self.y[part.rows]
+        y = self.y[part.rows]
         if self._slices_arrays:
-            yield Chunk(torch.from_numpy(_writable(X)), torch.from_numpy(_writable(y)), shares, part.number)
+            x = tensors_for_net(self.X, part.rows)
+            yield Chunk(x, tensors_for_net(y), shares, part.number)
             return
+        X = for_net(self.X[part.rows])
         start = 0
         for batch in randomness.over("read", part.number, _batches(self._net, X, y)):
             x, target = unpack_data(batch)
@@ -155,11 +158,6 @@ class RiskRows:
             start = stop
         if start != len(y):
             raise ValueError(f"The iterator of net gave {start} of {len(y)} rows; it must give all of them, in order.")
-
-
-def _writable(a: NDArray[Any]) -> NDArray[Any]:
-    """Return the array, copied where torch.from_numpy would refuse it or warn."""
-    return a if a.flags.writeable and a.flags.c_contiguous else a.copy(order="C")
 
 
 def _checked_sample_weight(sample_weight: Any, n: int) -> NDArray[np.float64] | None:
@@ -175,7 +173,8 @@ def _checked_sample_weight(sample_weight: Any, n: int) -> NDArray[np.float64] | 
 
 def _slices_arrays(net: NeuralNet, X: Any, y: Any) -> bool:
     """Whether a batch is just a slice of X and of y, so that datasets and iterators can be passed by."""
-    arrays = all(isinstance(a, np.ndarray) and a.dtype.kind in "biufc" for a in (X, y))
+    stored = (part for column in (X, y) for part in fields(column))
+    arrays = all(isinstance(a, np.ndarray | SparseRows) and a.dtype.kind in "biufc" for a in stored)
     plain = (
         net.dataset is Dataset
         and net.iterator_valid is DataLoader

@@ -52,8 +52,9 @@ class EmpiricalRisk:
     net : skorch.NeuralNet
         Initialised. Outputs come from ``net.infer`` and losses from ``net.get_loss(..., training=True)``, so that
         overrides of both are honoured: F is what the net was trained to minimise.
-    X : ndarray, first axis rows
-        As the net takes it, in the module's dtype. Stays on the host; chunks of it go to the net's device.
+    X : ndarray, first axis rows, or SparseRows
+        As the net takes it, in the module's dtype. A structured array holds rows of several parts. Stays on the host;
+        chunks of it go to the net's device.
     y : ndarray of shape (n,) or (n, k)
         Encoded targets, in the dtype the criterion takes.
     sample_weight : ndarray of shape (n,), optional
@@ -121,7 +122,7 @@ class EmpiricalRisk:
     def __init__(
         self,
         net: NeuralNet,
-        X: NDArray[Any],
+        X: Any,
         y: NDArray[Any],
         sample_weight: NDArray[Any] | None = None,
         *,
@@ -295,9 +296,7 @@ class EmpiricalRisk:
         """Return a copy of the targets of rows (int64 indices into X), or of all of S in order."""
         return self.y[self._stored.selected(rows)].copy()
 
-    def with_targets(
-        self, y: NDArray[Any], *, X: NDArray[Any] | None = None, rows: Rows | None = None
-    ) -> EmpiricalRisk:
+    def with_targets(self, y: NDArray[Any], *, X: Any = None, rows: Rows | None = None) -> EmpiricalRisk:
         """Return the risk over rows (indices into X), or over all of S in order, with other targets.
 
         Where an X is given they have other content too. Weights stay with the rows.

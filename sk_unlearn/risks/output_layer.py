@@ -19,12 +19,15 @@ from sk_unlearn.risks._evaluation import Evaluator, sum_of
 from sk_unlearn.risks._row_loss import computes_as
 from sk_unlearn.risks._rows import Chunk
 from sk_unlearn.risks.empirical import EmpiricalRisk
+from sk_unlearn.rows import SparseRows
 from sk_unlearn.utils._lazy import cached_property
 
 __all__ = ["KeptFeatures", "LayerPoint", "LayerRisk", "OutputLayer", "output_layer"]
 
 # Rows on which the layer is looked for.
 _N_PROBES = 4
+# Most inputs of a layer that is given sparse rows.
+_WIDEST = 4096
 # Why there may be no second derivatives although nothing raises.
 _CUT = "a function of the loss is once_differentiable"
 # What a processor's cache holds: the dense Hessian takes half the time when its temporaries stay there.
@@ -104,6 +107,9 @@ def output_layer(risk: EmpiricalRisk) -> tuple[OutputLayer | None, str]:
         same_size = [call for call in calls if call.output.shape == (n, output[:1].numel()) and call.features.ndim == 2]
         # Under autocast the layer computes with roundings of its parameters.
         same_size = [call for call in same_size if call.output.dtype == evaluator.parameters.dtype]
+        # What the layer is given is kept for many rows: of sparse ones, that would be the rows themselves, dense.
+        if isinstance(risk.X, SparseRows) and any(call.features.shape[1] > _WIDEST for call in same_size):
+            return None, "it is given wide sparse rows, of which a few are dense at a time"
         for call in reversed(same_size):
             ending = _ending(evaluator, call, probe)
             if ending is not None:

@@ -10,7 +10,8 @@ from scipy import sparse
 
 from sk_unlearn.rows._canonical import encoded
 from sk_unlearn.rows._cells import Cells, array_cells, series_cells
-from sk_unlearn.rows._index import Array
+from sk_unlearn.rows.content import Array
+from sk_unlearn.rows.sparse_rows import SparseRows
 
 __all__ = ["Block", "blocks_of", "cast_table", "shape_of", "stacked"]
 
@@ -44,6 +45,8 @@ def cast_table(X: Any, dtype: Any) -> Any:
     ValueError
         Where that is not possible.
     """
+    if isinstance(X, SparseRows):
+        X = X.csr
     if isinstance(X, Mapping):
         dtypes = dtype if isinstance(dtype, Mapping) else dict.fromkeys(X, dtype)
         return {name: cast_table(part, dtypes[name]) for name, part in X.items()}
@@ -69,6 +72,8 @@ def blocks_of(X: Any) -> list[Block]:
     ValueError
         If columns are not of one length.
     """
+    if isinstance(X, SparseRows):
+        X = X.csr
     if isinstance(X, Mapping):
         named = [(encoded(name), part) for name, part in X.items()]
     elif isinstance(X, tuple):

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sk_unlearn.rows._canonical import NANOSECONDS, Tag, canonical
-from sk_unlearn.rows._index import Array, Words
+from sk_unlearn.rows.content import Array, Words
 
 __all__ = ["Cells", "array_cells", "object_cells", "series_cells"]
 

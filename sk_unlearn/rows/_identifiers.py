@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from sk_unlearn.rows._columns import check_length, indices
-from sk_unlearn.rows._index import Array
+from sk_unlearn.rows.content import Array
 
 # Types whose values are held in one block of memory; all others, and mixtures, as Python objects.
 _COMPACT: dict[type, type] = {int: np.int64, float: np.float64, str: np.str_}

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sk_unlearn.rows._index import Mask, Positions
+from sk_unlearn.rows.content import Mask, Positions
 
 __all__ = ["Mark", "marks_after", "renumbered"]
 

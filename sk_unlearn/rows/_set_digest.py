@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sk_unlearn.rows._index import Array, Words, as_words
+from sk_unlearn.rows.content import Array, Words, as_words
 from sk_unlearn.rows.digests import digest_ids, digest_rows
 from sk_unlearn.rows.training_set import TrainingSet
 

@@ -19,7 +19,7 @@ from sk_unlearn.rows._blocks import Block, blocks_of, cast_table, shape_of, stac
 from sk_unlearn.rows._canonical import Tag, encoded
 from sk_unlearn.rows._cells import array_cells
 from sk_unlearn.rows._identifiers import as_column, listed_ids
-from sk_unlearn.rows._index import Array, Mask, Positions
+from sk_unlearn.rows.content import Array, Mask, Positions
 
 __all__ = ["DigestIndex", "DigestMatch", "digest_ids", "digest_rows", "new_key"]
 

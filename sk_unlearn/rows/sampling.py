@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sk_unlearn.rows._index import Mask, Positions
+from sk_unlearn.rows.content import Mask, Positions
 
 __all__ = ["sample_mask"]
 

@@ -27,24 +27,28 @@ from sk_unlearn.rows._columns import (
     owned,
 )
 from sk_unlearn.rows._identifiers import as_identifiers, joined_ids, listed_ids, same_id
-from sk_unlearn.rows._index import (
+from sk_unlearn.rows._index import Segment, Segments, id_hash
+from sk_unlearn.rows._marks import Mark, marks_after, renumbered
+from sk_unlearn.rows._near import near_misses, near_pairs
+from sk_unlearn.rows.content import (
     Array,
     Mask,
     Positions,
-    Segment,
-    Segments,
     Words,
     as_words,
     chunks,
+    content_hash,
+    group_content,
     group_rows,
-    id_hash,
-    row_hash,
+    row_bytes,
     row_size,
+    same_content,
 )
-from sk_unlearn.rows._marks import Mark, marks_after, renumbered
-from sk_unlearn.rows._near import near_misses, near_pairs
+from sk_unlearn.rows.forms import as_rows, emptied, joined, overwritten
+from sk_unlearn.rows.parts import has_parts
 from sk_unlearn.rows.roles import RowRole
 from sk_unlearn.rows.sampling import sample_mask
+from sk_unlearn.rows.sparse_rows import SparseRows
 from sk_unlearn.utils._journal import Assignment, Journal
 
 __all__ = ["RowMatch", "TrainingSet"]
@@ -76,8 +80,9 @@ class TrainingSet:
 
     Parameters
     ----------
-    X : (n, ...) array
-        Rows along the first axis, boolean, integer, float or complex, in the dtype the net sees.
+    X : (n, ...) array, SparseRows, or scipy sparse matrix or array of shape (n, p)
+        Rows along the first axis, boolean, integer, float or complex, in the dtype the net sees. A structured array
+        holds rows of several parts. Sparse rows are stored in canonical form (`SparseRows`).
     y : (n,) or (n, k) array
         Targets as the net sees them (encoded).
     sample_weight : (n,) array, optional
@@ -104,10 +109,11 @@ class TrainingSet:
     knows when no position is in use any more (for an estimator, at the end of a commit).
 
     **Erasure**: `drop` overwrites the slot in every array with zeros and removes it from the index, which
-    holds no hashes. A pickle or copy holds live rows only and no index.
+    holds no hashes. A pickle or copy holds live rows only and no index. Of a sparse row nothing is left that says
+    where its numbers stood or how many they were: the arrays are built anew without them.
 
     **Equality** is that of content as the net sees it: a query is cast to the stored dtype first, the sign of a zero
-    and the payload of a NaN do not count.
+    and the payload of a NaN do not count, nor whether rows are sparse.
 
     **The index** is built at the first look-up, not here: a model that is never asked to forget does not pay for it.
 
@@ -122,7 +128,7 @@ class TrainingSet:
         Through which all changes go.
     """
 
-    _X: Array
+    _X: Any
     _y: Array
     _weight: NDArray[np.float64] | None
     _id: Array | None
@@ -140,7 +146,7 @@ class TrainingSet:
 
     def __init__(
         self,
-        X: Array,
+        X: Any,
         y: Array,
         *,
         sample_weight: ArrayLike | None = None,
@@ -149,7 +155,7 @@ class TrainingSet:
         source: ArrayLike | None = None,
         copy: bool = True,
     ) -> None:
-        X, y = np.asarray(X), np.asarray(y)
+        X, y = as_rows(X), np.asarray(y)
         if X.ndim == 0 or row_size(X) == 0:
             raise ValueError(
                 f"X must have rows along its first axis, each with at least one value, got shape {X.shape}"
@@ -169,7 +175,7 @@ class TrainingSet:
 
     @staticmethod
     def _new_state(
-        X: Array,
+        X: Any,
         y: Array,
         weight: Array | None,
         ids: Array | None,
@@ -210,8 +216,8 @@ class TrainingSet:
         return self._n_trained
 
     @property
-    def X(self) -> Array:  # noqa: N802 - scikit-learn's name for the data
-        """The live rows, in original order, read-only.
+    def X(self) -> Any:  # noqa: N802 - scikit-learn's name for the data
+        """The live rows, in original order, read-only: an array, or `SparseRows`.
 
         No copy as long as no row has been erased: it then follows a later correction or erasure. Afterwards a copy.
         """
@@ -242,8 +248,10 @@ class TrainingSet:
         """The live rows' roles (`RowRole`), in original order; see `X`."""
         return self._live_part(self._role)
 
-    def _live_part(self, array: Array) -> Array:
+    def _live_part(self, array: Any) -> Any:
         self.journal.settle()
+        if isinstance(array, SparseRows):
+            return array if self._n_live == len(array) else array[self._live]
         part = array.view() if self._n_live == len(array) else array[self._live]
         # A row that is written to would no longer be found by its content.
         part.flags.writeable = False
@@ -257,8 +265,8 @@ class TrainingSet:
         return len(self._X)
 
     @property
-    def raw_X(self) -> Array:  # noqa: N802
-        """The rows, (n_slots, ...), tombstones included as zeros. Not a copy; not to be written to."""
+    def raw_X(self) -> Any:  # noqa: N802
+        """The rows, (n_slots, ...) array or `SparseRows`, tombstones included as zeros. Not a copy; only to be read."""
         return self._raw("_X")
 
     @property
@@ -319,6 +327,20 @@ class TrainingSet:
         other.journal.settle()
         return [(self.__dict__, name, value) for name, value in vars(other).items() if name != "journal"]
 
+    def as_stored(self, X: Any) -> Any:
+        """Return rows in the data type of the stored ones, and sparse or dense as these are.
+
+        Parameters
+        ----------
+        X : (m, ...) array or SparseRows
+
+        Raises
+        ------
+        ValueError
+            If their shape is another, or the data type cannot hold a value.
+        """
+        return cast_exactly(X, self._X, "X")
+
     def trained_mask_without(self, positions: ArrayLike) -> Mask:
         """Return a copy of `trained_mask` that is false at `positions`: the retained rows before a drop.
 
@@ -365,7 +387,7 @@ class TrainingSet:
         """
         query, exact = cast_like(X_query, self._X, name)
         kept = np.flatnonzero(exact)
-        return self._matched(as_words(query[kept]), self._copies, kept, len(query), y_query, name)
+        return self._matched(query[kept], self._copies, kept, len(query), y_query, name)
 
     def match_source(self, source: ArrayLike, y_query: ArrayLike | None = None, *, name: str = "X_del") -> RowMatch:
         """Find every live row that was made of one with the given digests; unknown ones raise nothing.
@@ -392,21 +414,21 @@ class TrainingSet:
 
     def _matched(
         self,
-        words: Words,
-        copies: Callable[[Words], tuple[Positions, Positions]],
+        query: Any,
+        copies: Callable[[Any], tuple[Positions, Positions]],
         kept: Positions,
         n_query: int,
         y_query: ArrayLike | None,
         name: str,
     ) -> RowMatch:
-        """Match by words of content, those of query rows `kept`; copies of distinct words are found by a function."""
+        """Match by content, that of query rows `kept`; copies of distinct content are found by a function."""
         y_name = name.replace("X", "y", 1)
         if y_query is not None:
             labels, exact_label = cast_like(y_query, self._y, y_name)
             if len(labels) != n_query:
                 raise ValueError(f"{y_name} must have {n_query} rows, as {name} has, got {len(labels)}")
-        first, group = group_rows(words)
-        slots, owner = copies(words[first])
+        first, group = group_content(query)
+        slots, owner = copies(query[first])
         row_found = np.zeros(n_query, dtype=bool)
         row_found[kept] = _marked(owner, len(first))[group]
         if y_query is None:
@@ -557,7 +579,7 @@ class TrainingSet:
         """
         at, queries, stored = self._as_stored(X_query, y_query, among, name)
         near = near_misses(queries, stored, np.flatnonzero(self.live_mask))
-        return _marked(at[near], len(np.asarray(X_query)))
+        return _marked(at[near], len(as_rows(X_query)))
 
     def near_copies(
         self, X_query: ArrayLike, y_query: ArrayLike | None = None, *, tolerance: float, name: str = "X_del"
@@ -640,12 +662,12 @@ class TrainingSet:
             message += "; an id that is a tuple goes into a list: sample_id=[(..., ...)]"
         return message
 
-    def _copies(self, unique_words: Words) -> tuple[Positions, Positions]:
-        """Slots of the live rows that equal one of the given, distinct contents, and the index of that content."""
-        slots, owner = self._candidates(self._row_index(), row_hash(unique_words))
+    def _copies(self, distinct: Any) -> tuple[Positions, Positions]:
+        """Slots of the live rows that equal one of the given, distinct rows, and the index of that row."""
+        slots, owner = self._candidates(self._row_index(), content_hash(distinct))
         same = np.empty(len(slots), dtype=bool)
-        for chunk in chunks(len(slots), self._row_bytes):
-            same[chunk] = (as_words(self._X[slots[chunk]]) == unique_words[owner[chunk]]).all(axis=1)
+        for chunk in chunks(len(slots), row_bytes(self._X)):
+            same[chunk] = same_content(self._X[slots[chunk]], distinct[owner[chunk]])
         return slots[same], owner[same]
 
     def _source_copies(self, unique_words: Words) -> tuple[Positions, Positions]:
@@ -667,14 +689,10 @@ class TrainingSet:
         parts = [segment.candidates(hashes) for segment in segments]
         return np.concatenate([slots for slots, _ in parts]), np.concatenate([owner for _, owner in parts])
 
-    @property
-    def _row_bytes(self) -> int:
-        return row_size(self._X) * self._X.itemsize
-
     def _hash_slots(self, slots: Positions) -> Words:
         hashes = np.empty(len(slots), dtype=np.uint64)
-        for chunk in chunks(len(slots), self._row_bytes):
-            hashes[chunk] = row_hash(as_words(self._X[slots[chunk]]))
+        for chunk in chunks(len(slots), row_bytes(self._X)):
+            hashes[chunk] = content_hash(self._X[slots[chunk]])
         return hashes
 
     def _row_index(self) -> Segments:
@@ -782,9 +800,7 @@ class TrainingSet:
 
     def _plan_drop(self, slots: Positions) -> list[Assignment]:
         columns = [self._X, self._y, self._weight, self._id, self._source, self._role, self._live, self._trained]
-        assignments: list[Assignment] = [
-            (column, slots, np.zeros((), column.dtype)[()]) for column in columns if column is not None
-        ]
+        assignments: list[Assignment] = [emptied(column, slots) for column in columns if column is not None]
         if self._row_segments is not None:
             rest = self._without(self._row_segments, slots, self._hash_slots(slots))
             assignments.append((self.__dict__, "_row_segments", rest))
@@ -806,11 +822,11 @@ class TrainingSet:
                 values = cast_exactly(new, stored, name)
                 if len(values) != len(slots):
                     raise ValueError(f"{name} must have {len(slots)} rows, one for each position, got {len(values)}")
-                assignments.append((stored, slots, values))
-        if X_new is not None and self._row_segments is not None:
-            rest = self._without(self._row_segments, slots, self._hash_slots(slots))
-            segments = self._with_segment(rest, slots, row_hash(as_words(assignments[0][2])))
-            assignments.append((self.__dict__, "_row_segments", segments))
+                assignments.append(overwritten(stored, slots, values))
+                if stored is self._X and self._row_segments is not None:
+                    rest = self._without(self._row_segments, slots, self._hash_slots(slots))
+                    segments = self._with_segment(rest, slots, content_hash(values))
+                    assignments.append((self.__dict__, "_row_segments", segments))
         if source is not None and self._source is not None:
             sources = as_sources(source, len(slots))
             assignments.append((self._source, slots, sources))
@@ -878,8 +894,8 @@ class TrainingSet:
             old_role = self._role.copy()
             old_role[self._live] = check_role(stored_role, self._n_live)
         state = self._new_state(
-            np.concatenate([self._X, X_new]),
-            np.concatenate([self._y, y_new]),
+            joined(self._X, X_new),
+            joined(self._y, y_new),
             self._joined_weight(sample_weight, n_new),
             joined_ids(self._id, as_identifiers(sample_id, n_new)),
             np.concatenate([old_role, check_role(RowRole.TRAINED if role is None else role, n_new)]),
@@ -888,7 +904,7 @@ class TrainingSet:
         )
         slots = np.arange(n_old, n_old + n_new)
         if self._row_segments is not None:
-            hashes = row_hash(as_words(X_new))
+            hashes = content_hash(X_new)
             state["_row_segments"] = self._with_segment(self._row_segments, slots, hashes)
         if self._id_segments is not None:
             hashes = id_hash(state["_id"][slots].tolist(), n_new)
@@ -1126,8 +1142,12 @@ class TrainingSet:
         return copy_module.deepcopy(self)
 
     def __repr__(self) -> str:
-        rows = "x".join(map(str, self._X.shape[1:])) or "scalar"
-        return f"TrainingSet({len(self)} rows of {rows} {self._X.dtype}, {self._n_trained} trained)"
+        kinds = [self._X.dtype[name] for name in self._X.dtype.names] if has_parts(self._X) else [self._X.dtype]
+        shapes = [kind.shape for kind in kinds] if has_parts(self._X) else [self._X.shape[1:]]
+        parts = (
+            f"{'x'.join(map(str, shape)) or 'scalar'} {kind.base}" for kind, shape in zip(kinds, shapes, strict=True)
+        )
+        return f"TrainingSet({len(self)} rows of {' and '.join(parts)}, {self._n_trained} trained)"
 
 
 def _marked(indices: Positions, n: int) -> Mask:

@@ -14,12 +14,14 @@ from numpy.typing import NDArray
 from skorch import NeuralNet
 from skorch.callbacks import Callback, Checkpoint, LRScheduler
 from skorch.dataset import Dataset as SkorchDataset
+from skorch.dataset import get_len
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torch.utils.data import DataLoader, Dataset, Subset, default_collate
 
 from sk_unlearn.privacy import Certificate
 from sk_unlearn.risks.empirical import weighted_loss
-from sk_unlearn.rows import RowRole
+from sk_unlearn.rows import RowRole, SparseRows
+from sk_unlearn.rows.parts import for_net, tensors_for_net
 from sk_unlearn.training._parameter_log import ParameterLog
 from sk_unlearn.training.finite import buffers_not_finite, check_trained
 from sk_unlearn.training.pace import Pace, Paced, PacedTraining, paced
@@ -157,7 +159,7 @@ class _NumberedDataset(Dataset[Any]):
         self.inner = inner
         self.rows = rows
         # skorch's own dataset over plain arrays is fetched a batch at a time: same content, no loop over rows.
-        plain = type(base) is SkorchDataset and all(isinstance(a, np.ndarray) for a in (base.X, base.y))
+        plain = type(base) is SkorchDataset and all(map(_is_plain, (base.X, base.y)))
         self.arrays = (base.X, base.y) if plain and (inner is base or type(inner) is Subset) else None
 
     def __len__(self) -> int:
@@ -189,7 +191,7 @@ class _Collate:
             items = fetched.rows
             if self.collate is None and self.dataset.arrays is not None:
                 rows = self.dataset.rows[items]
-                return _Fetched([torch.from_numpy(array[rows]) for array in self.dataset.arrays], rows)
+                return _Fetched([tensors_for_net(array, rows) for array in self.dataset.arrays], rows)
             fetched = [self.dataset[int(i)] for i in items]
         collate = default_collate if self.collate is None else self.collate
         return _Fetched(collate([item.content for item in fetched]), np.array([item.rows for item in fetched]))
@@ -264,7 +266,7 @@ def check_one_item_a_row(net: NeuralNet, dataset: Any, n_rows: int) -> None:
 @contextmanager
 def record_rows(
     net: NeuralNet,
-    X: NDArray[Any],
+    X: Any,
     sample_weight: NDArray[np.float64] | None,
     recorder: TrainingRecorder | None = None,
     targets: torch.Tensor | None = None,
@@ -281,7 +283,7 @@ def record_rows(
     net : skorch.NeuralNet
         Initialised.
 
-    X : ndarray of shape (n_rows, ...)
+    X : ndarray of shape (n_rows, ...), or what `sk_unlearn.rows.for_net` makes of others
         The rows that the net will be given; the same object.
 
     sample_weight : ndarray of shape (n_rows,) or None
@@ -297,7 +299,8 @@ def record_rows(
     ------
     ledger : RowLedger
     """
-    ledger = RowLedger(net, len(X), recorder)
+    n_rows = get_len(X)
+    ledger = RowLedger(net, n_rows, recorder)
     get_dataset, get_iterator, get_loss = net.get_dataset, net.get_iterator, net.get_loss
     own: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
 
@@ -305,7 +308,7 @@ def record_rows(
         dataset = get_dataset(X_given, y)
         if X_given is not X:
             return dataset
-        check_one_item_a_row(net, dataset, len(X))
+        check_one_item_a_row(net, dataset, n_rows)
         own[id(dataset)] = dataset
         return dataset
 
@@ -358,6 +361,13 @@ def record_rows(
             del net.__dict__[name]
 
 
+def _is_plain(rows: Any) -> bool:
+    """Tell whether rows are arrays, or parts that are."""
+    if isinstance(rows, dict | list):
+        return all(map(_is_plain, rows.values() if isinstance(rows, dict) else rows))
+    return isinstance(rows, np.ndarray | SparseRows)
+
+
 def _base(dataset: Any) -> Any:
     """Return what a dataset is a subset, or a subset of a subset, of."""
     while isinstance(dataset, Subset):
@@ -380,7 +390,7 @@ def _raised_by_callback(error: KeyboardInterrupt) -> bool:
 
 def train(
     net: NeuralNet,
-    X: NDArray[Any],
+    X: Any,
     y: NDArray[Any],
     sample_weight: NDArray[np.float64] | None,
     *,
@@ -418,6 +428,7 @@ def train(
         own training loop leaves weights or a recorder out of account.
     """
     infinite_before = buffers_not_finite(net.module_)
+    X = for_net(X)
     with (
         record_rows(net, X, sample_weight, recorder, targets) as ledger,
         paced(net, pace) as ledger.paced,
@@ -427,7 +438,7 @@ def train(
             epochs = pace.n_epochs(net)
         if recorder is not None:
             assert rng is not None
-            recorder.begin(net, len(X), float(len(X) if sample_weight is None else sample_weight.sum()), rng)
+            recorder.begin(net, len(y), float(len(y) if sample_weight is None else sample_weight.sum()), rng)
         net.notify("on_train_begin", X=X, y=y)
         planned = net.max_epochs if epochs is None else epochs
         with noticed_interrupts() as noticed, recorded_steps(net, planned) as steps:
@@ -527,7 +538,7 @@ class Trained(NamedTuple):
 
 def train_rows(
     net: NeuralNet,
-    X: NDArray[Any],
+    X: Any,
     y: NDArray[Any],
     sample_weight: NDArray[np.float64] | None,
     *,

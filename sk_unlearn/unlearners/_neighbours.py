@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sk_unlearn.risks.empirical import EmpiricalRisk, Rows
+from sk_unlearn.rows.sparse_rows import dense
 from sk_unlearn.unlearners._watch import stored_part
 from sk_unlearn.unlearners.base import Unlearner, UnlearningProblem
 from sk_unlearn.unlearners.distillation import class_logits
@@ -67,7 +68,7 @@ def input_spread(problem: UnlearningProblem) -> NDArray[Any]:
     origin = stored.X[rows[0]].astype(np.float64)
     total, squares = np.zeros_like(origin), np.zeros_like(origin)
     for start in range(0, len(rows), _PART_ROWS):
-        moved = stored.X[rows[start : start + _PART_ROWS]] - origin
+        moved = dense(stored.X[rows[start : start + _PART_ROWS]]) - origin
         total += moved.sum(0)
         squares += np.square(moved).sum(0)
     variance = squares / len(rows) - np.square(total / len(rows))
@@ -91,7 +92,7 @@ def scattered(
     rng : numpy.random.Generator
     """
     rows = np.repeat(rows, n_points)
-    X = risk.X[rows]
+    X = dense(risk.X[rows])
     noise = scale * rng.standard_normal(X.shape)
     return risk.with_targets(risk.targets(rows), X=X + noise.astype(X.dtype), rows=rows)
 
@@ -123,7 +124,7 @@ def nearest_adversaries(problem: UnlearningProblem, spread: NDArray[Any], radius
     unit = torch.from_numpy(spread).to(w.device)
     rows = erased.sample(erased.n_rows, problem.rng)
     given, _ = next(erased.inputs(rows[:1]))
-    if not isinstance(given, Tensor) or not np.array_equal(given.cpu().numpy(), erased.X[rows[:1]]):
+    if not isinstance(given, Tensor) or not np.array_equal(given.cpu().numpy(), dense(erased.X[rows[:1]])):
         raise ValueError(
             "unlearner=AMUN() moves rows as the net is given them, and the net's dataset or iterator makes something "
             "else of stored rows; use skorch's own Dataset, or an unlearner for any net, such as StoCuReNU or RURK."

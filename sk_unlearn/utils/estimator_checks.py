@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 from sklearn.base import clone, is_classifier
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
@@ -66,6 +67,7 @@ __all__ = [
     "check_predictions_keep_their_form",
     "check_refit_after_forget",
     "check_report",
+    "check_sparse_rows",
     "check_status",
     "check_unknown_row_refused",
     "check_unlearner_changes_nothing",
@@ -181,6 +183,7 @@ def _applicable(estimator: BaseUnlearnable) -> list[Check]:
         check_predictions_keep_their_form,
         check_refit_after_forget,
         check_report,
+        check_sparse_rows,
         check_status,
         check_unlearner_changes_nothing,
         check_wrong_width_refused,
@@ -555,6 +558,18 @@ def check_predictions_keep_their_form(estimator: Any) -> None:
         assert new.dtype == old.dtype, f"{name} gave {old.dtype} and now gives {new.dtype}"
         assert new.dtype.kind != "f" or np.isfinite(new).all(), f"{name} gives values that are not finite"
     assert classes is None or np.array_equal(classes, est.classes_), "classes_ must stay as it is"
+
+
+def check_sparse_rows(estimator: Any) -> None:
+    """Check that sparse rows are fitted and forgotten as the same rows are when they are dense, bit for bit."""
+    X, y = _data(estimator)
+    X[np.abs(X) < np.median(np.abs(X))] = 0.0
+    results = []
+    for kind in (np.asarray, csr_array):
+        est = _prepared(estimator).fit(kind(X), y)
+        _request(est, kind(X[:_N_ERASED]), y[:_N_ERASED])
+        results.append(_parameters(est))
+    assert torch.equal(*results), "after a request sparse rows led to other parameters than the same rows as an array"
 
 
 def check_refit_after_forget(estimator: Any) -> None:

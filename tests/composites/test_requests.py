@@ -17,7 +17,6 @@ from sklearn.ensemble import (
     BaggingClassifier,
     RandomForestClassifier,
     StackingClassifier,
-    StackingRegressor,
     VotingClassifier,
     VotingRegressor,
 )
@@ -482,9 +481,8 @@ def test_lists_and_sparse_rows():
     model = VotingRegressor([("one", value_net(0)), ("two", value_net(1))]).fit(X, value)
     sk_unlearn.forget(model, X[:2].tolist(), value[:2].tolist())
     assert len(model.estimators_[0].training_set_) == n - 2
-    model = StackingRegressor([("net", value_net())], Ridge(), cv=2).fit(X, value)
-    with pytest.raises(ValueError, match=r"estimators_\[0\]"):
-        sk_unlearn.forget(model, sparse.csr_array(X[:2]), on_other="report")
+    sk_unlearn.forget(model, sparse.csr_array(X[2:4]), value[2:4])
+    assert [len(each.training_set_) for each in model.estimators_] == [n - 4, n - 4]
 
 
 def test_the_estimator_itself():

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 import sk_unlearn
-from sk_unlearn.rows import RowMatch, RowRole, TrainingSet, _index, sample_mask, training_set
+from sk_unlearn.rows import RowMatch, RowRole, TrainingSet, _index, sample_mask
+from sk_unlearn.rows import content as contents
 
 DTYPES = [np.float32, np.float64, np.int64]
 
@@ -262,7 +263,7 @@ def few_bits(words):
 
 @pytest.mark.parametrize("weak_hash", [few_bits, lambda words: np.full(len(words), 1 << 63, np.uint64)])
 def test_collisions_are_never_matches(rng, monkeypatch, weak_hash):
-    for module in (training_set, _index):
+    for module in (contents, _index):
         monkeypatch.setattr(module, "row_hash", weak_hash)
     X = rows_of(rng, 60, (3,), np.float32)[rng.integers(60, size=100)]
     y = rng.integers(3, size=100)
@@ -289,7 +290,7 @@ def test_the_hash_separates_rows_that_differ_in_few_bits(dtype, values):
     """Small whole numbers and signs: almost all bits are zero, and sums of words repeat."""
     n_columns = 4 if len(values) > 2 else 16
     grid = np.stack(np.meshgrid(*[values] * n_columns), axis=-1).reshape(-1, n_columns).astype(dtype)
-    hashes = _index.row_hash(_index.as_words(grid))
+    hashes = contents.row_hash(contents.as_words(grid))
     assert len(np.unique(hashes)) == len(grid) == 2**16
     # Rows in the bucket of a row, itself included: 2 when 2^16 are thrown into 2^16.
     load = np.unique(hashes >> np.uint64(48), return_counts=True)[1]
@@ -608,7 +609,7 @@ def traces(X, y, weight, ids):
         *X.ravel(),
         *y.ravel(),
         *weight,
-        *_index.row_hash(_index.as_words(X)),
+        *contents.row_hash(contents.as_words(X)),
         *_index.id_hash(ids.tolist(), len(ids)),
     ]
     found = [value.tobytes() for value in values]

@@ -26,6 +26,7 @@ from sk_unlearn.inspection._audit._verdict import ENOUGH_REFERENCES, judge
 from sk_unlearn.metrics.distances import last_step
 from sk_unlearn.references.cases import stored_targets
 from sk_unlearn.references.retrained import References, Rows, train_references
+from sk_unlearn.rows.forms import rows_given
 
 __all__ = ["audit"]
 
@@ -188,7 +189,7 @@ def _earlier_steps(estimator: Any) -> Any:
 
 
 def _checked_rows(X_name: str, X: Any, y_name: str, y: Any) -> Rows:
-    X, y = np.asarray(X), np.asarray(y)
+    X, y = rows_given(X), np.asarray(y)
     try:
         check_consistent_length(X, y)
     except ValueError:
