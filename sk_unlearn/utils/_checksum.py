@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import datetime
 import decimal
 import fractions
@@ -57,7 +56,7 @@ class ChecksummedMixin:
         state: dict[str, Any] = super().__getstate__()  # type: ignore[assignment]
         if _UNCHECKED.get():
             return state
-        return {**state, _KEY: (*_VERSIONS, {name: _checksums(value) for name, value in state.items()})}
+        return {**state, _KEY: (*_VERSIONS, _of_names(state), {name: _checksums(v) for name, v in state.items()})}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         state = dict(state)
@@ -67,17 +66,14 @@ class ChecksummedMixin:
             self._check(state, *recorded[1:])
         super().__setstate__(state)  # type: ignore[misc]
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
-        with unchecked():
-            state = self.__getstate__()
-        other = type(self).__new__(type(self))
-        memo[id(self)] = other
-        other.__setstate__(copy.deepcopy(state, memo))
-        return other
-
-    def _check(self, state: dict[str, Any], libraries: str, recorded: dict[str, tuple[bytes, bytes]]) -> None:
+    def _check(
+        self, state: dict[str, Any], libraries: str, names: bytes, recorded: dict[str, tuple[bytes, bytes]]
+    ) -> None:
         is_ours = type(self).__module__.split(".")[0] == "sk_unlearn"
         damaged = sorted(state.keys() ^ recorded.keys()) if is_ours else []
+        # A pickle has a name once for the state and its checksum, so that both may be damaged alike.
+        if names != _of_names(recorded):
+            damaged.append("a name")
         for name in state.keys() & recorded.keys():
             numbers, structure = _checksums(state[name])
             # Another version of a library may have added something of its own to what it loaded.
@@ -98,6 +94,10 @@ def unchecked() -> Iterator[None]:
         yield
     finally:
         _UNCHECKED.reset(token)
+
+
+def _of_names(state: dict[str, Any]) -> bytes:
+    return sha256("\0".join(sorted(state)).encode("utf-8", "surrogatepass")).digest()[:_LENGTH]
 
 
 def _checksums(value: Any) -> tuple[bytes, bytes]:

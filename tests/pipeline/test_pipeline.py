@@ -179,7 +179,6 @@ def test_the_net_is_the_one_of_the_same_request_in_new_coordinates():
 
 
 def test_texts_as_they_come():
-    pytest.importorskip("sk_unlearn.rows.storage", reason="sparse rows")
     texts = [f"word{i % 7} word{i % 5} and" + (" secret" if i == 4 else "") for i in range(N)]
     pipe = make_pipeline(TfidfVectorizer(), net()).fit(texts, BOUGHT)
     pipe.forget([texts[4]])
