@@ -24,6 +24,7 @@ __all__ = [
     "constants_notes",
     "kept_side_state",
     "moved_by_statistics",
+    "notes_past_a_pipeline",
     "on_trust",
     "out_of_reach",
     "perhaps_side_state",
@@ -36,6 +37,16 @@ _COMPARED_ROWS = 256
 _TRAINING_METHODS = ("fit_loop", "run_single_epoch", "train_step", "train_step_single")
 # Names that a note lists before it counts the rest.
 _SHOWN_NAMES = 5
+
+
+def notes_past_a_pipeline(rows: TrainingSet | None) -> list[str]:
+    """Say what a request to the last step of a pipeline does not reach."""
+    if rows is None or rows.raw_source is None:
+        return []
+    return [
+        "The rows came through a pipeline, and this request did not: its other steps, and the raw rows that it keeps, "
+        "still contain them until its next request. Call the same verb of the pipeline."
+    ]
 
 
 def out_of_reach(

@@ -32,6 +32,7 @@ from sk_unlearn.estimators._inputs import (
     warn_of_merged_rows,
 )
 from sk_unlearn.estimators._nets import check_nested, warn_of_methods_not_called
+from sk_unlearn.estimators._notes import notes_past_a_pipeline
 from sk_unlearn.estimators._passes import plan_rows
 from sk_unlearn.estimators._pending import PendingMixin, refuse_to_drop_requests
 from sk_unlearn.estimators._problem import Solution, solve, stored_risk
@@ -415,7 +416,7 @@ class BaseUnlearnable(
         commit_drafts([self._drafted_handed_in(X, y)])
         return self
 
-    def _drafted_handed_in(self, X: Any, y: Any, notes: Sequence[str] = ()) -> Draft:
+    def _drafted_handed_in(self, X: Any, y: Any, notes: Sequence[str] | None = None) -> Draft:
         started = time.perf_counter()
         check_is_fitted(self)
         X_net, y_net = (None, None) if X is None else self._validate_request(X, y, "X", "y")
@@ -471,9 +472,14 @@ class BaseUnlearnable(
         commit_drafts([self._drafted(resolve_correction(rows, X_net, y_net, new_X, new_y), started)])
         return self
 
-    def _drafted(self, request: Request, started: float, notes: Sequence[str] = ()) -> Draft:
-        """Solve a resolved request, aside; nothing changes until the draft is committed."""
+    def _drafted(self, request: Request, started: float, notes: Sequence[str] | None = None) -> Draft:
+        """Solve a resolved request, aside; nothing changes until the draft is committed.
+
+        A pipeline that forgets along hands in its own notes.
+        """
         rows: TrainingSet | None = getattr(self, "training_set_", None)
+        if notes is None:
+            notes = notes_past_a_pipeline(rows)
         unlearner = self._checked_unlearner(rows)
         state, ground = self.unlearning_state_, footing(self, rows, request, unlearner)
         anchor = self._present_anchor(ground) if request.n_trained or not ground.has_moved else None

@@ -140,9 +140,15 @@ def _moved(estimator: BaseUnlearnable, net: NeuralNet, to: NewCoordinates, gone:
     if len(columns) < len(filled):
         notes.append(_NARROWER.format(n=len(filled) - len(columns)))
     is_far = fold is None and _has_moved(estimator.net_, net, rows, new_rows, some)
+    if is_far:
+        notes.append(_FAR)
     return Moved(shadow, is_far, notes)
 
 
+_FAR = (
+    "Without the rows the steps before the net give the others features that the fitted net would misread, such as "
+    "other codes of categories; it was trained anew on them."
+)
 _NARROWER = (
     "{n} features that only erased rows had are gone. The net keeps the width of its input, with zeros in their place; "
     "how many there were can be seen, and nothing else of them."

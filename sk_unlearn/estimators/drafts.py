@@ -16,7 +16,7 @@ from sk_unlearn.estimators._commit import net_assignments
 from sk_unlearn.estimators._draft import Draft, commit_drafts
 from sk_unlearn.estimators._orders import as_moment
 from sk_unlearn.estimators._passes import known_rows
-from sk_unlearn.estimators._pending import write_down
+from sk_unlearn.estimators._pending import refuse_to_drop_requests, write_down
 from sk_unlearn.estimators._receipts import kept_ids
 from sk_unlearn.estimators._request import (
     Content,
@@ -57,6 +57,7 @@ __all__ = [
     "known_in",
     "narrowed",
     "pending_positions",
+    "refuse_to_drop_requests",
     "request_at",
     "stored_already",
     "stored_rows",

@@ -42,6 +42,7 @@ class LaterMixin:
         def _fitted_last(self, verb: str) -> BaseUnlearnable: ...
         def _checked_match(self, X_del: Any, y_del: Any, sample_id: Any, verb: str) -> RowMatch | None: ...
         def _combined(self, draft: Draft, after: After) -> Draft: ...
+        def _notes(self, after: After) -> list[str]: ...
 
     # ------------------------------------------------------------------ requests that wait
 
@@ -112,7 +113,7 @@ class LaterMixin:
             last = self._fitted_last("settle")
             if last.pending_:
                 after = self._without_pending(last)
-                commit_drafts([self._combined(draft_settlement(last, to=after.to, notes=after.notes), after)])
+                commit_drafts([self._combined(draft_settlement(last, to=after.to, notes=self._notes(after)), after)])
         return self
 
     def _without_pending(self, last: BaseUnlearnable) -> After:
@@ -134,7 +135,7 @@ class LaterMixin:
         with self._turn():
             last = self._fitted_last("retrain")
             after = self._without_pending(last)
-            commit_drafts([self._combined(draft_retraining_at(last, to=after.to, notes=after.notes), after)])
+            commit_drafts([self._combined(draft_retraining_at(last, to=after.to, notes=self._notes(after)), after)])
         return self
 
     @property

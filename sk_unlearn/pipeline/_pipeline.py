@@ -29,14 +29,23 @@ from sk_unlearn.estimators.drafts import (
     is_learnt,
     known_in,
     narrowed,
+    refuse_to_drop_requests,
     stored_already,
     stored_rows,
     stored_targets,
 )
 from sk_unlearn.pipeline._later import LaterMixin
 from sk_unlearn.pipeline._pinned import Attributes, pinned_steps
-from sk_unlearn.pipeline._raw import RawRows, owned_rows, taken
-from sk_unlearn.pipeline._requests import After, exchanged, given_rows, grown, numbers_of, without
+from sk_unlearn.pipeline._raw import RawRows, check_columns, owned_rows, taken
+from sk_unlearn.pipeline._requests import (
+    After,
+    check_steps_are_those_of_fit,
+    exchanged,
+    given_rows,
+    grown,
+    numbers_of,
+    without,
+)
 from sk_unlearn.pipeline._state import PipelineState
 from sk_unlearn.pipeline._steps import FittedSteps, fit_steps, is_per_row, known_to, transformer_of
 from sk_unlearn.preprocessing import remember
@@ -187,13 +196,14 @@ class Pipeline(VersionedMixin, ChecksummedMixin, LaterMixin, SklearnPipeline):
                 raise ValueError("partial_fit needs an UnlearnableClassifier or UnlearnableRegressor as the last step.")
             super().fit(X, y, **(params if sample_id is None else params | {"sample_id": sample_id}))
             return
+        refuse_to_drop_requests(last)
         fitted = self._fitted_steps(X, y, params)
         key, new = new_key(), clone(last)
         options = fitted.last_params if sample_id is None else fitted.last_params | {"sample_id": sample_id}
         if classes is not None:
             options = options | {"classes": classes}
         fit_made(new, digest_rows(key, X), fitted.X, y, first_pass=first_pass, key=key, **options)
-        state = self._first_state(key, fitted, X, y)
+        state = self._first_state(key, fitted, X, y, stores=hasattr(new, "training_set_"))
         commit_drafts([Draft(new._journal, self._assignments(fitted.steps, state, last, new))])
 
     def _last_step(self) -> BaseUnlearnable | None:
@@ -208,8 +218,10 @@ class Pipeline(VersionedMixin, ChecksummedMixin, LaterMixin, SklearnPipeline):
         name = self.steps[0][0]
         return FittedSteps([], X, {}, {key.removeprefix(f"{name}__"): value for key, value in params.items()})
 
-    def _first_state(self, key: bytes, fitted: FittedSteps, X: Any, y: Any) -> PipelineState:
+    def _first_state(self, key: bytes, fitted: FittedSteps, X: Any, y: Any, *, stores: bool) -> PipelineState:
         n, transformer = _num_samples(X), transformer_of(fitted.steps)
+        if not stores:  # no request could take rows out again
+            return PipelineState(key, None, None, {}, n)
         per_row = {name: value for name, value in fitted.params.items() if is_per_row(value, n)}
         constants = {name: value for name, value in fitted.params.items() if name not in per_row}
         memory = None if transformer is None else remember(transformer, X, y, **fitted.params)
@@ -278,7 +290,7 @@ class Pipeline(VersionedMixin, ChecksummedMixin, LaterMixin, SklearnPipeline):
         last = self.steps[-1][1]
         positions = narrowed(last, None if match is None else match.positions, sample_id)
         after = without(self, last, positions, given_rows(last, X_del, match, positions))
-        return self._combined(draft_deletion_at(last, positions, to=after.to, notes=after.notes), after)
+        return self._combined(draft_deletion_at(last, positions, to=after.to, notes=self._notes(after)), after)
 
     def _checked_match(self, X_del: Any, y_del: Any, sample_id: Any, verb: str) -> RowMatch | None:
         """Return which stored rows were made of those that a request names; None where it names identifiers alone."""
@@ -325,7 +337,7 @@ class Pipeline(VersionedMixin, ChecksummedMixin, LaterMixin, SklearnPipeline):
         if not hasattr(last, "training_set_"):
             after, none = self._left_as_they_are(), np.empty(0, dtype=np.int64)
             handed_in = {"X": self._transformed(X), "y": y, "source": self._digests(X)}
-            return self._combined(draft_deletion_at(last, none, notes=after.notes, **handed_in), after)
+            return self._combined(draft_deletion_at(last, none, notes=self._notes(after), **handed_in), after)
         match = self._match(X, y, "X")
         positions, unknown = match.positions, np.flatnonzero(~match.found)
         after = without(self, last, positions, given_rows(last, X, match, positions))
@@ -333,7 +345,8 @@ class Pipeline(VersionedMixin, ChecksummedMixin, LaterMixin, SklearnPipeline):
         if len(unknown):
             raw = taken(X, unknown)
             foreign = {"X": self._transformed(raw, after), "y": taken(y, unknown), "source": self._digests(raw)}
-        return self._combined(draft_deletion_at(last, positions, to=after.to, notes=after.notes, **foreign), after)
+        draft = draft_deletion_at(last, positions, to=after.to, notes=self._notes(after), **foreign)
+        return self._combined(draft, after)
 
     def _left_as_they_are(self) -> After:
         """Return the steps where no rows are stored, which therefore cannot follow them to other coordinates."""
@@ -405,7 +418,7 @@ class Pipeline(VersionedMixin, ChecksummedMixin, LaterMixin, SklearnPipeline):
                 None if y_new is None else new.y,
                 source=None if new_source is None else new_source[at],
                 to=after.to,
-                notes=after.notes,
+                notes=self._notes(after),
             ),
             after,
         )
@@ -452,7 +465,7 @@ class Pipeline(VersionedMixin, ChecksummedMixin, LaterMixin, SklearnPipeline):
 
     def _train_further(self, X: Any, y: Any, classes: Any, sample_id: Any, params: dict[str, Any]) -> None:
         last, _ = self._with_rows("partial_fit")
-        self._check_columns(X, "X")
+        check_columns(X, self, "X")
         name, n = self.steps[-1][0], _num_samples(X)
         own = {key.removeprefix(f"{name}__"): value for key, value in params.items() if key.startswith(f"{name}__")}
         weight = own.pop("sample_weight", None)
@@ -487,8 +500,10 @@ class Pipeline(VersionedMixin, ChecksummedMixin, LaterMixin, SklearnPipeline):
                 f"{verb} needs an UnlearnableClassifier or UnlearnableRegressor as the last step, which is "
                 f"{type(self.steps[-1][1]).__name__}. An ensemble goes around pipelines: sk_unlearn.forget finds them."
             )
-        if not hasattr(self, "pipeline_state_"):
+        rows: TrainingSet | None = getattr(last, "training_set_", None)
+        if not hasattr(self, "pipeline_state_") or (rows is not None and rows.raw_source is None):
             raise ValueError(f"{verb} needs a pipeline whose own fit was called; its last step was fitted past it.")
+        check_steps_are_those_of_fit(self.steps[:-1], self.pipeline_state_)
         return last
 
     def _with_rows(self, verb: str) -> tuple[BaseUnlearnable, TrainingSet]:
@@ -498,23 +513,8 @@ class Pipeline(VersionedMixin, ChecksummedMixin, LaterMixin, SklearnPipeline):
     def _digests(self, X: Any) -> NDArray[np.uint8]:
         return digest_rows(self.pipeline_state_.key, X)
 
-    def _check_columns(self, X: Any, name: str) -> None:
-        """Refuse rows that cannot be any of those that the pipeline was fitted on, or be added to them."""
-        names, n = getattr(self, "feature_names_in_", None), getattr(self, "n_features_in_", None)
-        if names is not None and hasattr(X, "columns") and set(X.columns) != set(names):
-            absent = sorted(map(str, set(names) - set(X.columns)))
-            raise ValueError(
-                f"{name} has other columns than the rows of fit: {len(absent)} of those are absent "
-                f"({', '.join(absent[:5])}), and {len(set(X.columns) - set(names))} are new. Pass all of them."
-            )
-        given = X.shape[1] if len(getattr(X, "shape", ())) == 2 else None
-        if n is not None and given is not None and given != n:
-            raise ValueError(
-                f"{name} has {given} features, but {type(self).__name__} is expecting {n} features as input."
-            )
-
     def _match(self, X: Any, y: Any, name: str) -> RowMatch:
-        self._check_columns(X, name)
+        check_columns(X, self, name)
         last, source = self.steps[-1][1], self._digests(X)
         targets = None if y is None else stored_targets(last, y, len(source), name.replace("X", "y", 1))
         return last.training_set_.match_source(source, targets, name=name)
@@ -527,6 +527,11 @@ class Pipeline(VersionedMixin, ChecksummedMixin, LaterMixin, SklearnPipeline):
     def _transformed(self, X: Any, after: After | None = None) -> Any:
         transformer = transformer_of(self.steps[:-1] if after is None else after.steps)
         return X if transformer is None else transformer.transform(X)
+
+    def _notes(self, after: After) -> list[str]:
+        if self.memory is None:
+            return after.notes
+        return [*after.notes, "memory of the pipeline keeps steps that were fitted on the rows until it is cleared."]
 
     def _combined(self, draft: Draft, after: After) -> Draft:
         """Return what makes the last step and the others forget at once."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.utils import _safe_indexing
 
-__all__ = ["RawRows", "owned_rows", "taken"]
+__all__ = ["RawRows", "check_columns", "owned_rows", "taken"]
 
 Numbers = NDArray[np.int64]
 
@@ -69,6 +69,51 @@ def taken(table: Any, numbers: Numbers) -> Any:
     if isinstance(table, pd.DataFrame | pd.Series):
         return table.take(numbers)
     return _safe_indexing(table, numbers)
+
+
+def check_columns(X: Any, fitted: Any, name: str) -> None:
+    """Refuse rows that cannot be any of those that ``fit`` was given, or be added to them.
+
+    Parameters
+    ----------
+    X : table
+        Texts and others that have no columns pass.
+
+    fitted : object
+        Knows what ``fit`` was given by ``feature_names_in_`` and ``n_features_in_``, if it had columns.
+
+    name : str
+        Of the argument.
+
+    Raises
+    ------
+    ValueError
+    """
+    n, wanted = getattr(fitted, "n_features_in_", None), getattr(fitted, "feature_names_in_", None)
+    shape = getattr(X, "shape", None)
+    if n is None or shape is None:
+        return
+    if len(shape) < 2:
+        raise ValueError(f"{name} is no table, as the rows of fit were; pass one row as X.iloc[[i]] or X[i : i + 1].")
+    given, known = _names(X), None if wanted is None else set(wanted)
+    if given is not None and known is not None and given != known:
+        absent = sorted(map(str, known - given))
+        raise ValueError(
+            f"{name} has other columns than the rows of fit: {len(absent)} of those are absent "
+            f"({', '.join(absent[:5])}), and {len(given - known)} are new. Pass all of them."
+        )
+    if shape[1] != n:
+        raise ValueError(
+            f"{name} has {shape[1]} features, but {type(fitted).__name__} is expecting {n} features as input."
+        )
+    if (given is None) != (known is None):
+        has, had = ("none", "some") if given is None else ("some", "none")
+        raise ValueError(f"Columns of {name} have names: {has}; those of fit had: {had}. Pass rows as they came.")
+
+
+def _names(X: Any) -> set[str] | None:
+    names = set(getattr(X, "columns", ()))
+    return names if names and all(isinstance(name, str) for name in names) else None
 
 
 def owned_rows(table: Any) -> Any:

@@ -20,7 +20,7 @@ from sk_unlearn.rows.digests import digest_rows
 if TYPE_CHECKING:
     from sk_unlearn.pipeline._pipeline import Pipeline
 
-__all__ = ["After", "exchanged", "given_rows", "grown", "numbers_of", "without"]
+__all__ = ["After", "check_steps_are_those_of_fit", "exchanged", "given_rows", "grown", "numbers_of", "without"]
 
 Numbers = NDArray[np.int64]
 
@@ -54,6 +54,17 @@ class After:
         if not self.still_there:
             return []
         return [f"Steps before the net still contain the rows: {', '.join(self.still_there)}."]
+
+
+def check_steps_are_those_of_fit(steps: Steps, state: PipelineState) -> None:
+    """Refuse to go on where a step was replaced since ``fit``, so that what is remembered is of another one.
+
+    Raises
+    ------
+    ValueError
+    """
+    if state.memory is not None and transformer_of(steps) is None:
+        raise ValueError("The steps before the net are not those that fit fitted: fit the pipeline anew.")
 
 
 def given_rows(last: BaseUnlearnable, X: Any, match: RowMatch | None, positions: Numbers) -> RawRows | None:

@@ -1,0 +1,107 @@
+"""What is done past a pipeline, or with other tables than it was fitted on, is refused or said in the report."""
+
+import pickle
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+from sklearn.preprocessing import OrdinalEncoder, StandardScaler
+
+from sk_unlearn.pipeline import make_pipeline
+from tests import _problems
+
+rng = np.random.default_rng(11)
+N = 40
+TABLE = pd.DataFrame({"age": rng.integers(18, 90, N), "income": rng.lognormal(10, 1, N)})
+BOUGHT = np.where(TABLE.income > 22_000, "yes", "no")
+
+
+def scaled(**settings):
+    net = settings.pop("net", {})
+    last = _problems.classifier(max_epochs=3, lr=0.1, **net)
+    return make_pipeline(StandardScaler(), last, **settings)
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (pl.from_pandas(TABLE[["age"]][:1]), r"1 of those are absent \(income\), and 0 are new"),
+        (TABLE[:1].assign(more=1), "0 of those are absent .*, and 1 are new"),
+        (TABLE.to_numpy()[:1], "Columns of X_del have names: none; those of fit had: some"),
+        (TABLE.iloc[0], "X_del is no table"),
+    ],
+    ids=["fewer", "more", "array", "one row"],
+)
+def test_rows_of_another_shape_are_not_merely_unknown(rows, message):
+    with pytest.raises(ValueError, match=message):
+        scaled().fit(TABLE, BOUGHT).forget(rows)
+
+
+def test_names_that_fit_did_not_have():
+    pipe = scaled().fit(TABLE.to_numpy(), BOUGHT)
+    with pytest.raises(ValueError, match="Columns of X_old have names: some; those of fit had: none"):
+        pipe.correct(TABLE[:1], y_new=["no"])
+    with pytest.raises(ValueError, match="X is no table"):
+        pipe.partial_forget(TABLE.to_numpy()[0], BOUGHT[:1])
+
+
+def test_fit_does_not_drop_requests_that_wait():
+    pipe = scaled().fit(TABLE, BOUGHT)
+    pipe.request_forget(TABLE[:1])
+    with pytest.raises(ValueError, match="fit would drop the pending requests"):
+        pipe.fit(TABLE, BOUGHT)
+    assert len(pipe.pending_) == 1
+    pipe.settle().fit(TABLE[1:], BOUGHT[1:])
+
+
+def test_no_raw_rows_are_kept_where_none_are_stored():
+    """They could never be dropped: nothing says which of them are handed in."""
+    marked = TABLE.assign(income=TABLE.income.where(TABLE.index != 3, 98765.4321))
+    pipe = scaled(net={"keep_training_set": False}, preprocessing="keep").fit(marked, BOUGHT)
+    assert np.float64(98765.4321).tobytes() not in pickle.dumps(pipe)
+    assert repr(pipe.pipeline_state_) == f"PipelineState({N} rows, not kept as they came)"
+    pipe.partial_forget(marked[3:4], BOUGHT[3:4])
+
+
+def test_a_last_step_or_a_step_that_was_exchanged():
+    pipe = scaled().fit(TABLE, BOUGHT)
+    pipe.set_params(standardscaler="passthrough")
+    with pytest.raises(ValueError, match="not those that fit fitted"):
+        pipe.forget(TABLE[:1])
+    pipe = scaled().fit(TABLE, BOUGHT)
+    pipe[-1].fit(TABLE.to_numpy(np.float32), BOUGHT)
+    for act in (lambda: pipe.forget(TABLE[:1]), lambda: pipe.partial_forget(TABLE[:1], BOUGHT[:1])):
+        with pytest.raises(ValueError, match="its last step was fitted past it"):
+            act()
+
+
+def test_a_request_to_the_last_step_says_what_still_contains_the_rows():
+    pipe = scaled().fit(TABLE, BOUGHT, sample_id=TABLE.index)
+    told = "other steps, and the raw rows that it keeps, still contain them"
+    pipe[-1].forget(sample_id=[0])
+    assert any(told in note for note in pipe.unlearning_report_.notes)
+    pipe.forget(sample_id=[1])
+    assert not any(told in note for note in pipe.unlearning_report_.notes)
+    assert len(pipe.pipeline_state_.raw) == N - 2
+    pipe[-1].request_forget(sample_id=[2])
+    pipe[-1].settle()
+    assert any(told in note for note in pipe.unlearning_report_.notes)
+
+
+def test_a_cache_is_named(tmp_path):
+    pipe = scaled(memory=str(tmp_path)).fit(TABLE, BOUGHT)
+    for act in (lambda: pipe.forget(TABLE[:1]), lambda: pipe.request_forget(TABLE[1:2]) and pipe.settle()):
+        act()
+        assert any("memory of the pipeline keeps steps" in note for note in pipe.unlearning_report_.notes)
+
+
+def test_training_anew_because_codes_moved_is_said():
+    """The net would take the towns after the one that vanished for their neighbours."""
+    towns = np.array(["Bonn", "Jena", "Ulm"], dtype=object)[np.arange(N) % 3]
+    bought, towns[7] = np.where(towns == "Ulm", "yes", "no"), "Lonelyville"
+    towns = pd.DataFrame({"town": towns})
+    pipe = make_pipeline(OrdinalEncoder(), _problems.classifier(max_epochs=30, lr=0.5)).fit(towns, bought)
+    pipe.forget(towns[7:8])
+    assert any("it was trained anew" in note for note in pipe.unlearning_report_.notes)
+    assert (pipe.predict(towns.drop(index=7)) == np.delete(bought, 7)).mean() > 0.9
