@@ -18,6 +18,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = [
     "sk_unlearn",
     "sk_unlearn.composites",
+    "sk_unlearn.pipeline",
     "sk_unlearn.unlearners",
     "sk_unlearn.metrics",
     "sk_unlearn.metrics.membership",
@@ -34,6 +35,7 @@ PAGES = [
     "docs/index.rst",
     "docs/getting_started.rst",
     "docs/user_guide.rst",
+    "docs/pipelines.rst",
     "docs/ensembles.rst",
     "docs/saving.rst",
     "docs/metrics.rst",
