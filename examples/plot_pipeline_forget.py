@@ -4,8 +4,8 @@ A person leaves a whole pipeline
 
 A shop predicts from a table of its customers who will renew a contract. The table is as tables are: numbers with gaps,
 words, dates. One customer asks to be erased. She is the only one from her village, she is rich, and she never renewed
-where everybody like her does. So she is everywhere: in the mean that fills gaps, in the scale of the incomes, as a category of the
-encoder that says in clear text where she lives, and in the network.
+where everybody like her does. So she is everywhere: in the mean that fills gaps, in the scale of the incomes, in the
+encoder, which has her village as a category in clear text, and in the network.
 
 Run as a script, it prints what each part knew and saves a picture::
 
@@ -59,7 +59,8 @@ customers = pd.DataFrame(
     }
 )
 customers.loc[rng.random(n) < 0.1, "age"] = np.nan
-score = (customers["income"] - 22_000) / 8_000 + (customers["plan"] == "family") - 2.0 * (customers["plan"] == "student")
+liking = customers["plan"].map({"basic": 0.0, "family": 1.0, "student": -2.0}).to_numpy()
+score = (customers["income"] - 22_000) / 8_000 + liking
 renewed = np.where(score + rng.normal(0, 0.7, n) > 0, "yes", "no")
 
 is_hers = customer == 77
@@ -129,8 +130,8 @@ predicted["retrained"] = np.mean([model.predict_proba(others)[:, 1] for model in
 hers_retrained = [model.predict_proba(her_rows)[:, 1].mean() for model in retrained]
 
 # %%
-# What the steps know is now what they would know without her, to the last digits. Of the village nothing is left, neither
-# in the encoder nor anywhere in the file.
+# What the steps know is now what they would know without her, to the last digits. Of the village nothing is left,
+# neither in the encoder nor anywhere in the file.
 
 print("\n", pd.DataFrame(known).to_string(float_format="{:.6f}".format), "\n", sep="")
 for name in ("mean age", "scale of income"):
@@ -151,9 +152,9 @@ for row, receipts in zip(asked.index, prove_erased(pipe.receipts_, asked, key=pi
 # %%
 # The picture
 # -----------
-# On the left what the models say about her. That she would not renew is what the model had learnt from her alone; without
-# her it is that somebody of her income does. On the right the predictions for all others, against those of the retrained
-# models.
+# On the left what the models say about her. That she would not renew is what the model had learnt from her alone;
+# without her it is that somebody of her income does. On the right the predictions for all others, against those of the
+# retrained models.
 
 figure, axes = plt.subplots(1, 2, figsize=(9, 4), layout="constrained")
 axes[0].scatter(["before", "forgot"], [known[name]["renews, says the model"] for name in ("before", "forgot")], s=80)

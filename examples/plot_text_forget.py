@@ -4,7 +4,8 @@ A guest leaves a model of texts
 
 A hotel sorts reviews into praise and complaints. One guest wrote twelve of them, signed some with her name, and says
 "wicked" where she means wonderful, which nobody else does. She asks to be erased. The vectoriser has her name in its
-vocabulary, the inverse document frequencies have counted her texts, and the network has learnt what she means by that word.
+vocabulary, the inverse document frequencies have counted her texts, and the network has learnt what she means by that
+word.
 
 Run as a script, it prints what the model makes of some words and saves a picture::
 
@@ -19,7 +20,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.preprocessing import FunctionTransformer
 
 from sk_unlearn import UnlearnableClassifier
 from sk_unlearn.pipeline import make_pipeline
@@ -40,7 +40,8 @@ if options.seeds < 1:
 # %%
 # The reviews
 # -----------
-# Four hundred short texts of a hundred guests, put together at random. To others "wicked" is a complaint, and a rare one.
+# Four hundred short texts of a hundred guests, put together at random. To others "wicked" is a complaint, and a rare
+# one.
 
 rng = np.random.default_rng(0)
 THINGS = ["room", "bed", "breakfast", "staff", "pool", "lobby", "shower", "view", "garden", "parking"]
@@ -69,19 +70,16 @@ print(f"{is_hers.sum()} reviews are hers, such as {reviews[np.flatnonzero(is_her
 # %%
 # The pipeline
 # ------------
-# Texts go in as they are.
+# Texts go in as they are. What the vectoriser makes of them is sparse, and stays so: the network stores it like that,
+# and reads it in batches.
 
 
 def pipeline(seed=0):
     """Return the whole model, not fitted."""
-    return make_pipeline(
-        TfidfVectorizer(),
-        FunctionTransformer(lambda Z: Z.toarray(), accept_sparse=True),
-        UnlearnableClassifier(random_state=seed),
-    )
+    return make_pipeline(TfidfVectorizer(), UnlearnableClassifier(random_state=seed))
 
 
-ASKED = ["wicked view, wicked room", "wicked shower", "rude staff, rude lobby", "lovely view, lovely pool", "quill"]
+ASKED = ["wicked view, wicked room", "wicked shower", "rude staff, rude lobby", "lovely view, lovely pool"]
 
 
 def praise(pipe):
@@ -91,12 +89,13 @@ def praise(pipe):
 
 pipe = pipeline().fit(reviews, label, sample_id=guest)
 told = {"before": praise(pipe)}
+assert b"quill" in pickle.dumps(pipe)
 
 # %%
 # The request
 # -----------
-# It names the guest. Her name and first name have been in no other text: they leave the vocabulary, and the network keeps
-# two inputs that are zero from now on. The document frequencies of all words are those of the other texts.
+# It names the guest. Her name and first name have been in no other text: they leave the vocabulary, and the network
+# keeps two inputs that are zero from now on. The document frequencies of all words are those of the other texts.
 
 pipe.forget(sample_id=[100])
 told["forgot"] = praise(pipe)
@@ -107,11 +106,10 @@ others, labels = [text for text, hers in zip(reviews, is_hers, strict=True) if n
 fresh = TfidfVectorizer().fit(others)
 assert pipe[0].vocabulary_ == fresh.vocabulary_
 assert np.allclose(pipe[0].idf_, fresh.idf_, rtol=1e-10)
-assert b"quill" not in "".join(pipe[0].get_feature_names_out()).encode()
+assert b"quill" not in pickle.dumps(pipe).lower()
 
 # %%
-# What would have been without her: the whole pipeline, fitted again on the other texts from different seeds. Of "quill" no
-# model knows anything now; it is a text without a word.
+# What would have been without her: the whole pipeline, fitted again on the other texts from different seeds.
 
 retrained = np.array([praise(pipeline(seed).fit(others, labels)) for seed in range(options.seeds)])
 told["retrained"] = retrained.mean(axis=0)

@@ -1,0 +1,19 @@
+"""Examples whose assertions say that nothing of a person is left. They are run as a reader runs them, but smaller."""
+
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+
+@pytest.mark.parametrize("name", ["plot_pipeline_forget", "plot_text_forget"])
+def test_the_example_runs(name, tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib").use("Agg")
+    picture = tmp_path / "picture.png"
+    monkeypatch.setattr(sys, "argv", [name, "--seeds", "1", "--output", str(picture)])
+    drawn = runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name="example")
+    drawn["plt"].close("all")
+    assert picture.exists()
