@@ -40,8 +40,8 @@ class NewCoordinates:
     X : ndarray of shape (n_stored, n_new)
         The stored rows, in order, in new coordinates; those that are about to go, too. May be sparse.
 
-    columns : int64 ndarray of shape (n_new,)
-        Which of the present features these are.
+    columns : int64 ndarray of shape (n_new,), or None
+        Which of the present features these are; None where rows are no vectors, and X has them whole, as stored.
 
     scale, shift : float64 ndarray of shape (n_new,), or None
         Where that is the whole change for the rows that stay, ``X = scale * X_before[:, columns] + shift``.
@@ -51,7 +51,7 @@ class NewCoordinates:
     """
 
     X: Any
-    columns: NDArray[np.int64]
+    columns: NDArray[np.int64] | None
     scale: NDArray[np.float64] | None = None
     shift: NDArray[np.float64] | None = None
     names: NDArray[np.object_] | None = None
@@ -114,6 +114,8 @@ def trainable(estimator: BaseUnlearnable, to: NewCoordinates | None) -> BaseUnle
 
 def _moved(estimator: BaseUnlearnable, net: NeuralNet, to: NewCoordinates, gone: NDArray[np.int64]) -> Moved:
     rows, state = estimator.training_set_, estimator.unlearning_state_
+    if to.columns is None:
+        return _of_whole_rows(estimator, net, to, gone)
     width = rows.raw_X.shape[1]
     filled = np.arange(width) if state.filled is None else state.filled
     X, constant = _features(rows, to, filled, gone)
@@ -149,6 +151,27 @@ _FAR = (
     "Without the rows the steps before the net give the others features that the fitted net would misread, such as "
     "other codes of categories; it was trained anew on them."
 )
+
+
+def _of_whole_rows(estimator: BaseUnlearnable, net: NeuralNet, to: NewCoordinates, gone: NDArray[np.int64]) -> Moved:
+    """Return an estimator whose rows are exchanged whole, and whose net stays as it is."""
+    rows, state = estimator.training_set_, estimator.unlearning_state_
+    X = np.zeros_like(rows.raw_X)
+    X[rows.live_mask] = to.X
+    new_rows = rows.with_features(X)
+    shadow = _like(estimator, net, new_rows)
+    anchor = None if state.anchor is None else _anchor(estimator, net, new_rows, state.anchor, None, gone)
+    shadow.unlearning_state_ = replace(
+        state,
+        anchor=anchor,
+        features=None,
+        retained_set=None if rows.raw_source is None else state.retained_set,
+        served=digest_parameters(estimator.net_),
+    )
+    some = np.flatnonzero(rows.trained_mask_without(gone))[:_SHOWN]
+    return Moved(shadow, _has_moved(estimator.net_, net, rows, new_rows, some))
+
+
 _NARROWER = (
     "{n} features that only erased rows had are gone. The net keeps the width of its input, with zeros in their place; "
     "how many there were can be seen, and nothing else of them."

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Draft",
     "all_found",
+    "as_stored",
     "check_one_new_each",
     "check_some_stay",
     "commit_drafts",
@@ -54,6 +55,7 @@ __all__ = [
     "draft_training",
     "fit_made",
     "is_learnt",
+    "is_table",
     "known_in",
     "narrowed",
     "pending_positions",
@@ -129,6 +131,17 @@ def narrowed(
     """
     ids = None if sample_id is None else kept_ids(estimator, listed(sample_id))
     return narrowed_slots(estimator.training_set_, positions, ids)
+
+
+def is_table(estimator: BaseUnlearnable) -> bool:
+    """Tell whether the stored rows are vectors of numbers, and not images or several parts."""
+    X = estimator.training_set_.raw_X
+    return X.ndim == 2 and X.dtype.names is None
+
+
+def as_stored(estimator: BaseUnlearnable, X: Any) -> Any:
+    """Return features as a fitted estimator stores them."""
+    return estimator._validate_features(X)
 
 
 def stored_rows(estimator: BaseUnlearnable, verb: str) -> TrainingSet:

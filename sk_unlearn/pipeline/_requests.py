@@ -119,7 +119,7 @@ def without(pipeline: Pipeline, last: BaseUnlearnable, positions: Numbers, given
         raise ValueError(_CANNOT.format(names=", ".join(outcome.still_there)))
     # Rows that are missing are stored no more, so that of the stored ones only those of this request go.
     X_gone = None if given is None and state.raw is None else _of_request(state, last, numbers, given)
-    to = moved_by([Change(outcome, True)], last, numbers, X_gone)
+    to = moved_by([Change(outcome, True)], last, numbers, X_gone, None if kept is None else kept.X)
     after = replace(state, memory=outcome.memory, raw=kept, n_rows=state.n_rows - len(gone))
     return After(outcome.transformer.steps, after, to, outcome.still_there)
 
@@ -154,14 +154,15 @@ def exchanged(pipeline: Pipeline, last: BaseUnlearnable, positions: Numbers, old
     if transformer is None or state.memory is None:
         return After(steps, state)
     numbers = numbers_of(last, positions)
-    with_new = replaced = left = None
+    with_new = replaced = left = others = None
     if state.raw is not None:
         if len(_aligned(state, last)[1]):
             raise ValueError(_AFTER_A_REQUEST)
         old = replace(state.raw.rows(numbers), y=old.y)
         new = replace(new, params=old.params)
         with_new, replaced = state.raw.followed_by(new), state.raw.replaced(numbers, new.X, new.y)
-        left = state.raw.without(numbers).followed_by(new)
+        stay = state.raw.without(numbers)
+        left, others = stay.followed_by(new), stay.X
     # The new ones first: what only the old row and its successor have must not vanish in between.
     come = state.memory.with_rows(
         transformer, new.X, new.y, _retained(with_new, state), **new.params, **state.constants
@@ -169,7 +170,7 @@ def exchanged(pipeline: Pipeline, last: BaseUnlearnable, positions: Numbers, old
     gone = come.memory.without(come.transformer, old.X, old.y, _retained(left, state), **old.params, **state.constants)
     if gone.still_there and pipeline.preprocessing == "forget":
         raise ValueError(_CANNOT.format(names=", ".join(gone.still_there)))
-    to = moved_by([Change(come, False), Change(gone, True)], last, numbers, old.X)
+    to = moved_by([Change(come, False), Change(gone, True)], last, numbers, old.X, others)
     return After(gone.transformer.steps, replace(state, memory=gone.memory, raw=replaced), to, gone.still_there)
 
 
@@ -195,7 +196,8 @@ def grown(pipeline: Pipeline, last: BaseUnlearnable, new: RawRows) -> After:
     come = state.memory.with_rows(
         transformer, new.X, new.y, _retained(all_rows, state), **new.params, **state.constants
     )
-    to = moved_by([Change(come, False)], last, np.empty(0, dtype=np.int64))
+    none = np.empty(0, dtype=np.int64)
+    to = moved_by([Change(come, False)], last, none, X_kept=None if state.raw is None else state.raw.X)
     after = replace(state, memory=come.memory, raw=all_rows, n_rows=state.n_rows + len(new))
     return After(come.transformer.steps, after, to)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ from sklearn.utils.validation import _num_samples
 
 from sk_unlearn.estimators.base import BaseUnlearnable
 from sk_unlearn.estimators.coordinates import NewCoordinates
+from sk_unlearn.estimators.drafts import as_stored, is_table
 from sk_unlearn.preprocessing import Forgotten
 from sk_unlearn.rows import SparseRows
 
@@ -120,7 +122,11 @@ class Change(NamedTuple):
 
 
 def moved_by(
-    changes: Sequence[Change], last: BaseUnlearnable, numbers: NDArray[np.int64], X_gone: Any = None
+    changes: Sequence[Change],
+    last: BaseUnlearnable,
+    numbers: NDArray[np.int64],
+    X_gone: Any = None,
+    X_kept: Any = None,
 ) -> NewCoordinates | None:
     """Return what steps that have changed, one change after the other, make of the rows that the last step stores.
 
@@ -137,11 +143,16 @@ def moved_by(
     X_gone : table or None
         These, as they came.
 
+    X_kept : table or None
+        The others, as they came, if they are kept.
+
     Returns
     -------
     to : NewCoordinates or None
         None where all features stay what they are.
     """
+    if not is_table(last):
+        return _whole_rows(changes, last, numbers, X_gone, X_kept)
     Z = stored = _stored_features(last)
     stays = np.ones(stored.shape[0], dtype=bool)
     stays[numbers] = False
@@ -167,6 +178,35 @@ def moved_by(
     if not is_affine:
         return NewCoordinates(Z, columns, names=names)
     return NewCoordinates(Z, columns, scale, shift, names)
+
+
+def _whole_rows(
+    changes: Sequence[Change], last: BaseUnlearnable, numbers: NDArray[np.int64], X_gone: Any, X_kept: Any
+) -> NewCoordinates | None:
+    """Do the same for rows that are no vectors: images, or parts by name."""
+    if all(_leaves_outputs(outcome) for outcome, _ in changes):
+        return None
+    transformer = changes[-1].outcome.transformer
+    if X_kept is None:
+        raise ValueError(
+            "Without these rows the steps before the net give other features for all rows, which are no vectors here "
+            "and have to be made anew of the rows as they came: fit the pipeline with keep_raw=True."
+        )
+    X = last.training_set_.X.copy()
+    stays = np.ones(len(X), dtype=bool)
+    stays[numbers] = False
+    X[stays] = as_stored(last, transformer.transform(X_kept))
+    if len(numbers):
+        with suppress(ValueError, TypeError):  # a category that is not there any more: they stay as they were
+            X[~stays] = as_stored(last, transformer.transform(X_gone))
+    return NewCoordinates(X, None)
+
+
+def _leaves_outputs(outcome: Forgotten) -> bool:
+    if outcome.change is None or not np.array_equal(outcome.columns, np.arange(len(outcome.columns))):
+        return False
+    scale, shift = outcome.change
+    return bool((scale == 1).all() and (shift == 0).all())
 
 
 def _in_order(stays: NDArray[np.bool_], kept: Any, gone: Any, dtype: np.dtype[Any]) -> Any:
