@@ -19,7 +19,8 @@ from sklearn.utils.validation import _num_samples
 from sk_unlearn.estimators.base import BaseUnlearnable
 from sk_unlearn.estimators.coordinates import NewCoordinates
 from sk_unlearn.estimators.drafts import as_stored, is_table
-from sk_unlearn.preprocessing import Forgotten
+from sk_unlearn.estimators.lookup import stored_features
+from sk_unlearn.preprocessing import Forgotten, RawRowsNeeded
 from sk_unlearn.rows import SparseRows
 
 __all__ = ["Change", "FittedSteps", "fit_steps", "is_per_row", "known_to", "moved_by", "transformer_of"]
@@ -188,10 +189,7 @@ def _whole_rows(
         return None
     transformer = changes[-1].outcome.transformer
     if X_kept is None:
-        raise ValueError(
-            "Without these rows the steps before the net give other features for all rows, which are no vectors here "
-            "and have to be made anew of the rows as they came: fit the pipeline with keep_raw=True."
-        )
+        raise RawRowsNeeded("the rows are no vectors: features have to be made anew of the rows as they came")
     X = last.training_set_.X.copy()
     stays = np.ones(len(X), dtype=bool)
     stays[numbers] = False
@@ -220,10 +218,8 @@ def _in_order(stays: NDArray[np.bool_], kept: Any, gone: Any, dtype: np.dtype[An
 
 
 def _stored_features(last: BaseUnlearnable) -> Any:
-    filled = last.unlearning_state_.filled
-    X = last.training_set_.X
-    X = X.csr if isinstance(X, SparseRows) else X
-    return X if filled is None else X[:, filled]
+    X = stored_features(last)
+    return X.csr if isinstance(X, SparseRows) else X
 
 
 def _sources(columns: NDArray[np.int64], n_old: int) -> NDArray[np.int64]:
