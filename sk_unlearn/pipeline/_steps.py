@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,24 @@ from sk_unlearn.estimators.drafts import as_stored, is_table
 from sk_unlearn.preprocessing import Forgotten
 from sk_unlearn.rows import SparseRows
 
-__all__ = ["Change", "FittedSteps", "fit_steps", "is_per_row", "known_to", "moved_by", "transformer_of"]
+if TYPE_CHECKING:
+    from sk_unlearn.pipeline._stages import MovedStages
+
+__all__ = [
+    "Change",
+    "FittedSteps",
+    "Steps",
+    "fit_steps",
+    "is_nothing",
+    "is_per_row",
+    "is_sampler",
+    "known_to",
+    "moved_by",
+    "params_by_step",
+    "passed_over",
+    "stored_features",
+    "transformer_of",
+]
 
 Steps = list[tuple[str, Any]]
 
@@ -70,17 +87,18 @@ def fit_steps(pipeline: SklearnPipeline, X: Any, y: Any, params: dict[str, Any])
     """Fit clones of the steps before the last, as scikit-learn does it; the pipeline is not changed."""
     *before, (name, last) = pipeline.steps
     taker = _Taker(last)
-    steps = [(each, step if _is_nothing(step) else clone(step)) for each, step in before]
+    steps = [(each, step if is_nothing(step) else clone(step)) for each, step in before]
     inner = SklearnPipeline([*steps, (name, taker)], memory=pipeline.memory, verbose=pipeline.verbose)
     inner.set_params(transform_input=pipeline.transform_input)
     inner.fit(X, y, **params)
-    given = _params_by_step(inner, params)
+    given = params_by_step(inner, params)
     return FittedSteps(
         inner.steps[:-1], taker.taken_[0], {k: v for k, v in given.items() if k.split("__")[0] != name}, taker.taken_[1]
     )
 
 
-def _params_by_step(inner: SklearnPipeline, params: dict[str, Any]) -> dict[str, Any]:
+def params_by_step(inner: SklearnPipeline, params: dict[str, Any]) -> dict[str, Any]:
+    """Return parameters of ``fit`` as ``step__parameter``, by metadata routing where they are not that yet."""
     if not params or all("__" in name for name in params):
         return params
     routed = process_routing(inner, "fit", **params)
@@ -91,8 +109,19 @@ def _params_by_step(inner: SklearnPipeline, params: dict[str, Any]) -> dict[str,
     }
 
 
-def _is_nothing(step: Any) -> bool:
+def is_nothing(step: Any) -> bool:
+    """Tell whether a step leaves rows as they are."""
     return step is None or (isinstance(step, str) and step == "passthrough")
+
+
+def is_sampler(step: Any) -> bool:
+    """Tell whether a step resamples rows, as those of imbalanced-learn do."""
+    return hasattr(step, "fit_resample") and not hasattr(step, "transform")
+
+
+def passed_over(steps: Steps) -> Steps:
+    """Return the steps as rows that come later meet them: who resamples leaves them as they are."""
+    return [(name, "passthrough" if is_sampler(step) else step) for name, step in steps]
 
 
 def is_per_row(value: Any, n: int) -> bool:
@@ -102,12 +131,15 @@ def is_per_row(value: Any, n: int) -> bool:
 
 def transformer_of(steps: Steps) -> SklearnPipeline | None:
     """Return the steps before the last as one transformer; None where there is nothing to transform."""
-    return None if all(_is_nothing(step) for _, step in steps) else SklearnPipeline(steps)
+    steps = passed_over(steps)
+    return None if all(is_nothing(step) for _, step in steps) else SklearnPipeline(steps)
 
 
 def known_to(steps: Steps) -> list[str]:
     """Return the names of steps that learn of rows."""
-    return [f"{name}: {type(step).__name__}" for name, step in steps if not _is_nothing(step) and _learns(step)]
+    return [
+        f"{name}: {type(step).__name__}" for name, step in passed_over(steps) if not is_nothing(step) and _learns(step)
+    ]
 
 
 def _learns(step: Any) -> bool:
@@ -117,7 +149,7 @@ def _learns(step: Any) -> bool:
 class Change(NamedTuple):
     """A change of the steps, and whether rows went (or came)."""
 
-    outcome: Forgotten
+    outcome: Forgotten | MovedStages
     is_removal: bool
 
 
@@ -153,7 +185,7 @@ def moved_by(
     """
     if not is_table(last):
         return _whole_rows(changes, last, numbers, X_gone, X_kept)
-    Z = stored = _stored_features(last)
+    Z = stored = stored_features(last)
     stays = np.ones(stored.shape[0], dtype=bool)
     stays[numbers] = False
     columns = np.arange(stored.shape[1])
@@ -219,7 +251,8 @@ def _in_order(stays: NDArray[np.bool_], kept: Any, gone: Any, dtype: np.dtype[An
     return moved
 
 
-def _stored_features(last: BaseUnlearnable) -> Any:
+def stored_features(last: BaseUnlearnable) -> Any:
+    """Return the features of the rows that the last step stores, as the steps before it gave them."""
     filled = last.unlearning_state_.filled
     X = last.training_set_.X
     X = X.csr if isinstance(X, SparseRows) else X
@@ -240,7 +273,7 @@ def _sources(columns: NDArray[np.int64], n_old: int) -> NDArray[np.int64]:
     return sources
 
 
-def _of_gone(change: Forgotten, gone: Any, sources: NDArray[np.int64], X_gone: Any) -> NDArray[Any]:
+def _of_gone(change: Forgotten | MovedStages, gone: Any, sources: NDArray[np.int64], X_gone: Any) -> NDArray[Any]:
     """Return features of rows that go in new coordinates; where there are none for them, as they were."""
     if issparse(gone):  # few enough to be dense
         gone = gone.toarray()
@@ -249,6 +282,8 @@ def _of_gone(change: Forgotten, gone: Any, sources: NDArray[np.int64], X_gone: A
     if change.change is not None:
         scale, shift = change.change
         return (gone[:, sources] * scale + shift).astype(gone.dtype)
+    if X_gone is None:
+        return np.asarray(gone[:, sources])
     try:
         moved = change.transformer.transform(X_gone)
         return np.asarray(moved.toarray() if issparse(moved) else moved).astype(gone.dtype)
