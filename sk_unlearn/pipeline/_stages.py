@@ -29,15 +29,16 @@ Affine = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
 class _Move(NamedTuple):
-    """How features have changed: columns picked, and scaled and shifted where that is all."""
+    """How features have changed: columns picked, scaled and shifted, and codes exchanged, where that is all."""
 
     columns: NDArray[np.int64]
     by: Affine | None
+    codes: list[NDArray[Any] | None] | None = None
 
     @property
     def is_none(self) -> bool:
         """Whether they have not."""
-        if self.by is None or not np.array_equal(self.columns, np.arange(len(self.columns))):
+        if self.by is None or self.codes is not None or not np.array_equal(self.columns, np.arange(len(self.columns))):
             return False
         return bool((self.by[0] == 1).all() and (self.by[1] == 0).all())
 
@@ -53,21 +54,23 @@ class MovedStages:
     columns : int64 ndarray
         For each feature the one that it was, -1 for none.
 
-    change : tuple of ndarray, or None
-        Scale and shift, where that is all.
+    change, codes : tuple of ndarray, or None, and list of (ndarray or None), or None
+        Scale and shift, and from old code to new code, where that is all.
 
-    table : ndarray
+    table : ndarray or sparse matrix
         Features of the stored rows that stay, in order.
     """
 
     transformer: SklearnPipeline
     columns: NDArray[np.int64]
     change: Affine | None
-    table: NDArray[Any]
+    codes: list[NDArray[Any] | None] | None
+    table: Any
 
     def outputs(self, Z: Any) -> Any:
-        """Return the features in the data type that they are stored in."""
-        return self.table.astype(Z.dtype)
+        """Return the features in the data type and the container that they are stored in."""
+        table = sparse.csr_array(self.table) if sparse.issparse(Z) else _dense(self.table)
+        return table.astype(Z.dtype)
 
 
 @dataclass
@@ -142,7 +145,7 @@ class Walk:
             gone = table.rows(np.flatnonzero(~stays))
             retained = (kept.X, kept.y, kept.params | own)
             outcome = memory.without(transformer, gone.X, gone.y, retained, **gone.params, **own)
-            new, move = outcome.transformer, _Move(outcome.columns, outcome.change)
+            new, move = outcome.transformer, _Move(outcome.columns, outcome.change, outcome.codes)
             self.move = None if move.is_none else move
             Z = None if self.move is None else outcome.outputs(transformer.transform(kept.X))
             self.memories.append(outcome.memory)
@@ -151,7 +154,7 @@ class Walk:
         return Z
 
 
-def walked(pipeline: Pipeline, gone: Touched, stored: NDArray[Any]) -> tuple[Walk, MovedStages | None]:
+def walked(pipeline: Pipeline, gone: Touched, stored: Any) -> tuple[Walk, MovedStages | None]:
     """Return the steps as fitted without the rows that leave, where the others are kept as they came.
 
     Steps before the first sampler give the rows up. So do later ones if nothing has moved before them; else they are
@@ -164,7 +167,7 @@ def walked(pipeline: Pipeline, gone: Touched, stored: NDArray[Any]) -> tuple[Wal
 
     gone : Touched
 
-    stored : ndarray
+    stored : ndarray or CSR array
         Features of the rows that the last step stores now.
 
     Returns
@@ -205,11 +208,11 @@ def walked(pipeline: Pipeline, gone: Touched, stored: NDArray[Any]) -> tuple[Wal
         return walk, None
     transformer = transformer_of(walk.steps)
     assert transformer is not None
-    blocks = [_dense(X)]
+    blocks = [X]
     left_out = resampled.left_out[~gone.raw[resampled.left_out]]
     if len(left_out):
-        blocks.append(_dense(transformer.transform(taken(state.raw.X, left_out))))
-    return walk, MovedStages(transformer, walk.move.columns, walk.move.by, np.concatenate(blocks))
+        blocks.append(transformer.transform(taken(state.raw.X, left_out)))
+    return walk, MovedStages(transformer, walk.move.columns, walk.move.by, walk.move.codes, _stacked(blocks))
 
 
 def _drawn_again(lineage: Lineage, X: Any, before: Any, move: _Move, name: str) -> Any:
@@ -234,11 +237,14 @@ def _drawn_again(lineage: Lineage, X: Any, before: Any, move: _Move, name: str) 
     if (lineage.is_copy & lineage.is_sum).all():
         return taken(X, lineage.one_each())
     others = np.flatnonzero(~lineage.is_sum)
-    if len(others) and move.by is None:
+    is_affine = move.by is not None and move.codes is None
+    if len(others) and not is_affine:
         raise ValueError(_CANNOT_FOLLOW.format(n=len(others), name=name))
-    new = _dense(lineage.shares @ (X if sparse.issparse(X) else np.asarray(X)))
-    if len(others) and move.by is not None:
+    new = lineage.shares @ (X if sparse.issparse(X) else np.asarray(X))
+    if len(others):
+        assert move.by is not None
         scale, shift = move.by
+        new = _dense(new)
         new[others] = _dense(taken(before, others))[:, move.columns] * scale + shift
     return type(X)(new, columns=X.columns) if hasattr(X, "columns") else new
 
@@ -247,6 +253,12 @@ _CANNOT_FOLLOW = (
     "{n} rows that the step {name} made of rows that are not known cannot follow the steps before it to what these are "
     "without the erased rows. Fit the pipeline anew on the rows that are left."
 )
+
+
+def _stacked(blocks: list[Any]) -> Any:
+    if any(map(sparse.issparse, blocks)):
+        return sparse.vstack([sparse.csr_array(block) for block in blocks], format="csr")
+    return np.concatenate([np.asarray(block) for block in blocks])
 
 
 def _dense(X: Any) -> NDArray[Any]:

@@ -17,7 +17,7 @@ from sklearn.utils.metadata_routing import process_routing
 from sklearn.utils.validation import _num_samples
 
 from sk_unlearn.estimators.base import BaseUnlearnable
-from sk_unlearn.estimators.coordinates import NewCoordinates
+from sk_unlearn.estimators.coordinates import NewCoordinates, recoded_values
 from sk_unlearn.estimators.drafts import as_stored, is_table
 from sk_unlearn.preprocessing import Forgotten
 from sk_unlearn.rows import SparseRows
@@ -190,6 +190,7 @@ def moved_by(
     stays[numbers] = False
     columns = np.arange(stored.shape[1])
     scale, shift = np.ones(len(columns)), np.zeros(len(columns))
+    codes: list[NDArray[np.int64] | None] = [None] * len(columns)
     is_affine = True
     for outcome, is_removal in changes:
         sources = _sources(outcome.columns, len(columns))
@@ -200,16 +201,56 @@ def moved_by(
             Z = outcome.outputs(Z).astype(stored.dtype)
         columns = columns[sources]
         is_affine = is_affine and outcome.change is not None and bool((outcome.columns >= 0).all())
+        is_affine = is_affine and not _merges_codes(outcome)
         if is_affine and outcome.change is not None:
             by, offset = outcome.change
             scale, shift = scale[sources] * by, shift[sources] * by + offset
+            codes = _followed(codes, outcome, sources)
     whole = np.array_equal(columns, np.arange(stored.shape[1]))
-    if is_affine and whole and bool((scale == 1).all() and (shift == 0).all()):
+    still = all(order is None for order in codes) and bool((scale == 1).all() and (shift == 0).all())
+    if is_affine and whole and still:
         return None
     names = changes[-1].outcome.transformer.get_feature_names_out() if hasattr(last, "feature_names_in_") else None
     if not is_affine:
         return NewCoordinates(Z, columns, names=names)
-    return NewCoordinates(Z, columns, scale, shift, names)
+    return NewCoordinates(Z, columns, scale, shift, names, None if all(each is None for each in codes) else codes)
+
+
+def _followed(
+    before: list[NDArray[np.int64] | None], outcome: Forgotten | MovedStages, sources: NDArray[np.int64]
+) -> list[NDArray[np.int64] | None]:
+    """Return where the codes of each column have gone to in the end, after one more change."""
+    result = []
+    for source, order in zip(sources, _orders(outcome, len(sources)), strict=True):
+        first = before[source]
+        if first is None or order is None:
+            result.append(first if order is None else order)
+        else:
+            n = max(len(first), len(order))
+            later = np.append(order, np.arange(len(order), n))
+            result.append(later[np.append(first, np.arange(len(first), n))])
+    return [None if each is None or (each == np.arange(len(each))).all() else each for each in result]
+
+
+def _merges_codes(outcome: Forgotten | MovedStages) -> bool:
+    return any(
+        table is not None and order is None
+        for table, order in zip(outcome.codes or [], _orders(outcome, len(outcome.columns)), strict=False)
+    )
+
+
+def _orders(outcome: Forgotten | MovedStages, n: int) -> list[NDArray[np.int64] | None]:
+    """Return the new place of each code: those that are gone come behind the others; None where codes are merged."""
+    result: list[NDArray[np.int64] | None] = []
+    for table in outcome.codes or [None] * n:
+        order = None if table is None else table.astype(np.int64)
+        if order is not None:
+            n_left = int(np.count_nonzero(order >= 0))
+            is_order = np.array_equal(np.sort(order[order >= 0]), np.arange(n_left))
+            order[order < 0] = np.arange(n_left, len(order))
+            order = order if is_order else None
+        result.append(order)
+    return result
 
 
 def _whole_rows(
@@ -234,8 +275,8 @@ def _whole_rows(
     return NewCoordinates(X, None)
 
 
-def _leaves_outputs(outcome: Forgotten) -> bool:
-    if outcome.change is None or not np.array_equal(outcome.columns, np.arange(len(outcome.columns))):
+def _leaves_outputs(outcome: Forgotten | MovedStages) -> bool:
+    if outcome.change is None or outcome.codes is not None or not np.array_equal(outcome.columns, np.arange(len(outcome.columns))):
         return False
     scale, shift = outcome.change
     return bool((scale == 1).all() and (shift == 0).all())
@@ -281,7 +322,11 @@ def _of_gone(change: Forgotten | MovedStages, gone: Any, sources: NDArray[np.int
         return np.asarray(gone[:, sources])
     if change.change is not None:
         scale, shift = change.change
-        return (gone[:, sources] * scale + shift).astype(gone.dtype)
+        result = (gone[:, sources] * scale + shift).astype(gone.dtype)
+        for k, order in enumerate(_orders(change, len(sources))):
+            if order is not None:
+                result[:, k] = recoded_values(result[:, k], order)
+        return result
     if X_gone is None:
         return np.asarray(gone[:, sources])
     try:
