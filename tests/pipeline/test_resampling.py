@@ -10,7 +10,7 @@ from sklearn.compose import ColumnTransformer
 from sklearn.decomposition import PCA
 from sklearn.ensemble import VotingClassifier
 from sklearn.linear_model import LogisticRegression
-from sklearn.preprocessing import OneHotEncoder, QuantileTransformer, StandardScaler
+from sklearn.preprocessing import MaxAbsScaler, OneHotEncoder, QuantileTransformer, StandardScaler
 
 from sk_unlearn import forget, load, save
 from sk_unlearn.pipeline import make_pipeline
@@ -321,3 +321,20 @@ def test_inside_and_beside_other_models():
     foreign = imblearn_pipeline(StandardScaler(), SMOTE(random_state=0), net()).fit(X, y)
     with pytest.raises(ValueError, match="rows that it made from the erased ones"):
         forget(foreign, X[FEW[:1]])
+
+
+def test_sparse_rows():
+    table = pd.DataFrame({"town": [f"town {i % 9}" for i in range(N)], "job": [f"job {i % 7}" for i in range(N)]})
+    for sampler in (RandomUnderSampler(random_state=0), RandomOverSampler(random_state=0), SMOTE(random_state=0)):
+        pipe = make_pipeline(OneHotEncoder(), sampler, MaxAbsScaler(), net()).fit(table, y, sample_id=IDS)
+        gone = np.flatnonzero(table.town == "town 4")
+        pipe.forget(sample_id=IDS[gone])
+        assert "town 4" not in pipe[0].categories_[0]
+        stored = pipe[-1].training_set_.X.csr.toarray()
+        copies = [k for k, each in enumerate(pipe[-1].training_set_.sample_id) if str(each).startswith("person")]
+        number = [int(pipe[-1].training_set_.sample_id[k].split()[1]) for k in copies]
+        expected = pipe[:-1].transform(table.iloc[number]).toarray()
+        # The net keeps the width of its input, and the column of the town is empty.
+        assert pipe[-1].unlearning_state_.filled.tolist() == np.delete(np.arange(16), 4).tolist()
+        np.testing.assert_allclose(stored[copies][:, pipe[-1].unlearning_state_.filled], expected, atol=1e-6)
+        assert not stored[:, 4].any()
