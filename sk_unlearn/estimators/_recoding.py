@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from skorch import NeuralNet
 from torch import Tensor, nn
 
+from sk_unlearn.estimators._folding import noting
 from sk_unlearn.estimators._notes import some_outputs
 from sk_unlearn.estimators._state import Anchor
 from sk_unlearn.risks.empirical import EmpiricalRisk, flat_parameters
@@ -146,7 +147,7 @@ def _fed_by(net: NeuralNet, X: NDArray[Any], other: NDArray[Any]) -> list[int] |
         looked_up: dict[int, list[Tensor]] = {}
         for number, module in enumerate(_modules(copy)):
             if isinstance(module, nn.Embedding | nn.EmbeddingBag):
-                module.register_forward_pre_hook(_noting(looked_up.setdefault(number, [])))
+                module.register_forward_pre_hook(noting(looked_up.setdefault(number, [])))
         if not looked_up:
             return None
         try:
@@ -162,13 +163,6 @@ def _fed_by(net: NeuralNet, X: NDArray[Any], other: NDArray[Any]) -> list[int] |
         for number in before
         if len(before[number]) != len(after[number]) or not all(map(torch.equal, before[number], after[number]))
     ]
-
-
-def _noting(into: list[Tensor]) -> Callable[[nn.Module, tuple[Any, ...]], None]:
-    def note(module: nn.Module, inputs: tuple[Any, ...]) -> None:
-        into.append(inputs[0].clone())
-
-    return note
 
 
 def _can_move(table: nn.Module, order: NDArray[np.int64]) -> bool:

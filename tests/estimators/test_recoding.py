@@ -142,3 +142,35 @@ def test_more_codes_than_the_table_has_rows():
     assert recoded(twin(est.net_, share_tensors=False), {0: np.roll(np.arange(N + 1), 1)}, X, y) is None
     values = np.array([0.0, 2.0, -1.0, np.nan, 0.5, 9.0])
     np.testing.assert_array_equal(recoded_values(values, np.array([1, 2, 0])), [1, 0, -1, np.nan, 0.5, 9])
+
+
+class Wide(Tables):
+    """Numbers by themselves, codes behind a layer of their own."""
+
+    def __init__(self, n_features_in, n_outputs):
+        super().__init__(n_features_in, n_outputs)
+        self.out, self.wide = nn.Linear(WIDTH, n_outputs), nn.Linear(n_features_in - 2, n_outputs)
+
+    def forward(self, X):
+        return self.out(self.first(X[:, 0].long())) + self.wide(X[:, 2:])
+
+
+@pytest.mark.parametrize("module", [Bag, Wide, Tables])
+def test_a_scale_of_numbers_beside_codes_is_taken_exactly(module):
+    rng = np.random.default_rng(3)
+    X, y = problem(np.float32)
+    X[:, 2:] = rng.normal(size=(60, 2))
+    est = _problems.classifier(module=module, max_epochs=3, lr=0.3, batch_size=16).fit(X, y)
+    order, scale, shift = np.array([0, 1, 5, 2, 3, 4]), np.array([1, 1, 1.5, 0.7]), np.array([0, 0, 0.3, -2.0])
+    Z = (new_codes(X, {0: order}) * scale + shift).astype(np.float32)
+    moved = shadowed(est, NewCoordinates(Z, np.arange(4), scale, shift, None, [order, None, None, None]), NONE)
+    after = moved.estimator
+    assert moved.is_far == (module is Tables)  # which bends the numbers before a layer could take their scale
+    if moved.is_far:
+        return
+    np.testing.assert_allclose(after.predict_proba(Z), est.predict_proba(X), atol=1e-6)
+    exact = EmpiricalRisk(twin(after.net_), after.training_set_.X, after.training_set_.y)
+    anchor = after.unlearning_state_.anchor
+    torch.testing.assert_close(anchor.gradient, exact.gradient(exact.parameters()), atol=1e-6, rtol=1e-4)
+    # What training had left is held, in the new coordinates.
+    torch.testing.assert_close(anchor.residual, anchor.gradient)
