@@ -169,7 +169,7 @@ def _of_whole_rows(estimator: BaseUnlearnable, net: NeuralNet, to: NewCoordinate
     X[rows.live_mask] = to.X
     new_rows = rows.with_features(X)
     shadow = _like(estimator, net, new_rows)
-    anchor = None if state.anchor is None else _anchor(estimator, net, new_rows, state.anchor, None, gone)
+    anchor = None if state.anchor is None else _anchor(estimator, net, new_rows, state.anchor, None, None, gone)
     shadow.unlearning_state_ = replace(
         state,
         anchor=anchor,
@@ -282,7 +282,7 @@ def _recoding(
     net: NeuralNet, to: NewCoordinates, filled: NDArray[np.int64], rows: TrainingSet, some: NDArray[np.int64]
 ) -> Recoding | None:
     """Put the tables of a net into the order of new codes, where it looks them up by these."""
-    if to.codes is None:
+    if to.codes is None or to.columns is None:
         return None
     orders = {int(filled[column]): order for column, order in zip(to.columns, to.codes, strict=True)}
     known = {column: order for column, order in orders.items() if order is not None}

@@ -276,7 +276,11 @@ def _whole_rows(
 
 
 def _leaves_outputs(outcome: Forgotten | MovedStages) -> bool:
-    if outcome.change is None or outcome.codes is not None or not np.array_equal(outcome.columns, np.arange(len(outcome.columns))):
+    if (
+        outcome.change is None
+        or outcome.codes is not None
+        or not np.array_equal(outcome.columns, np.arange(len(outcome.columns)))
+    ):
         return False
     scale, shift = outcome.change
     return bool((scale == 1).all() and (shift == 0).all())

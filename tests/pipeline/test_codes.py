@@ -132,3 +132,25 @@ def test_codes_and_indicators_in_one_sparse_table():
     new = forgotten.outputs(columns.transform(PEOPLE.iloc[STAY]))
     np.testing.assert_array_equal(new.toarray(), forgotten.transformer.transform(PEOPLE.iloc[STAY]).toarray())
     assert forgotten.codes[0].tolist() == [-1, 0, 1, 2, 3, 4]
+
+
+class OneTable(nn.Module):
+    def __init__(self, n_features_in, n_outputs):
+        super().__init__()
+        self.tables, self.out = nn.ModuleList([nn.Embedding(5, 4)]), nn.Linear(4, n_outputs)
+
+    def forward(self, X):
+        return self.out(self.tables[0](X[:, 0].long()))
+
+
+def test_codes_that_become_one_are_no_new_order():
+    """A category that is rare now joins those that were: two rows of the table become one."""
+    towns = np.repeat(["a", "b", "c", "d", "e"], [40, 30, 8, 8, 4])
+    people, ids = pd.DataFrame({"town": towns}), np.arange(N)
+    pipe = make_pipeline(OrdinalEncoder(min_frequency=8), net(module=OneTable)).fit(people, BOUGHT, sample_id=ids)
+    gone = int(np.flatnonzero(towns == "c")[0])
+    pipe.forget(sample_id=[gone])
+    stay = np.delete(np.arange(N), gone)
+    assert pipe[0].infrequent_categories_[0].tolist() == ["c", "e"]
+    check_steps(pipe, people.iloc[stay], BOUGHT[stay])
+    assert pipe.unlearning_report_.method == "Retrain"
