@@ -6,7 +6,7 @@ With :math:`z = \rho z' + \delta` by column, :math:`W z + b = W' z' + b'` for :m
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +23,7 @@ from sk_unlearn.risks.empirical import EmpiricalRisk, flat_parameters
 from sk_unlearn.risks.layer_inputs import LayerInputs
 from sk_unlearn.utils._twins import twin, uncompiled
 
-__all__ = ["ColumnMap", "Fold", "as_seen", "folded"]
+__all__ = ["ColumnMap", "Fold", "as_seen", "folded", "noting"]
 
 # A layer that is fed by the columns alone takes any change exactly; another one is off by about as much as the change.
 _PROBED_ROWS, _EXACT = 16, 1e-3
@@ -47,6 +47,12 @@ class ColumnMap:
     def moves(self) -> bool:
         """Whether it changes anything."""
         return bool((self.rho != 1).any() or (self.delta != 0).any())
+
+    def of_inputs(self, columns: NDArray[np.int64] | None) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return it by the inputs of a layer: which column each is, -1 for none; None where they are the columns."""
+        if columns is None:
+            return self.rho, self.delta
+        return np.append(self.rho, 1.0)[columns], np.append(self.delta, 0.0)[columns]
 
     def behind(self, net: NeuralNet) -> ColumnMap:
         """Return the change as the first layer sees it: the built-in network standardises its input before."""
@@ -84,11 +90,15 @@ class Fold:
 
     change : ColumnMap
         As the layers saw it.
+
+    columns : list of (int64 ndarray, or None)
+        For each place which column each input is, -1 for one that is none; None where the inputs are the columns.
     """
 
     places: list[tuple[int, int | None]]
     shapes: list[torch.Size]
     change: ColumnMap
+    columns: list[NDArray[np.int64] | None]
 
     def inputs(self, known: LayerInputs, before: NDArray[np.float64], after: NDArray[np.float64]) -> LayerInputs:
         """Return what is known of the inputs of layers, of which those that have taken the change are fed otherwise.
@@ -105,7 +115,8 @@ class Fold:
         # Rows are stored rounded, and the built-in network cuts off what lies far out.
         off = np.abs(np.square((before - delta) / rho) - np.square(after)).sum(axis=0)
         inexact = torch.from_numpy(off + _ROUNDED * np.square(after).sum(axis=0))
-        weights = [weight for weight, _ in self.places]
+        # What is known of inputs beside other things depends on parameters, and is taken anew.
+        weights = [weight for (weight, _), columns in zip(self.places, self.columns, strict=True) if columns is None]
         return known.moved(weights, torch.from_numpy(rho), torch.from_numpy(delta), inexact)
 
     def gradient(self, gradient: Tensor) -> Tensor:
@@ -119,8 +130,8 @@ class Fold:
             part.view(shape)
             for part, shape in zip(gradient.split([s.numel() for s in self.shapes]), self.shapes, strict=True)
         ]
-        rho, delta = (torch.from_numpy(each).to(gradient) for each in (self.change.rho, self.change.delta))
-        for weight, bias in self.places:
+        for (weight, bias), of_inputs in zip(self.places, self.columns, strict=True):
+            rho, delta = (torch.from_numpy(each).to(gradient) for each in self.change.of_inputs(of_inputs))
             part = parts[weight]
             parts[weight] = (part if bias is None else part - torch.outer(parts[bias], delta)) / rho
         return torch.cat([part.reshape(-1) for part in parts])
@@ -129,7 +140,8 @@ class Fold:
 def folded(net: NeuralNet, change: ColumnMap, X: NDArray[Any], y: NDArray[Any]) -> Fold | None:
     """Have the first layer of a net take a change of coordinates into itself.
 
-    Which layers are fed by the columns alone is tried out: on a copy, with a change that nobody could overlook.
+    Which layers are fed by the columns alone, or by these beside other things such as rows of embeddings, is tried out:
+    on a copy, with a change that nobody could overlook.
 
     Parameters
     ----------
@@ -151,14 +163,58 @@ def folded(net: NeuralNet, change: ColumnMap, X: NDArray[Any], y: NDArray[Any]) 
     if not change.moves:
         return _fold(net, [], change)
     some = slice(0, _PROBED_ROWS)
+    moved = (change.rho != 1) | (change.delta != 0)
     for kind in (nn.Linear, nn.BatchNorm1d):
         numbers = [number for number, layer in enumerate(_modules(net)) if _takes(layer, kind, X.shape[1])]
-        if numbers and _is_exact(net, numbers, X[some], y[some]):
+        if numbers and _is_exact(net, numbers, moved, X[some], y[some]):
             fits = all(getattr(_modules(net)[k], "bias", None) is not None for k in numbers)
             if kind is nn.Linear and not fits and bool(change.behind(net).delta.any()):
                 return None  # without a bias only a scale can be taken
             return _fold(net, numbers, change)
-    return None
+    inside = _columns_inside(net, moved, X[some])
+    has_bias = all(_modules(net)[k].bias is not None for k in inside)
+    if not inside or not (has_bias or not change.delta.any()):
+        return None
+    if not _is_exact(net, list(inside), moved, X[some], y[some], inside):
+        return None
+    return _fold(net, list(inside), change, inside)
+
+
+def _columns_inside(net: NeuralNet, moved: NDArray[np.bool_], X: NDArray[Any]) -> dict[int, NDArray[np.int64]]:
+    """Return for each linear map that is given moved columns, beside other things, which column each input is or -1."""
+    rows, probe = X.copy(), twin(net, share_tensors=False)
+    # Numbers that nothing else equals by chance.
+    rows[:, moved] *= np.random.default_rng(0).uniform(0.5, 2, size=(len(X), int(moved.sum())))
+    seen: dict[int, list[Tensor]] = {}
+    for number, layer in enumerate(_modules(probe)):
+        if type(layer) is nn.Linear:
+            layer.register_forward_pre_hook(noting(seen.setdefault(number, [])))
+    try:
+        with torch.no_grad():
+            probe.module_.eval()
+            probe.infer(torch.from_numpy(rows).to(probe.device))
+    except (IndexError, RuntimeError):
+        return {}
+    result = {}
+    for number, inputs in seen.items():
+        if len(inputs) != 1 or inputs[0].ndim != 2 or len(inputs[0]) != len(rows):
+            continue
+        given = inputs[0].cpu().numpy()
+        columns = np.full(given.shape[1], -1)
+        for column in np.flatnonzero(moved):
+            columns[(given == rows[:, [column]]).all(axis=0)] = column
+        if (columns >= 0).any():
+            result[number] = columns
+    return result
+
+
+def noting(into: list[Tensor]) -> Callable[[nn.Module, tuple[Any, ...]], None]:
+    """Return a hook that notes what a module is given first."""
+
+    def note(module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        into.append(inputs[0].clone())
+
+    return note
 
 
 def _modules(net: NeuralNet) -> list[nn.Module]:
@@ -173,20 +229,28 @@ def _takes(layer: nn.Module, kind: type[nn.Module], width: int) -> bool:
     return isinstance(layer, nn.Linear) and layer.in_features == width
 
 
-def _is_exact(net: NeuralNet, numbers: Sequence[int], X: NDArray[Any], y: NDArray[Any]) -> bool:
+def _is_exact(
+    net: NeuralNet,
+    numbers: Sequence[int],
+    moved: NDArray[np.bool_],
+    X: NDArray[Any],
+    y: NDArray[Any],
+    inside: Mapping[int, NDArray[np.int64]] | None = None,
+) -> bool:
     rng, probe = np.random.default_rng(0), twin(net, share_tensors=False)
     has_bias = all(getattr(_modules(net)[k], "bias", None) is not None for k in numbers)
     width = X.shape[1]
     spread = np.maximum(np.abs(X).mean(axis=0, dtype=np.float64), 1e-3)
     rho, delta = rng.uniform(0.5, 2, size=width), rng.uniform(-1, 1, size=width) * spread
-    change = ColumnMap(np.asarray(rho), np.asarray(delta))
+    # Other columns, such as codes, may be of a kind that cannot move.
+    change = ColumnMap(np.where(moved, rho, 1.0), np.where(moved, delta, 0.0))
     if not has_bias and built_in(net) is None:
         change = ColumnMap(change.rho, np.zeros(width))
-    _fold(probe, numbers, change)
-    moved = ((X - change.delta) / change.rho).astype(X.dtype)
+    _fold(probe, numbers, change, inside)
+    new = ((X - change.delta) / change.rho).astype(X.dtype)
     before, after = (
         some_outputs(EmpiricalRisk(twin(each), rows, y), flat_parameters(each))
-        for each, rows in ((net, X), (probe, moved))
+        for each, rows in ((net, X), (probe, new))
     )
     if before is None or after is None:
         return False
@@ -195,14 +259,18 @@ def _is_exact(net: NeuralNet, numbers: Sequence[int], X: NDArray[Any], y: NDArra
 
 
 @torch.no_grad()
-def _fold(net: NeuralNet, numbers: Sequence[int], change: ColumnMap) -> Fold:
+def _fold(
+    net: NeuralNet, numbers: Sequence[int], change: ColumnMap, inside: Mapping[int, NDArray[np.int64]] | None = None
+) -> Fold:
     seen = change.behind(net)
-    rho, delta = torch.from_numpy(seen.rho), torch.from_numpy(seen.delta)
     trainable = [p for p in net.module_.parameters() if p.requires_grad]
     place = {id(p): k for k, p in enumerate(trainable)}
     places: list[tuple[int, int | None]] = []
     modules = _modules(net)
-    for layer in (modules[k] for k in numbers):
+    columns: list[NDArray[np.int64] | None] = []
+    for number in numbers:
+        layer, of_inputs = modules[number], None if inside is None else inside[number]
+        rho, delta = map(torch.from_numpy, seen.of_inputs(of_inputs))
         if isinstance(layer, nn.Linear):
             weight = layer.weight.cpu().double()
             if layer.bias is not None:
@@ -210,9 +278,10 @@ def _fold(net: NeuralNet, numbers: Sequence[int], change: ColumnMap) -> Fold:
             layer.weight.copy_(weight * rho)
             if id(layer.weight) in place:
                 places.append((place[id(layer.weight)], None if layer.bias is None else place.get(id(layer.bias))))
+                columns.append(of_inputs)
         elif isinstance(layer, nn.BatchNorm1d):
             assert layer.running_mean is not None
             assert layer.running_var is not None
             layer.running_mean.copy_((layer.running_mean.cpu().double() - delta) / rho)
             layer.running_var.copy_(layer.running_var.cpu().double() / rho.square())
-    return Fold(places, [p.shape for p in trainable], seen)
+    return Fold(places, [p.shape for p in trainable], seen, columns)

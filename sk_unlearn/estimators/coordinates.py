@@ -12,6 +12,7 @@ from torch import Tensor
 
 from sk_unlearn.estimators._folding import ColumnMap, Fold, as_seen, folded
 from sk_unlearn.estimators._notes import some_outputs
+from sk_unlearn.estimators._recoding import Recoding, recoded, recoded_values
 from sk_unlearn.estimators._state import Anchor
 from sk_unlearn.estimators.fitting import first_anchor
 from sk_unlearn.receipts import digest_parameters
@@ -23,7 +24,7 @@ from sk_unlearn.utils._twins import training_copy, twin
 if TYPE_CHECKING:
     from sk_unlearn.estimators.base import BaseUnlearnable
 
-__all__ = ["Moved", "NewCoordinates", "shadowed", "trainable"]
+__all__ = ["Moved", "NewCoordinates", "recoded_values", "shadowed", "trainable"]
 
 # Root mean square change of the outputs, as a share of their spread, past which the net in new coordinates is no longer
 # the model that was trained, and a request does not set out from it.
@@ -48,6 +49,10 @@ class NewCoordinates:
 
     names : ndarray of str of shape (n_new,), or None
         Names of the features.
+
+    codes : list of (int64 ndarray, or None), or None
+        For each feature that is a code, the new code of each old one, all of them different: codes that only rows that
+        are about to go have come last. They change before scale and shift. None for the others, and where none changes.
     """
 
     X: Any
@@ -55,6 +60,7 @@ class NewCoordinates:
     scale: NDArray[np.float64] | None = None
     shift: NDArray[np.float64] | None = None
     names: NDArray[np.object_] | None = None
+    codes: list[NDArray[np.int64] | None] | None = None
 
 
 @dataclass(frozen=True)
@@ -81,7 +87,8 @@ class Moved:
 def shadowed(estimator: BaseUnlearnable, to: NewCoordinates, gone: NDArray[np.int64]) -> Moved:
     """Return an estimator like another, in new coordinates.
 
-    The first layer takes an affine change into itself, where it is one that can: predictions are then what they were.
+    The first layer takes an affine change into itself, where it is one that can, and tables of embeddings are put into
+    the order of new codes: predictions are then what they were.
     A net keeps the width of its input; columns that have gone are zero in all rows that stay.
 
     Parameters
@@ -120,9 +127,10 @@ def _moved(estimator: BaseUnlearnable, net: NeuralNet, to: NewCoordinates, gone:
     filled = np.arange(width) if state.filled is None else state.filled
     X, constant = _features(rows, to, filled, gone)
     some = np.flatnonzero(rows.trained_mask_without(gone))[:_SHOWN]
-    fold = (
-        None if to.scale is None else folded(net, _column_map(to, filled, constant), dense(X[some]), rows.raw_y[some])
-    )
+    recoding = _recoding(net, to, filled, rows, some) if state.recording is None else None
+    fold = None
+    if to.scale is not None and (recoding is not None or to.codes is None):
+        fold = folded(net, _column_map(to, filled, constant), dense(X[some]), rows.raw_y[some])
     new_rows = rows.with_features(X)
     shadow = _like(estimator, net, new_rows)
     columns = filled[to.columns]
@@ -130,7 +138,8 @@ def _moved(estimator: BaseUnlearnable, net: NeuralNet, to: NewCoordinates, gone:
         state,
         row_shape=(len(columns),),
         filled=None if len(columns) == width else columns,
-        anchor=None if state.anchor is None else _anchor(estimator, net, new_rows, state.anchor, fold, gone),
+        anchor=None if state.anchor is None else _anchor(estimator, net, new_rows, state.anchor, recoding, fold, gone),
+        start=state.start if state.start is None or recoding is None else recoding.start(state.start),
         features=state.features if fold is not None else None,
         retained_set=None if rows.raw_source is None else state.retained_set,
         served=digest_parameters(estimator.net_),
@@ -160,7 +169,7 @@ def _of_whole_rows(estimator: BaseUnlearnable, net: NeuralNet, to: NewCoordinate
     X[rows.live_mask] = to.X
     new_rows = rows.with_features(X)
     shadow = _like(estimator, net, new_rows)
-    anchor = None if state.anchor is None else _anchor(estimator, net, new_rows, state.anchor, None, gone)
+    anchor = None if state.anchor is None else _anchor(estimator, net, new_rows, state.anchor, None, None, gone)
     shadow.unlearning_state_ = replace(
         state,
         anchor=anchor,
@@ -247,20 +256,37 @@ def _anchor(
     net: NeuralNet,
     rows: TrainingSet,
     anchor: Anchor,
+    recoding: Recoding | None,
     fold: Fold | None,
     gone: NDArray[np.int64],
 ) -> Anchor:
     """Return what is known of the stored rows, in new coordinates."""
     if fold is None:
         taken = first_anchor(net, rows, estimator.unlearning_state_.seed, keeps_rows=True)
-        return replace(taken, residual=anchor.residual)
+        return replace(taken, residual=anchor.residual if recoding is None else recoding.flat(anchor.residual))
     before, after = _decay(estimator.net_, rows), _decay(net, rows)
+    if recoding is not None:
+        anchor = replace(anchor, **recoding.of_anchor(anchor))
+        before = recoding.flat(before)
     gradient = fold.gradient(anchor.gradient - before) + after
     # What the weight decay pulls at otherwise under the new coordinates is a part of what the request brings.
     old = as_seen(estimator.net_, dense(estimator.training_set_.raw_X[gone]))
     new = as_seen(net, dense(rows.raw_X[gone]))
-    inputs = None if anchor.inputs is None else fold.inputs(anchor.inputs, old, new)
+    inputs = anchor.inputs
+    if inputs is not None and (recoding is None or fold.change.moves):
+        inputs = fold.inputs(inputs, old, new)
     return replace(anchor, residual=fold.gradient(anchor.residual), gradient=gradient, inputs=inputs)
+
+
+def _recoding(
+    net: NeuralNet, to: NewCoordinates, filled: NDArray[np.int64], rows: TrainingSet, some: NDArray[np.int64]
+) -> Recoding | None:
+    """Put the tables of a net into the order of new codes, where it looks them up by these."""
+    if to.codes is None or to.columns is None:
+        return None
+    orders = {int(filled[column]): order for column, order in zip(to.columns, to.codes, strict=True)}
+    known = {column: order for column, order in orders.items() if order is not None}
+    return recoded(net, known, dense(rows.raw_X[some]), rows.raw_y[some])
 
 
 def _decay(net: NeuralNet, rows: TrainingSet) -> Tensor:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import copyreg
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from enum import Enum
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
@@ -154,7 +153,7 @@ class Writer:
             with taking_turns([obj, obj.steps[-1][1]]):
                 self._reduced(obj, known, key)
         elif isinstance(obj, PipelineState) and not self._rows:
-            self._reduced(replace(obj, raw=None), known, key)
+            self._reduced(obj.without_raw(), known, key)
         elif kind is TrainingSet:
             # With its gaps, so that requests draw the same rows after loading.
             number = known(self._do("new", self._name("class", kind), [], []))

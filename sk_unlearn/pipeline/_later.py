@@ -19,7 +19,7 @@ from sk_unlearn.estimators.drafts import (
     pending_positions,
     request_at,
 )
-from sk_unlearn.pipeline._requests import After, without
+from sk_unlearn.pipeline._requests import After, with_all_drawn, without
 from sk_unlearn.receipts import ReceiptChain
 from sk_unlearn.rows import RowMatch
 
@@ -77,7 +77,8 @@ class LaterMixin:
         with self._turn():
             match = self._checked_match(X_del, y_del, sample_id, "request_forget")
             last = self.steps[-1][1]
-            return request_at(last, narrowed(last, None if match is None else match.positions, sample_id), received)
+            positions = narrowed(last, None if match is None else match.positions, sample_id)
+            return request_at(last, with_all_drawn(self, last, positions), received)  # type: ignore[arg-type]
 
     def cancel_request(self, request_id: str) -> Self:
         """Take a pending request back; see :meth:`UnlearnableClassifier.cancel_request`.

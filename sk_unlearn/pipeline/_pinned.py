@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from sk_unlearn.pipeline._steps import passed_over
+
 __all__ = ["Attributes", "pinned_steps"]
 
 
@@ -19,7 +21,7 @@ class Attributes:
 
 def pinned_steps(steps: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
     """Return steps that go on as they are now, whatever the given ones forget meanwhile."""
-    return [(name, _pinned(step)) for name, step in steps]
+    return [(name, _pinned(step)) for name, step in passed_over(steps)]
 
 
 def _pinned(step: Any) -> Any:

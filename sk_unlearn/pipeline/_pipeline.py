@@ -35,6 +35,7 @@ from sk_unlearn.estimators.drafts import (
     stored_targets,
 )
 from sk_unlearn.pipeline._later import LaterMixin
+from sk_unlearn.pipeline._passing_over import PassingOver
 from sk_unlearn.pipeline._pinned import Attributes, pinned_steps
 from sk_unlearn.pipeline._raw import RawRows, check_columns, owned_rows, taken
 from sk_unlearn.pipeline._requests import (
@@ -43,11 +44,19 @@ from sk_unlearn.pipeline._requests import (
     exchanged,
     given_rows,
     grown,
-    numbers_of,
+    retained_raw,
+    with_all_drawn,
     without,
 )
+from sk_unlearn.pipeline._samplers import fit_samplers, has_samplers
 from sk_unlearn.pipeline._state import PipelineState
-from sk_unlearn.pipeline._steps import FittedSteps, fit_steps, is_per_row, known_to, transformer_of
+from sk_unlearn.pipeline._steps import (
+    FittedSteps,
+    fit_steps,
+    is_per_row,
+    known_to,
+    transformer_of,
+)
 from sk_unlearn.preprocessing import remember
 from sk_unlearn.rows import RowMatch, TrainingSet
 from sk_unlearn.rows.digests import digest_rows, new_key
@@ -59,7 +68,7 @@ from sk_unlearn.utils._versioned import VersionedMixin
 __all__ = ["Pipeline", "make_pipeline"]
 
 
-class Pipeline(VersionedMixin, ChecksummedMixin, LaterMixin, SklearnPipeline):
+class Pipeline(VersionedMixin, ChecksummedMixin, LaterMixin, PassingOver):
     """A pipeline of scikit-learn's whose steps forget together, named by raw rows.
 
     In place of :class:`sklearn.pipeline.Pipeline`, with :class:`UnlearnableClassifier` or
@@ -81,7 +90,8 @@ class Pipeline(VersionedMixin, ChecksummedMixin, LaterMixin, SklearnPipeline):
         and the report names them.
 
     transform_input, memory, verbose
-        As in scikit-learn. A cache in `memory` keeps what steps were fitted on: clear it when rows must be erased.
+        As in scikit-learn. A cache in `memory` keeps what steps were fitted on: clear it when rows must be erased. With
+        steps that resample it is not used.
 
     Attributes
     ----------
@@ -115,6 +125,10 @@ class Pipeline(VersionedMixin, ChecksummedMixin, LaterMixin, SklearnPipeline):
 
     ``fit`` works on copies of the steps and puts what they learnt into the given ones at its end: a fit that fails
     leaves a fitted pipeline as it was. During a request predictions come from the old steps.
+
+    Steps may resample, as those of imbalanced-learn do (``fit_resample``): in ``fit`` alone, and they keep nothing of
+    it. With a row goes all that was drawn or synthesised from it. Rows that a sampler left out are stored with no
+    weight, so that they are found. Which rows it would have drawn without an erased one is not asked again.
 
     Rows that the last step forgets by a call of its own leave the other steps at the next request of the pipeline.
 
@@ -194,11 +208,23 @@ class Pipeline(VersionedMixin, ChecksummedMixin, LaterMixin, SklearnPipeline):
         if last is None:
             if first_pass:
                 raise ValueError("partial_fit needs an UnlearnableClassifier or UnlearnableRegressor as the last step.")
+            if has_samplers(self.steps):
+                raise ValueError(
+                    "Steps that resample need an UnlearnableClassifier or UnlearnableRegressor as the last step here; "
+                    "for another one there is imblearn.pipeline.Pipeline."
+                )
             super().fit(X, y, **(params if sample_id is None else params | {"sample_id": sample_id}))
             return
         refuse_to_drop_requests(last)
-        fitted = self._fitted_steps(X, y, params)
         key, new = new_key(), clone(last)
+        if has_samplers(self.steps[:-1]):
+            if first_pass:
+                raise ValueError(_NO_MORE.format(verb="partial_fit", cure="fit"))
+            drawn = fit_samplers(self, X, y, sample_id, params, key)
+            fit_made(new, drawn.source, drawn.X, drawn.y, key=key, **drawn.options)
+            commit_drafts([Draft(new._journal, self._assignments(drawn.steps, drawn.state, last, new))])
+            return
+        fitted = self._fitted_steps(X, y, params)
         options = fitted.last_params if sample_id is None else fitted.last_params | {"sample_id": sample_id}
         if classes is not None:
             options = options | {"classes": classes}
@@ -290,6 +316,7 @@ class Pipeline(VersionedMixin, ChecksummedMixin, LaterMixin, SklearnPipeline):
         last = self.steps[-1][1]
         positions = narrowed(last, None if match is None else match.positions, sample_id)
         after = without(self, last, positions, given_rows(last, X_del, match, positions))
+        positions = with_all_drawn(self, last, positions)
         return self._combined(draft_deletion_at(last, positions, to=after.to, notes=self._notes(after)), after)
 
     def _checked_match(self, X_del: Any, y_del: Any, sample_id: Any, verb: str) -> RowMatch | None:
@@ -341,6 +368,7 @@ class Pipeline(VersionedMixin, ChecksummedMixin, LaterMixin, SklearnPipeline):
         match = self._match(X, y, "X")
         positions, unknown = match.positions, np.flatnonzero(~match.found)
         after = without(self, last, positions, given_rows(last, X, match, positions))
+        positions = with_all_drawn(self, last, positions)
         foreign: dict[str, Any] = {}
         if len(unknown):
             raw = taken(X, unknown)
@@ -392,6 +420,7 @@ class Pipeline(VersionedMixin, ChecksummedMixin, LaterMixin, SklearnPipeline):
 
     def _drafted_correction(self, X_old: Any, y_old: Any, X_new: Any, y_new: Any) -> Draft:
         last, _ = self._with_rows("correct")
+        self._refuse_samplers("correct", "forget the old rows, or fit")
         if X_new is None and y_new is None:
             raise ValueError("correct needs X_new, y_new or both; both are None.")
         n = _num_samples(X_old)
@@ -465,6 +494,7 @@ class Pipeline(VersionedMixin, ChecksummedMixin, LaterMixin, SklearnPipeline):
 
     def _train_further(self, X: Any, y: Any, classes: Any, sample_id: Any, params: dict[str, Any]) -> None:
         last, _ = self._with_rows("partial_fit")
+        self._refuse_samplers("partial_fit", "fit")
         check_columns(X, self, "X")
         name, n = self.steps[-1][0], _num_samples(X)
         own = {key.removeprefix(f"{name}__"): value for key, value in params.items() if key.startswith(f"{name}__")}
@@ -510,6 +540,10 @@ class Pipeline(VersionedMixin, ChecksummedMixin, LaterMixin, SklearnPipeline):
         last = self._fitted_last(verb)
         return last, stored_rows(last, verb)
 
+    def _refuse_samplers(self, verb: str, cure: str) -> None:
+        if self.pipeline_state_.resampled is not None:
+            raise ValueError(_NO_MORE.format(verb=verb, cure=cure))
+
     def _digests(self, X: Any) -> NDArray[np.uint8]:
         return digest_rows(self.pipeline_state_.key, X)
 
@@ -546,13 +580,10 @@ class Pipeline(VersionedMixin, ChecksummedMixin, LaterMixin, SklearnPipeline):
 
     def _retained_rows(self, X: Any, y: Any, sample_id: Any) -> tuple[Any, Any] | None:
         """Return the raw rows and targets that stay after a request; None where they are not kept."""
-        last, raw = self.steps[-1][1], self.pipeline_state_.raw
-        if raw is None or len(raw) != len(last.training_set_):
-            return None
-        match = self._checked_match(X, y, sample_id, "forget")
+        last, match = self.steps[-1][1], self._checked_match(X, y, sample_id, "forget")
         positions = narrowed(last, None if match is None else match.positions, sample_id)
-        kept = raw.without(numbers_of(last, positions))
-        return kept.X, kept.y
+        kept = retained_raw(self, last, positions)
+        return None if kept is None else (kept.X, kept.y)
 
     # ------------------------------------------------------------------ predicting, from one state
 
@@ -609,6 +640,11 @@ def make_pipeline(
         _name_estimators(steps), keep_raw=keep_raw, preprocessing=preprocessing, transform_input=transform_input,
         memory=memory, verbose=verbose,
     )  # fmt: skip
+
+
+_NO_MORE = (
+    "{verb} cannot be had with steps that resample, for nobody knows which rows they would draw then: {cure} anew."
+)
 
 
 def _not_learnt(step: Any) -> dict[str, Any]:

@@ -12,8 +12,11 @@ from sk_unlearn.estimators.base import BaseUnlearnable
 from sk_unlearn.estimators.coordinates import NewCoordinates
 from sk_unlearn.estimators.drafts import check_some_stay, targets_as_given
 from sk_unlearn.pipeline._raw import RawRows, taken
+from sk_unlearn.pipeline._resampling import Touched, notes_of, state_without, touched
+from sk_unlearn.pipeline._samplers import stages_of
+from sk_unlearn.pipeline._stages import walked
 from sk_unlearn.pipeline._state import PipelineState
-from sk_unlearn.pipeline._steps import Change, Steps, known_to, moved_by, transformer_of
+from sk_unlearn.pipeline._steps import Change, Steps, known_to, moved_by, stored_table, transformer_of
 from sk_unlearn.preprocessing.nodes import RawRowsNeeded
 from sk_unlearn.rows import RowMatch
 from sk_unlearn.rows.digests import digest_rows
@@ -21,7 +24,17 @@ from sk_unlearn.rows.digests import digest_rows
 if TYPE_CHECKING:
     from sk_unlearn.pipeline._pipeline import Pipeline
 
-__all__ = ["After", "check_steps_are_those_of_fit", "exchanged", "given_rows", "grown", "numbers_of", "without"]
+__all__ = [
+    "After",
+    "check_steps_are_those_of_fit",
+    "exchanged",
+    "given_rows",
+    "grown",
+    "numbers_of",
+    "retained_raw",
+    "with_all_drawn",
+    "without",
+]
 
 Numbers = NDArray[np.int64]
 
@@ -42,19 +55,23 @@ class After:
 
     still_there : list of str
         Steps that still contain the rows.
+
+    told : list of str
+        What else the reader of the report should know.
     """
 
     steps: Steps
     state: PipelineState
     to: NewCoordinates | None = None
     still_there: list[str] = field(default_factory=list)
+    told: list[str] = field(default_factory=list)
 
     @property
     def notes(self) -> list[str]:
         """What the reader of the report should know."""
         if not self.still_there:
-            return []
-        return [f"Steps before the net still contain the rows: {', '.join(self.still_there)}."]
+            return self.told
+        return [f"Steps before the net still contain the rows: {', '.join(self.still_there)}.", *self.told]
 
 
 def check_steps_are_those_of_fit(steps: Steps, state: PipelineState) -> None:
@@ -100,6 +117,8 @@ def without(pipeline: Pipeline, last: BaseUnlearnable, positions: Numbers, given
     state, steps = pipeline.pipeline_state_, pipeline.steps[:-1]
     transformer = transformer_of(steps)
     numbers = numbers_of(last, positions)
+    if state.resampled is not None:
+        return _without_drawn(pipeline, last, positions, given)
     if transformer is None or state.memory is None:
         return After(steps, replace(state, n_rows=len(last.training_set_) - len(numbers)))
     gone, kept = given, None
@@ -126,6 +145,67 @@ def without(pipeline: Pipeline, last: BaseUnlearnable, positions: Numbers, given
         return _kept_as_they_are(pipeline, state, _OTHERS_CHANGE)
     after = replace(state, memory=outcome.memory, raw=kept, n_rows=state.n_rows - len(gone))
     return After(outcome.transformer.steps, after, to, outcome.still_there)
+
+
+def with_all_drawn(pipeline: Pipeline, last: BaseUnlearnable, positions: Numbers) -> Numbers:
+    """Return the slots of some rows and of all that resampling steps made of the raw rows that these stand for."""
+    state = pipeline.pipeline_state_
+    if state.resampled is None:
+        return positions
+    gone = touched(state, last, numbers_of(last, positions))
+    return np.flatnonzero(last.training_set_.live_mask)[gone.numbers]
+
+
+def _without_drawn(pipeline: Pipeline, last: BaseUnlearnable, positions: Numbers, given: RawRows | None) -> After:
+    """Do the same where steps resample, for rows with all that was drawn or synthesised from them."""
+    state, steps = pipeline.pipeline_state_, pipeline.steps[:-1]
+    resampled = state.resampled
+    assert resampled is not None
+    gone = touched(state, last, numbers_of(last, positions))
+    told = notes_of(state, gone)
+    memories = [state.memory, *(stage.memory for stage in resampled.stages)]
+    tables = [state.raw, *(stage.rows for stage in resampled.stages)]
+    if state.raw is None and any(memory is not None for memory in memories):
+        return _without_given(pipeline, last, gone, positions, given)
+    if state.raw is None:
+        return After(steps, state_without(state, gone, memories, tables), told=told)
+    walk, moved = walked(pipeline, gone, stored_table(last))
+    if walk.still_there and pipeline.preprocessing == "forget":
+        raise ValueError(_CANNOT.format(names=", ".join(walk.still_there)))
+    to = None if moved is None else moved_by([Change(moved, True)], last, gone.numbers)
+    return After(walk.steps, state_without(state, gone, walk.memories, walk.tables), to, walk.still_there, told)
+
+
+def _without_given(
+    pipeline: Pipeline, last: BaseUnlearnable, gone: Touched, positions: Numbers, given: RawRows | None
+) -> After:
+    """Do it where the rows are not kept as they came: steps before the first sampler forget those that are given."""
+    state = pipeline.pipeline_state_
+    resampled = state.resampled
+    assert resampled is not None
+    told = notes_of(state, gone)
+    before, *behind = stages_of(pipeline.steps[:-1])
+    why = ""
+    if names := known_to([each for steps in behind for each in steps]):
+        why = _CANNOT.format(names=", ".join(names))
+    elif not gone.present.all():
+        why = _PAST_IT
+    elif given is None:
+        why = _NOT_GIVEN
+    transformer = transformer_of(before)
+    if why or given is None or transformer is None or state.memory is None:
+        return replace(_kept_as_they_are(pipeline, state, why), told=told)
+    # A row may have been drawn several times.
+    _, first = np.unique(gone.origin[numbers_of(last, positions)], return_index=True)
+    rows = given.rows(first)
+    outcome = state.memory.without(transformer, rows.X, rows.y, **rows.params, **state.constants)
+    if outcome.still_there and pipeline.preprocessing == "forget":
+        raise ValueError(_CANNOT.format(names=", ".join(outcome.still_there)))
+    to = moved_by([Change(outcome, True)], last, gone.numbers)
+    memories = [outcome.memory, *(None for _ in behind)]
+    after = state_without(state, gone, memories, [None] * len(memories))
+    steps = [*outcome.transformer.steps, *pipeline.steps[len(before) : -1]]
+    return After(steps, after, to, outcome.still_there, told)
 
 
 _CANNOT = (
@@ -222,6 +302,16 @@ def _moved_by(*arguments: Any) -> NewCoordinates | None:
 
 def _retained(rows: RawRows | None, state: PipelineState) -> Any:
     return None if rows is None else (lambda: (rows.X, rows.y, rows.params | state.constants))
+
+
+def retained_raw(pipeline: Pipeline, last: BaseUnlearnable, positions: Numbers) -> RawRows | None:
+    """Return the rows as they came that stay without those in some slots; None where they are not kept."""
+    state, numbers = pipeline.pipeline_state_, numbers_of(last, positions)
+    raw = state.raw
+    if raw is not None and state.resampled is not None:
+        gone = touched(state, last, numbers)
+        return raw.without(np.flatnonzero(gone.raw)) if gone.present.all() else None
+    return None if raw is None or len(raw) != len(last.training_set_) else raw.without(numbers)
 
 
 def numbers_of(last: BaseUnlearnable, positions: Numbers) -> Numbers:

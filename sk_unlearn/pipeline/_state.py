@@ -2,13 +2,60 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from sk_unlearn.pipeline._lineage import Lineage
 from sk_unlearn.pipeline._raw import RawRows
 from sk_unlearn.preprocessing import Memory
 
-__all__ = ["PipelineState"]
+__all__ = ["PipelineState", "Resampled", "Stage"]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """The steps behind a sampler, up to the next one.
+
+    Attributes
+    ----------
+    lineage : Lineage
+        Of the rows that the sampler gave, from those that it was given.
+
+    memory : Memory or None
+        What the steps need to give up rows; None where there are none.
+
+    rows : RawRows or None
+        The rows that the sampler gave; None where they are not kept, or no step needs them.
+    """
+
+    lineage: Lineage
+    memory: Memory | None
+    rows: RawRows | None
+
+
+@dataclass(frozen=True)
+class Resampled:
+    """What resampling steps made of the rows as they came.
+
+    Attributes
+    ----------
+    stages : tuple of Stage
+        One for each sampler.
+
+    left_out : int64 ndarray
+        Numbers of the rows as they came of which no copy was drawn. The last step stores them behind the others, with
+        no weight.
+
+    source : uint8 ndarray of shape (n_stored, 16)
+        Digests of the rows that the last step stored, when the pipeline last saw it.
+    """
+
+    stages: tuple[Stage, ...]
+    left_out: NDArray[np.int64]
+    source: NDArray[np.uint8]
 
 
 @dataclass(frozen=True, repr=False)
@@ -30,7 +77,10 @@ class PipelineState:
         Parameters of ``fit`` of the steps that are not one for each row.
 
     n_rows : int
-        Rows that the steps before the last were fitted on.
+        Rows that the steps before the last were fitted on, those before the first sampler where there are some.
+
+    resampled : Resampled or None
+        What resampling steps did; None where there are none.
     """
 
     key: bytes
@@ -38,6 +88,14 @@ class PipelineState:
     raw: RawRows | None
     constants: dict[str, Any]
     n_rows: int
+    resampled: Resampled | None = None
+
+    def without_raw(self) -> PipelineState:
+        """Return the state without the rows as they came, and as they reached later steps."""
+        resampled = self.resampled
+        if resampled is not None:
+            resampled = replace(resampled, stages=tuple(replace(stage, rows=None) for stage in resampled.stages))
+        return replace(self, raw=None, resampled=resampled)
 
     def __repr__(self) -> str:
         kept = "not kept" if self.raw is None else "kept"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,13 +17,31 @@ from sklearn.utils.metadata_routing import process_routing
 from sklearn.utils.validation import _num_samples
 
 from sk_unlearn.estimators.base import BaseUnlearnable
-from sk_unlearn.estimators.coordinates import NewCoordinates
+from sk_unlearn.estimators.coordinates import NewCoordinates, recoded_values
 from sk_unlearn.estimators.drafts import as_stored, is_table
 from sk_unlearn.estimators.lookup import stored_features
-from sk_unlearn.preprocessing import Forgotten, RawRowsNeeded
+from sk_unlearn.preprocessing import Forgotten
+from sk_unlearn.preprocessing.nodes import RawRowsNeeded
 from sk_unlearn.rows import SparseRows
 
-__all__ = ["Change", "FittedSteps", "fit_steps", "is_per_row", "known_to", "moved_by", "transformer_of"]
+if TYPE_CHECKING:
+    from sk_unlearn.pipeline._stages import MovedStages
+
+__all__ = [
+    "Change",
+    "FittedSteps",
+    "Steps",
+    "fit_steps",
+    "is_nothing",
+    "is_per_row",
+    "is_sampler",
+    "known_to",
+    "moved_by",
+    "params_by_step",
+    "passed_over",
+    "stored_table",
+    "transformer_of",
+]
 
 Steps = list[tuple[str, Any]]
 
@@ -71,17 +89,18 @@ def fit_steps(pipeline: SklearnPipeline, X: Any, y: Any, params: dict[str, Any])
     """Fit clones of the steps before the last, as scikit-learn does it; the pipeline is not changed."""
     *before, (name, last) = pipeline.steps
     taker = _Taker(last)
-    steps = [(each, step if _is_nothing(step) else clone(step)) for each, step in before]
+    steps = [(each, step if is_nothing(step) else clone(step)) for each, step in before]
     inner = SklearnPipeline([*steps, (name, taker)], memory=pipeline.memory, verbose=pipeline.verbose)
     inner.set_params(transform_input=pipeline.transform_input)
     inner.fit(X, y, **params)
-    given = _params_by_step(inner, params)
+    given = params_by_step(inner, params)
     return FittedSteps(
         inner.steps[:-1], taker.taken_[0], {k: v for k, v in given.items() if k.split("__")[0] != name}, taker.taken_[1]
     )
 
 
-def _params_by_step(inner: SklearnPipeline, params: dict[str, Any]) -> dict[str, Any]:
+def params_by_step(inner: SklearnPipeline, params: dict[str, Any]) -> dict[str, Any]:
+    """Return parameters of ``fit`` as ``step__parameter``, by metadata routing where they are not that yet."""
     if not params or all("__" in name for name in params):
         return params
     routed = process_routing(inner, "fit", **params)
@@ -92,8 +111,19 @@ def _params_by_step(inner: SklearnPipeline, params: dict[str, Any]) -> dict[str,
     }
 
 
-def _is_nothing(step: Any) -> bool:
+def is_nothing(step: Any) -> bool:
+    """Tell whether a step leaves rows as they are."""
     return step is None or (isinstance(step, str) and step == "passthrough")
+
+
+def is_sampler(step: Any) -> bool:
+    """Tell whether a step resamples rows, as those of imbalanced-learn do."""
+    return hasattr(step, "fit_resample") and not hasattr(step, "transform")
+
+
+def passed_over(steps: Steps) -> Steps:
+    """Return the steps as rows that come later meet them: who resamples leaves them as they are."""
+    return [(name, "passthrough" if is_sampler(step) else step) for name, step in steps]
 
 
 def is_per_row(value: Any, n: int) -> bool:
@@ -103,12 +133,15 @@ def is_per_row(value: Any, n: int) -> bool:
 
 def transformer_of(steps: Steps) -> SklearnPipeline | None:
     """Return the steps before the last as one transformer; None where there is nothing to transform."""
-    return None if all(_is_nothing(step) for _, step in steps) else SklearnPipeline(steps)
+    steps = passed_over(steps)
+    return None if all(is_nothing(step) for _, step in steps) else SklearnPipeline(steps)
 
 
 def known_to(steps: Steps) -> list[str]:
     """Return the names of steps that learn of rows."""
-    return [f"{name}: {type(step).__name__}" for name, step in steps if not _is_nothing(step) and _learns(step)]
+    return [
+        f"{name}: {type(step).__name__}" for name, step in passed_over(steps) if not is_nothing(step) and _learns(step)
+    ]
 
 
 def _learns(step: Any) -> bool:
@@ -118,7 +151,7 @@ def _learns(step: Any) -> bool:
 class Change(NamedTuple):
     """A change of the steps, and whether rows went (or came)."""
 
-    outcome: Forgotten
+    outcome: Forgotten | MovedStages
     is_removal: bool
 
 
@@ -154,11 +187,12 @@ def moved_by(
     """
     if not is_table(last):
         return _whole_rows(changes, last, numbers, X_gone, X_kept)
-    Z = stored = _stored_features(last)
+    Z = stored = stored_table(last)
     stays = np.ones(stored.shape[0], dtype=bool)
     stays[numbers] = False
     columns = np.arange(stored.shape[1])
     scale, shift = np.ones(len(columns)), np.zeros(len(columns))
+    codes: list[NDArray[np.int64] | None] = [None] * len(columns)
     is_affine = True
     for outcome, is_removal in changes:
         sources = _sources(outcome.columns, len(columns))
@@ -169,16 +203,56 @@ def moved_by(
             Z = outcome.outputs(Z).astype(stored.dtype)
         columns = columns[sources]
         is_affine = is_affine and outcome.change is not None and bool((outcome.columns >= 0).all())
+        is_affine = is_affine and not _merges_codes(outcome)
         if is_affine and outcome.change is not None:
             by, offset = outcome.change
             scale, shift = scale[sources] * by, shift[sources] * by + offset
+            codes = _followed(codes, outcome, sources)
     whole = np.array_equal(columns, np.arange(stored.shape[1]))
-    if is_affine and whole and bool((scale == 1).all() and (shift == 0).all()):
+    still = all(order is None for order in codes) and bool((scale == 1).all() and (shift == 0).all())
+    if is_affine and whole and still:
         return None
     names = changes[-1].outcome.transformer.get_feature_names_out() if hasattr(last, "feature_names_in_") else None
     if not is_affine:
         return NewCoordinates(Z, columns, names=names)
-    return NewCoordinates(Z, columns, scale, shift, names)
+    return NewCoordinates(Z, columns, scale, shift, names, None if all(each is None for each in codes) else codes)
+
+
+def _followed(
+    before: list[NDArray[np.int64] | None], outcome: Forgotten | MovedStages, sources: NDArray[np.int64]
+) -> list[NDArray[np.int64] | None]:
+    """Return where the codes of each column have gone to in the end, after one more change."""
+    result = []
+    for source, order in zip(sources, _orders(outcome, len(sources)), strict=True):
+        first = before[source]
+        if first is None or order is None:
+            result.append(first if order is None else order)
+        else:
+            n = max(len(first), len(order))
+            later = np.append(order, np.arange(len(order), n))
+            result.append(later[np.append(first, np.arange(len(first), n))])
+    return [None if each is None or (each == np.arange(len(each))).all() else each for each in result]
+
+
+def _merges_codes(outcome: Forgotten | MovedStages) -> bool:
+    return any(
+        table is not None and order is None
+        for table, order in zip(outcome.codes or [], _orders(outcome, len(outcome.columns)), strict=False)
+    )
+
+
+def _orders(outcome: Forgotten | MovedStages, n: int) -> list[NDArray[np.int64] | None]:
+    """Return the new place of each code: those that are gone come behind the others; None where codes are merged."""
+    result: list[NDArray[np.int64] | None] = []
+    for table in outcome.codes or [None] * n:
+        order = None if table is None else table.astype(np.int64)
+        if order is not None:
+            n_left = int(np.count_nonzero(order >= 0))
+            is_order = np.array_equal(np.sort(order[order >= 0]), np.arange(n_left))
+            order[order < 0] = np.arange(n_left, len(order))
+            order = order if is_order else None
+        result.append(order)
+    return result
 
 
 def _whole_rows(
@@ -187,21 +261,26 @@ def _whole_rows(
     """Do the same for rows that are no vectors: images, or parts by name."""
     if all(_leaves_outputs(outcome) for outcome, _ in changes):
         return None
-    transformer = changes[-1].outcome.transformer
-    if X_kept is None:
+    outcome = changes[-1].outcome
+    transformer, kept = outcome.transformer, getattr(outcome, "table", None)  # of rows that were resampled
+    if kept is None and X_kept is None:
         raise RawRowsNeeded("the rows are no vectors: features have to be made anew of the rows as they came")
     X = last.training_set_.X.copy()
     stays = np.ones(len(X), dtype=bool)
     stays[numbers] = False
-    X[stays] = as_stored(last, transformer.transform(X_kept))
+    X[stays] = as_stored(last, transformer.transform(X_kept) if kept is None else kept)
     if len(numbers):
-        with suppress(ValueError, TypeError):  # a category that is not there any more: they stay as they were
+        with suppress(ValueError, TypeError):  # a category is not there any more: they stay as they were
             X[~stays] = as_stored(last, transformer.transform(X_gone))
     return NewCoordinates(X, None)
 
 
-def _leaves_outputs(outcome: Forgotten) -> bool:
-    if outcome.change is None or not np.array_equal(outcome.columns, np.arange(len(outcome.columns))):
+def _leaves_outputs(outcome: Forgotten | MovedStages) -> bool:
+    if (
+        outcome.change is None
+        or outcome.codes is not None
+        or not np.array_equal(outcome.columns, np.arange(len(outcome.columns)))
+    ):
         return False
     scale, shift = outcome.change
     return bool((scale == 1).all() and (shift == 0).all())
@@ -217,7 +296,8 @@ def _in_order(stays: NDArray[np.bool_], kept: Any, gone: Any, dtype: np.dtype[An
     return moved
 
 
-def _stored_features(last: BaseUnlearnable) -> Any:
+def stored_table(last: BaseUnlearnable) -> Any:
+    """Return the features of the rows that the last step stores, as the steps before it gave them."""
     X = stored_features(last)
     return X.csr if isinstance(X, SparseRows) else X
 
@@ -236,7 +316,7 @@ def _sources(columns: NDArray[np.int64], n_old: int) -> NDArray[np.int64]:
     return sources
 
 
-def _of_gone(change: Forgotten, gone: Any, sources: NDArray[np.int64], X_gone: Any) -> NDArray[Any]:
+def _of_gone(change: Forgotten | MovedStages, gone: Any, sources: NDArray[np.int64], X_gone: Any) -> NDArray[Any]:
     """Return features of rows that go in new coordinates; where there are none for them, as they were."""
     if issparse(gone):  # few enough to be dense
         gone = gone.toarray()
@@ -244,7 +324,13 @@ def _of_gone(change: Forgotten, gone: Any, sources: NDArray[np.int64], X_gone: A
         return np.asarray(gone[:, sources])
     if change.change is not None:
         scale, shift = change.change
-        return (gone[:, sources] * scale + shift).astype(gone.dtype)
+        result = (gone[:, sources] * scale + shift).astype(gone.dtype)
+        for k, order in enumerate(_orders(change, len(sources))):
+            if order is not None:
+                result[:, k] = recoded_values(result[:, k], order)
+        return result
+    if X_gone is None:
+        return np.asarray(gone[:, sources])
     try:
         moved = change.transformer.transform(X_gone)
         return np.asarray(moved.toarray() if issparse(moved) else moved).astype(gone.dtype)

@@ -146,7 +146,7 @@ def _without_dropped(step: Any, k: int) -> list[tuple[int, ...]]:
 
 
 def _change_of_codes(old: Any, new: Any, sources: np.ndarray) -> tuple[np.ndarray, Change | None]:
-    tables = []
+    tables: list[np.ndarray | None] = []
     for k, source in enumerate(sources):
         survives = _surviving(old, new, source, k)
         code_of = {place: code for code, group in enumerate(_groups(new, k)) for place in group}
@@ -161,6 +161,6 @@ def _change_of_codes(old: Any, new: Any, sources: np.ndarray) -> tuple[np.ndarra
             table[code] = codes.pop() if codes else -1
         tables.append(table)
     change = Change.pick(sources)
-    if any((table != np.arange(len(table))).any() for table in tables):
+    if any(table is not None and (table != np.arange(len(table))).any() for table in tables):
         change.codes = tables
     return change.columns, change

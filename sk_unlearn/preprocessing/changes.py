@@ -35,15 +35,16 @@ class Change:
         ``z * scale + shift`` is the new value.
     norm : {"l1", "l2"} or None
         The norm that every row has afterwards, unless it is zero.
-    codes : list of ndarray of int, or None
-        For each column, from old code to new code, in place of scale and shift.
+    codes : list of (ndarray of int, or None), or None
+        For each column, from old code to new code, -1 for one that is gone; None for columns of other numbers. Scale
+        and shift of a column of codes are one and zero.
     """
 
     columns: np.ndarray
     scale: np.ndarray
     shift: np.ndarray
     norm: str | None = None
-    codes: list[np.ndarray] | None = None
+    codes: list[np.ndarray | None] | None = None
 
     @classmethod
     def pick(cls, columns: Any, norm: str | None = None) -> Change:
@@ -54,10 +55,12 @@ class Change:
     @classmethod
     def stack(cls, changes: Sequence[Change], starts: Sequence[int]) -> Change:
         """Return the changes of blocks that stand side by side as one; ``starts`` are their first columns."""
+        codes = [table for change in changes for table in change.codes or [None] * len(change.columns)]
         return cls(
             np.concatenate([change.columns + start for change, start in zip(changes, starts, strict=True)]),
             np.concatenate([change.scale for change in changes]),
             np.concatenate([change.shift for change in changes]),
+            codes=None if all(table is None for table in codes) else codes,
         )
 
     @property
@@ -69,6 +72,11 @@ class Change:
     def is_affine(self) -> bool:
         """Whether scale and shift say all."""
         return self.norm is None and self.codes is None
+
+    @property
+    def is_by_column(self) -> bool:
+        """Whether each value changes by itself."""
+        return self.norm is None
 
     def weighted(self, weight: float | None) -> Change | None:
         """Return the same change of outputs that were multiplied by a number; None where there is none."""
@@ -94,9 +102,7 @@ class Change:
         if sparse.issparse(Z):
             return self._apply_sparse(Z.tocsr())
         Z = Z if np.array_equal(self.columns, np.arange(Z.shape[1])) else Z[:, self.columns]
-        if self.codes is not None:
-            return self._recoded(Z)
-        result = Z.copy()
+        result = Z.copy() if self.codes is None else self._recoded(Z)
         changed: Any = np.flatnonzero((self.scale != 1) | (self.shift != 0))
         if not len(changed):
             return self._normalised(result)
@@ -104,22 +110,25 @@ class Change:
             changed = slice(None)
         # In float64 and rounded once, a block of rows at a time to save memory.
         for start in range(0, len(Z), 4096):
-            block = Z[start : start + 4096, changed] * self.scale[changed]
+            block = result[start : start + 4096, changed] * self.scale[changed]
             block += self.shift[changed]
             result[start : start + 4096, changed] = block
         return self._normalised(result)
 
     def _apply_sparse(self, Z: Any) -> Any:
-        shifted = np.flatnonzero(self.shift)
+        codes = self.codes or [None] * len(self.columns)
+        is_coded = np.array([table is not None for table in codes], dtype=bool)
+        shifted = np.flatnonzero((self.shift != 0) | is_coded)
         if not len(shifted):
             Z = Z[:, self.columns]
             if (self.scale != 1).any():
                 Z.data = (Z.data * self.scale[Z.indices]).astype(Z.dtype, copy=False)
             return self._normalised(Z)
-        # A shift fills a column, so that these are dense columns in a sparse table.
-        others = np.flatnonzero(self.shift == 0)
+        # A shift fills a column, and so may other codes, so that these are dense columns in a sparse table.
+        others = np.setdiff1d(np.arange(len(self.columns)), shifted)
         dense = Z[:, self.columns[shifted]].toarray()
-        block = Change(np.arange(len(shifted)), self.scale[shifted], self.shift[shifted]).apply(dense)
+        tables = [codes[k] for k in shifted]
+        block = Change(np.arange(len(shifted)), self.scale[shifted], self.shift[shifted], codes=tables).apply(dense)
         rest = Change(self.columns[others], self.scale[others], self.shift[others]).apply(Z)
         order = np.concatenate([shifted, others])
         both = sparse.hstack([sparse.csr_array(block), rest], format="csr")
@@ -130,6 +139,8 @@ class Change:
     def _recoded(self, Z: np.ndarray) -> np.ndarray:
         result = np.array(Z)
         for k, table in enumerate(self.codes or []):
+            if table is None:
+                continue
             # Anything else than a code stands for a missing or an unknown value.
             known = (Z[:, k] >= -0.5) & (Z[:, k] < len(table) - 0.5)
             result[known, k] = table[np.rint(Z[known, k]).astype(np.intp)]

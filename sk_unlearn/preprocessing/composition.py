@@ -275,8 +275,8 @@ class Parallel(Node):
         of_branches = [np.where(p.outcome.columns < 0, -1, p.outcome.columns + p.old.start) for p in parts]
         columns = np.concatenate([identity(0), *of_branches])
         changes = [p.outcome.change and p.outcome.change.weighted(p.weight) for p in parts]
-        affine = [change for change in changes if change is not None and change.is_affine]
-        change = Change.stack(affine, [p.old.start for p in parts]) if parts and len(affine) == len(parts) else None
+        known = [change for change in changes if change is not None and change.is_by_column]
+        change = Change.stack(known, [p.old.start for p in parts]) if parts and len(known) == len(parts) else None
         outcome = Outcome(
             [result], node, n_old, columns, change, still_there, parts, inner=[part.outcome for part in parts]
         )

@@ -56,7 +56,10 @@ class Forgotten:
         For each output column the one that it was before, -1 if there was none.
     change : tuple of ndarray or None
         ``(scale, shift)`` of the columns that stay, ``z * scale + shift``, where this is all that changes in the
-        outputs of the rows that stay; None otherwise.
+        outputs of the rows that stay, beside `codes`; None otherwise.
+    codes : list of (ndarray of int, or None), or None
+        For each output column of codes, from old code to new code, -1 for one that is gone; None for other columns.
+        None where no code changes, or `change` is None.
     """
 
     transformer: Any
@@ -64,6 +67,7 @@ class Forgotten:
     still_there: list[str]
     columns: np.ndarray
     change: tuple[np.ndarray, np.ndarray] | None
+    codes: list[np.ndarray | None] | None
     _outcome: Outcome = field(init=False, repr=False)
     _kept: Kept | None = field(init=False, repr=False)
 
@@ -196,7 +200,8 @@ class Memory:
             Memory(outcome.node, self.n_rows + sign * _num_samples(X)),
             outcome.still_there,
             outcome.columns,
-            (change.scale, change.shift) if change is not None and change.is_affine else None,
+            (change.scale, change.shift) if change is not None and change.is_by_column else None,
+            change.codes if change is not None and change.is_by_column else None,
         )
         result._outcome, result._kept = outcome, kept
         return result

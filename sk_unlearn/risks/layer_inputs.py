@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -258,6 +258,22 @@ class LayerInputs:
             if each.steady and each.place.parameter in parameters and each.sums.moments is not None
         )
         return LayerInputs(moved, complete=False)
+
+    def reordered(self, orders: Mapping[int, Tensor]) -> LayerInputs:
+        """Return it once the rows of tables that are looked up stand in another order.
+
+        Parameters
+        ----------
+        orders : mapping from int to int64 Tensor
+            For the number of a weight, which old row each new one was.
+        """
+        maps = []
+        for each in self.maps:
+            order, sums = orders.get(each.place.parameter), each.sums
+            if order is not None and sums.uses is not None:
+                sums = replace(sums, uses=sums.uses[order])
+            maps.append(replace(each, sums=sums))
+        return replace(self, maps=tuple(maps))
 
     def covers(self, gone: LayerInputs) -> bool:
         """Whether other rows can be among these."""

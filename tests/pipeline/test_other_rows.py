@@ -48,7 +48,7 @@ def test_images_are_made_anew_where_the_steps_have_moved(first):
 
 def test_images_that_cannot_be_made_anew_are_refused():
     pipe = images(StandardScaler(), keep_raw=False)
-    with pytest.raises(ValueError, match="fit the pipeline with keep_raw=True"):
+    with pytest.raises(ValueError, match="fit with keep_raw=True, or set preprocessing"):
         pipe.forget(X[:1])
     assert len(pipe[-1].training_set_) == 60
 
