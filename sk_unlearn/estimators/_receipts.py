@@ -26,7 +26,7 @@ from sk_unlearn.rows.digests import digest_ids, digest_rows, new_key
 if TYPE_CHECKING:
     from sk_unlearn.estimators.base import BaseUnlearnable
 
-__all__ = ["audited", "begin_receipts", "kept_ids", "key_of", "receipt_of", "retained_after"]
+__all__ = ["audited", "begin_receipts", "kept_ids", "key_of", "receipt_of", "receipts_so_far", "retained_after"]
 
 _NOT_COVERED = (
     "copies and clones of this object, and whatever was saved of it before, such as files, checkpoints and caches",
@@ -49,6 +49,12 @@ def begin_receipts(draft: BaseUnlearnable, net: NeuralNet) -> None:
     """Give an estimator that was just fitted a chain without receipts, which names what it has learnt."""
     key_of(draft)
     draft.receipts_ = ReceiptChain.begin(digest_parameters(net), _versions())
+
+
+def receipts_so_far(estimator: BaseUnlearnable) -> ReceiptChain:
+    """Return the receipts of a fitted estimator; an empty chain where they were left out of the file it comes from."""
+    chain: ReceiptChain | None = vars(estimator).get("receipts_")
+    return ReceiptChain.begin(digest_parameters(estimator.net_), _versions()) if chain is None else chain
 
 
 def kept_ids(estimator: BaseUnlearnable, sample_id: Any, n: int | None = None) -> Any:

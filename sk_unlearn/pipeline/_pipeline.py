@@ -489,7 +489,8 @@ class Pipeline(VersionedMixin, ChecksummedMixin, LaterMixin, SklearnPipeline):
     @contextmanager
     def _turn(self) -> Iterator[None]:
         """Keep others from changing the pipeline and its last step."""
-        with taking_turns([self, self.steps[-1][1]]):
+        last = self.steps[-1][1] if self.steps else None
+        with taking_turns([self, last] if isinstance(last, BaseUnlearnable) else [self]):
             yield
 
     def _fitted_last(self, verb: str) -> BaseUnlearnable:

@@ -108,6 +108,8 @@ def without(pipeline: Pipeline, last: BaseUnlearnable, positions: Numbers, given
         gone, kept = state.raw.rows(all_gone), state.raw.without(all_gone)
     elif state.n_rows > len(last.training_set_):
         return _kept_as_they_are(pipeline, state, _PAST_IT)
+    elif not len(positions):  # of a training anew, or of pending requests whose rows have all gone
+        return After(steps, state)
     if gone is None:
         return _kept_as_they_are(pipeline, state, _NOT_GIVEN)
     if not len(gone):

@@ -39,6 +39,14 @@ class PipelineState:
     constants: dict[str, Any]
     n_rows: int
 
+    def without_rows(self) -> PipelineState:
+        """Return what is left where no rows are kept: requests are for the last step alone then.
+
+        What the steps are counted by goes too, for it lists values of single rows: the extremes of each column, how
+        often each category is there.
+        """
+        return PipelineState(b"", None, None, {}, self.n_rows)
+
     def __repr__(self) -> str:
         kept = "not kept" if self.raw is None else "kept"
         return f"PipelineState({self.n_rows} rows, {kept} as they came)"
