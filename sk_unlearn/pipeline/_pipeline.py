@@ -34,6 +34,7 @@ from sk_unlearn.estimators.drafts import (
     stored_rows,
     stored_targets,
 )
+from sk_unlearn.estimators.replay import draft_replay_at, replay_of
 from sk_unlearn.pipeline._later import LaterMixin
 from sk_unlearn.pipeline._pinned import Attributes, pinned_steps
 from sk_unlearn.pipeline._raw import RawRows, check_columns, owned_rows, taken
@@ -49,6 +50,7 @@ from sk_unlearn.pipeline._requests import (
 from sk_unlearn.pipeline._state import PipelineState
 from sk_unlearn.pipeline._steps import FittedSteps, fit_steps, is_per_row, known_to, transformer_of
 from sk_unlearn.preprocessing import remember
+from sk_unlearn.receipts import ReceiptChain
 from sk_unlearn.rows import RowMatch, TrainingSet
 from sk_unlearn.rows.digests import digest_rows, new_key
 from sk_unlearn.utils._checksum import ChecksummedMixin
@@ -291,6 +293,13 @@ class Pipeline(VersionedMixin, ChecksummedMixin, LaterMixin, SklearnPipeline):
         positions = narrowed(last, None if match is None else match.positions, sample_id)
         after = without(self, last, positions, given_rows(last, X_del, match, positions))
         return self._combined(draft_deletion_at(last, positions, to=after.to, notes=self._notes(after)), after)
+
+    def _drafted_replay(self, chain: ReceiptChain) -> Draft:
+        """Work out the request that makes up for those of a log that this pipeline, just loaded, has missed."""
+        last = self._fitted_last("replay")
+        replay = replay_of(last, chain)
+        after = without(self, last, replay.positions, None)
+        return self._combined(draft_replay_at(last, replay, to=after.to, notes=after.notes), after)
 
     def _checked_match(self, X_del: Any, y_del: Any, sample_id: Any, verb: str) -> RowMatch | None:
         """Return which stored rows were made of those that a request names; None where it names identifiers alone."""

@@ -1,4 +1,4 @@
-"""Our pipeline in files: with its rows it goes on as if never saved, and without them nothing of a row is in the file."""
+"""Our pipeline in files: with its rows it goes on as if never saved; without them nothing of a row is in the file."""
 
 import pickle
 
