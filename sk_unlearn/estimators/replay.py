@@ -161,8 +161,8 @@ def _notes(
     )
     told = Counter(one for receipt in missing for one in receipt.rows)
     more, fewer = sum((stored - told).values()), sum((told - stored).values())
-    corrected = np.unique(np.concatenate([found[each.sequence] for each in missing if each.verb == "correct"] or [[]]))
-    if len(corrected):
+    corrected = {slot for each in missing if each.verb == "correct" for slot in found[each.sequence].tolist()}
+    if corrected:
         notes.append(
             f"{len(corrected)} of the rows had been corrected: their old content is erased, and the new one, which no "
             "receipt has, is missing; bring it by partial_fit."

@@ -87,14 +87,14 @@ def _read(log: Any) -> _Log:
 
 
 def _chain_of(path: str, part: Any) -> ReceiptChain:
-    chain = getattr(part, "receipts_", None)
+    chain: ReceiptChain | None = getattr(part, "receipts_", None)
     if chain is None:
         raise PersistenceError(
             f"log: {path} has no receipts (it was saved with receipts=False), so that nobody can tell which requests "
             "it has seen. Load a copy that has them, or load this one without log."
         )
     verify(chain, head=chain.head)
-    return chain  # type: ignore[no-any-return]
+    return chain
 
 
 def _matched(chains: dict[str, ReceiptChain], logs: Sequence[_Log]) -> dict[str, _Log]:
