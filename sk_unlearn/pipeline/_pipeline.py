@@ -205,7 +205,7 @@ class Pipeline(VersionedMixin, ChecksummedMixin, LaterMixin, SklearnPipeline):
         if classes is not None:
             options = options | {"classes": classes}
         fit_made(new, digest_rows(key, X), fitted.X, y, first_pass=first_pass, key=key, **options)
-        state = self._first_state(key, fitted, X, y, stores=hasattr(new, "training_set_"))
+        state = self._first_state(fitted, X, y, stores=hasattr(new, "training_set_"))
         commit_drafts([Draft(new._journal, self._assignments(fitted.steps, state, last, new))])
 
     def _last_step(self) -> BaseUnlearnable | None:
@@ -220,17 +220,17 @@ class Pipeline(VersionedMixin, ChecksummedMixin, LaterMixin, SklearnPipeline):
         name = self.steps[0][0]
         return FittedSteps([], X, {}, {key.removeprefix(f"{name}__"): value for key, value in params.items()})
 
-    def _first_state(self, key: bytes, fitted: FittedSteps, X: Any, y: Any, *, stores: bool) -> PipelineState:
+    def _first_state(self, fitted: FittedSteps, X: Any, y: Any, *, stores: bool) -> PipelineState:
         n, transformer = _num_samples(X), transformer_of(fitted.steps)
         if not stores:  # no request could take rows out again
-            return PipelineState(key, None, None, {}, n)
+            return PipelineState(None, None, {}, n)
         per_row = {name: value for name, value in fitted.params.items() if is_per_row(value, n)}
         constants = {name: value for name, value in fitted.params.items() if name not in per_row}
         memory = None if transformer is None else remember(transformer, X, y, **fitted.params)
         raw = None
         if self.keep_raw and transformer is not None:
             raw = RawRows(owned_rows(X), owned_rows(y), {name: owned_rows(value) for name, value in per_row.items()})
-        return PipelineState(key, memory, raw, constants, n)
+        return PipelineState(memory, raw, constants, n)
 
     def _assignments(
         self, steps: Sequence[tuple[str, Any]], state: PipelineState, last: Any = None, new_last: Any = None
@@ -521,7 +521,7 @@ class Pipeline(VersionedMixin, ChecksummedMixin, LaterMixin, SklearnPipeline):
         return last, stored_rows(last, verb)
 
     def _digests(self, X: Any) -> NDArray[np.uint8]:
-        return digest_rows(self.pipeline_state_.key, X)
+        return digest_rows(self.steps[-1][1].receipt_key_, X)
 
     def _match(self, X: Any, y: Any, name: str) -> RowMatch:
         check_columns(X, self, name)

@@ -227,7 +227,7 @@ def _aligned(state: PipelineState, last: BaseUnlearnable) -> tuple[Numbers, Numb
     if len(raw) == len(rows):
         return np.arange(len(rows)), np.empty(0, dtype=np.int64)
     wanted = [each.tobytes() for each in np.asarray(rows.source)]
-    there = [each.tobytes() for each in digest_rows(state.key, raw.X)]
+    there = [each.tobytes() for each in digest_rows(last.receipt_key_, raw.X)]
     # Both are in the order in which the rows came.
     of_stored, at = [], 0
     for digest in wanted:

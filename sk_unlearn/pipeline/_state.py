@@ -17,9 +17,6 @@ class PipelineState:
 
     Attributes
     ----------
-    key : bytes
-        Secret, under which raw rows are digested.
-
     memory : Memory or None
         What the steps before the last need to give up rows; None where there are none.
 
@@ -33,7 +30,6 @@ class PipelineState:
         Rows that the steps before the last were fitted on.
     """
 
-    key: bytes
     memory: Memory | None
     raw: RawRows | None
     constants: dict[str, Any]
@@ -45,7 +41,7 @@ class PipelineState:
         What the steps are counted by goes too, for it lists values of single rows: the extremes of each column, how
         often each category is there.
         """
-        return PipelineState(b"", None, None, {}, self.n_rows)
+        return PipelineState(None, None, {}, self.n_rows)
 
     def __repr__(self) -> str:
         kept = "not kept" if self.raw is None else "kept"

@@ -20,8 +20,8 @@ def pipeline_snapshot(pipeline: Pipeline, *, rows: bool) -> Iterator[Pipeline]:
     pipeline : Pipeline
         Fitted or not.
     rows : bool
-        Whether it has the rows as they came, what is counted of them, and the key that they are found by. Its last step
-        is the given one: see :func:`sk_unlearn.estimators.snapshot.snapshot`.
+        Whether it has the rows as they came, and what is counted of them. Its last step is the given one: see
+        :func:`sk_unlearn.estimators.snapshot.snapshot`.
     """
     with pipeline._turn():
         other: Any = object.__new__(type(pipeline))

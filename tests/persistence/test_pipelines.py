@@ -17,7 +17,7 @@ from sk_unlearn import UnlearnableClassifier
 from sk_unlearn.exceptions import InconsistentVersionWarning, PersistenceError
 from sk_unlearn.persistence import untrusted_types
 from sk_unlearn.pipeline import Pipeline, make_pipeline
-from sk_unlearn.receipts import verify
+from sk_unlearn.receipts import prove_erased, verify
 from tests._problems import classifier
 
 rng = np.random.default_rng(11)
@@ -102,6 +102,8 @@ def test_without_rows_nothing_of_a_row_is_in_the_file(receipts, tmp_path):
     np.testing.assert_array_equal(other.predict_proba(PEOPLE), pipe.predict_proba(PEOPLE))
     other.partial_forget(PEOPLE.iloc[[9]], BOUGHT[[9]])
     assert verify(other.receipts_) == (2 if receipts else 1)
+    assert prove_erased(other.receipts_, PEOPLE.iloc[[9, 10]], key=other.receipt_key_) == [[other.receipts_[-1]], []]
+    assert (other.receipt_key_ == pipe.receipt_key_) == receipts
     with pytest.raises(ValueError, match="keep_training_set=False"):
         other.forget(PEOPLE.iloc[[10]])
 
