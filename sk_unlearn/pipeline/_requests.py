@@ -14,13 +14,14 @@ from sk_unlearn.estimators.drafts import check_some_stay, targets_as_given
 from sk_unlearn.pipeline._raw import RawRows, taken
 from sk_unlearn.pipeline._state import PipelineState
 from sk_unlearn.pipeline._steps import Change, Steps, known_to, moved_by, transformer_of
+from sk_unlearn.preprocessing import RowsNeeded
 from sk_unlearn.rows import RowMatch
 from sk_unlearn.rows.digests import digest_rows
 
 if TYPE_CHECKING:
     from sk_unlearn.pipeline._pipeline import Pipeline
 
-__all__ = ["After", "check_steps_are_those_of_fit", "exchanged", "given_rows", "grown", "numbers_of", "without"]
+__all__ = ["After", "check_can_wait", "check_steps_are_those_of_fit", "exchanged", "given_rows", "grown", "numbers_of", "without"]
 
 Numbers = NDArray[np.int64]
 
@@ -121,7 +122,7 @@ def without(pipeline: Pipeline, last: BaseUnlearnable, positions: Numbers, given
         raise ValueError(_CANNOT.format(names=", ".join(outcome.still_there)))
     # Rows that are missing are stored no more, so that of the stored ones only those of this request go.
     X_gone = None if given is None and state.raw is None else _of_request(state, last, numbers, given)
-    to = moved_by([Change(outcome, True)], last, numbers, X_gone, None if kept is None else kept.X)
+    to = _moved([Change(outcome, True)], last, numbers, X_gone, None if kept is None else kept.X)
     after = replace(state, memory=outcome.memory, raw=kept, n_rows=state.n_rows - len(gone))
     return After(outcome.transformer.steps, after, to, outcome.still_there)
 
@@ -172,7 +173,7 @@ def exchanged(pipeline: Pipeline, last: BaseUnlearnable, positions: Numbers, old
     gone = come.memory.without(come.transformer, old.X, old.y, _retained(left, state), **old.params, **state.constants)
     if gone.still_there and pipeline.preprocessing == "forget":
         raise ValueError(_CANNOT.format(names=", ".join(gone.still_there)))
-    to = moved_by([Change(come, False), Change(gone, True)], last, numbers, old.X, others)
+    to = _moved([Change(come, False), Change(gone, True)], last, numbers, old.X, others)
     return After(gone.transformer.steps, replace(state, memory=gone.memory, raw=replaced), to, gone.still_there)
 
 
@@ -199,9 +200,39 @@ def grown(pipeline: Pipeline, last: BaseUnlearnable, new: RawRows) -> After:
         transformer, new.X, new.y, _retained(all_rows, state), **new.params, **state.constants
     )
     none = np.empty(0, dtype=np.int64)
-    to = moved_by([Change(come, False)], last, none, X_kept=None if state.raw is None else state.raw.X)
+    to = _moved([Change(come, False)], last, none, X_kept=None if state.raw is None else state.raw.X)
     after = replace(state, memory=come.memory, raw=all_rows, n_rows=state.n_rows + len(new))
     return After(come.transformer.steps, after, to)
+
+
+def _moved(
+    changes: list[Change], last: BaseUnlearnable, numbers: Numbers, X_gone: Any = None, X_kept: Any = None
+) -> NewCoordinates | None:
+    """Return where the stored features go, or say what to do where that takes rows that are not kept."""
+    try:
+        return moved_by(changes, last, numbers, X_gone, X_kept)
+    except RowsNeeded:
+        raise ValueError(
+            "Without the rows the steps before the net give other features for those that stay, which can be computed "
+            "from these alone as they came, and keep_raw=False does not keep them, as where a missing value is filled "
+            "with a mean that moves: fit with keep_raw=True."
+        ) from None
+
+
+def check_can_wait(pipeline: Pipeline) -> None:
+    """Refuse to write down a request that could never be settled.
+
+    Raises
+    ------
+    ValueError
+        Where the steps forget by the rows as a request brings them, which are not kept until then.
+    """
+    state = pipeline.pipeline_state_
+    if state.raw is None and pipeline.preprocessing == "forget" and known_to(pipeline.steps[:-1]):
+        raise ValueError(
+            "A request cannot wait here: the steps before the net need the rows as they came to forget them, and "
+            "keep_raw=False does not keep them until settle. Call forget with the rows, or fit with keep_raw=True."
+        )
 
 
 def _retained(rows: RawRows | None, state: PipelineState) -> Any:

@@ -33,7 +33,12 @@ from sk_unlearn.preprocessing.nodes import (
 )
 from sk_unlearn.preprocessing.texts import Frequencies, Vocabulary
 
-__all__ = ["outputs", "remembered"]
+__all__ = ["RowsNeeded", "outputs", "remembered"]
+
+
+class RowsNeeded(ValueError):  # noqa: N818  the name says what is missing
+    """Outputs of a step have to be computed from raw rows, and there are none."""
+
 
 CROSS_FITTED = ("TargetEncoder",)
 """Transformers whose ``fit_transform`` gives rows other outputs than ``transform`` does."""
@@ -387,7 +392,7 @@ def _needed(rows: Kept | None, outcome: Outcome) -> Any:
         return None
     if rows is None:
         name = outcome.node.names[0] or "the steps"
-        raise ValueError(f"{name}: outputs have to be computed from the raw rows that stay; pass them as X_kept.")
+        raise RowsNeeded(f"{name}: outputs have to be computed from the raw rows that stay; pass them as X_kept.")
     return rows.X
 
 
