@@ -14,7 +14,7 @@ from sk_unlearn.estimators.drafts import check_some_stay, targets_as_given
 from sk_unlearn.pipeline._raw import RawRows, taken
 from sk_unlearn.pipeline._state import PipelineState
 from sk_unlearn.pipeline._steps import Change, Steps, known_to, moved_by, transformer_of
-from sk_unlearn.preprocessing import RowsNeeded
+from sk_unlearn.preprocessing.composition import RowsNeeded
 from sk_unlearn.rows import RowMatch
 from sk_unlearn.rows.digests import digest_rows
 

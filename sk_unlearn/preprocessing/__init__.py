@@ -1,6 +1,5 @@
 """Fitted scikit-learn transformers that give up rows, as if they had been fitted without them."""
 
-from sk_unlearn.preprocessing.composition import RowsNeeded
 from sk_unlearn.preprocessing.memory import Forgotten, Memory, remember
 
-__all__ = ["Forgotten", "Memory", "RowsNeeded", "remember"]
+__all__ = ["Forgotten", "Memory", "remember"]
