@@ -21,7 +21,16 @@ from sk_unlearn.rows.digests import digest_rows
 if TYPE_CHECKING:
     from sk_unlearn.pipeline._pipeline import Pipeline
 
-__all__ = ["After", "check_can_wait", "check_steps_are_those_of_fit", "exchanged", "given_rows", "grown", "numbers_of", "without"]
+__all__ = [
+    "After",
+    "check_can_wait",
+    "check_steps_are_those_of_fit",
+    "exchanged",
+    "given_rows",
+    "grown",
+    "numbers_of",
+    "without",
+]
 
 Numbers = NDArray[np.int64]
 
