@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.sparse
 from sklearn.ensemble import VotingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
@@ -354,3 +355,14 @@ def test_parts_that_cannot_forget_keep_a_composite_from_catching_up(tmp_path):
         sk_unlearn.load(kept, trusted=untrusted_types(kept), log=log, replay=True)
     sk_unlearn.save(vote, path)
     assert len(sk_unlearn.load(path, trusted=untrusted_types(path), log=log).estimators_) == 2
+
+
+def test_sparse_rows_are_found_by_their_digests_too(tmp_path):
+    rows = scipy.sparse.random_array((N, 6), density=0.5, rng=np.random.default_rng(3), dtype=np.float32, format="csr")
+    est = classifier(Retrain(), max_epochs=1).fit(rows, y)
+    place = Place(est, tmp_path)
+    est.forget(rows[4:6])
+    place.write()
+    loaded = place.load(replay=True)
+    assert loaded.receipts_[-1].retained_set == est.receipts_[-1].retained_set
+    np.testing.assert_allclose(loaded.predict_proba(rows), est.predict_proba(rows), atol=1e-6)
