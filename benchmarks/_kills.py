@@ -1,4 +1,4 @@
-"""Processes that are killed while they save: what is left of the file.
+"""Processes that are killed while they save, or settle and save: what is left of the file.
 
 ``python -m benchmarks._kills 200`` prints the counts.
 """
@@ -11,6 +11,7 @@ import signal
 import sys
 import tempfile
 import time
+import warnings
 from collections import Counter
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from torch import nn
 
 import sk_unlearn
 from sk_unlearn import UnlearnableClassifier
+from sk_unlearn.receipts import to_json_lines, verify
 from sk_unlearn.unlearners import FineTune
 
 
@@ -87,6 +89,88 @@ def kills_while_saving(n_kills: int, seed: int = 0) -> Counter[str]:
     return counts
 
 
+def kills_while_settling(n_kills: int, seed: int = 0) -> Counter[str]:
+    """Kill a process that settles what is pending, saves and appends to the log, and load what is there with the log.
+
+    Each time another row is asked for, and after the kill whoever comes next settles what is pending still.
+
+    Parameters
+    ----------
+    n_kills : int
+        How often.
+
+    seed : int, default=0
+        Of the moments.
+
+    Returns
+    -------
+    counts : Counter
+        How often the file was "old" (the request is pending) or "new" (its row is gone and its receipt there), and
+        "torn" (anything else, or a log that does not go with the file).
+    """
+    torch.set_num_threads(1)
+    (est, _), X = two_states(2_000)
+    moments, counts, longest = random.Random(seed), Counter[str](), 0.0
+    with tempfile.TemporaryDirectory() as folder:
+        path, log = Path(folder) / "model.skops", Path(folder) / "receipts.jsonl"
+        for n in range(n_kills):
+            erased = len(est.training_set_)
+            est.request_forget(X[10 + n : 11 + n])
+            sk_unlearn.save(est, path)
+            to_json_lines(est.receipts_, log)
+            if not n:
+                longest = _seconds_to_settle(path)
+            child = os.fork()
+            if child == 0:
+                _settle_and_leave(est, path, log)
+            time.sleep(moments.uniform(0, 2 * longest))
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            try:
+                est = _loaded(path, log)
+                counts[_which(est, erased)] += 1
+            except Exception:
+                counts["torn"] += 1
+            est.settle()
+    return counts
+
+
+def _seconds_to_settle(path: Path) -> float:
+    """Return how long it takes to settle and to save; nothing is changed."""
+    est, start = sk_unlearn.load(path), time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        sk_unlearn.save(est.settle(), Path(folder) / "model.skops")
+    return time.perf_counter() - start
+
+
+def _settle_and_leave(est: UnlearnableClassifier, path: Path, log: Path) -> None:
+    try:
+        sk_unlearn.save(est.settle(), path)
+        to_json_lines(est.receipts_, log)
+        time.sleep(60)
+    finally:  # whatever happens, the child must not go on as if it were its parent
+        os._exit(1)
+
+
+def _loaded(path: Path, log: Path) -> UnlearnableClassifier:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The file is newer than the log")
+        est: UnlearnableClassifier = sk_unlearn.load(path, log=log)
+    to_json_lines(est.receipts_, log)
+    verify(log, head=est.receipts_.head)
+    return est
+
+
+def _which(est: UnlearnableClassifier, n_before: int) -> str:
+    n_rows, n_pending, verb = len(est.training_set_), len(est.pending_), est.receipts_[-1].verb if est.receipts_ else ""
+    n_receipts = sum(receipt.n_erased for receipt in est.receipts_)
+    if est.training_set_.X.shape[0] != n_rows or n_receipts + n_rows != 2_000:
+        return "torn"
+    if (n_rows, n_pending) == (n_before, 1):
+        return "old"
+    return "new" if (n_rows, n_pending, verb) == (n_before - 1, 0, "settle") else "torn"
+
+
 def _save_for_ever(states: list[UnlearnableClassifier], present: int, path: Path) -> None:
     try:
         while True:
@@ -103,4 +187,5 @@ def _is(loaded: UnlearnableClassifier, est: UnlearnableClassifier, outputs: np.n
 
 if __name__ == "__main__":
     n = int(sys.argv[1]) if len(sys.argv) > 1 else 200
-    print(f"{n} kills:", dict(sorted(kills_while_saving(n).items())))
+    print(f"{n} kills while saving:", dict(sorted(kills_while_saving(n).items())))
+    print(f"{n} kills while settling:", dict(sorted(kills_while_settling(n).items())))

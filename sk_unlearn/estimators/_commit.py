@@ -28,7 +28,7 @@ from sk_unlearn.estimators._notes import (
     some_outputs,
 )
 from sk_unlearn.estimators._problem import Solution
-from sk_unlearn.estimators._receipts import receipt_of, retained_after
+from sk_unlearn.estimators._receipts import receipt_of, receipts_so_far, retained_after
 from sk_unlearn.estimators._request import Request
 from sk_unlearn.estimators._state import Anchor, FittedState
 from sk_unlearn.estimators.report import report_of
@@ -123,7 +123,7 @@ def draft_of_solution(
         (own, "unlearning_state_", state),
         (own, "unlearning_report_", report),
         (own, "unlearning_history_", history),
-        (own, "receipts_", estimator.receipts_.append(receipt)),
+        (own, "receipts_", receipts_so_far(estimator).append(receipt)),
         *([] if rows is None else _row_assignments(rows, request, solution.role)),
     ]
     return Draft(estimator._journal, assignments, report, rows)

@@ -26,7 +26,17 @@ from sk_unlearn.rows.digests import digest_ids, digest_rows, new_key
 if TYPE_CHECKING:
     from sk_unlearn.estimators.base import BaseUnlearnable
 
-__all__ = ["audited", "begin_receipts", "kept_ids", "key_of", "receipt_of", "retained_after"]
+__all__ = [
+    "audited",
+    "begin_receipts",
+    "digests_of_ids",
+    "digests_of_rows",
+    "kept_ids",
+    "key_of",
+    "receipt_of",
+    "receipts_so_far",
+    "retained_after",
+]
 
 _NOT_COVERED = (
     "copies and clones of this object, and whatever was saved of it before, such as files, checkpoints and caches",
@@ -49,6 +59,12 @@ def begin_receipts(draft: BaseUnlearnable, net: NeuralNet) -> None:
     """Give an estimator that was just fitted a chain without receipts, which names what it has learnt."""
     key_of(draft)
     draft.receipts_ = ReceiptChain.begin(digest_parameters(net), _versions())
+
+
+def receipts_so_far(estimator: BaseUnlearnable) -> ReceiptChain:
+    """Return the receipts of a fitted estimator; an empty chain where they were left out of the file it comes from."""
+    chain: ReceiptChain | None = vars(estimator).get("receipts_")
+    return ReceiptChain.begin(digest_parameters(estimator.net_), _versions()) if chain is None else chain
 
 
 def kept_ids(estimator: BaseUnlearnable, sample_id: Any, n: int | None = None) -> Any:
@@ -190,7 +206,7 @@ def _erased(key: bytes, rows: TrainingSet | None, request: Request, state: Fitte
         if request.foreign is not None and request.source is not None:
             raw.append(request.source)
         return _hexadecimal(np.concatenate(raw)), "rows as they came to the pipeline (raw table)", None
-    digests = [] if rows is None else _hexadecimal(digest_rows(key, rows.raw_X[request.positions]))
+    digests = [] if rows is None else _hexadecimal(digests_of_rows(key, rows, request.positions))
     if request.foreign is not None:
         digests += _hexadecimal(digest_rows(key, request.foreign.X))
     return digests, f"rows as the net takes them: {state.dtype}, shape {state.row_shape}", str(state.dtype)
@@ -199,9 +215,18 @@ def _erased(key: bytes, rows: TrainingSet | None, request: Request, state: Fitte
 def _erased_ids(estimator: BaseUnlearnable, key: bytes, rows: TrainingSet | None, request: Request) -> tuple[str, ...]:
     if rows is None or rows.raw_id is None:
         return ()
-    ids = rows.raw_id[request.positions].tolist()
-    digests = [each.hex() for each in ids] if estimator.hash_ids else _hexadecimal(digest_ids(key, ids))
-    return tuple(sorted(set(digests)))
+    return tuple(sorted(set(digests_of_ids(estimator, key, rows.raw_id[request.positions]))))
+
+
+def digests_of_rows(key: bytes, rows: TrainingSet, positions: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """Return the digests of stored rows as receipts have them: of what they were made of, where that is known."""
+    stored = rows.raw_source
+    return digest_rows(key, rows.raw_X[positions]) if stored is None else stored[positions]
+
+
+def digests_of_ids(estimator: BaseUnlearnable, key: bytes, ids: NDArray[Any]) -> list[str]:
+    """Return the digests of stored identifiers as receipts have them, in hexadecimal."""
+    return [each.hex() for each in ids.tolist()] if estimator.hash_ids else _hexadecimal(digest_ids(key, ids.tolist()))
 
 
 def _hexadecimal(digests: NDArray[np.uint8]) -> list[str]:

@@ -49,7 +49,7 @@ class Request:
 
     Attributes
     ----------
-    verb : {"forget", "partial_forget", "correct", "settle", "retrain"}
+    verb : {"forget", "partial_forget", "correct", "settle", "retrain", "replay"}
         What was asked.
 
     positions : ndarray of int64, ascending

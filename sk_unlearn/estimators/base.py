@@ -37,7 +37,7 @@ from sk_unlearn.estimators._passes import plan_rows
 from sk_unlearn.estimators._pending import PendingMixin, refuse_to_drop_requests
 from sk_unlearn.estimators._problem import Solution, solve, stored_risk
 from sk_unlearn.estimators._progress import print_step, silent
-from sk_unlearn.estimators._receipts import audited, kept_ids, key_of
+from sk_unlearn.estimators._receipts import audited, kept_ids, key_of, receipts_so_far
 from sk_unlearn.estimators._request import (
     Request,
     listed,
@@ -575,7 +575,7 @@ class BaseUnlearnable(
             Before ``fit``.
         """
         check_is_fitted(self)
-        self._journal.commit([(self.__dict__, "receipts_", audited(self.receipts_, report))])
+        self._journal.commit([(self.__dict__, "receipts_", audited(receipts_so_far(self), report))])
         return self
 
     def _stored_rows(self, verb: str) -> TrainingSet:

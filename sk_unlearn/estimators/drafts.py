@@ -47,6 +47,7 @@ __all__ = [
     "check_one_new_each",
     "check_some_stay",
     "commit_drafts",
+    "draft_aside",
     "draft_correction_at",
     "draft_deletion",
     "draft_deletion_at",
@@ -246,7 +247,7 @@ def draft_deletion_at(
 
     if hasattr(estimator, "training_set_"):
         check_some_stay(estimator.training_set_, positions)
-    return _aside(estimator, to, positions, act, notes)
+    return draft_aside(estimator, to, positions, act, notes)
 
 
 def draft_correction_at(
@@ -280,7 +281,7 @@ def draft_correction_at(
         y = rows.raw_y[positions] if y_new is None else each._targets_for_net(y_new, X, "y_new")
         return each._drafted(resolve_slots(rows, positions, new=Content(X, y), source=source), started, told)
 
-    return _aside(estimator, to, positions, act, notes)
+    return draft_aside(estimator, to, positions, act, notes)
 
 
 def request_at(estimator: BaseUnlearnable, positions: NDArray[np.int64], received: datetime | None = None) -> str:
@@ -316,7 +317,7 @@ def draft_settlement(
         return each._drafted(resolve_pending(each.training_set_, "settle"), started, told)
 
     request = resolve_pending(estimator.training_set_, "settle")
-    return _aside(estimator, to, request.positions, act, notes)
+    return draft_aside(estimator, to, request.positions, act, notes)
 
 
 def pending_positions(estimator: BaseUnlearnable) -> NDArray[np.int64]:
@@ -336,7 +337,7 @@ def draft_retraining_at(
     estimator, to, notes
         As for :func:`draft_deletion_at`.
     """
-    return _aside(estimator, to, pending_positions(estimator), draft_retraining, notes)
+    return draft_aside(estimator, to, pending_positions(estimator), draft_retraining, notes)
 
 
 def known_in(
@@ -407,14 +408,26 @@ def draft_training(
     return _swap(estimator, shadow, [(net, name, other[name]) for name in learnt(shadow.net_)]), n_new
 
 
-def _aside(
+def draft_aside(
     estimator: BaseUnlearnable,
     to: NewCoordinates | None,
     positions: NDArray[np.int64],
     act: Callable[[BaseUnlearnable, Sequence[str]], Draft],
     notes: Sequence[str],
 ) -> Draft:
-    """Draft a request, in new coordinates if they move: it is then carried out on a copy, which is swapped in."""
+    """Draft a request, in new coordinates if they move: it is then carried out on a copy, which is swapped in.
+
+    Parameters
+    ----------
+    estimator, to, notes
+        As for :func:`draft_deletion_at`.
+
+    positions : int64 ndarray
+        Slots of stored rows that go.
+
+    act : callable
+        Drafts the request of the estimator, or of its copy, with the given notes.
+    """
     if to is None:
         return act(estimator, notes)
     moved = shadowed(estimator, to, positions)

@@ -25,7 +25,7 @@ class UnlearningReport:
 
     Attributes
     ----------
-    request : {"forget", "partial_forget", "correct", "settle", "retrain"}
+    request : {"forget", "partial_forget", "correct", "settle", "retrain", "replay"}
         What was asked.
 
     method : str

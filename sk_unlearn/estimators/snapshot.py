@@ -16,7 +16,7 @@ __all__ = ["snapshot"]
 
 
 @contextmanager
-def snapshot(est: BaseUnlearnable, *, rows: bool) -> Iterator[BaseUnlearnable]:
+def snapshot(est: BaseUnlearnable, *, rows: bool, receipts: bool = True) -> Iterator[BaseUnlearnable]:
     """Yield an estimator with the attributes of this one; requests wait while the context lasts.
 
     Parameters
@@ -25,6 +25,9 @@ def snapshot(est: BaseUnlearnable, *, rows: bool) -> Iterator[BaseUnlearnable]:
         Fitted or not.
     rows : bool
         Whether it has the stored rows, too. Without them it is as one fitted with ``keep_training_set=False``.
+    receipts : bool, default=True
+        Whether it has its receipts. Without these and without rows it has no key either: nothing is left to be digested
+        that was before.
     """
     with taking_turns([est]):
         fitted = est.__sklearn_is_fitted__()
@@ -32,6 +35,10 @@ def snapshot(est: BaseUnlearnable, *, rows: bool) -> Iterator[BaseUnlearnable]:
         other.__dict__.update(est.__dict__)
         if not rows and fitted and est.keep_training_set:
             _give_up_rows(other)
+        if not receipts:
+            vars(other).pop("receipts_", None)
+            if not hasattr(other, "training_set_"):
+                vars(other).pop("_receipt_key", None)
         yield other
 
 

@@ -26,10 +26,10 @@ from sk_unlearn.estimators.snapshot import snapshot
 from sk_unlearn.exceptions import PersistenceError
 from sk_unlearn.persistence._names import Name, name_of
 from sk_unlearn.persistence._rebuild import taken_apart, tensor
-from sk_unlearn.pipeline import Pipeline, PipelineState
+from sk_unlearn.pipeline import Pipeline
+from sk_unlearn.pipeline.snapshot import pipeline_snapshot
 from sk_unlearn.rows import TrainingSet
 from sk_unlearn.utils._checksum import unchecked
-from sk_unlearn.utils._lock import taking_turns
 
 __all__ = ["Writer"]
 
@@ -45,9 +45,9 @@ class Writer:
     Parameters
     ----------
     rows : bool
-        Whether estimators keep their rows.
+        Whether estimators and pipelines keep their rows.
     receipts : bool
-        Whether they keep their receipts.
+        Whether estimators keep their receipts.
     """
 
     def __init__(self, *, rows: bool, receipts: bool) -> None:
@@ -147,13 +147,11 @@ class Writer:
             net = known(self._do("new", self._name("class", kind), [], []))
             self._do("attributes", net, self._refer(dict(vars(obj)), "__dict__"))
         elif isinstance(obj, BaseUnlearnable):
-            with snapshot(obj, rows=self._rows) as present:
+            with snapshot(obj, rows=self._rows, receipts=self._receipts) as present:
                 self._reduced(present, known, key)
         elif isinstance(obj, Pipeline):
-            with taking_turns([obj, obj.steps[-1][1]]):
-                self._reduced(obj, known, key)
-        elif isinstance(obj, PipelineState) and not self._rows:
-            self._reduced(obj.without_raw(), known, key)
+            with pipeline_snapshot(obj, rows=self._rows) as present:
+                self._reduced(present, known, key)
         elif kind is TrainingSet:
             # With its gaps, so that requests draw the same rows after loading.
             number = known(self._do("new", self._name("class", kind), [], []))
@@ -214,8 +212,6 @@ class Writer:
             self._do("extend", number, self._each(items))
         if pairs is not None:
             self._fill(dict(pairs), number)
-        if isinstance(state, dict) and not self._receipts:
-            state = {name: value for name, value in state.items() if name != "receipts_"}
         if state is not None:
             self._do("state", number, self._refer(state, "__dict__"))
 

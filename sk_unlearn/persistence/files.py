@@ -9,6 +9,7 @@ from typing import Any
 from sk_unlearn.exceptions import PersistenceError
 from sk_unlearn.persistence._atomic import write_atomically
 from sk_unlearn.persistence._container import opened, sealed
+from sk_unlearn.persistence._log import bring_up_to_date
 from sk_unlearn.persistence._names import trusted_names, untrusted
 from sk_unlearn.persistence._reader import Reader
 from sk_unlearn.persistence._writer import Writer
@@ -68,7 +69,9 @@ def save(est: Any, path: str | os.PathLike[str], *, rows: bool = True, receipts:
     write_atomically(os.fspath(path), sealed(program.encode(), writer.arrays))
 
 
-def load(path: str | os.PathLike[str], *, trusted: Iterable[Any] | None = None) -> Any:
+def load(
+    path: str | os.PathLike[str], *, trusted: Iterable[Any] | None = None, log: Any = None, replay: bool = False
+) -> Any:
     """Load what :func:`save` wrote.
 
     Before anything in the file is looked up or called, its checksum is compared, its names are looked through, and
@@ -85,6 +88,16 @@ def load(path: str | os.PathLike[str], *, trusted: Iterable[Any] | None = None) 
         Classes and functions of your own, or of other packages, as ``"my_package.nets.MyNet"`` or as they are. Only
         name what you know: their code is run.
 
+    log : path, ReceiptChain, iterable of lines, or list of paths and chains, default=None
+        Receipts of the model, as :func:`~sk_unlearn.receipts.to_json_lines` keeps them, to be sure that the file is not
+        older than the newest of them, and holds nothing that was erased since. A model of several parts has a log for
+        each, which are told apart by how they begin.
+
+    replay : bool, default=False
+        What is done with a file that is older: with False it is refused. With True the missing requests are carried out
+        on it, all of them in one solve, and its receipts are those of the log from then on, followed by one whose
+        ``verb`` is "replay".
+
     Returns
     -------
     est : object
@@ -95,7 +108,11 @@ def load(path: str | os.PathLike[str], *, trusted: Iterable[Any] | None = None) 
     ------
     PersistenceError
         If the file is damaged, cut off, of another kind, or written by a later version; if it asks for names that are
-        not trusted, which the message lists; if these cannot be found here.
+        not trusted, which the message lists; if these cannot be found here. With `log` also if the file is older than
+        it, has seen other requests, is of another model, or was saved without receipts; and if it cannot be replayed.
+
+    ReceiptError
+        If `log` is not what it was when it was written: see :func:`~sk_unlearn.receipts.verify`.
 
     TypeError
         If `trusted` is no iterable of names.
@@ -108,8 +125,15 @@ def load(path: str | os.PathLike[str], *, trusted: Iterable[Any] | None = None) 
     InconsistentVersionWarning
         If another version of the package wrote it.
 
+    UserWarning
+        If the file is newer than `log`.
+
     Notes
     -----
+    Rows of missing requests are found by the keyed digests in their receipts. Where a request told equal rows apart by
+    their targets, all of them go: receipts do not say which it was. The new content of corrected rows is in no receipt;
+    the old one is erased. ``unlearning_report_.notes`` of the loaded estimator says how many rows that concerns.
+
     The checksum shows damage, not forgery: whoever can write the file can compute it. Where files come from others,
     sign them.
     """
@@ -122,7 +146,7 @@ def load(path: str | os.PathLike[str], *, trusted: Iterable[Any] | None = None) 
             f"file comes from, pass trusted={missing!r}."
         )
     try:
-        return reader.make(arrays)
+        model = reader.make(arrays)
     except PersistenceError:
         raise
     except Exception as error:
@@ -130,6 +154,9 @@ def load(path: str | os.PathLike[str], *, trusted: Iterable[Any] | None = None) 
             f"The file is whole, but what it holds cannot be made here ({type(error).__name__}): a class may have "
             "changed since, or the file was not written by sk_unlearn.save."
         ) from error
+    if log is not None:
+        bring_up_to_date(model, log, replay=replay)
+    return model
 
 
 def untrusted_types(path: str | os.PathLike[str]) -> list[str]:

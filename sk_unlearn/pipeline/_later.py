@@ -19,7 +19,7 @@ from sk_unlearn.estimators.drafts import (
     pending_positions,
     request_at,
 )
-from sk_unlearn.pipeline._requests import After, with_all_drawn, without
+from sk_unlearn.pipeline._requests import After, check_can_wait, with_all_drawn, without
 from sk_unlearn.receipts import ReceiptChain
 from sk_unlearn.rows import RowMatch
 
@@ -72,10 +72,12 @@ class LaterMixin:
         Raises
         ------
         ValueError, TypeError, sklearn.exceptions.NotFittedError
-            As :meth:`UnlearnableClassifier.request_forget`.
+            As :meth:`UnlearnableClassifier.request_forget`; also where ``keep_raw=False`` keeps no rows until
+            :meth:`settle` that steps could forget by.
         """
         with self._turn():
             match = self._checked_match(X_del, y_del, sample_id, "request_forget")
+            check_can_wait(self)  # type: ignore[arg-type]
             last = self.steps[-1][1]
             positions = narrowed(last, None if match is None else match.positions, sample_id)
             return request_at(last, with_all_drawn(self, last, positions), received)  # type: ignore[arg-type]

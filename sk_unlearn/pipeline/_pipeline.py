@@ -34,6 +34,7 @@ from sk_unlearn.estimators.drafts import (
     stored_rows,
     stored_targets,
 )
+from sk_unlearn.estimators.replay import draft_replay_at, replay_of
 from sk_unlearn.pipeline._later import LaterMixin
 from sk_unlearn.pipeline._passing_over import PassingOver
 from sk_unlearn.pipeline._pinned import Attributes, pinned_steps
@@ -58,6 +59,7 @@ from sk_unlearn.pipeline._steps import (
     transformer_of,
 )
 from sk_unlearn.preprocessing import remember
+from sk_unlearn.receipts import ReceiptChain
 from sk_unlearn.rows import RowMatch, TrainingSet
 from sk_unlearn.rows.digests import digest_rows, new_key
 from sk_unlearn.utils._checksum import ChecksummedMixin
@@ -229,7 +231,7 @@ class Pipeline(VersionedMixin, ChecksummedMixin, LaterMixin, PassingOver):
         if classes is not None:
             options = options | {"classes": classes}
         fit_made(new, digest_rows(key, X), fitted.X, y, first_pass=first_pass, key=key, **options)
-        state = self._first_state(key, fitted, X, y, stores=hasattr(new, "training_set_"))
+        state = self._first_state(fitted, X, y, stores=hasattr(new, "training_set_"))
         commit_drafts([Draft(new._journal, self._assignments(fitted.steps, state, last, new))])
 
     def _last_step(self) -> BaseUnlearnable | None:
@@ -244,17 +246,17 @@ class Pipeline(VersionedMixin, ChecksummedMixin, LaterMixin, PassingOver):
         name = self.steps[0][0]
         return FittedSteps([], X, {}, {key.removeprefix(f"{name}__"): value for key, value in params.items()})
 
-    def _first_state(self, key: bytes, fitted: FittedSteps, X: Any, y: Any, *, stores: bool) -> PipelineState:
+    def _first_state(self, fitted: FittedSteps, X: Any, y: Any, *, stores: bool) -> PipelineState:
         n, transformer = _num_samples(X), transformer_of(fitted.steps)
         if not stores:  # no request could take rows out again
-            return PipelineState(key, None, None, {}, n)
+            return PipelineState(None, None, {}, n)
         per_row = {name: value for name, value in fitted.params.items() if is_per_row(value, n)}
         constants = {name: value for name, value in fitted.params.items() if name not in per_row}
         memory = None if transformer is None else remember(transformer, X, y, **fitted.params)
         raw = None
         if self.keep_raw and transformer is not None:
             raw = RawRows(owned_rows(X), owned_rows(y), {name: owned_rows(value) for name, value in per_row.items()})
-        return PipelineState(key, memory, raw, constants, n)
+        return PipelineState(memory, raw, constants, n)
 
     def _assignments(
         self, steps: Sequence[tuple[str, Any]], state: PipelineState, last: Any = None, new_last: Any = None
@@ -318,6 +320,13 @@ class Pipeline(VersionedMixin, ChecksummedMixin, LaterMixin, PassingOver):
         after = without(self, last, positions, given_rows(last, X_del, match, positions))
         positions = with_all_drawn(self, last, positions)
         return self._combined(draft_deletion_at(last, positions, to=after.to, notes=self._notes(after)), after)
+
+    def _drafted_replay(self, chain: ReceiptChain) -> Draft:
+        """Work out the request that makes up for those of a log that this pipeline, just loaded, has missed."""
+        last = self._fitted_last("replay")
+        replay = replay_of(last, chain)
+        after = without(self, last, replay.positions, None)
+        return self._combined(draft_replay_at(last, replay, to=after.to, notes=after.notes), after)
 
     def _checked_match(self, X_del: Any, y_del: Any, sample_id: Any, verb: str) -> RowMatch | None:
         """Return which stored rows were made of those that a request names; None where it names identifiers alone."""
@@ -519,7 +528,8 @@ class Pipeline(VersionedMixin, ChecksummedMixin, LaterMixin, PassingOver):
     @contextmanager
     def _turn(self) -> Iterator[None]:
         """Keep others from changing the pipeline and its last step."""
-        with taking_turns([self, self.steps[-1][1]]):
+        last = self.steps[-1][1] if self.steps else None
+        with taking_turns([self, last] if isinstance(last, BaseUnlearnable) else [self]):
             yield
 
     def _fitted_last(self, verb: str) -> BaseUnlearnable:
@@ -545,7 +555,7 @@ class Pipeline(VersionedMixin, ChecksummedMixin, LaterMixin, PassingOver):
             raise ValueError(_NO_MORE.format(verb=verb, cure=cure))
 
     def _digests(self, X: Any) -> NDArray[np.uint8]:
-        return digest_rows(self.pipeline_state_.key, X)
+        return digest_rows(self.steps[-1][1].receipt_key_, X)
 
     def _match(self, X: Any, y: Any, name: str) -> RowMatch:
         check_columns(X, self, name)

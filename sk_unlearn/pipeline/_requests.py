@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "After",
+    "check_can_wait",
     "check_steps_are_those_of_fit",
     "exchanged",
     "given_rows",
@@ -128,6 +129,8 @@ def without(pipeline: Pipeline, last: BaseUnlearnable, positions: Numbers, given
         gone, kept = state.raw.rows(all_gone), state.raw.without(all_gone)
     elif state.n_rows > len(last.training_set_):
         return _kept_as_they_are(pipeline, state, _PAST_IT)
+    elif not len(positions):  # of a training anew, or of pending requests whose rows have all gone
+        return After(steps, state)
     if gone is None:
         return _kept_as_they_are(pipeline, state, _NOT_GIVEN)
     if not len(gone):
@@ -300,6 +303,22 @@ def _moved_by(*arguments: Any) -> NewCoordinates | None:
         raise ValueError(_OTHERS_CHANGE.split(", or set")[0] + ".") from None
 
 
+def check_can_wait(pipeline: Pipeline) -> None:
+    """Refuse to write down a request that could never be settled.
+
+    Raises
+    ------
+    ValueError
+        Where the steps forget by the rows as a request brings them, which are not kept until then.
+    """
+    state = pipeline.pipeline_state_
+    if state.raw is None and pipeline.preprocessing == "forget" and known_to(pipeline.steps[:-1]):
+        raise ValueError(
+            "A request cannot wait here: the steps before the net need the rows as they came to forget them, and "
+            "keep_raw=False does not keep them until settle. Call forget with the rows, or fit with keep_raw=True."
+        )
+
+
 def _retained(rows: RawRows | None, state: PipelineState) -> Any:
     return None if rows is None else (lambda: (rows.X, rows.y, rows.params | state.constants))
 
@@ -333,7 +352,7 @@ def _aligned(state: PipelineState, last: BaseUnlearnable) -> tuple[Numbers, Numb
     if len(raw) == len(rows):
         return np.arange(len(rows)), np.empty(0, dtype=np.int64)
     wanted = [each.tobytes() for each in np.asarray(rows.source)]
-    there = [each.tobytes() for each in digest_rows(state.key, raw.X)]
+    there = [each.tobytes() for each in digest_rows(last.receipt_key_, raw.X)]
     # Both are in the order in which the rows came.
     of_stored, at = [], 0
     for digest in wanted:

@@ -134,7 +134,7 @@ def fit_samplers(
     stored, source, options = _stored(
         RawRows(X, y, {}), rows, left_out, total, transformer_of(new), digest_rows(key, X), sample_id, last_params
     )
-    state = PipelineState(key, memories[0], raw, constants, n, Resampled(stages, left_out, source))
+    state = PipelineState(memories[0], raw, constants, n, Resampled(stages, left_out, source))
     return FittedSamplers(new, stored.X, stored.y, source, options, state)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -64,9 +64,6 @@ class PipelineState:
 
     Attributes
     ----------
-    key : bytes
-        Secret, under which raw rows are digested.
-
     memory : Memory or None
         What the steps before the last need to give up rows; None where there are none.
 
@@ -83,19 +80,19 @@ class PipelineState:
         What resampling steps did; None where there are none.
     """
 
-    key: bytes
     memory: Memory | None
     raw: RawRows | None
     constants: dict[str, Any]
     n_rows: int
     resampled: Resampled | None = None
 
-    def without_raw(self) -> PipelineState:
-        """Return the state without the rows as they came, and as they reached later steps."""
-        resampled = self.resampled
-        if resampled is not None:
-            resampled = replace(resampled, stages=tuple(replace(stage, rows=None) for stage in resampled.stages))
-        return replace(self, raw=None, resampled=resampled)
+    def without_rows(self) -> PipelineState:
+        """Return what is left where no rows are kept: requests are for the last step alone then.
+
+        What the steps are counted by goes too, for it lists values of single rows: the extremes of each column, how
+        often each category is there.
+        """
+        return PipelineState(None, None, {}, self.n_rows)
 
     def __repr__(self) -> str:
         kept = "not kept" if self.raw is None else "kept"

@@ -36,6 +36,7 @@ from sk_unlearn.preprocessing.texts import Frequencies, Vocabulary
 
 __all__ = ["outputs", "remembered"]
 
+
 CROSS_FITTED = ("TargetEncoder",)
 """Transformers whose ``fit_transform`` gives rows other outputs than ``transform`` does."""
 

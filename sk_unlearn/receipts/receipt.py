@@ -25,7 +25,9 @@ class Receipt:
     Attributes
     ----------
     verb : str
-        "forget", "partial_forget" or "correct"; "audit" for an entry that says how a request was judged afterwards.
+        "forget", "partial_forget", "correct", "settle" or "retrain"; "replay" for requests that an older copy of the
+        model had missed, carried out on it (its ``outcome`` lists them); "audit" for an entry that says how a request
+        was judged afterwards.
 
     request_id : str
         The request's own, a random UUID; an audit has that of the request it judged.

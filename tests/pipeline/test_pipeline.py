@@ -244,6 +244,20 @@ def test_without_raw_rows_counts_are_enough_where_the_request_brings_the_rows():
         pipe.forget(sample_id=[int(whole.index[5])])
     pipe.forget(whole.iloc[[5]], sample_id=[int(whole.index[5])])
     assert len(pipe[-1].training_set_) == len(whole) - 3
+    with pytest.raises(ValueError, match="A request cannot wait here"):
+        pipe.request_forget(whole.iloc[[6]])
+    assert pipe.pending_ == ()
+    pipe.retrain()  # with nothing to take out of the steps
+    check_steps(pipe, whole.iloc[np.delete(np.arange(len(whole)), [3, 4, 5])], None)
+
+
+def test_without_raw_rows_a_filled_value_cannot_move():
+    table = PEOPLE[["age"]]
+    pipe = make_pipeline(SimpleImputer(), StandardScaler(), net(), keep_raw=False).fit(table, BOUGHT)
+    before = pickle.dumps(pipe)
+    with pytest.raises(ValueError, match="these are needed as they came.* fit with keep_raw=True"):
+        pipe.forget(table.iloc[[0]])
+    assert pickle.dumps(pipe) == before
 
 
 def test_a_last_step_that_is_no_net_works_as_in_scikit_learn():
