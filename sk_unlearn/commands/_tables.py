@@ -164,6 +164,8 @@ def _typed(column: pd.Series[Any], text: bool, date: bool) -> pd.Series[Any]:
     if date:
         return pd.to_datetime(column)
     filled = column.dropna()
+    if filled.empty:
+        return column.astype(object if text else float)
     for looks, kind in () if text else _KINDS:
         if filled.map(lambda cell, looks=looks: looks.fullmatch(cell) is not None).all():
             return pd.Series([kind(cell) for cell in filled], index=filled.index).reindex(column.index)
