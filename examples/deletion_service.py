@@ -104,6 +104,9 @@ class Queue:
             with self._one_at_a_time:
                 self._wipe()
 
+    def close(self):
+        self._db.close()
+
     def _change(self, statement, rows):
         with self._one_at_a_time:
             self._db.execute("BEGIN IMMEDIATE")
@@ -126,6 +129,11 @@ class Service:
         self.queue = Queue(Path(folder) / "queue.sqlite")
         self.failure = None  # of the last round
         self.recover()
+
+    def close(self):
+        """Let others have the model file. A kill does it, too."""
+        self.queue.close()
+        self._held.close()
 
     def recover(self):
         """Go on from what is on the disk, where a kill or an error has left it."""

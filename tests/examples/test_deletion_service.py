@@ -65,8 +65,7 @@ def started(folder):
 
     def stop():
         for service in running:
-            service._held.close()
-            service.queue._db.close()
+            service.close()
         running.clear()
 
     def start():
