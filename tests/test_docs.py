@@ -29,6 +29,7 @@ PACKAGES = [
     "sk_unlearn.preprocessing",
     "sk_unlearn.receipts",
     "sk_unlearn.persistence",
+    "sk_unlearn.commands",
 ]
 PAGES = [
     "README.md",
@@ -38,6 +39,7 @@ PAGES = [
     "docs/pipelines.rst",
     "docs/ensembles.rst",
     "docs/saving.rst",
+    "docs/command_line.rst",
     "docs/metrics.rst",
     "docs/tuning.rst",
     "docs/audit.rst",

@@ -21,7 +21,7 @@ from sk_unlearn.exceptions import PartsCannotForget
 from sk_unlearn.utils._journal import Journal
 from sk_unlearn.utils._lock import taking_turns
 
-__all__ = ["forget", "which_parts_know"]
+__all__ = ["checked_request", "forget", "in_turns", "which_parts_know"]
 
 _T = TypeVar("_T")
 _ON_OTHER = ("raise", "refit", "report")
@@ -104,8 +104,8 @@ def forget(
         raise ValueError(f"on_other must be one of {_ON_OTHER}, got {on_other!r}.")
     if retained is not None and on_other != "refit":
         raise ValueError(f"retained is what on_other='refit' fits parts on, and on_other is {on_other!r}.")
-    asked, stay = _asked(X_del, y_del, sample_id, "X_del", "y_del"), retained_rows(retained)
-    return _with_turns(model, asked.rows, stay, lambda way: _carried_out(way, asked, on_other, retained is not None))
+    asked, stay = checked_request(X_del, y_del, sample_id, "X_del", "y_del"), retained_rows(retained)
+    return in_turns(model, asked.rows, stay, lambda way: _carried_out(way, asked, on_other, retained is not None))
 
 
 def which_parts_know(
@@ -140,7 +140,7 @@ def which_parts_know(
     >>> sk_unlearn.which_parts_know(model, X[:3])
     {"steps['standardscaler']": None, "steps['unlearnableclassifier']": 3}
     """
-    asked = _asked(X, y, sample_id, "X", "y")
+    asked = checked_request(X, y, sample_id, "X", "y")
 
     def told(way: Walk) -> dict[str, int | None]:
         holdings = {id(each.leaf): each for each in look_up(way, asked)}
@@ -150,10 +150,10 @@ def which_parts_know(
             counts[leaf.path] = None if holding is None or holding.known is None else holding.n_known
         return counts
 
-    return _with_turns(model, asked.rows, Rows(), told)
+    return in_turns(model, asked.rows, Rows(), told)
 
 
-def _asked(X: Any, y: Any, sample_id: Any, X_name: str, y_name: str) -> Asked:
+def checked_request(X: Any, y: Any, sample_id: Any, X_name: str, y_name: str) -> Asked:
     """Check what a caller gives."""
     if X is None and sample_id is None:
         raise ValueError(f"Name rows by {X_name} or by sample_id (identifiers given at fit); both are None.")
@@ -167,7 +167,7 @@ def _asked(X: Any, y: Any, sample_id: Any, X_name: str, y_name: str) -> Asked:
     return Asked(rows, None if sample_id is None else listed(sample_id))
 
 
-def _with_turns(model: Any, asked: Rows, retained: Rows, use: Callable[[Walk], _T]) -> _T:
+def in_turns(model: Any, asked: Rows, retained: Rows, use: Callable[[Walk], _T]) -> _T:
     """Go through a model and use what is found, while no other thread changes any part of it."""
     check_is_fitted(model)
     nodes = walk(model, Rows(), Rows()).nodes

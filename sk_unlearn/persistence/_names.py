@@ -40,6 +40,7 @@ class Name(NamedTuple):
 _PACKAGES = ("sk_unlearn", "sklearn", "skorch", "torch.nn", "torch.optim", "torch.utils.data")
 # But for these: they read or write files, start processes, or hold raw positions in memory which nobody checks.
 _NOT_TRUSTED = (
+    "sk_unlearn.commands",
     "sk_unlearn.persistence",
     "sklearn.datasets",
     "sklearn.tree._tree",

@@ -1,0 +1,40 @@
+"""Deletion in production: a short run has every number, and kills tear and lose nothing."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks import lifecycle
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_a_short_run(tmp_path, capsys):
+    found = lifecycle.main(["--quick", "--only", "requests", "lookup", "pipeline", "--out", str(tmp_path / "out.json")])
+    assert json.loads((tmp_path / "out.json").read_text()) == found
+    assert "p99_s" in capsys.readouterr().out
+    assert found["requests"]["verified"] == found["requests"]["requests"] == 8
+    assert found["requests"]["object_after_mib"] < found["requests"]["object_before_mib"]
+    assert found["lookup"]["asked"] == 1000
+    assert [each["unlearner"] for each in found["pipeline"]] == ["default", "one gradient step"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="cannot fork")
+@pytest.mark.parametrize("what", ["command_line", "service"])
+def test_kills_tear_and_lose_nothing(what):
+    """In a process of its own: one that tests run in has threads, and must not be forked."""
+    code = f"from benchmarks._lifecycle_kills import *; print(dict(kills_of_the_{what}(4, n_rows=500)))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT, timeout=300
+    )
+    counts = {name: int(n) for name, n in re.findall(r"'([\w ]+)': (\d+)", done.stdout)}
+    assert not {name for name in counts if name.startswith(("torn", "lost"))}
+    if what == "service":
+        assert counts["whole"] == 4
+        assert counts["accepted"] == counts["carried out"]
+    else:
+        assert counts["old"] + counts["new"] == 4
