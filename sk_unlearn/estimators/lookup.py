@@ -15,11 +15,32 @@ from sk_unlearn.estimators._request import listed
 from sk_unlearn.estimators.base import BaseUnlearnable
 from sk_unlearn.rows import TrainingSet, as_identifiers, count_distinct
 
-__all__ = ["Found", "SeveralNear", "codes_of", "erased_among", "find_rows", "listed", "targets_of"]
+__all__ = [
+    "Found",
+    "SeveralNear",
+    "at_width_of_net",
+    "codes_of",
+    "erased_among",
+    "find_rows",
+    "listed",
+    "stored_features",
+    "targets_of",
+]
 
 # By how much a row may differ from itself that was transformed among others, by the bytes of a stored number: what some
 # hundred products leave of its digits. Relative, as `TrainingSet.near_copies` takes it.
 _ROUNDING = {4: 1e-5, 8: 1e-9}
+
+
+def stored_features(estimator: BaseUnlearnable) -> Any:
+    """Return the stored rows as ``predict`` and ``forget`` take rows: without columns that have gone since ``fit``."""
+    X, filled = estimator.training_set_.X, estimator.unlearning_state_.filled
+    return X if filled is None else X[:, filled]
+
+
+def at_width_of_net(estimator: BaseUnlearnable, X: Any) -> Any:
+    """Return rows as they are stored, which is the way back: with zeros in columns that have gone."""
+    return estimator._at_width_of_net(X)
 
 
 class SeveralNear(ValueError):  # noqa: N818  the name says what happened

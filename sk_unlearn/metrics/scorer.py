@@ -13,6 +13,7 @@ from sklearn.base import BaseEstimator, clone, is_classifier
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted, check_memory
 
+from sk_unlearn.estimators.lookup import stored_features
 from sk_unlearn.metrics.distances import (
     DISTANCES,
     check_distance,
@@ -174,7 +175,7 @@ class RetrainScorer(BaseEstimator):
 
     def _forget(self, model: Any) -> tuple[Any, Any, Any]:
         """Return a copy of the model that forgot, and the rows and targets it was asked to forget."""
-        X, y = model.training_set_.X, stored_targets(model)
+        X, y = stored_features(model), stored_targets(model)
         erased = self.draw(model)
         unlearned = copy.deepcopy(model)
         # With the labels, a row of another class that happens to have the same features stays.
@@ -193,7 +194,7 @@ class RetrainScorer(BaseEstimator):
             fit_references,
             self.blank(model),
             self.seeds(model),
-            rows.X,
+            stored_features(unlearned),
             stored_targets(unlearned),
             rows.sample_weight,
             rows.sample_id,
@@ -206,7 +207,7 @@ class RetrainScorer(BaseEstimator):
         """Return the numbers of the training rows to erase, chosen among all or some of them."""
         if isinstance(self.request, Mapping) and not is_classifier(model):
             raise ValueError(f"request={self.request!r} names a class, and {type(model).__name__} is not a classifier.")
-        X, y = model.training_set_.X, stored_targets(model)
+        X, y = stored_features(model), stored_targets(model)
         rng = np.random.default_rng(self.random_state)
         if among is None:
             return rows_to_erase(self.request, X, y, rng)

@@ -14,6 +14,7 @@ from sk_unlearn.estimators.drafts import check_some_stay, targets_as_given
 from sk_unlearn.pipeline._raw import RawRows, taken
 from sk_unlearn.pipeline._state import PipelineState
 from sk_unlearn.pipeline._steps import Change, Steps, known_to, moved_by, transformer_of
+from sk_unlearn.preprocessing.nodes import RawRowsNeeded
 from sk_unlearn.rows import RowMatch
 from sk_unlearn.rows.digests import digest_rows
 
@@ -119,7 +120,10 @@ def without(pipeline: Pipeline, last: BaseUnlearnable, positions: Numbers, given
         raise ValueError(_CANNOT.format(names=", ".join(outcome.still_there)))
     # Rows that are missing are stored no more, so that of the stored ones only those of this request go.
     X_gone = None if given is None and state.raw is None else _of_request(state, last, numbers, given)
-    to = moved_by([Change(outcome, True)], last, numbers, X_gone, None if kept is None else kept.X)
+    try:
+        to = moved_by([Change(outcome, True)], last, numbers, X_gone, None if kept is None else kept.X)
+    except RawRowsNeeded:
+        return _kept_as_they_are(pipeline, state, _OTHERS_CHANGE)
     after = replace(state, memory=outcome.memory, raw=kept, n_rows=state.n_rows - len(gone))
     return After(outcome.transformer.steps, after, to, outcome.still_there)
 
@@ -136,6 +140,13 @@ _PAST_IT = (
     "The last step has forgotten rows by a call of its own, which the steps before it still contain and "
     'keep_raw=False does not keep: fit anew, or set preprocessing="keep" to leave them as they are and have the report '
     "say so."
+)
+
+
+_OTHERS_CHANGE = (
+    "What the steps before the net make of the other rows changes, as where a mean fills gaps, and to tell how these "
+    'are needed as they came, which keep_raw=False does not keep: fit with keep_raw=True, or set preprocessing="keep" '
+    "to leave the steps and have the report say so."
 )
 
 
@@ -170,7 +181,7 @@ def exchanged(pipeline: Pipeline, last: BaseUnlearnable, positions: Numbers, old
     gone = come.memory.without(come.transformer, old.X, old.y, _retained(left, state), **old.params, **state.constants)
     if gone.still_there and pipeline.preprocessing == "forget":
         raise ValueError(_CANNOT.format(names=", ".join(gone.still_there)))
-    to = moved_by([Change(come, False), Change(gone, True)], last, numbers, old.X, others)
+    to = _moved_by([Change(come, False), Change(gone, True)], last, numbers, old.X, others)
     return After(gone.transformer.steps, replace(state, memory=gone.memory, raw=replaced), to, gone.still_there)
 
 
@@ -197,9 +208,16 @@ def grown(pipeline: Pipeline, last: BaseUnlearnable, new: RawRows) -> After:
         transformer, new.X, new.y, _retained(all_rows, state), **new.params, **state.constants
     )
     none = np.empty(0, dtype=np.int64)
-    to = moved_by([Change(come, False)], last, none, X_kept=None if state.raw is None else state.raw.X)
+    to = _moved_by([Change(come, False)], last, none, X_kept=None if state.raw is None else state.raw.X)
     after = replace(state, memory=come.memory, raw=all_rows, n_rows=state.n_rows + len(new))
     return After(come.transformer.steps, after, to)
+
+
+def _moved_by(*arguments: Any, **options: Any) -> NewCoordinates | None:
+    try:
+        return moved_by(*arguments, **options)
+    except RawRowsNeeded:
+        raise ValueError(_OTHERS_CHANGE.split(", or set")[0] + ".") from None
 
 
 def _retained(rows: RawRows | None, state: PipelineState) -> Any:

@@ -19,6 +19,7 @@ from sklearn.utils.validation import _num_samples
 from sk_unlearn.estimators.base import BaseUnlearnable
 from sk_unlearn.estimators.coordinates import NewCoordinates
 from sk_unlearn.estimators.drafts import as_stored, is_table
+from sk_unlearn.estimators.lookup import stored_features
 from sk_unlearn.preprocessing import Forgotten
 from sk_unlearn.rows import SparseRows
 
@@ -220,10 +221,8 @@ def _in_order(stays: NDArray[np.bool_], kept: Any, gone: Any, dtype: np.dtype[An
 
 
 def _stored_features(last: BaseUnlearnable) -> Any:
-    filled = last.unlearning_state_.filled
-    X = last.training_set_.X
-    X = X.csr if isinstance(X, SparseRows) else X
-    return X if filled is None else X[:, filled]
+    X = stored_features(last)
+    return X.csr if isinstance(X, SparseRows) else X
 
 
 def _sources(columns: NDArray[np.int64], n_old: int) -> NDArray[np.int64]:

@@ -25,6 +25,7 @@ from sk_unlearn.preprocessing.nodes import (
     Opaque,
     Outcome,
     Part,
+    RawRowsNeeded,
     Request,
     Stateless,
     identity,
@@ -387,7 +388,7 @@ def _needed(rows: Kept | None, outcome: Outcome) -> Any:
         return None
     if rows is None:
         name = outcome.node.names[0] or "the steps"
-        raise ValueError(f"{name}: outputs have to be computed from the raw rows that stay; pass them as X_kept.")
+        raise RawRowsNeeded(f"{name}: outputs have to be computed from the raw rows that stay; pass them as X_kept.")
     return rows.X
 
 

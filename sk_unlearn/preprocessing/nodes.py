@@ -22,6 +22,7 @@ __all__ = [
     "Opaque",
     "Outcome",
     "Part",
+    "RawRowsNeeded",
     "Request",
     "Stateless",
     "identity",
@@ -272,6 +273,10 @@ class Node:
         change = None if request.moved else Change.pick(identity(n))
         node = OutOfDate(self.names, self.kind, self.leaves())
         return Outcome([copy.copy(step) for step in steps], node, n, identity(n), change, self.leaves())
+
+
+class RawRowsNeeded(ValueError):  # noqa: N818  the name says what happened
+    """Outputs for the rows that stay cannot be had from the stored ones, and the rows are not there as they came."""
 
 
 class NarrowedError(Exception):

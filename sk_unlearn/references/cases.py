@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import is_regressor
 
+from sk_unlearn.estimators.lookup import stored_features
 from sk_unlearn.references.many import fit_many
 
 __all__ = ["Case", "fit_references", "stored_targets"]
@@ -48,7 +49,7 @@ class Case:
     @property
     def retained(self) -> tuple[Any, Any]:
         """Rows and targets that are left."""
-        return self.unlearned.training_set_.X, stored_targets(self.unlearned)
+        return stored_features(self.unlearned), stored_targets(self.unlearned)
 
     @property
     def by(self) -> Any:
@@ -76,4 +77,4 @@ def stored_targets(model: Any) -> NDArray[Any]:
     y = np.asarray(rows.y)
     if hasattr(model, "classes_"):
         return np.asarray(model.classes_)[y.astype(np.intp)]
-    return y.ravel() if y.ndim == 2 and np.ndim(model.predict(rows.X[:1])) == 1 else y
+    return y.ravel() if y.ndim == 2 and np.ndim(model.predict(stored_features(model)[:1])) == 1 else y

@@ -6,8 +6,12 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
-from sklearn.preprocessing import OrdinalEncoder, StandardScaler
+from sklearn.compose import ColumnTransformer
+from sklearn.impute import SimpleImputer
+from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 
+from sk_unlearn.inspection import audit
+from sk_unlearn.metrics import make_retrain_scorer
 from sk_unlearn.pipeline import make_pipeline
 from tests import _problems
 
@@ -105,3 +109,33 @@ def test_training_anew_because_codes_moved_is_said():
     pipe.forget(towns[7:8])
     assert any("it was trained anew" in note for note in pipe.unlearning_report_.notes)
     assert (pipe.predict(towns.drop(index=7)) == np.delete(bought, 7)).mean() > 0.9
+
+
+def test_gaps_filled_by_a_mean_need_the_raw_rows():
+    gaps = TABLE.assign(age=TABLE.age.where(TABLE.index != 5))
+    last = _problems.classifier(max_epochs=3, lr=0.1)
+    pipe = make_pipeline(SimpleImputer(), StandardScaler(), last, keep_raw=False).fit(gaps, BOUGHT)
+    before = pickle.dumps(pipe)
+    for act in (
+        lambda: pipe.forget(gaps[:1]),
+        lambda: pipe.partial_fit(TABLE[:1].assign(age=20), BOUGHT[:1]),
+        lambda: pipe.correct(gaps[:1], X_new=gaps[:1].assign(age=20)),
+    ):
+        with pytest.raises(ValueError, match=r"as where a mean fills gaps, .* fit with keep_raw=True"):
+            act()
+    assert pickle.dumps(pipe) == before
+    pipe.set_params(preprocessing="keep").forget(gaps[:1])
+    assert any("still contain the rows: simpleimputer: SimpleImputer" in n for n in pipe.unlearning_report_.notes)
+
+
+def test_judged_after_columns_vanished():
+    """By what the steps give now, which is narrower than the net."""
+    towns = pd.DataFrame({"town": np.array(["Bonn", "Jena", "Ulm"])[rng.integers(0, 3, N)], "age": TABLE.age})
+    towns.loc[[3, 4], "town"] = "Lonelyville"
+    table = ColumnTransformer([("w", OneHotEncoder(handle_unknown="ignore"), ["town"])], remainder=StandardScaler())
+    pipe = make_pipeline(table, _problems.classifier(max_epochs=3, lr=0.1)).fit(towns[:30], BOUGHT[:30])
+    pipe.forget(towns[3:5])
+    score = make_retrain_scorer("js", request=0.1)(pipe, towns[30:], BOUGHT[30:])
+    assert -np.log(2) <= score <= 0
+    report = audit(pipe, towns[3:5], BOUGHT[3:5], towns[30:], BOUGHT[30:], n_references=3, random_state=0)
+    assert "in its training set" not in str(report)

@@ -20,6 +20,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from sk_unlearn._version import __version__
+from sk_unlearn.estimators.lookup import at_width_of_net, stored_features
 from sk_unlearn.inspection._audit._measures import Case, Measured, measure
 from sk_unlearn.inspection._audit._report import AuditReport
 from sk_unlearn.inspection._audit._verdict import ENOUGH_REFERENCES, judge
@@ -216,8 +217,8 @@ def _rows_that_stay(model: Any, erased: Rows, given: Rows | None) -> tuple[Rows,
     stays[left] = False
     if not stays.any():
         raise ValueError("X_del covers all rows that the estimator keeps; there is nothing to retrain on.")
-    weight = stored.sample_weight
-    return Rows(stored.X[stays], stored_targets(model)[stays], None if weight is None else weight[stays]), len(left)
+    X, y, weight = stored_features(model), stored_targets(model), stored.sample_weight
+    return Rows(X[stays], y[stays], None if weight is None else weight[stays]), len(left)
 
 
 def _positions_of(model: Any, erased: Rows) -> NDArray[np.int64]:
@@ -229,7 +230,8 @@ def _positions_of(model: Any, erased: Rows) -> NDArray[np.int64]:
     if len(y) == 0:
         return np.empty(0, dtype=np.int64)
     stored_y = model.training_set_.y
-    match = model.training_set_.match(X, y.reshape(len(y), *stored_y.shape[1:]).astype(stored_y.dtype))
+    y = y.reshape(len(y), *stored_y.shape[1:]).astype(stored_y.dtype)
+    match = model.training_set_.match(at_width_of_net(model, X), y)
     return np.unique(match.positions)
 
 
