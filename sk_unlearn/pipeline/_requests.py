@@ -144,7 +144,7 @@ _PAST_IT = (
 
 
 _OTHERS_CHANGE = (
-    "What the steps before the net make of the other rows changes, as where a mean fills gaps, and to tell how these "
+    "What the steps before the net make of the other rows changes, as where a mean fills gaps, and to tell how, these "
     'are needed as they came, which keep_raw=False does not keep: fit with keep_raw=True, or set preprocessing="keep" '
     "to leave the steps and have the report say so."
 )
