@@ -3,6 +3,7 @@ import sys
 from pathlib import Path
 
 import sk_unlearn
+from sk_unlearn.pipeline import Pipeline
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))  # for gallery_arguments
@@ -41,7 +42,7 @@ autosummary_context = {
         *dir(tuple),
         *(
             name
-            for estimator in (sk_unlearn.UnlearnableClassifier, sk_unlearn.UnlearnableRegressor)
+            for estimator in (sk_unlearn.UnlearnableClassifier, sk_unlearn.UnlearnableRegressor, Pipeline)
             for name in dir(estimator)
             if not str(getattr(getattr(estimator, name, None), "__module__", None)).startswith("sk_unlearn")
         ),

@@ -32,15 +32,20 @@ __all__ = [
 _ROUNDING = {4: 1e-5, 8: 1e-9}
 
 
-def stored_features(estimator: BaseUnlearnable) -> Any:
+def stored_features(estimator: Any) -> Any:
     """Return the stored rows as ``predict`` and ``forget`` take rows: without columns that have gone since ``fit``."""
-    X, filled = estimator.training_set_.X, estimator.unlearning_state_.filled
+    X, filled = estimator.training_set_.X, _columns_left(estimator)
     return X if filled is None else X[:, filled]
 
 
-def at_width_of_net(estimator: BaseUnlearnable, X: Any) -> Any:
+def at_width_of_net(estimator: Any, X: Any) -> Any:
     """Return rows as they are stored, which is the way back: with zeros in columns that have gone."""
-    return estimator._at_width_of_net(X)
+    return X if _columns_left(estimator) is None else estimator._at_width_of_net(X)
+
+
+def _columns_left(estimator: Any) -> Any:
+    # Estimators of others, which the same measures take, have no state of ours.
+    return getattr(getattr(estimator, "unlearning_state_", None), "filled", None)
 
 
 class SeveralNear(ValueError):  # noqa: N818  the name says what happened
