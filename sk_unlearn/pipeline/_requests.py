@@ -145,7 +145,7 @@ def without(pipeline: Pipeline, last: BaseUnlearnable, positions: Numbers, given
     try:
         to = moved_by([Change(outcome, True)], last, numbers, X_gone, None if kept is None else kept.X)
     except RawRowsNeeded:
-        return _kept_as_they_are(pipeline, state, _OTHERS_CHANGE)
+        return _kept_as_they_are(pipeline, state, f"{_OTHERS_CHANGE}{_OR_KEEP}.")
     after = replace(state, memory=outcome.memory, raw=kept, n_rows=state.n_rows - len(gone))
     return After(outcome.transformer.steps, after, to, outcome.still_there)
 
@@ -228,9 +228,9 @@ _PAST_IT = (
 
 _OTHERS_CHANGE = (
     "What the steps before the net make of the other rows changes, as where a mean fills gaps, and to tell how, these "
-    'are needed as they came, which keep_raw=False does not keep: fit with keep_raw=True, or set preprocessing="keep" '
-    "to leave the steps and have the report say so."
+    "are needed as they came, which keep_raw=False does not keep: fit with keep_raw=True"
 )
+_OR_KEEP = ', or set preprocessing="keep" to leave the steps and have the report say so'
 
 
 def _kept_as_they_are(pipeline: Pipeline, state: PipelineState, why: str) -> After:
@@ -291,16 +291,16 @@ def grown(pipeline: Pipeline, last: BaseUnlearnable, new: RawRows) -> After:
         transformer, new.X, new.y, _retained(all_rows, state), **new.params, **state.constants
     )
     none = np.empty(0, dtype=np.int64)
-    to = _moved_by([Change(come, False)], last, none, None, None if state.raw is None else state.raw.X)
+    to = _moved_by([Change(come, False)], last, none, X_kept=None if state.raw is None else state.raw.X)
     after = replace(state, memory=come.memory, raw=all_rows, n_rows=state.n_rows + len(new))
     return After(come.transformer.steps, after, to)
 
 
-def _moved_by(*arguments: Any) -> NewCoordinates | None:
+def _moved_by(*arguments: Any, **options: Any) -> NewCoordinates | None:
     try:
-        return moved_by(*arguments)
+        return moved_by(*arguments, **options)
     except RawRowsNeeded:
-        raise ValueError(_OTHERS_CHANGE.split(", or set")[0] + ".") from None
+        raise ValueError(f"{_OTHERS_CHANGE}.") from None
 
 
 def check_can_wait(pipeline: Pipeline) -> None:
