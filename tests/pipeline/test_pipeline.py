@@ -255,7 +255,7 @@ def test_without_raw_rows_a_filled_value_cannot_move():
     table = PEOPLE[["age"]]
     pipe = make_pipeline(SimpleImputer(), StandardScaler(), net(), keep_raw=False).fit(table, BOUGHT)
     before = pickle.dumps(pipe)
-    with pytest.raises(ValueError, match="these are needed as they came.* fit with keep_raw=True"):
+    with pytest.raises(ValueError, match=r"these are needed as they came.* fit with keep_raw=True"):
         pipe.forget(table.iloc[[0]])
     assert pickle.dumps(pipe) == before
 
