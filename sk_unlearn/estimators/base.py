@@ -462,6 +462,11 @@ class BaseUnlearnable(
         """
         started = time.perf_counter()
         rows = self._stored_rows("correct")
+        if rows.raw_source is not None:
+            raise ValueError(
+                "correct of the last step would leave the old content in the pipeline that its rows came through: call "
+                "correct of the pipeline."
+            )
         if X_new is None and y_new is None:
             raise ValueError("correct needs X_new, y_new or both; both are None.")
         X_net, y_net = self._validate_request(X_old, y_old, "X_old", "y_old")

@@ -139,3 +139,9 @@ def test_judged_after_columns_vanished():
     assert -np.log(2) <= score <= 0
     report = audit(pipe, towns[3:5], BOUGHT[3:5], towns[30:], BOUGHT[30:], n_references=3, random_state=0)
     assert "in its training set" not in str(report)
+
+
+def test_a_correction_past_the_pipeline_is_refused():
+    pipe = scaled().fit(TABLE, BOUGHT)
+    with pytest.raises(ValueError, match="call correct of the pipeline"):
+        pipe[-1].correct(pipe[:-1].transform(TABLE[:1]), y_new=["no"])
