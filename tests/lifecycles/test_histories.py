@@ -104,12 +104,13 @@ class History:
         self.rows = {}  # name: (content, target), in order
         self.pending = []  # (ids of a request in each part, names)
         self.gone = set()  # bytes that must not be found in any file
-        self.copy = None  # rows and pending requests of a file that was put aside
+        self.copy = {}, []  # rows and pending requests of a file that was put aside
         self.settled = set()
         self.n_names, self.follows_request = 0, False
         names = [self.new_row() for _ in range(12)]
         options = {"sample_id": self.ids(names)} if self.subject.with_ids else {}
         self.model = self.subject.model.fit(self.table(names), self.targets(names), **options)
+        self.carry("keep a copy")
 
     # what rows are
 
@@ -234,7 +235,7 @@ class History:
             sk_unlearn.save(self.model, copy)
             self.check_bytes(copy.read_bytes())
             self.copy = dict(self.rows), list(self.pending)
-        elif verb == "restore the copy" and self.copy and not isinstance(self.subject, CountingPipeline):
+        elif verb == "restore the copy" and not isinstance(self.subject, CountingPipeline):
             rows = {name: row for name, row in self.copy[0].items() if self.rows.get(name, [()])[0] == row[0]}
             touched = {name for name, row in self.copy[0].items() if self.rows.get(name) != row}
             if len(rows) - len(touched & rows.keys()) < FEWEST:
