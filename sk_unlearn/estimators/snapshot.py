@@ -9,6 +9,7 @@ from typing import Any
 
 from sk_unlearn.estimators.base import BaseUnlearnable
 from sk_unlearn.estimators.fitting import first_anchor
+from sk_unlearn.exceptions import PersistenceError
 from sk_unlearn.utils._journal import Journal
 from sk_unlearn.utils._lock import taking_turns
 
@@ -44,6 +45,11 @@ def snapshot(est: BaseUnlearnable, *, rows: bool, receipts: bool = True) -> Iter
 
 def _give_up_rows(est: Any) -> None:
     """Keep a sketch of what the rows that go say of the curvature, as a fit does that keeps no rows."""
+    if est.pending_:
+        raise PersistenceError(
+            f"Pending requests ({len(est.pending_)}) wait on the stored rows, which rows=False leaves out, and would be "
+            "lost: settle() them first, or save with rows=True."
+        )
     stored, state = est.training_set_, est.unlearning_state_
     sketched = first_anchor(est.net_, stored, state.seed, keeps_rows=False)
     known = state.anchor or sketched

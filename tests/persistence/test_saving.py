@@ -443,3 +443,11 @@ def test_from_the_gpu_to_where_there_is_none(tmp_path):
         check=True,
         env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
     )
+
+
+def test_pending_requests_are_not_left_out_with_the_rows(tmp_path):
+    est = small().fit(X, y)
+    est.request_forget(X[:1])
+    with pytest.raises(PersistenceError, match=r"settle\(\) them first, or save with rows=True"):
+        sk_unlearn.save(est, tmp_path / "model.skops", rows=False)
+    assert len(to_and_fro(est, tmp_path / "model.skops").pending_) == 1
