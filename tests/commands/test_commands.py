@@ -153,6 +153,36 @@ def test_raw_rows_of_a_pipeline(here, call):
     assert (told["exit"], told["n_now"]) == (0, 2)
 
 
+def test_tables_come_back_from_csv_as_they_were(tmp_path, call, monkeypatch):
+    """Numbers to the last bit, texts that only look like something else, and gaps."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng()
+    n = 40
+    odd = ["NA", "nan", "None", "1_000", " 7", "inf", "True", "0x1f"]
+    table = pd.DataFrame(
+        {
+            "any": rng.standard_normal(n) * 10.0 ** rng.integers(-300, 30, n),
+            "gaps": np.where(rng.random(n) < 0.3, np.nan, rng.random(n)),
+            "whole": rng.integers(-(2**53), 2**53, n),
+            "text": rng.choice(odd, n),
+            "digits": [f"{i:04d}" for i in rng.integers(0, 99, n)],
+            "flag": rng.random(n) < 0.5,
+            "day": pd.Timestamp("2026-01-31") + pd.to_timedelta(rng.integers(0, 9999, n), unit="D"),
+        }
+    )
+    table.loc[:1, "gaps"] = [0.5, np.nan]
+    columns = make_column_transformer(
+        (StandardScaler(), ["flag"]), (OneHotEncoder(sparse_output=False, handle_unknown="ignore"), ["text"])
+    )
+    pipe = make_pipeline(columns, quick(), preprocessing="keep").fit(table, np.arange(n) % 2)
+    sk_unlearn.save(pipe, "pipe.skops")
+    table[: n // 2].to_csv("rows.csv", index=False)
+    arguments = "--text-columns", "text", "digits", "--date-columns", "day"
+    assert call("forget", "pipe.skops", "--rows", "rows.csv", *arguments, "--dry-run")["n_now"] == n // 2
+    assert call("forget", "pipe.skops", "--rows", "rows.csv", *arguments)["exit"] == 0
+    assert call("forget", "pipe.skops", "--rows", "rows.csv", *arguments)["n_erased_before"] == n // 2
+
+
 def test_texts_are_rows(tmp_path, call, monkeypatch):
     monkeypatch.chdir(tmp_path)
     texts = [f"word{i % 5} and word{i % 3}" for i in range(30)]
