@@ -47,8 +47,8 @@ def _give_up_rows(est: Any) -> None:
     """Keep a sketch of what the rows that go say of the curvature, as a fit does that keeps no rows."""
     if est.pending_:
         raise PersistenceError(
-            f"Pending requests ({len(est.pending_)}) wait on the stored rows, which rows=False leaves out, and would be "
-            "lost: settle() them first, or save with rows=True."
+            f"Pending requests ({len(est.pending_)}) wait on the stored rows, which rows=False leaves out, and would "
+            "be lost: settle() them first, or save with rows=True."
         )
     stored, state = est.training_set_, est.unlearning_state_
     sketched = first_anchor(est.net_, stored, state.seed, keeps_rows=False)
