@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sk_unlearn.estimators._request import resolve_correction, resolve_deletion, resolve_handed_in
+from sk_unlearn.estimators._request import listed, resolve_correction, resolve_deletion, resolve_handed_in
 from sk_unlearn.rows import RowRole, TrainingSet
 
 X = np.arange(20.0).reshape(10, 2)
@@ -34,13 +34,13 @@ def test_a_deletion(rows):
 
 
 def test_a_deletion_by_identifier_and_by_both(rows):
-    assert resolve_deletion(rows, None, None, 4).positions.tolist() == [8, 9]
+    assert resolve_deletion(rows, None, None, listed(4)).positions.tolist() == [8, 9]
     assert resolve_deletion(rows, None, None, [0, 1]).positions.tolist() == [1, 2, 3]
     assert resolve_deletion(rows, X[[2, 5]], None, [2]).positions.tolist() == [5]
     with pytest.raises(ValueError, match="both the content"):
         resolve_deletion(rows, X[[2]], None, [3])
     with pytest.raises(ValueError, match="sample_id is empty"):
-        resolve_deletion(rows, None, None, [])
+        listed([])
     with pytest.raises(ValueError, match="covers all 9 rows"):
         resolve_deletion(rows, None, None, range(5))
 

@@ -120,7 +120,7 @@ def test_nothing_of_the_rows_is_left_in_its_files():
 def test_in_any_order_of_columns_from_another_library_and_by_target():
     pipe = people().fit(PEOPLE, BOUGHT)
     pipe.forget(PEOPLE[["town", "since", "income", "age"]].iloc[:2])
-    pipe.forget(pl.from_pandas(PEOPLE.iloc[2:4]))
+    pipe.forget(pl.DataFrame({name: PEOPLE[name][2:4].to_list() for name in PEOPLE}))
     with pytest.raises(ValueError, match="1 stored, but with another label than in y_del"):
         pipe.forget(PEOPLE.iloc[[4]], ["no" if BOUGHT[4] == "yes" else "yes"])
     pipe.forget(PEOPLE.iloc[[4]], BOUGHT[[4]])
