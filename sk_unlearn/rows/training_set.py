@@ -496,25 +496,6 @@ class TrainingSet:
         told = self._told_near_misses(X_query, y_query, unknown, name) if unknown.any() else ""
         return self.all_found(match, name, told)
 
-    def find_source(self, source: ArrayLike, y_query: ArrayLike | None = None, *, name: str = "X_del") -> RowMatch:
-        """Find what `match_source` finds, all of which must be known.
-
-        Parameters
-        ----------
-        source, y_query, name
-            As in `match_source`.
-
-        Returns
-        -------
-        match : RowMatch
-
-        Raises
-        ------
-        ValueError
-            As `match_source`, and as `locate`.
-        """
-        return self.all_found(self.match_source(source, y_query, name=name), name)
-
     @staticmethod
     def all_found(match: RowMatch, name: str, told: str = "") -> RowMatch:
         """Return a match in which every row was found; else raise, saying why they were not and what else is told."""

@@ -195,17 +195,17 @@ def test_a_correction_and_a_pass_over_rows_that_were_made_of_others():
     digests = rng.integers(256, size=(80, 16), dtype=np.uint8)
     other = rng.integers(256, size=(2, 16), dtype=np.uint8)
     est = fit_made(classifier(Mlp), digests, X, labels)
-    found = est.training_set_.find_source(digests[[7]]).positions
+    found = est.training_set_.match_source(digests[[7]]).positions
     to = affine(est, 1 + 1e-3 * SCALE, 1e-3 * SHIFT)
     commit_drafts([draft_correction_at(est, found, X[:1] + 9, labels[:1], source=other[:1], to=to)])
     assert np.array_equal(est.training_set_.X[7], X[0] + 9)
-    assert est.training_set_.find_source(other[:1]).positions.tolist() == [7]
+    assert est.training_set_.match_source(other[:1]).positions.tolist() == [7]
     rows, net = est.training_set_, est.net_
     draft, n_new = draft_training(est, X[:1] - 9, labels[:1], source=other[1:])
     commit_drafts([draft])
     assert n_new == 1
     assert (est.training_set_, est.net_) == (rows, net)
-    assert rows.find_source(other[1:]).positions.tolist() == [80]
+    assert rows.match_source(other[1:]).positions.tolist() == [80]
     with pytest.raises(ValueError, match="partial_fit of the pipeline"):
         est.partial_fit(X[:1] - 7, labels[:1])
 

@@ -239,7 +239,7 @@ def test_a_new_fit_begins_a_new_chain_with_a_new_key():
     with pytest.raises(sk_unlearn.exceptions.ReceiptError, match="another model"):
         verify(est.receipts_, beginning=old.beginning["hash"])
     with pytest.raises(AttributeError):
-        clone(est).receipt_key_  # noqa: B018
+        clone(est).receipt_key_  # noqa: B018  reading it is what raises
 
 
 def test_the_digest_of_parameters_sees_every_number_and_survives_saving():

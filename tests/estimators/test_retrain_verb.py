@@ -133,12 +133,12 @@ def test_what_adds_up_over_requests_begins_anew():
 def test_the_certificate_is_exact():
     est = tiny_classifier(FineTune(), random_state=0).fit(X, y).forget(X[:3])
     with pytest.raises(AttributeError, match="certificate_"):
-        est.certificate_  # noqa: B018
+        est.certificate_  # noqa: B018  reading it is what raises
     certificate = est.retrain().certificate_
     assert (certificate.kind, certificate.n_requests, certificate.proven) == ("exact", 2, True)
     est.forget(X[3:4])
     with pytest.raises(AttributeError, match="certificate_"):
-        est.certificate_  # noqa: B018
+        est.certificate_  # noqa: B018  reading it is what raises
 
 
 def test_no_byte_of_pending_rows_is_left():

@@ -23,17 +23,17 @@ def of_numbers(numbers):
 
 def test_equal_rows_are_told_apart_by_what_they_were_made_of():
     rows = of_numbers([1, 2, 1, 3])
-    assert rows.find_source(digests([1])).positions.tolist() == [0, 2]
-    assert rows.find_source(digests([3, 1]), np.array([1, 0])).positions.tolist() == [0, 2, 3]
+    assert rows.match_source(digests([1])).positions.tolist() == [0, 2]
+    assert rows.match_source(digests([3, 1]), np.array([1, 0])).positions.tolist() == [0, 2, 3]
     with pytest.raises(ValueError, match=r"X_del: 1 of 2 rows cannot be found: 1 not among .* \(index 1\)"):
-        rows.find_source(digests([3, 4]))
+        TrainingSet.all_found(rows.match_source(digests([3, 4])), "X_del")
     with pytest.raises(ValueError, match="1 stored, but with another label"):
-        rows.find_source(digests([2]), np.array([0]))
+        TrainingSet.all_found(rows.match_source(digests([2]), np.array([0])), "X_del")
 
 
 def test_same_digest_with_two_labels_names_two_rows():
     rows = of_numbers([5, 5])
-    match = rows.find_source(digests([5, 5]), np.array([1, 0]))
+    match = rows.match_source(digests([5, 5]), np.array([1, 0]))
     assert match.positions.tolist() == [0, 1]
     assert match.query_index.tolist() == [1, 0]
 
@@ -72,7 +72,7 @@ def test_agrees_with_a_list_over_random_histories(data):
 def test_nothing_is_left_of_a_digest():
     rows = of_numbers(range(40))
     gone = digests([7])[0].tobytes()
-    rows.find_source(digests([7]))
+    rows.match_source(digests([7]))
     rows.drop([7])
     assert gone not in rows.raw_X.tobytes()
     assert gone not in pickle.dumps(rows)
