@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,11 +12,13 @@ from torch import Tensor
 
 from sk_unlearn.estimators._folding import ColumnMap, Fold, as_seen, folded
 from sk_unlearn.estimators._notes import some_outputs
+from sk_unlearn.estimators._problem import stored_risk
 from sk_unlearn.estimators._recoding import Recoding, recoded, recoded_values
 from sk_unlearn.estimators._state import Anchor
 from sk_unlearn.estimators.fitting import first_anchor
 from sk_unlearn.receipts import digest_parameters
 from sk_unlearn.risks.empirical import EmpiricalRisk, flat_parameters
+from sk_unlearn.risks.layer_inputs import LayerInputs
 from sk_unlearn.rows import SparseRows, TrainingSet
 from sk_unlearn.rows.sparse_rows import dense
 from sk_unlearn.utils._twins import training_copy, twin
@@ -53,6 +55,9 @@ class NewCoordinates:
     codes : list of (int64 ndarray, or None), or None
         For each feature that is a code, the new code of each old one, all of them different: codes that only rows that
         are about to go have come last. They change before scale and shift. None for the others, and where none changes.
+
+    apart : int64 ndarray
+        Rows with values that scale and shift do not bring about: such as were missing, and are filled in otherwise.
     """
 
     X: Any
@@ -61,6 +66,7 @@ class NewCoordinates:
     shift: NDArray[np.float64] | None = None
     names: NDArray[np.object_] | None = None
     codes: list[NDArray[np.int64] | None] | None = None
+    apart: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
 
 
 @dataclass(frozen=True)
@@ -133,14 +139,17 @@ def _moved(estimator: BaseUnlearnable, net: NeuralNet, to: NewCoordinates, gone:
         fold = folded(net, _column_map(to, filled, constant), dense(X[some]), rows.raw_y[some])
     new_rows = rows.with_features(X)
     shadow = _like(estimator, net, new_rows)
-    columns = filled[to.columns]
+    apart, columns = np.flatnonzero(rows.live_mask)[to.apart], filled[to.columns]
+    anchor = state.anchor
+    if anchor is not None:
+        anchor = _anchor(estimator, net, new_rows, anchor, recoding, fold, gone, apart)
     shadow.unlearning_state_ = replace(
         state,
         row_shape=(len(columns),),
         filled=None if len(columns) == width else columns,
-        anchor=None if state.anchor is None else _anchor(estimator, net, new_rows, state.anchor, recoding, fold, gone),
+        anchor=anchor,
         start=state.start if state.start is None or recoding is None else recoding.start(state.start),
-        features=state.features if fold is not None else None,
+        features=state.features if fold is not None and not len(apart) else None,
         retained_set=None if rows.raw_source is None else state.retained_set,
         served=digest_parameters(estimator.net_),
     )
@@ -150,7 +159,8 @@ def _moved(estimator: BaseUnlearnable, net: NeuralNet, to: NewCoordinates, gone:
     notes = []
     if len(columns) < len(filled):
         notes.append(_NARROWER.format(n=len(filled) - len(columns)))
-    is_far = fold is None and _has_moved(estimator.net_, net, rows, new_rows, some)
+    may_be_far = fold is None or len(apart) > 0
+    is_far = may_be_far and _has_moved(estimator.net_, net, rows, new_rows, some)
     if is_far:
         notes.append(_FAR)
     return Moved(shadow, is_far, notes)
@@ -169,7 +179,9 @@ def _of_whole_rows(estimator: BaseUnlearnable, net: NeuralNet, to: NewCoordinate
     X[rows.live_mask] = to.X
     new_rows = rows.with_features(X)
     shadow = _like(estimator, net, new_rows)
-    anchor = None if state.anchor is None else _anchor(estimator, net, new_rows, state.anchor, None, None, gone)
+    anchor = state.anchor
+    if anchor is not None:
+        anchor = _anchor(estimator, net, new_rows, anchor, None, None, gone, np.empty(0, dtype=np.int64))
     shadow.unlearning_state_ = replace(
         state,
         anchor=anchor,
@@ -196,11 +208,11 @@ def _features(
         return _sparse_features(old, live, to, filled, gone)
     if len(live) == len(old) and np.array_equal(filled[to.columns], np.arange(old.shape[1])):
         return to.X.astype(old.dtype), np.zeros(old.shape[1])
-    X = np.zeros_like(old)
-    wide = X if len(live) == len(old) else np.zeros((len(live), old.shape[1]), dtype=old.dtype)
-    wide[:, filled[to.columns]] = to.X
-    if wide is not X:
-        X[live] = wide
+    X, columns = np.zeros_like(old), filled[to.columns]
+    if np.array_equal(columns, np.arange(old.shape[1])):
+        X[live] = to.X
+    else:
+        X[np.ix_(live, columns)] = to.X
     vanishing = np.setdiff1d(filled, filled[to.columns])
     constant = np.zeros(old.shape[1])
     stay = np.setdiff1d(live, gone, assume_unique=True)
@@ -259,23 +271,52 @@ def _anchor(
     recoding: Recoding | None,
     fold: Fold | None,
     gone: NDArray[np.int64],
+    apart: NDArray[np.int64],
 ) -> Anchor:
     """Return what is known of the stored rows, in new coordinates."""
-    if fold is None:
-        taken = first_anchor(net, rows, estimator.unlearning_state_.seed, keeps_rows=True)
-        return replace(taken, residual=anchor.residual if recoding is None else recoding.flat(anchor.residual))
+    residual = anchor.residual if recoding is None else recoding.flat(anchor.residual)
+    residual = residual if fold is None else fold.gradient(residual)
+    left = come = _Part()
+    # To go through some rows twice is dearer than through all once where they are half.
+    takes_anew = fold is None or (len(apart) > 0 and (recoding is not None or 2 * len(apart) >= len(rows)))
+    if not takes_anew:
+        left, come = (_of_some(*each, apart) for each in ((estimator.net_, estimator.training_set_), (net, rows)))
+        takes_anew = left.draws or come.draws
+    if fold is None or takes_anew:
+        return replace(first_anchor(net, rows, estimator.unlearning_state_.seed, keeps_rows=True), residual=residual)
     before, after = _decay(estimator.net_, rows), _decay(net, rows)
     if recoding is not None:
         anchor = replace(anchor, **recoding.of_anchor(anchor))
         before = recoding.flat(before)
-    gradient = fold.gradient(anchor.gradient - before) + after
+    gradient = fold.gradient(anchor.gradient - before - left.gradient) + after + come.gradient
     # What the weight decay pulls at otherwise under the new coordinates is a part of what the request brings.
     old = as_seen(estimator.net_, dense(estimator.training_set_.raw_X[gone]))
     new = as_seen(net, dense(rows.raw_X[gone]))
-    inputs = anchor.inputs
+    inputs = anchor.inputs if left.inputs is None or anchor.inputs is None else anchor.inputs.minus(left.inputs)
     if inputs is not None and (recoding is None or fold.change.moves):
         inputs = fold.inputs(inputs, old, new)
-    return replace(anchor, residual=fold.gradient(anchor.residual), gradient=gradient, inputs=inputs)
+    inputs = inputs if come.inputs is None or inputs is None else inputs.plus(come.inputs)
+    return replace(anchor, residual=residual, gradient=gradient, inputs=inputs)
+
+
+class _Part(NamedTuple):
+    """What some rows put into the mean gradient of the loss and into linear maps, and whether this draws numbers."""
+
+    gradient: Tensor | float = 0.0
+    inputs: LayerInputs | None = None
+    draws: bool = False
+
+
+def _of_some(net: NeuralNet, rows: TrainingSet, slots: NDArray[np.int64]) -> _Part:
+    slots = slots[rows.trained_mask[slots]]
+    if not len(slots):
+        return _Part()
+    weight = rows.raw_weight
+    risk = EmpiricalRisk(net, rows.raw_X[slots], rows.raw_y[slots], None if weight is None else weight[slots])
+    w = risk.parameters()
+    _, gradient, inputs = risk.value_gradient_and_inputs(w)
+    share = risk.mass / stored_risk(net, rows).mass
+    return _Part(share * (gradient - risk.penalty_gradient(w)).cpu(), inputs, risk.draws)
 
 
 def _recoding(

@@ -193,7 +193,7 @@ def moved_by(
     columns = np.arange(stored.shape[1])
     scale, shift = np.ones(len(columns)), np.zeros(len(columns))
     codes: list[NDArray[np.int64] | None] = [None] * len(columns)
-    is_affine = True
+    is_affine, apart = True, np.zeros(len(columns), dtype=bool)
     for outcome, is_removal in changes:
         sources = _sources(outcome.columns, len(columns))
         if is_removal:
@@ -202,20 +202,44 @@ def moved_by(
         else:
             Z = outcome.outputs(Z).astype(stored.dtype)
         columns = columns[sources]
-        is_affine = is_affine and outcome.change is not None and bool((outcome.columns >= 0).all())
+        by_column = _by_column(outcome)
+        is_affine = is_affine and by_column is not None and bool((outcome.columns >= 0).all())
         is_affine = is_affine and not _merges_codes(outcome)
-        if is_affine and outcome.change is not None:
-            by, offset = outcome.change
-            scale, shift = scale[sources] * by, shift[sources] * by + offset
+        if is_affine and by_column is not None:
+            by, offset, otherwise = by_column
+            scale, shift, apart = scale[sources] * by, shift[sources] * by + offset, apart[sources] | otherwise
             codes = _followed(codes, outcome, sources)
     whole = np.array_equal(columns, np.arange(stored.shape[1]))
     still = all(order is None for order in codes) and bool((scale == 1).all() and (shift == 0).all())
-    if is_affine and whole and still:
+    if is_affine and whole and still and not apart.any():
         return None
     names = changes[-1].outcome.transformer.get_feature_names_out() if hasattr(last, "feature_names_in_") else None
     if not is_affine:
         return NewCoordinates(Z, columns, names=names)
-    return NewCoordinates(Z, columns, scale, shift, names, None if all(each is None for each in codes) else codes)
+    apart_rows = _moved_otherwise(stored, Z, columns, scale, shift, np.flatnonzero(apart))
+    known_codes = None if all(each is None for each in codes) else codes
+    return NewCoordinates(Z, columns, scale, shift, names, known_codes, apart_rows)
+
+
+def _by_column(outcome: Forgotten | MovedStages) -> tuple[Any, Any, Any] | None:
+    """Return scale and shift, and in which columns values that had been missing move otherwise; None if not known."""
+    if outcome.change is not None:
+        return *outcome.change, np.zeros(len(outcome.columns), dtype=bool)
+    return getattr(outcome, "mostly", None)
+
+
+def _moved_otherwise(
+    old: Any, new: Any, columns: NDArray[np.int64], scale: Any, shift: Any, apart: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Return the rows that scale and shift do not bring to their new values in some columns, but for rounding."""
+    if not len(apart):
+        return np.empty(0, dtype=np.int64)
+    blocks = (Z[:, of] for Z, of in ((old, columns[apart]), (new, apart)))
+    before, after = (np.asarray(Z.toarray() if issparse(Z) else Z, dtype=np.float64) for Z in blocks)
+    moved = before * scale[apart] + shift[apart]
+    unit = np.finfo(new.dtype if new.dtype.kind == "f" else np.float32).eps
+    rounding = 4 * unit * (np.abs(moved) + np.abs(shift[apart]) + np.abs(after))
+    return np.flatnonzero((np.abs(moved - after) > rounding).any(axis=1))
 
 
 def _followed(

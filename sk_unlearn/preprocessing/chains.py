@@ -92,7 +92,9 @@ class Chain(Node):
             if not _ends(step):
                 old, new = columnwise.after(step, old), columnwise.after(result[-1], new)
         columns, change = columnwise.change_between(old, new, self.tally)
-        n_old = len(old)
+        n_old, mostly = len(old), None
+        if change is not None and change.apart is not None:
+            change, mostly = None, None if _ends(steps[-1]) else change
         if isinstance(steps[-1], components.COMPONENTS):
             n_old, n_new = steps[-1].n_components_, result[-1].n_components_
             columns, change = np.where(identity(n_new) < n_old, identity(n_new), -1), None
@@ -100,7 +102,7 @@ class Chain(Node):
             n_old = sum(getattr(steps[-1], "_n_features_outs", [1] * n_old))
             columns, of_codes = categories.change_between(steps[-1], result[-1], columns)
             change = change and of_codes
-        return Outcome(result, self, n_old, columns, change, still_there)
+        return Outcome(result, self, n_old, columns, change, still_there, mostly=mostly)
 
 
 def _matches(old: list[Column], new: list[Column], name: str) -> np.ndarray:

@@ -38,6 +38,8 @@ class Change:
     codes : list of (ndarray of int, or None), or None
         For each column, from old code to new code, -1 for one that is gone; None for columns of other numbers. Scale
         and shift of a column of codes are one and zero.
+    apart : ndarray of bool, or None
+        Columns in which values that had been missing change otherwise, so that raw rows are needed; None for no such.
     """
 
     columns: np.ndarray
@@ -45,6 +47,7 @@ class Change:
     shift: np.ndarray
     norm: str | None = None
     codes: list[np.ndarray | None] | None = None
+    apart: np.ndarray | None = None
 
     @classmethod
     def pick(cls, columns: Any, norm: str | None = None) -> Change:
@@ -61,6 +64,14 @@ class Change:
             np.concatenate([change.scale for change in changes]),
             np.concatenate([change.shift for change in changes]),
             codes=None if all(table is None for table in codes) else codes,
+            apart=None
+            if all(change.apart is None for change in changes)
+            else np.concatenate(
+                [
+                    np.zeros(len(change.columns), dtype=bool) if change.apart is None else change.apart
+                    for change in changes
+                ]
+            ),
         )
 
     @property
@@ -71,7 +82,7 @@ class Change:
     @property
     def is_affine(self) -> bool:
         """Whether scale and shift say all."""
-        return self.norm is None and self.codes is None
+        return self.norm is None and self.codes is None and self.apart is None
 
     @property
     def is_by_column(self) -> bool:

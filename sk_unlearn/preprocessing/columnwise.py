@@ -310,36 +310,33 @@ def _imputed(step: SimpleImputer, columns: list[Column]) -> list[Column]:
 def change_between(old: list[Column], new: list[Column], tally: Tally) -> tuple[np.ndarray, Change | None]:
     """Return which old columns the new ones were, -1 for none, and how values change if that is affine in each.
 
-    Old columns name their raw column as the new ones do.
+    Old columns name their raw column as the new ones do. Values that were missing may change otherwise, see `Change`.
     """
     places = {(column.source, column.indicator): k for k, column in enumerate(old)}
     columns = np.array([places.get((column.source, column.indicator), -1) for column in new], dtype=np.intp)
-    scale, shift = np.ones(len(new)), np.zeros(len(new))
-    for k, (place, column) in enumerate(zip(columns, new, strict=True)):
-        affine = None if place < 0 else _affine(old[place], column, tally)
-        if affine is None:
-            return columns, None
-        scale[k], shift[k] = affine
-    return columns, Change(columns, scale, shift)
+    if (columns < 0).any():
+        return columns, None
+    affine = [_affine(old[place], column, tally) for place, column in zip(columns, new, strict=True)]
+    scale, shift, apart = (np.array([each[k] for each in affine]) for k in range(3))
+    return columns, Change(columns, scale, shift, apart=apart.astype(bool) if apart.any() else None)
 
 
-def _affine(old: Column, new: Column, tally: Tally) -> tuple[float, float] | None:
-    """Return scale and shift that bring old values of a column to the new ones; None where missing ones differ."""
+def _affine(old: Column, new: Column, tally: Tally) -> tuple[float, float, bool]:
+    """Return scale and shift that bring old values of a column to new ones, and whether missing ones differ."""
     filled = old.fill is not None and tally.missing is not None and tally.missing[new.source] > 0
     if old.is_raw and new.is_raw:
-        return None if filled and old.fill != new.fill else (1.0, 0.0)
+        return 1.0, 0.0, bool(filled and old.fill != new.fill)
     if not filled and not old.indicator and len(old.moves) == len(new.moves) == 1:
-        return _between(old.moves[0], new.moves[0])
+        return *_between(old.moves[0], new.moves[0]), False
     (old_scale, old_shift, old_fill), (new_scale, new_shift, new_fill) = old.exact(), new.exact()
     scale = new_scale / old_scale if old_scale else Fraction(1)
     if old.indicator and filled and old_fill != old_shift:
         scale = (new_fill - new_shift) / (old_fill - old_shift)
     shift = new_shift - scale * old_shift
-    if filled:
-        reached = scale * old_fill + shift
-        if abs(new_fill - reached) > 1e-14 * max(abs(new_fill), abs(scale * old_fill), abs(shift)):
-            return None
-    return float(scale), float(shift)
+    if not filled:
+        return float(scale), float(shift), False
+    off = abs(new_fill - (scale * old_fill + shift))
+    return float(scale), float(shift), bool(off > 1e-14 * max(abs(new_fill), abs(scale * old_fill), abs(shift)))
 
 
 def _between(old: Move, new: Move) -> tuple[float, float]:

@@ -157,6 +157,7 @@ class Sequence(Node):
             parts=last.parts if len(outcomes) == 1 else [],
             inner=outcomes,
             fresh_by=fresh,
+            mostly=last.mostly,
         )
 
     def leaves(self) -> list[str]:
@@ -275,11 +276,10 @@ class Parallel(Node):
         still_there = [name for part in parts for name in part.outcome.still_there]
         of_branches = [np.where(p.outcome.columns < 0, -1, p.outcome.columns + p.old.start) for p in parts]
         columns = np.concatenate([identity(0), *of_branches])
-        changes = [p.outcome.change and p.outcome.change.weighted(p.weight) for p in parts]
-        known = [change for change in changes if change is not None and change.is_by_column]
-        change = Change.stack(known, [p.old.start for p in parts]) if parts and len(known) == len(parts) else None
+        change = _stacked([part.outcome.change for part in parts], parts)
+        mostly = None if change else _stacked([part.outcome.change or part.outcome.mostly for part in parts], parts)
         outcome = Outcome(
-            [result], node, n_old, columns, change, still_there, parts, inner=[part.outcome for part in parts]
+            [result], node, n_old, columns, change, still_there, parts, inner=[p.outcome for p in parts], mostly=mostly
         )
         if outcome.has_cached:
             outcome.fresh_by = lambda X: _side_by_side(
@@ -290,6 +290,13 @@ class Parallel(Node):
     def leaves(self) -> list[str]:
         """See ``Node``."""
         return [name for node in self.nodes if node is not None for name in node.leaves()]
+
+
+def _stacked(changes: list[Change | None], parts: list[Part]) -> Change | None:
+    """Return the changes of branches as one; None where one is not known by column."""
+    weighted = [change and change.weighted(part.weight) for change, part in zip(changes, parts, strict=True)]
+    known = [change for change in weighted if change is not None and change.is_by_column]
+    return Change.stack(known, [part.old.start for part in parts]) if parts and len(known) == len(parts) else None
 
 
 def _of_branch(step: Any, k: int, params: list[dict[str, Any]], X: Any) -> list[dict[str, Any]]:
@@ -368,16 +375,29 @@ def outputs(outcome: Outcome, Z: Any, rows: Kept | None) -> Any:
     n = Z.shape[0]
     if not outcome.parts:
         return _like(as_table(outcome.fresh(_needed(rows, outcome)))[:n], Z)
-    blocks = []
+    # A large table is not put together of copies: each branch writes into the one that is returned.
+    whole = None if sparse.issparse(Z) else np.empty((n, len(outcome.columns)), dtype=Z.dtype)
+    blocks, start = [], 0
     for part in outcome.parts:
         within = part.outcome
         of_branch = rows and rows.derived(part.select, _same_params)
+        block = Z[:, part.old]
         if within.parts or within.change is not None:
-            block = outputs(within, _divided(Z[:, part.old], part.weight), of_branch)
+            if not _stays_as_it_is(within):
+                block = _weighted(outputs(within, _divided(block, part.weight), of_branch), part.weight)
         else:
-            block = as_table(within.fresh(_needed(of_branch, within)))[:n]
-        blocks.append(_weighted(block, part.weight))
-    return _like(_side_by_side(blocks), Z)
+            block = _weighted(as_table(within.fresh(_needed(of_branch, within)))[:n], part.weight)
+        if whole is None:
+            blocks.append(block)
+        else:
+            whole[:, start : start + block.shape[1]] = block.toarray() if sparse.issparse(block) else block
+            start += block.shape[1]
+    return _like(_side_by_side(blocks), Z) if whole is None else whole
+
+
+def _stays_as_it_is(outcome: Outcome) -> bool:
+    change = outcome.change
+    return change is not None and change.is_pick and np.array_equal(change.columns, identity(outcome.n_old))
 
 
 def _divided(Z: Any, weight: float | None) -> Any:

@@ -59,7 +59,10 @@ class Forgotten:
         outputs of the rows that stay, beside `codes`; None otherwise.
     codes : list of (ndarray of int, or None), or None
         For each output column of codes, from old code to new code, -1 for one that is gone; None for other columns.
-        None where no code changes, or `change` is None.
+        None where no code changes, or neither `change` nor `mostly` is known.
+    mostly : tuple of ndarray or None
+        ``(scale, shift, apart)`` where `change` is None for a filled-in value alone: scale and shift as there, for all
+        but values that had been missing in the columns where ``apart`` is True.
     """
 
     transformer: Any
@@ -68,6 +71,7 @@ class Forgotten:
     columns: np.ndarray
     change: tuple[np.ndarray, np.ndarray] | None
     codes: list[np.ndarray | None] | None
+    mostly: tuple[np.ndarray, np.ndarray, np.ndarray] | None
     _outcome: Outcome = field(init=False, repr=False)
     _kept: Kept | None = field(init=False, repr=False)
 
@@ -194,14 +198,16 @@ class Memory:
         kept = _kept(retained)
         request = Request(X, y, [params], sign, kept)
         outcome = self._node.changed([transformer], request)
-        change = outcome.change
+        change, mostly = outcome.change, outcome.mostly
+        by_column = next((each for each in (change, mostly) if each is not None and each.is_by_column), None)
         result = Forgotten(
             outcome.steps[0],
             Memory(outcome.node, self.n_rows + sign * _num_samples(X)),
             outcome.still_there,
             outcome.columns,
-            (change.scale, change.shift) if change is not None and change.is_by_column else None,
-            change.codes if change is not None and change.is_by_column else None,
+            None if by_column is None or by_column is mostly else (by_column.scale, by_column.shift),
+            None if by_column is None else by_column.codes,
+            None if mostly is None or mostly.apart is None else (mostly.scale, mostly.shift, mostly.apart),
         )
         result._outcome, result._kept = outcome, kept
         return result

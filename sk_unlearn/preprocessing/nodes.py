@@ -119,6 +119,8 @@ class Outcome:
         What it is put together from.
     fresh_by : callable or None
         How outputs of the rows that stay are computed, if not by the new steps' ``transform``.
+    mostly : Change or None
+        How most values change, where `change` is None for those alone that had been missing.
     """
 
     steps: list[Any]
@@ -131,6 +133,7 @@ class Outcome:
     cached: Any = None
     inner: list[Outcome] = field(default_factory=list)
     fresh_by: Callable[[Any], Any] | None = None
+    mostly: Change | None = None
 
     def fresh(self, X: Any) -> Any:
         """Return outputs of the rows that stay from what the steps are given."""

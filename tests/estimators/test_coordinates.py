@@ -1,6 +1,7 @@
 """Features that move: predictions stay, gradients follow, and a request is carried out in the new coordinates."""
 
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from sk_unlearn.estimators.drafts import (
     draft_training,
     fit_made,
 )
+from sk_unlearn.estimators.fitting import first_anchor
 from sk_unlearn.risks.empirical import EmpiricalRisk, flat_parameters
 from sk_unlearn.unlearners import Retrain
 from sk_unlearn.utils._twins import twin
@@ -88,6 +90,30 @@ def test_predictions_stay_and_gradients_follow(module):
     assert {each.place for each in moved_inputs.maps} == set(known)
     for each in moved_inputs.maps:
         torch.testing.assert_close(each.sums.moments, known[each.place].moments, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("n_apart", [7, 60])
+@pytest.mark.parametrize("module", [None, Mlp, TwoHeads], ids=["built-in", "sequential", "two heads"])
+def test_some_rows_move_otherwise(module, n_apart):
+    """Such as those whose missing values were filled in: what is known of all rows follows without the others."""
+    est = classifier(module).fit(X, labels, sample_weight=np.random.default_rng(0).uniform(1, 2, 80))
+    to = affine(est, SCALE, SHIFT)
+    apart = np.sort(np.random.default_rng(1).choice(80, n_apart, replace=False))
+    to.X[apart, 1] += 0.05
+    moved = shadowed(est, replace(to, apart=apart), np.array([5])).estimator
+    others = np.setdiff1d(np.arange(80), apart)
+    np.testing.assert_allclose(moved.predict_proba(to.X[others]), est.predict_proba(X[others]), atol=1e-5)
+    anchor = moved.unlearning_state_.anchor
+    taken = first_anchor(moved.net_, moved.training_set_, 0, keeps_rows=True)
+    torch.testing.assert_close(anchor.gradient, taken.gradient, atol=2e-6, rtol=1e-4)
+    known = {each.place: each.sums for each in anchor.inputs.maps if each.steady}
+    assert known
+    for each in taken.inputs.maps:
+        if each.place in known:
+            torch.testing.assert_close(known[each.place].moments, each.sums.moments, atol=1e-4, rtol=1e-6)
+    # What training left is what it left: of the move nothing counts as an error of the optimiser.
+    whole = shadowed(est, to, NONE).estimator.unlearning_state_.anchor
+    torch.testing.assert_close(anchor.residual, whole.residual)
 
 
 def test_a_layer_of_batch_norm_takes_it():

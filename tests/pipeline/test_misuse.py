@@ -111,6 +111,24 @@ def test_training_anew_because_codes_moved_is_said():
     assert (pipe.predict(towns.drop(index=7)) == np.delete(bought, 7)).mean() > 0.9
 
 
+def test_the_net_follows_an_outlier_out_of_a_column_with_gaps():
+    """The first layer takes what changes for all but the rows with gaps, and the net is not trained anew."""
+    rng = np.random.default_rng(0)
+    rows = pd.DataFrame({"a": rng.normal(size=200), "b": rng.normal(size=200)})
+    y = (rows.b + 0.1 * rows.a > 0).to_numpy().astype(int)
+    rows.loc[rng.random(200) < 0.1, "a"] = np.nan
+    rows.loc[7, "a"] = 60.0
+    net = _problems.classifier(max_epochs=40, lr=0.5)
+    pipe = make_pipeline(SimpleImputer(), StandardScaler(), net).fit(rows, y)
+    full = rows[rows.a.notna() & (rows.index != 7)]
+    before = pipe.predict_proba(full)
+    pipe.forget(rows[7:8])
+    assert not any("trained anew" in note for note in pipe.unlearning_report_.notes)
+    assert np.abs(pipe.predict_proba(full) - before).mean() < 0.02
+    scaler = StandardScaler().fit(SimpleImputer().fit_transform(rows.drop(index=7)))
+    np.testing.assert_allclose(pipe[1].mean_, scaler.mean_, rtol=1e-10)
+
+
 def test_gaps_filled_by_a_mean_need_the_raw_rows():
     gaps = TABLE.assign(age=TABLE.age.where(TABLE.index != 5))
     last = _problems.classifier(max_epochs=3, lr=0.1)

@@ -102,6 +102,27 @@ def test_imputers(imputer):
     ) else None
 
 
+@pytest.mark.parametrize("last", [StandardScaler(), MinMaxScaler(), "passthrough"], ids=str)
+def test_all_values_but_filled_in_ones_move_by_column(last):
+    rng = np.random.default_rng(5)
+    X = rng.normal(size=(90, 3))
+    X[4, 1] = 30.0
+    X[rng.random(len(X)) < 0.2, 1] = np.nan
+    step = make_pipeline(SimpleImputer(), last)
+    Z = step.fit_transform(X)
+    forgotten = remember(step, X).without(step, X[4:5], None, (np.delete(X, 4, axis=0), None))
+    assert forgotten.change is None
+    scale, shift, apart = forgotten.mostly
+    assert apart.tolist() == [False, True, False]
+    old, raw = (np.delete(A, 4, axis=0) for A in (Z, X))
+    moved, new = old * scale + shift, forgotten.outputs(old, raw)
+    missing = np.isnan(raw[:, 1])
+    np.testing.assert_allclose(moved[~missing], new[~missing], atol=1e-12)
+    assert (np.abs(moved[missing, 1] - new[missing, 1]) > 1e-6).all()
+    full = np.flatnonzero(~np.isnan(X[:, 1]))
+    assert remember(step, X[full]).without(step, X[4:5]).mostly is None
+
+
 def test_a_column_whose_last_value_goes_is_gone():
     X = np.array([[1.0, np.nan], [2.0, 4.0], [np.nan, np.nan], [5.0, np.nan]])
     pipe = make_pipeline(SimpleImputer(), StandardScaler())
