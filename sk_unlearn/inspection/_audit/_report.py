@@ -56,7 +56,7 @@ class AuditReport:
         Numbers of rows.
 
     n_still_stored : int or None
-        Erased rows that the estimator still holds; None where it holds no rows at all.
+        Erased rows that the estimator still holds; None where it holds no rows itself.
 
     assumptions : list of str
         What was taken for granted, or could not be done.
