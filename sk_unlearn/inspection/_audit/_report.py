@@ -178,8 +178,8 @@ class AuditReport:
 
 def _wide(measures: pd.DataFrame) -> pd.DataFrame:
     """Return the values with one column for each kind of model, in the order of the measures."""
-    values = measures.set_index(["measure", "rows", "model"])["value"]
-    wide = values.unstack("model").reindex(values.index.droplevel("model").unique())
+    wide = measures.pivot(index=["measure", "rows"], columns="model", values="value")
+    wide = wide.reindex(pd.MultiIndex.from_frame(measures[["measure", "rows"]].drop_duplicates()))
     return wide[[name for name in ("before", "after", "retrained") if name in wide]]
 
 
