@@ -5,12 +5,19 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 from sklearn.datasets import load_iris, make_classification
+from sklearn.model_selection import KFold
+from sklearn.preprocessing import TargetEncoder
 from skorch import NeuralNetClassifier, NeuralNetRegressor
 from torch import nn
 
 from sk_unlearn import UnlearnableClassifier, UnlearnableRegressor
 from sk_unlearn.risks.empirical import EmpiricalRisk, flat_parameters
 from sk_unlearn.unlearners import UnlearningProblem
+
+# Folds of a TargetEncoder in the order of the rows: scikit-learn 1.9 wants them given, older releases take no folds.
+FOLDS_IN_ORDER = (
+    {"cv": KFold(5)} if "cross-validation generator" in (TargetEncoder.__doc__ or "") else {"shuffle": False}
+)
 
 
 class Mlp(nn.Module):

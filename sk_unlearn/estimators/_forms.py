@@ -126,7 +126,13 @@ def is_table(X: Any) -> bool:
 
 def _columns(X: Any) -> dict[str, Any]:
     """Return the columns of a table, each as a matrix of one column, as skorch does."""
-    return {str(name): np.asarray(X[name]).reshape(-1, 1) for name in X.columns}
+    return {str(name): _plain(X[name]).reshape(-1, 1) for name in X.columns}
+
+
+def _plain(column: Any) -> NDArray[Any]:
+    """Return a column as an array; pandas 2 would make objects of numbers that may be missing though none is."""
+    dtype = getattr(column.dtype, "numpy_dtype", None)
+    return np.asarray(column) if dtype is None or column.isna().any() else np.asarray(column, dtype=dtype)
 
 
 def _forward(estimator: Any) -> Any:

@@ -11,7 +11,7 @@ from sk_unlearn.rows.content import Array, Mask, row_size
 from sk_unlearn.rows.forms import as_rows
 from sk_unlearn.rows.parts import as_records, has_parts, part_name
 from sk_unlearn.rows.roles import RowRole
-from sk_unlearn.rows.sparse_rows import SparseRows
+from sk_unlearn.rows.sparse_rows import SparseRows, dense
 
 
 def few(items: list[Any]) -> str:
@@ -83,13 +83,18 @@ def cast_like(values: Any, stored: Any, name: str) -> tuple[Any, Mask]:
     if given.ndim != stored.ndim or given.shape[1:] != stored.shape[1:]:
         expected = ", ".join(["n_rows", *map(str, stored.shape[1:])]) + ("," if stored.ndim == 1 else "")
         raise ValueError(f"{name} must have shape ({expected}), as what was fitted, got {given.shape}")
-    if isinstance(stored, SparseRows):
-        return _cast_sparse(SparseRows(given), stored.dtype, name)
+    if not isinstance(stored, SparseRows):
+        return _cast_dense(dense(given), stored.dtype, name)
     if isinstance(given, SparseRows):
-        given = given.toarray()
-    if given.dtype == stored.dtype:
+        return _cast_sparse(given, stored.dtype, name)
+    cast, exact = _cast_dense(given, stored.dtype, name)
+    return SparseRows(cast), exact
+
+
+def _cast_dense(given: Array, dtype: np.dtype[Any], name: str) -> tuple[Array, Mask]:
+    if given.dtype == dtype:
         return given, np.ones(len(given), dtype=bool)
-    cast, sound = _cast(given, stored.dtype, name)
+    cast, sound = _cast(given, dtype, name)
     return cast, np.asarray(sound.reshape(len(given), row_size(given)).all(axis=1))
 
 

@@ -10,18 +10,23 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.base import clone
+from sklearn.ensemble import BaggingClassifier
+from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from skorch import NeuralNetClassifier
 from skorch.callbacks import Callback
 from torch import nn
 
+import sk_unlearn
 from sk_unlearn import UnlearnableClassifier, UnlearnableRegressor
 from sk_unlearn.inspection import audit
 from sk_unlearn.inspection._audit import _measures
 from sk_unlearn.inspection._audit._verdict import Closeness, Findings, expected_of_another, judge
 from sk_unlearn.metrics import distance_ratio, distance_ratio_interval, row_losses, tug_of_war_score
 from sk_unlearn.metrics.membership import membership_attack
+from sk_unlearn.pipeline import make_pipeline as forgetful_pipeline
 from sk_unlearn.privacy import Certificate
 from sk_unlearn.references import retrained
 from sk_unlearn.references.many import fit_many
@@ -203,6 +208,36 @@ def test_pipeline(data):
     assert value(found, "accuracy", "test", "before")["value"] == untouched.score(X[TEST], y[TEST])
 
 
+def test_a_search_is_audited_as_what_it_chose(data):
+    X, y = data
+    pipeline = forgetful_pipeline(StandardScaler(), tiny_classifier(random_state=0))
+    search = GridSearchCV(pipeline, {"unlearnableclassifier__unlearner": [None]}, cv=2).fit(X[:60], y[:60])
+    untouched = copy.deepcopy(search)
+    sk_unlearn.forget(search, X[ERASED])
+    found, expected = (
+        audit(each, *rows(data), before=past)
+        for each, past in ((search, untouched), (search.best_estimator_, untouched.best_estimator_))
+    )
+    pd.testing.assert_frame_equal(found.to_frame(), expected.to_frame())
+    assert found.n_still_stored == 0
+    assert found.request is search.best_estimator_[-1].unlearning_report_
+
+
+def test_an_ensemble_is_audited_beside_references(data):
+    X, y = data
+    bagging = BaggingClassifier(tiny_classifier(), 2, random_state=0).fit(X[:60], y[:60])
+    retained = {"X_retained": X[KEPT], "y_retained": y[KEPT]}
+    for lacking in ({}, retained):
+        with pytest.raises(ValueError, match=r"BaggingClassifier does not forget by itself.* Give references"):
+            audit(bagging, *rows(data), **lacking)
+    others = [clone(bagging).set_params(random_state=seed).fit(X[KEPT], y[KEPT]) for seed in (1, 2, 3)]
+    found = audit(bagging, *rows(data), references=others, **retained)
+    assert value(found, "accuracy", "test", "after")["value"] == bagging.score(X[TEST], y[TEST])
+    assert found.n_still_stored is None
+    assert "which_parts_know" in str(found)
+    assert "no certificate of its own" in str(found)
+
+
 def test_without_stored_rows(data):
     X, y = data
     est = tiny_classifier(random_state=0, keep_training_set=False).fit(X[:60], y[:60])
@@ -211,7 +246,7 @@ def test_without_stored_rows(data):
         audit(est, *rows(data))
     found = audit(est, *rows(data), X_retained=X[KEPT], y_retained=y[KEPT])
     assert found.n_still_stored is None
-    assert "keeps no training rows" in found.to_json()
+    assert "itself keeps no training rows" in found.to_json()
 
 
 @pytest.mark.parametrize(

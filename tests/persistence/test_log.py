@@ -358,7 +358,7 @@ def test_parts_that_cannot_forget_keep_a_composite_from_catching_up(tmp_path):
 
 
 def test_sparse_rows_are_found_by_their_digests_too(tmp_path):
-    rows = scipy.sparse.random_array((N, 6), density=0.5, rng=np.random.default_rng(3), dtype=np.float32, format="csr")
+    rows = scipy.sparse.csr_array(scipy.sparse.random(N, 6, density=0.5, random_state=3, dtype=np.float32))
     est = classifier(Retrain(), max_epochs=1).fit(rows, y)
     place = Place(est, tmp_path)
     est.forget(rows[4:6])

@@ -3,6 +3,7 @@
 import datetime
 import decimal
 import os
+import pickle
 import subprocess
 import sys
 import threading
@@ -310,7 +311,8 @@ def test_generators_go_on_where_they_were(tmp_path):
     drawn[0].random(3)
     ours = to_and_fro(drawn, tmp_path / "generators.skops")
     assert ours[0].random() == drawn[0].random()
-    assert ours[0].spawn(1)[0].random() == drawn[0].spawn(1)[0].random()
+    if pickle.loads(pickle.dumps(drawn[0])).bit_generator.seed_seq.entropy == 1:  # not so before NumPy 2.0
+        assert ours[0].spawn(1)[0].random() == drawn[0].spawn(1)[0].random()
     assert ours[1].random() == drawn[1].random()
     assert torch.rand(2, generator=ours[2]).tolist() == torch.rand(2, generator=drawn[2]).tolist()
 

@@ -18,7 +18,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.feature_selection import SelectKBest
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GridSearchCV, KFold, cross_val_score
+from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline as sklearn_pipeline
 from sklearn.preprocessing import (
     FunctionTransformer,
@@ -37,6 +37,7 @@ from sk_unlearn.pipeline import Pipeline, make_pipeline
 from sk_unlearn.receipts import prove_erased, verify
 from sk_unlearn.unlearners import FineTune, Retrain
 from tests import _problems
+from tests._problems import FOLDS_IN_ORDER
 
 rng = np.random.default_rng(5)
 N = 60
@@ -198,10 +199,10 @@ def test_a_code_that_moves_is_followed_by_training_anew():
 
 def test_supervised_steps_see_the_targets_that_are_left():
     """Features at `fit` come from folds, other than those of a later `transform`; so do those of the rows that stay."""
-    pipe = make_pipeline(TargetEncoder(cv=KFold(3)), net()).fit(PEOPLE[["town"]], BOUGHT)
+    pipe = make_pipeline(TargetEncoder(**FOLDS_IN_ORDER), net()).fit(PEOPLE[["town"]], BOUGHT)
     stay = np.flatnonzero(PEOPLE.town != "Jena")
     pipe.forget(PEOPLE[["town"]][PEOPLE.town == "Jena"].iloc[:1])
-    Z = TargetEncoder(cv=KFold(3)).fit_transform(PEOPLE[["town"]].iloc[stay], BOUGHT[stay])
+    Z = TargetEncoder(**FOLDS_IN_ORDER).fit_transform(PEOPLE[["town"]].iloc[stay], BOUGHT[stay])
     np.testing.assert_allclose(pipe[-1].training_set_.X, Z, rtol=1e-6)
 
 

@@ -57,7 +57,7 @@ def test_data_types_and_tables(step):
 
 @pytest.mark.parametrize("step", [StandardScaler(with_mean=False), MaxAbsScaler()], ids=str)
 def test_sparse_tables(step):
-    X = sparse.random_array((80, 6), density=0.2, rng=np.random.default_rng(3), format="csr")
+    X = sparse.csr_array(sparse.random(80, 6, density=0.2, random_state=3))
     X.data[::9] = np.nan
     assert_forgets(step, X, GROUPS)
     assert_forgets(step, sparse.csc_matrix(X), GROUPS)
@@ -142,7 +142,7 @@ def test_other_marks_of_missing_values():
 
 
 def test_sparse_imputers():
-    X = sparse.random_array((80, 6), density=0.3, rng=np.random.default_rng(7), format="csc")
+    X = sparse.csc_array(sparse.random(80, 6, density=0.3, random_state=7))
     X.data[::7] = np.nan
     X = X.tocsr()
     for strategy in ("mean", "most_frequent"):

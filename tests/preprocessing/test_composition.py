@@ -10,7 +10,6 @@ from sklearn.decomposition import PCA
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.feature_selection import SelectKBest, VarianceThreshold
 from sklearn.impute import SimpleImputer
-from sklearn.model_selection import KFold
 from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline, make_union
 from sklearn.preprocessing import (
     Binarizer,
@@ -27,11 +26,10 @@ from sklearn.preprocessing import (
 )
 
 from sk_unlearn.preprocessing import remember
+from tests._problems import FOLDS_IN_ORDER
 from tests.preprocessing._refit import assert_forgets, assert_same, dense, mixed_table
 
 GROUPS = [[0], [3, 4, 5], [50], [7]]
-# Folds in the order of the rows: scikit-learn 1.9 wants them given, older releases do not know how.
-OLD_OR_NEW = {"cv": KFold(5)} if "cross-validation generator" in (TargetEncoder.__doc__ or "") else {"shuffle": False}
 NUMBERS = ["age", "size", "income"]
 STRINGS = ["city", "job", "day"]
 
@@ -200,7 +198,7 @@ def test_cross_fitted_outputs_are_those_of_the_fit():
     rng = np.random.default_rng(10)
     X = table(rng, missing=False)
     y = rng.normal(size=len(X))
-    encoder = TargetEncoder(target_type="continuous", **OLD_OR_NEW)
+    encoder = TargetEncoder(target_type="continuous", **FOLDS_IN_ORDER)
     pipe = make_column_transformer(
         (make_pipeline(encoder, StandardScaler()), ["city", "job"]), (StandardScaler(), NUMBERS)
     )

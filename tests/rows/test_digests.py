@@ -183,7 +183,7 @@ def as_nullable():
     table["number"] = table["number"].astype("Float64")
     table["whole"] = table["whole"].astype("UInt64")
     table["flag"] = table["flag"].astype("boolean")
-    table["text"] = table["text"].astype("str")
+    table["text"] = pd.Series(MIXED["text"])
     return table[table.columns[::-1]]
 
 

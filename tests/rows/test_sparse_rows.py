@@ -190,7 +190,7 @@ class TestErasure:
 def test_a_wide_set_is_found_and_erased_without_being_made_dense(rng):
     """200 GB if it were dense."""
     n, p = 50_000, 500_000
-    X = sp.random_array((n, p), density=1e-5, format="csr", rng=rng)
+    X = sp.random(n, p, density=1e-5, format="csr", random_state=rng)
     rows = TrainingSet(X, np.zeros(n))
     # Rows without a single number are equal to one another.
     some = np.flatnonzero(np.diff(X.indptr) > 1)[:100]

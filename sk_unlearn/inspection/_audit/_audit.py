@@ -31,6 +31,8 @@ from sk_unlearn.rows.forms import rows_given
 
 __all__ = ["audit"]
 
+_NOT_LOOKED_UP = "Whether parts of the model hold erased rows was not looked up; sk_unlearn.which_parts_know tells."
+
 
 def audit(
     estimator: Any,
@@ -58,9 +60,10 @@ def audit(
 
     Parameters
     ----------
-    estimator : unlearnable estimator, or Pipeline that ends in one
+    estimator : unlearnable estimator, Pipeline that ends in one, or search that was refitted with one
         The model *after* the request. It is left as it is. The earlier steps of a pipeline transform all rows and are
-        not audited.
+        not audited; of a search, such as ``GridSearchCV``, the ``best_estimator_`` is. Any other model, such as an
+        ensemble, is audited as a whole if `references` and retained rows are given.
     X_del : array-like of shape (n_erased, ...)
         The erased rows.
     y_del : array-like of shape (n_erased,)
@@ -97,7 +100,8 @@ def audit(
     ------
     ValueError
         If rows and targets differ in number, there are fewer than two erased or two test rows, or fewer than three
-        references, or if there are no rows to retrain on.
+        references, or if there are no rows to retrain on. For a model without ``forget``, if `references` or retained
+        rows are not given.
 
     Notes
     -----
@@ -127,8 +131,14 @@ def audit(
     """
     started = time.perf_counter()
     _check_int("random_state", random_state, 0)
+    check_is_fitted(last_step(estimator))
+    estimator = _chosen(estimator)
     model, transform = last_step(estimator), _earlier_steps(estimator)
-    check_is_fitted(model)
+    if not hasattr(model, "forget") and (references is None or X_retained is None):
+        raise ValueError(
+            f"{type(model).__name__} does not forget by itself, so that nothing is retrained like it. Give references, "
+            "retrained models, with X_retained and y_retained; or audit the parts that forget, each by itself."
+        )
     erased = _checked_rows("X_del", transform(X_del), "y_del", y_del)
     test = _checked_rows("X_test", transform(X_test), "y_test", y_test)
     given = None
@@ -144,8 +154,9 @@ def audit(
             raise ValueError(
                 f"references must hold at least {ENOUGH_REFERENCES} retrained models, got {len(references)}."
             )
-        trained = References([last_step(each) for each in references], [], float("nan"), True)
-    case = Case(model, None if before is None else last_step(before), trained.models, erased, retained, test)
+        trained = References([last_step(_chosen(each)) for each in references], [], float("nan"), True)
+    untouched = None if before is None else last_step(_chosen(before))
+    case = Case(model, untouched, trained.models, erased, retained, test)
     measured = measure(case, n_still_stored=n_still_stored, random_state=random_state, verbose=verbose)
     return _report(case, trained, measured, random_state, time.perf_counter() - started)
 
@@ -181,6 +192,11 @@ def _report(case: Case, trained: References, measured: Measured, random_state: i
         losses=measured.losses,
         attacks=measured.attacks,
     )
+
+
+def _chosen(estimator: Any) -> Any:
+    """Return what a search predicts with, and any other estimator as it is."""
+    return getattr(estimator, "best_estimator_", estimator)
 
 
 def _earlier_steps(estimator: Any) -> Any:
@@ -241,6 +257,8 @@ def _seeds(random_state: int, n: int) -> list[int]:
 
 
 def _certificate(model: Any) -> tuple[Any, str]:
+    if not hasattr(model, "forget"):
+        return None, f"A {type(model).__name__} has no certificate of its own."
     try:
         return model.certificate_, ""
     except AttributeError as reason:
@@ -253,7 +271,9 @@ def _assumptions(case: Case, trained: References) -> list[str]:
         if trained.seeds
         else "handed in as retrained without the erased rows, which was not checked"
     )
+    whole = [] if hasattr(case.after, "forget") else [_NOT_LOOKED_UP]
     return [
+        *whole,
         f"The standard is retraining: {len(trained.models)} models, {where}, with the settings of the audited one.",
         "The erased rows are those handed to the audit, and the test rows were used for no training and come from the "
         "same distribution.",

@@ -80,7 +80,7 @@ def clauses(report: Any) -> list[Clause]:
 
 def _stored(report: Any) -> str:
     if report.n_still_stored is None:
-        return "The estimator keeps no training rows."
+        return "The estimator itself keeps no training rows."
     return f"{report.n_still_stored} of the {report.n_erased} erased rows are left among the rows the estimator keeps."
 
 

@@ -56,7 +56,7 @@ class AuditReport:
         Numbers of rows.
 
     n_still_stored : int or None
-        Erased rows that the estimator still holds; None where it holds no rows at all.
+        Erased rows that the estimator still holds; None where it holds no rows itself.
 
     assumptions : list of str
         What was taken for granted, or could not be done.
@@ -168,7 +168,8 @@ class AuditReport:
         lines = ["Audit of a deletion", "=" * 19, self.headline]
         if not self.complete:
             lines.append("INCOMPLETE: interrupted before all references were retrained.")
-        lines += ["", *(f"- {reason}" for reason in self.reasons), "", _wide(self.measures).to_string(na_rep="-")]
+        table = _wide(self.measures).to_string(na_rep="-", float_format="{:.4g}".format)
+        lines += ["", *(f"- {reason}" for reason in self.reasons), "", table]
         lines += ["", f"certificate: {self.certificate or self.no_certificate}"]
         times = (f"{name} {value:.3g} s" for name, value in self.seconds.items() if np.isfinite(value))
         lines += [f"seconds: {', '.join(times)}", "", "What was assumed:"]
@@ -177,9 +178,9 @@ class AuditReport:
 
 def _wide(measures: pd.DataFrame) -> pd.DataFrame:
     """Return the values with one column for each kind of model, in the order of the measures."""
-    wide = measures.set_index(["measure", "rows", "model"])["value"].unstack("model", sort=False)
-    known = [name for name in ("before", "after", "retrained") if name in wide]
-    return wide[known].map(lambda value: value if pd.isna(value) else f"{value:.4g}")
+    wide = measures.pivot(index=["measure", "rows"], columns="model", values="value")
+    wide = wide.reindex(pd.MultiIndex.from_frame(measures[["measure", "rows"]].drop_duplicates()))
+    return wide[[name for name in ("before", "after", "retrained") if name in wide]]
 
 
 def _saved(text: str, path: str | Path | None) -> str:
