@@ -21,7 +21,7 @@ from sk_unlearn.exceptions import PartsCannotForget
 from sk_unlearn.utils._journal import Journal
 from sk_unlearn.utils._lock import taking_turns
 
-__all__ = ["checked_request", "forget", "in_turns", "which_parts_know"]
+__all__ = ["checked_request", "forget", "in_turns", "undisturbed", "which_parts_know"]
 
 _T = TypeVar("_T")
 _ON_OTHER = ("raise", "refit", "report")
@@ -177,6 +177,19 @@ def in_turns(model: Any, asked: Rows, retained: Rows, use: Callable[[Walk], _T])
             if {id(node) for node in way.nodes} <= {id(node) for node in nodes}:
                 return use(way)
         nodes = way.nodes  # another request has put a new part in place meanwhile
+
+
+def undisturbed(model: Any, use: Callable[[], _T]) -> _T:
+    """Do something with a model while no other thread changes any part of it.
+
+    Of a model that is not fitted, or through which there is no known way, the parts are not held.
+    """
+    try:
+        check_is_fitted(model)
+        walk(model, Rows(), Rows())
+    except Exception:  # whatever it is, it is for `use` to say what is wrong with the model
+        return use()
+    return in_turns(model, Rows(), Rows(), lambda _: use())
 
 
 def _can_be_held(node: Any) -> bool:
