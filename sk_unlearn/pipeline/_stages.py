@@ -120,7 +120,7 @@ class Walk:
             Parameters of ``fit`` of all steps that are not one for each row.
         """
         transformer = transformer_of(steps)
-        old = None if table is None else table.rows(np.flatnonzero(stays))
+        old = None if table is None else table.without(np.flatnonzero(~stays))
         kept = None if old is None else RawRows(X, old.y, old.params)
         self.tables.append(kept)
         if transformer is None or memory is None:
