@@ -30,7 +30,7 @@ def without_leftovers(table: Any, gone: Any) -> Any:
     if isinstance(table, pd.DataFrame):
         table = table.copy(deep=False)
         for place, dtype in enumerate(table.dtypes):
-            if isinstance(dtype, pd.CategoricalDtype):
+            if isinstance(dtype, pd.CategoricalDtype) or _is_dictionary(dtype):
                 table.isetitem(place, _of_pandas(table.iloc[:, place], gone.iloc[:, place]))
         return table
     if type(table).__module__.startswith("polars"):
@@ -41,10 +41,16 @@ def without_leftovers(table: Any, gone: Any) -> Any:
 
 
 def _of_pandas(column: pd.Series[Any], gone: pd.Series[Any]) -> pd.Series[Any]:
+    if _is_dictionary(column.dtype):  # which lists its values as categories do, in no order that says anything
+        return column.astype(pd.ArrowDtype(column.dtype.pyarrow_dtype.value_type)).astype(column.dtype)
     if not isinstance(column.dtype, pd.CategoricalDtype) or column.dtype != gone.dtype:
         return column
     lost = np.setdiff1d(gone.cat.codes, column.cat.codes)
     return column.cat.remove_categories(column.cat.categories[lost[lost >= 0]])
+
+
+def _is_dictionary(dtype: Any) -> bool:
+    return isinstance(dtype, pd.ArrowDtype) and hasattr(dtype.pyarrow_dtype, "index_type")
 
 
 def _of_polars(column: Any, gone: Any) -> Any:

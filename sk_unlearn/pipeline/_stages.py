@@ -195,7 +195,7 @@ def walked(pipeline: Pipeline, gone: Touched, stored: Any) -> tuple[Walk, MovedS
     for number, steps in enumerate(stages_of(pipeline.steps[:-1])):
         table, numbers = tables[number], np.flatnonzero(stays[number])
         # No table is kept of what reaches the last step as it is.
-        before = drawn if table is None else taken(table.X, numbers)
+        before = drawn if table is None else table.without(np.flatnonzero(~stays[number])).X
         if number:
             walk.steps.append(samplers[number - 1])
         if number and walk.move is not None:

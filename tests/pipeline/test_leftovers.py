@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+from imblearn.over_sampling import SMOTENC, RandomOverSampler
 from sklearn.compose import ColumnTransformer
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
@@ -21,6 +22,7 @@ TYPES = {
     "texts": "str",
     "arrow": "string[pyarrow]",
     "object": object,
+    "dictionary": "dictionary",
 }
 POLARS = {"polars texts": pl.String, "polars enum": pl.Enum(["Ulm", SECRET, "Bonn", "declared"])}
 
@@ -30,20 +32,26 @@ def table(kind):
     town = rng.choice(["Ulm", "Bonn"], N).astype(object)
     town[7] = SECRET
     age = rng.normal(size=N)
+    dtype = TYPES.get(kind)
+    if kind in ("arrow", "dictionary"):
+        pa = pytest.importorskip("pyarrow")
+        if kind == "dictionary":  # which pandas makes of no objects
+            town, dtype = pd.Series(town, dtype=pd.ArrowDtype(pa.string())), pa.dictionary(pa.int32(), pa.string())
+            dtype = pd.ArrowDtype(dtype)
     if kind in POLARS:
         return pl.DataFrame({"town": pl.Series(town.tolist(), dtype=POLARS[kind]), "age": age})
-    return pd.DataFrame({"town": pd.Series(town, dtype=TYPES[kind]), "age": age})
+    return pd.DataFrame({"town": pd.Series(town, dtype=dtype), "age": age})
 
 
 def some(X, places):
     return X[places] if isinstance(X, pl.DataFrame) else X.iloc[places]
 
 
-def fitted(X, sample_id=None):
+def fitted(X, *before, sample_id=None):
     columns = [("town", OneHotEncoder(handle_unknown="ignore", sparse_output=False), ["town"])]
     steps = ColumnTransformer([*columns, ("age", StandardScaler(), ["age"])])
     y = (np.asarray(X["age"]) > 0).astype(int)
-    return make_pipeline(steps, classifier(unlearner=FineTune(1), max_epochs=1, batch_size=20)).fit(
+    return make_pipeline(*before, steps, classifier(unlearner=FineTune(1), max_epochs=1, batch_size=20)).fit(
         X, y, sample_id=sample_id
     )
 
@@ -86,3 +94,12 @@ def test_categories_that_others_have_or_that_somebody_declared_stay():
     pipe.forget(X.iloc[[8]])
     assert list(pipe.pipeline_state_.raw.X["town"].dtype.categories) == ["Ulm", "Bonn", "declared"]
     assert SECRET in X["town"].dtype.categories  # the caller's table is left alone
+
+
+@pytest.mark.parametrize("sampler", [RandomOverSampler(random_state=0), SMOTENC(["town"], random_state=0)], ids=repr)
+def test_rows_that_a_sampler_drew_lose_them_too(sampler):
+    X = table("categories")
+    pipe = fitted(X, sampler)
+    assert SECRET.encode() in pickle.dumps(pipe)
+    pipe.forget(X.iloc[[7]])
+    assert SECRET.encode() not in pickle.dumps(pipe)
