@@ -259,6 +259,9 @@ def _cure(holdings: list[Holding], asked: Asked) -> str:
         return " A row that no member of an ensemble has drawn is unknown to it, too."
     if asked.rows.X is not None and any(each.leaf.asked.rounded for each in holdings):
         return " Steps that round a row otherwise than at fit keep it from being found: name it by sample_id."
+    pipelines = [each.leaf for each in holdings if hasattr(each.leaf.part, "_told_of_unknown")]
+    if asked.rows.X is not None and pipelines:
+        return pipelines[0].part._told_of_unknown(pipelines[0].asked.X, "X_del")
     return ""
 
 

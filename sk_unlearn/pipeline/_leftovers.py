@@ -41,8 +41,9 @@ def without_leftovers(table: Any, gone: Any) -> Any:
 
 
 def _of_pandas(column: pd.Series[Any], gone: pd.Series[Any]) -> pd.Series[Any]:
-    if _is_dictionary(column.dtype):  # which lists its values as categories do, in no order that says anything
-        return column.astype(pd.ArrowDtype(column.dtype.pyarrow_dtype.value_type)).astype(column.dtype)
+    dtype: Any = column.dtype
+    if _is_dictionary(dtype):  # which lists its values as categories do, in no order that says anything
+        return column.astype(pd.ArrowDtype(dtype.pyarrow_dtype.value_type)).astype(dtype)
     if not isinstance(column.dtype, pd.CategoricalDtype) or column.dtype != gone.dtype:
         return column
     lost = np.setdiff1d(gone.cat.codes, column.cat.codes)

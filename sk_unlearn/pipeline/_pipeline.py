@@ -35,6 +35,7 @@ from sk_unlearn.estimators.drafts import (
     stored_targets,
 )
 from sk_unlearn.estimators.replay import draft_replay_at, replay_of
+from sk_unlearn.pipeline._kinds import told_of_kinds
 from sk_unlearn.pipeline._later import LaterMixin
 from sk_unlearn.pipeline._passing_over import PassingOver
 from sk_unlearn.pipeline._pinned import Attributes, pinned_steps
@@ -566,7 +567,8 @@ class Pipeline(VersionedMixin, ChecksummedMixin, LaterMixin, PassingOver):
     def _found(self, X: Any, y: Any, name: str) -> RowMatch:
         if not _num_samples(X):
             raise ValueError(f"{name} is empty: pass at least one row.")
-        return all_found(self._match(X, y, name), name)
+        match = self._match(X, y, name)
+        return all_found(match, name, "" if match.row_found.all() else self._told_of_unknown(X, name))
 
     def _transformed(self, X: Any, after: After | None = None) -> Any:
         transformer = transformer_of(self.steps[:-1] if after is None else after.steps)
@@ -587,6 +589,15 @@ class Pipeline(VersionedMixin, ChecksummedMixin, LaterMixin, PassingOver):
     def _known_rows(self, X: Any, y: Any, sample_id: Any) -> tuple[Any, Any]:
         """Return which of some rows, and which identifiers, belong to stored rows; None for what was not asked."""
         return known_in(self.steps[-1][1], None if X is None else self._digests(X), y, sample_id)
+
+    def _told_of_unknown(self, X: Any, name: str) -> str:
+        """Say what about the columns of rows keeps them from being found; "" if nothing does."""
+        try:
+            check_columns(X, self, name)
+        except ValueError as error:
+            return f" {error}"
+        raw = self.pipeline_state_.raw
+        return "" if raw is None else told_of_kinds(X, raw.X)
 
     def _retained_rows(self, X: Any, y: Any, sample_id: Any) -> tuple[Any, Any] | None:
         """Return the raw rows and targets that stay after a request; None where they are not kept."""
