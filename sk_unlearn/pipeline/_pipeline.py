@@ -39,7 +39,7 @@ from sk_unlearn.pipeline._kinds import told_of_kinds
 from sk_unlearn.pipeline._later import LaterMixin
 from sk_unlearn.pipeline._passing_over import PassingOver
 from sk_unlearn.pipeline._pinned import Attributes, pinned_steps
-from sk_unlearn.pipeline._raw import RawRows, check_columns, owned_rows, taken
+from sk_unlearn.pipeline._raw import RawRows, check_columns, in_order, owned_rows, taken
 from sk_unlearn.pipeline._requests import (
     After,
     check_steps_are_those_of_fit,
@@ -315,6 +315,7 @@ class Pipeline(VersionedMixin, ChecksummedMixin, LaterMixin, PassingOver):
         return self
 
     def _drafted_deletion(self, X_del: Any, y_del: Any, sample_id: Any) -> Draft:
+        X_del = in_order(X_del, self)
         match = self._checked_match(X_del, y_del, sample_id, "forget")
         last = self.steps[-1][1]
         positions = narrowed(last, None if match is None else match.positions, sample_id)
@@ -370,7 +371,7 @@ class Pipeline(VersionedMixin, ChecksummedMixin, LaterMixin, PassingOver):
     def _drafted_handed_in(self, X: Any, y: Any) -> Draft:
         if X is None or y is None:
             raise ValueError("partial_forget needs X (rows) and y (their targets); None was given.")
-        last = self._fitted_last("partial_forget")
+        last, X = self._fitted_last("partial_forget"), in_order(X, self)
         if not hasattr(last, "training_set_"):
             after, none = self._left_as_they_are(), np.empty(0, dtype=np.int64)
             handed_in = {"X": self._transformed(X), "y": y, "source": self._digests(X)}
@@ -431,6 +432,7 @@ class Pipeline(VersionedMixin, ChecksummedMixin, LaterMixin, PassingOver):
     def _drafted_correction(self, X_old: Any, y_old: Any, X_new: Any, y_new: Any) -> Draft:
         last, _ = self._with_rows("correct")
         self._refuse_samplers("correct", "forget the old rows, or fit")
+        X_old, X_new = in_order(X_old, self), in_order(X_new, self)
         if X_new is None and y_new is None:
             raise ValueError("correct needs X_new, y_new or both; both are None.")
         n = _num_samples(X_old)
@@ -506,6 +508,7 @@ class Pipeline(VersionedMixin, ChecksummedMixin, LaterMixin, PassingOver):
         last, _ = self._with_rows("partial_fit")
         self._refuse_samplers("partial_fit", "fit")
         check_columns(X, self, "X")
+        X = in_order(X, self)
         name, n = self.steps[-1][0], _num_samples(X)
         own = {key.removeprefix(f"{name}__"): value for key, value in params.items() if key.startswith(f"{name}__")}
         weight = own.pop("sample_weight", None)

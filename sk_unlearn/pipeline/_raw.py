@@ -13,7 +13,7 @@ from sklearn.utils import _safe_indexing
 
 from sk_unlearn.pipeline._leftovers import of_same_categories, without_leftovers
 
-__all__ = ["RawRows", "check_columns", "owned_rows", "taken"]
+__all__ = ["RawRows", "check_columns", "in_order", "owned_rows", "taken"]
 
 Numbers = NDArray[np.int64]
 
@@ -114,6 +114,14 @@ def check_columns(X: Any, fitted: Any, name: str) -> None:
     if (given is None) != (known is None):
         has, had = ("none", "some") if given is None else ("some", "none")
         raise ValueError(f"Columns of {name} have names: {has}; those of fit had: {had}. Pass rows as they came.")
+
+
+def in_order(X: Any, fitted: Any) -> Any:
+    """Return a data frame with its columns in the order that ``fit`` was given them in; others as they are."""
+    wanted, given = getattr(fitted, "feature_names_in_", None), getattr(X, "columns", None)
+    if wanted is None or given is None or list(given) == list(wanted) or sorted(map(str, given)) != sorted(wanted):
+        return X
+    return X[list(wanted)]
 
 
 def _names(X: Any) -> set[str] | None:

@@ -1,11 +1,11 @@
-"""Rows that are not found because a file made something else of their columns: the error says of which."""
+"""Rows whose columns are not as they were: in another order they are found, of other kinds an error names them."""
 
 import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
 from sklearn.ensemble import VotingClassifier
-from sklearn.preprocessing import FunctionTransformer
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 import sk_unlearn
 from sk_unlearn.pipeline import make_pipeline
@@ -68,3 +68,24 @@ def test_an_ensemble_says_which_columns_are_missing():
     vote = VotingClassifier([("a", pipe), ("b", pipe)]).fit(VISITS, np.arange(N) % 2)
     with pytest.raises(ValueError, match=r"other columns than the rows of fit: 1 of those are absent \(zip\)"):
         sk_unlearn.forget(vote, VISITS.iloc[[4]].drop(columns="zip"))
+
+
+@pytest.mark.parametrize("keep_raw", [True, False])
+@pytest.mark.parametrize("read", [pd.DataFrame, pl.from_pandas], ids=["pandas", "polars"])
+def test_columns_come_in_any_order_to_every_verb(read, keep_raw):
+    rng = np.random.default_rng(3)
+    X, y = pd.DataFrame(rng.normal(size=(N, 3)) * [1, 10, 100], columns=list("abc")), np.arange(N) % 2
+    last = classifier(FineTune(1), max_epochs=1, batch_size=30)
+    pipe = make_pipeline(StandardScaler(), last, keep_raw=keep_raw).fit(read(X), y)
+
+    def turned(rows):
+        return read(rows[["c", "a", "b"]].reset_index(drop=True))
+
+    new = X[:2] + 0.25
+    pipe.forget(turned(X[:1]))
+    pipe.partial_forget(turned(X[1:3]), y[1:3])
+    pipe.correct(turned(X[3:4]), X_new=turned(new[:1]))
+    pipe.partial_fit(turned(new[1:]), y[:1])
+    expected = StandardScaler().fit(pd.concat([X[4:], new]))
+    np.testing.assert_allclose(pipe[0].mean_, expected.mean_, rtol=1e-10)
+    np.testing.assert_allclose(pipe[0].var_, expected.var_, rtol=1e-10)
