@@ -20,6 +20,7 @@ from sk_unlearn.composites.parts import parts_of
 from sk_unlearn.exceptions import PersistenceError
 from sk_unlearn.persistence import exclusive, load, save
 from sk_unlearn.receipts import to_json_lines
+from sk_unlearn.receipts.files import check_log
 
 __all__ = ["ModelFile", "changing", "loaded"]
 
@@ -73,6 +74,17 @@ class ModelFile:
         """
         for path, log in self.logs.items():
             self.n_logged += to_json_lines(self.parts[path].receipts_, log)
+
+    def check_logs(self) -> None:
+        """Compare the logs with the model as :meth:`catch_up` does, and write nothing.
+
+        Raises
+        ------
+        ReceiptError
+            As :meth:`catch_up`.
+        """
+        for path, log in self.logs.items():
+            check_log(self.parts[path].receipts_, log)
 
     def save(self, output: str | None = None) -> None:
         """Put the model in its place, and then the receipts into the logs.
@@ -128,6 +140,8 @@ def changing(
         raise PersistenceError("There is no model file of that name.")
     with exclusive(path, wait=wait):
         file = loaded(path, trusted, log)
-        if not dry:
+        if dry:
+            file.check_logs()
+        else:
             file.catch_up()
         yield file

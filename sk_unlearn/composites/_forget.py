@@ -21,7 +21,7 @@ from sk_unlearn.exceptions import PartsCannotForget
 from sk_unlearn.utils._journal import Journal
 from sk_unlearn.utils._lock import taking_turns
 
-__all__ = ["checked_request", "forget", "in_turns", "which_parts_know"]
+__all__ = ["checked_request", "forget", "in_turns", "undisturbed", "which_parts_know"]
 
 _T = TypeVar("_T")
 _ON_OTHER = ("raise", "refit", "report")
@@ -179,6 +179,19 @@ def in_turns(model: Any, asked: Rows, retained: Rows, use: Callable[[Walk], _T])
         nodes = way.nodes  # another request has put a new part in place meanwhile
 
 
+def undisturbed(model: Any, use: Callable[[], _T]) -> _T:
+    """Do something with a model while no other thread changes any part of it.
+
+    Of a model that is not fitted, or through which there is no known way, the parts are not held.
+    """
+    try:
+        check_is_fitted(model)
+        walk(model, Rows(), Rows())
+    except Exception:  # whatever it is, it is for `use` to say what is wrong with the model
+        return use()
+    return in_turns(model, Rows(), Rows(), lambda _: use())
+
+
 def _can_be_held(node: Any) -> bool:
     try:
         hash(node)
@@ -246,6 +259,9 @@ def _cure(holdings: list[Holding], asked: Asked) -> str:
         return " A row that no member of an ensemble has drawn is unknown to it, too."
     if asked.rows.X is not None and any(each.leaf.asked.rounded for each in holdings):
         return " Steps that round a row otherwise than at fit keep it from being found: name it by sample_id."
+    pipelines = [each.leaf for each in holdings if hasattr(each.leaf.part, "_told_of_unknown")]
+    if asked.rows.X is not None and pipelines:
+        return pipelines[0].part._told_of_unknown(pipelines[0].asked.X, "X_del")
     return ""
 
 

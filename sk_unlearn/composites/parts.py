@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sk_unlearn.composites._forget import checked_request, in_turns
+from sk_unlearn.composites._forget import checked_request, in_turns, undisturbed
 from sk_unlearn.composites._known import look_up
 from sk_unlearn.composites._rows import Rows
 from sk_unlearn.composites._walk import Walk, walk
 
-__all__ = ["known_to_some", "parts_of"]
+__all__ = ["known_to_some", "parts_of", "undisturbed"]
 
 
 def parts_of(model: Any) -> tuple[dict[str, Any], dict[str, str]]:

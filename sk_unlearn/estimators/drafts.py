@@ -150,9 +150,9 @@ def stored_rows(estimator: BaseUnlearnable, verb: str) -> TrainingSet:
     return estimator._stored_rows(verb)
 
 
-def all_found(match: RowMatch, name: str) -> RowMatch:
-    """Return a match in which every row was found; else raise a ValueError that says why they were not."""
-    return TrainingSet.all_found(match, name)
+def all_found(match: RowMatch, name: str, told: str = "") -> RowMatch:
+    """Return a match in which every row was found; else raise a ValueError that says why not, and what else is told."""
+    return TrainingSet.all_found(match, name, told)
 
 
 def check_one_new_each(source: Any, y: Any, new_source: Any, y_new: Any) -> None:

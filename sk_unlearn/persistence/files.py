@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable
 from typing import Any
 
+from sk_unlearn.composites.parts import undisturbed
 from sk_unlearn.exceptions import PersistenceError
 from sk_unlearn.persistence._atomic import write_atomically
 from sk_unlearn.persistence._container import opened, sealed
@@ -65,7 +66,7 @@ def save(est: Any, path: str | os.PathLike[str], *, rows: bool = True, receipts:
     True
     """
     writer = Writer(rows=rows, receipts=receipts)
-    program = writer.write(est)
+    program = undisturbed(est, lambda: writer.write(est))
     write_atomically(os.fspath(path), sealed(program.encode(), writer.arrays))
 
 

@@ -35,10 +35,11 @@ from sk_unlearn.estimators.drafts import (
     stored_targets,
 )
 from sk_unlearn.estimators.replay import draft_replay_at, replay_of
+from sk_unlearn.pipeline._kinds import told_of_kinds
 from sk_unlearn.pipeline._later import LaterMixin
 from sk_unlearn.pipeline._passing_over import PassingOver
 from sk_unlearn.pipeline._pinned import Attributes, pinned_steps
-from sk_unlearn.pipeline._raw import RawRows, check_columns, owned_rows, taken
+from sk_unlearn.pipeline._raw import RawRows, check_columns, in_order, owned_rows, taken
 from sk_unlearn.pipeline._requests import (
     After,
     check_steps_are_those_of_fit,
@@ -314,6 +315,7 @@ class Pipeline(VersionedMixin, ChecksummedMixin, LaterMixin, PassingOver):
         return self
 
     def _drafted_deletion(self, X_del: Any, y_del: Any, sample_id: Any) -> Draft:
+        X_del = in_order(X_del, self)
         match = self._checked_match(X_del, y_del, sample_id, "forget")
         last = self.steps[-1][1]
         positions = narrowed(last, None if match is None else match.positions, sample_id)
@@ -369,7 +371,7 @@ class Pipeline(VersionedMixin, ChecksummedMixin, LaterMixin, PassingOver):
     def _drafted_handed_in(self, X: Any, y: Any) -> Draft:
         if X is None or y is None:
             raise ValueError("partial_forget needs X (rows) and y (their targets); None was given.")
-        last = self._fitted_last("partial_forget")
+        last, X = self._fitted_last("partial_forget"), in_order(X, self)
         if not hasattr(last, "training_set_"):
             after, none = self._left_as_they_are(), np.empty(0, dtype=np.int64)
             handed_in = {"X": self._transformed(X), "y": y, "source": self._digests(X)}
@@ -430,6 +432,7 @@ class Pipeline(VersionedMixin, ChecksummedMixin, LaterMixin, PassingOver):
     def _drafted_correction(self, X_old: Any, y_old: Any, X_new: Any, y_new: Any) -> Draft:
         last, _ = self._with_rows("correct")
         self._refuse_samplers("correct", "forget the old rows, or fit")
+        X_old, X_new = in_order(X_old, self), in_order(X_new, self)
         if X_new is None and y_new is None:
             raise ValueError("correct needs X_new, y_new or both; both are None.")
         n = _num_samples(X_old)
@@ -505,6 +508,7 @@ class Pipeline(VersionedMixin, ChecksummedMixin, LaterMixin, PassingOver):
         last, _ = self._with_rows("partial_fit")
         self._refuse_samplers("partial_fit", "fit")
         check_columns(X, self, "X")
+        X = in_order(X, self)
         name, n = self.steps[-1][0], _num_samples(X)
         own = {key.removeprefix(f"{name}__"): value for key, value in params.items() if key.startswith(f"{name}__")}
         weight = own.pop("sample_weight", None)
@@ -566,7 +570,8 @@ class Pipeline(VersionedMixin, ChecksummedMixin, LaterMixin, PassingOver):
     def _found(self, X: Any, y: Any, name: str) -> RowMatch:
         if not _num_samples(X):
             raise ValueError(f"{name} is empty: pass at least one row.")
-        return all_found(self._match(X, y, name), name)
+        match = self._match(X, y, name)
+        return all_found(match, name, "" if match.row_found.all() else self._told_of_unknown(X, name))
 
     def _transformed(self, X: Any, after: After | None = None) -> Any:
         transformer = transformer_of(self.steps[:-1] if after is None else after.steps)
@@ -587,6 +592,15 @@ class Pipeline(VersionedMixin, ChecksummedMixin, LaterMixin, PassingOver):
     def _known_rows(self, X: Any, y: Any, sample_id: Any) -> tuple[Any, Any]:
         """Return which of some rows, and which identifiers, belong to stored rows; None for what was not asked."""
         return known_in(self.steps[-1][1], None if X is None else self._digests(X), y, sample_id)
+
+    def _told_of_unknown(self, X: Any, name: str) -> str:
+        """Say what about the columns of rows keeps them from being found; "" if nothing does."""
+        try:
+            check_columns(X, self, name)
+        except ValueError as error:
+            return f" {error}"
+        raw = self.pipeline_state_.raw
+        return "" if raw is None else told_of_kinds(X, raw.X)
 
     def _retained_rows(self, X: Any, y: Any, sample_id: Any) -> tuple[Any, Any] | None:
         """Return the raw rows and targets that stay after a request; None where they are not kept."""

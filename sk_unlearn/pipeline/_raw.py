@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.utils import _safe_indexing
 
-__all__ = ["RawRows", "check_columns", "owned_rows", "taken"]
+from sk_unlearn.pipeline._leftovers import of_same_categories, without_leftovers
+
+__all__ = ["RawRows", "check_columns", "in_order", "owned_rows", "taken"]
 
 Numbers = NDArray[np.int64]
 
@@ -45,8 +47,9 @@ class RawRows:
         return RawRows(taken(self.X, numbers), taken(self.y, numbers), params)
 
     def without(self, numbers: Numbers) -> RawRows:
-        """Return the others."""
-        return self.rows(np.delete(np.arange(len(self)), numbers))
+        """Return the others, and nothing of these."""
+        others = self.rows(np.delete(np.arange(len(self)), numbers))
+        return replace(others, X=without_leftovers(others.X, taken(self.X, numbers)))
 
     def followed_by(self, later: RawRows) -> RawRows:
         """Return these rows and others after them."""
@@ -57,7 +60,9 @@ class RawRows:
         """Return the rows with new content in some places; None leaves rows or targets as they are."""
         order = np.arange(len(self))
         order[numbers] = len(self) + np.arange(len(numbers))
-        new_X = self.X if X is None else taken(_joined(self.X, X), order)
+        new_X = self.X
+        if X is not None:
+            new_X = without_leftovers(taken(_joined(self.X, X), order), taken(self.X, numbers))
         new_y = self.y if y is None else taken(_joined(self.y, y), order)
         return RawRows(new_X, new_y, self.params)
 
@@ -111,6 +116,14 @@ def check_columns(X: Any, fitted: Any, name: str) -> None:
         raise ValueError(f"Columns of {name} have names: {has}; those of fit had: {had}. Pass rows as they came.")
 
 
+def in_order(X: Any, fitted: Any) -> Any:
+    """Return a data frame with its columns in the order that ``fit`` was given them in; others as they are."""
+    wanted, given = getattr(fitted, "feature_names_in_", None), getattr(X, "columns", None)
+    if wanted is None or given is None or list(given) == list(wanted) or sorted(map(str, given)) != sorted(wanted):
+        return X
+    return X[list(wanted)]
+
+
 def _names(X: Any) -> set[str] | None:
     names = set(getattr(X, "columns", ()))
     return names if names and all(isinstance(name, str) for name in names) else None
@@ -132,6 +145,7 @@ def owned_rows(table: Any) -> Any:
 def _joined(first: Any, second: Any) -> Any:
     if isinstance(first, list | tuple):
         return [*first, *second]
+    first, second = of_same_categories(first, second)
     if isinstance(first, pd.DataFrame):
         return pd.concat([first, pd.DataFrame(second, columns=None if hasattr(second, "columns") else first.columns)])
     if isinstance(first, pd.Series):
@@ -139,5 +153,5 @@ def _joined(first: Any, second: Any) -> Any:
     if sparse.issparse(first):
         return sparse.vstack([first, second], format="csr")
     if hasattr(first, "vstack"):
-        return first.vstack(second)
+        return first.vstack(second.select(first.columns))
     return np.concatenate([first, np.asarray(second)])

@@ -148,7 +148,15 @@ def whole_lineage(stages: tuple[Stage, ...]) -> Lineage:
 
 def _drawn(sampler: Any, rows: RawRows, **params: Any) -> tuple[RawRows, Lineage]:
     """Return the rows that a sampler gives, with their parameters, and where they come from."""
-    X, y, *_ = sampler.fit_resample(rows.X, rows.y, **params)
+    try:
+        X, y, *_ = sampler.fit_resample(rows.X, rows.y, **params)
+    except ValueError as error:
+        if getattr(rows.X, "ndim", 2) <= 2:
+            raise
+        raise ValueError(
+            f"{type(sampler).__name__} resamples tables, and its rows have {rows.X.ndim - 1} dimensions, as images do: "
+            "let it come before the step that gives rows their shape, and pass them flat."
+        ) from error
     lineage = traced(sampler, rows.X, rows.y, X, y)
     values = {name: lineage.of_each(value, rows.y, y) for name, value in rows.params.items()}
     return RawRows(X, y, values), lineage

@@ -120,7 +120,7 @@ class Walk:
             Parameters of ``fit`` of all steps that are not one for each row.
         """
         transformer = transformer_of(steps)
-        old = None if table is None else table.rows(np.flatnonzero(stays))
+        old = None if table is None else table.without(np.flatnonzero(~stays))
         kept = None if old is None else RawRows(X, old.y, old.params)
         self.tables.append(kept)
         if transformer is None or memory is None:
@@ -195,7 +195,7 @@ def walked(pipeline: Pipeline, gone: Touched, stored: Any) -> tuple[Walk, MovedS
     for number, steps in enumerate(stages_of(pipeline.steps[:-1])):
         table, numbers = tables[number], np.flatnonzero(stays[number])
         # No table is kept of what reaches the last step as it is.
-        before = drawn if table is None else taken(table.X, numbers)
+        before = drawn if table is None else table.without(np.flatnonzero(~stays[number])).X
         if number:
             walk.steps.append(samplers[number - 1])
         if number and walk.move is not None:

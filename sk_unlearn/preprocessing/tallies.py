@@ -11,6 +11,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any
 
 import numpy as np
@@ -19,10 +20,14 @@ from sklearn.utils._mask import _get_mask
 
 from sk_unlearn.preprocessing.exact_sums import UNIT, column_dots, column_sums, gram, two_products
 
-__all__ = ["NAN", "Anchor", "Extremes", "Moments", "Needs", "NotKnownError", "Tally", "key_of", "marked", "tally"]
+__all__ = ["Anchor", "Extremes", "Moments", "Needs", "NotKnownError", "Tally", "key_of", "marked", "tally"]
 
-NAN = math.nan
-"""The one NaN that stands for all as a key; two others would not be found in a dictionary."""
+
+class _Missing(Enum):
+    """What stands for all NaN as a key: a NaN would not be found in a dictionary again once that came out of a file."""
+
+    NAN = "nan"
+
 
 N_EXTREMES = 64
 """How many of the smallest and of the largest values of a column are kept."""
@@ -30,7 +35,7 @@ N_EXTREMES = 64
 
 def key_of(value: Any) -> Any:
     """Return a value as it is counted: all NaN are one."""
-    return NAN if isinstance(value, float) and value != value else value
+    return _Missing.NAN if isinstance(value, float) and value != value else value
 
 
 class NotKnownError(Exception):
@@ -286,9 +291,8 @@ def _values(anchor: Anchor, j: int) -> dict[Any, int]:
         counted = Counter(dict(zip(map(key_of, distinct.tolist()), counts.tolist(), strict=True)))
     else:
         counted = Counter(values.tolist())
-        n_nan = sum(counted.pop(value) for value in [v for v in counted if key_of(v) is NAN])
-        if n_nan:
-            counted[NAN] = n_nan
+        for value in [v for v in counted if v is not key_of(v)]:
+            counted[key_of(value)] += counted.pop(value)
     if n_zeros:
         counted[0.0] += n_zeros
     return dict(counted)

@@ -11,7 +11,7 @@ from sk_unlearn.receipts.chain import ReceiptChain
 from sk_unlearn.receipts.receipt import Receipt
 from sk_unlearn.receipts.verification import lines_of, verify
 
-__all__ = ["read_json_lines", "to_in_toto", "to_json_lines"]
+__all__ = ["check_log", "read_json_lines", "to_in_toto", "to_json_lines"]
 
 _PREDICATE_TYPE = "urn:sk-unlearn:receipt:v1"
 
@@ -44,24 +44,36 @@ def to_json_lines(receipts: ReceiptChain, path: str | os.PathLike[str]) -> int:
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o644)
     try:
         content = Path(path).read_bytes()
-        *logged, unfinished = content.split(b"\n")
-        for index, line in enumerate(logged):
-            if index >= len(lines):
-                raise ReceiptError(index, "of the log is newer than the model: it was loaded from an old copy")
-            if line != lines[index]:
-                raise ReceiptError(index, "of the log is another one than that of the model")
+        logged, unfinished = _compared(lines, content)
         if unfinished:
-            if len(logged) >= len(lines) or not lines[len(logged)].startswith(unfinished):
-                raise ReceiptError(len(logged), "of the log is incomplete and another one than that of the model")
-            os.ftruncate(handle, len(content) - len(unfinished))
-        for line in lines[len(logged) :]:
+            os.ftruncate(handle, len(content) - unfinished)
+        for line in lines[logged:]:
             _write_whole(handle, line + b"\n")
         os.fsync(handle)
     finally:
         os.close(handle)
     if not logged:
         _sync_folder(Path(path).resolve().parent)
-    return len(lines) - max(len(logged), 1)
+    return len(lines) - max(logged, 1)
+
+
+def check_log(receipts: ReceiptChain, path: str | os.PathLike[str]) -> None:
+    """Raise a ReceiptError where :func:`to_json_lines` would, and write nothing."""
+    if Path(path).exists():
+        _compared(list(receipts.lines()), Path(path).read_bytes())
+
+
+def _compared(lines: list[bytes], content: bytes) -> tuple[int, int]:
+    """Return how many lines a log holds, and how many bytes of one that was not finished; raise if it is another."""
+    *logged, unfinished = content.split(b"\n")
+    for index, line in enumerate(logged):
+        if index >= len(lines):
+            raise ReceiptError(index, "of the log is newer than the model: it was loaded from an old copy")
+        if line != lines[index]:
+            raise ReceiptError(index, "of the log is another one than that of the model")
+    if unfinished and (len(logged) >= len(lines) or not lines[len(logged)].startswith(unfinished)):
+        raise ReceiptError(len(logged), "of the log is incomplete and another one than that of the model")
+    return len(logged), len(unfinished)
 
 
 def _write_whole(handle: int, content: bytes) -> None:

@@ -137,6 +137,9 @@ def test_a_dry_run_and_another_output(here, call):
     assert Path("model.skops").read_bytes() == before
     assert len(sk_unlearn.load("other.skops").training_set_) == len(X) - 1
     # From then on the log knows that the old file is an old one.
+    log = Path("receipts.jsonl").read_bytes()
+    assert call("forget", "model.skops", "--ids", ids, "--log", "receipts.jsonl", "--dry-run")["exit"] == Exit.RECEIPTS
+    assert Path("receipts.jsonl").read_bytes() == log
     assert call("forget", "model.skops", "--ids", ids, "--log", "receipts.jsonl")["exit"] == Exit.RECEIPTS
 
 

@@ -1,11 +1,13 @@
 """Our pipeline in files: with its rows it goes on as if never saved; without them nothing of a row is in the file."""
 
 import pickle
+import threading
 
 import numpy as np
 import pandas as pd
 import pytest
 from sklearn.compose import ColumnTransformer
+from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import VotingClassifier
 from sklearn.impute import SimpleImputer
 from sklearn.model_selection import GridSearchCV
@@ -29,6 +31,7 @@ PEOPLE = pd.DataFrame(
         "town": rng.choice(["Ulm", "Bonn", "Jena"], N),
     }
 )
+PEOPLE.loc[::6, "town"] = np.nan
 BOUGHT = np.where(PEOPLE.income > PEOPLE.income.median(), "yes", "no")
 IDS = [f"person {i}" for i in range(N)]
 
@@ -175,3 +178,33 @@ def test_a_pipeline_without_a_net_is_saved_too(tmp_path):
     pipe = Pipeline([("scale", StandardScaler()), ("rest", "passthrough")]).fit(PEOPLE[["age"]])
     other = to_and_fro(pipe, tmp_path / "pipe.skops", rows=False)
     np.testing.assert_array_equal(other.transform(PEOPLE[["age"]]), pipe.transform(PEOPLE[["age"]]))
+
+
+class Meanwhile(DummyClassifier):
+    """While it is written down, between two members of a vote, another thread sends a request to all of it."""
+
+    def __getstate__(self):
+        if hasattr(self, "request_"):
+            request = threading.Thread(target=self.request_)
+            request.start()
+            request.join(1.0)
+        return {name: value for name, value in vars(self).items() if name != "request_"}
+
+
+@pytest.mark.parametrize("rows", [True, False])
+def test_all_parts_in_a_file_are_of_one_moment(rows, tmp_path):
+    members = [("a", people()), ("between", Meanwhile()), ("b", people())]
+    vote = VotingClassifier(members).fit(PEOPLE, BOUGHT)
+    started = threading.Event()
+
+    def request():
+        started.set()
+        sk_unlearn.forget(vote, PEOPLE.iloc[[5]], on_other="report")
+
+    vote.estimators_[1].request_ = request
+    other = to_and_fro(vote, tmp_path / "vote.skops", rows=rows)
+    assert started.is_set()
+    first, last = other.estimators_[0], other.estimators_[2]
+    assert len(first.receipts_) == len(last.receipts_) == 0
+    assert first["table"].named_transformers_["range"].n_samples_seen_ == N
+    assert last["table"].named_transformers_["range"].n_samples_seen_ == N

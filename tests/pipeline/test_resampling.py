@@ -338,3 +338,12 @@ def test_sparse_rows():
         assert pipe[-1].unlearning_state_.filled.tolist() == np.delete(np.arange(16), 4).tolist()
         np.testing.assert_allclose(stored[copies][:, pipe[-1].unlearning_state_.filled], expected, atol=1e-6)
         assert not stored[:, 4].any()
+
+
+def test_images_are_resampled_as_flat_rows():
+    images, y = np.zeros((12, 1, 4, 4), dtype=np.float32), np.arange(12) % 4 == 0
+    with pytest.raises(
+        ValueError, match="RandomOverSampler resamples tables, and its rows have 3 dimensions"
+    ) as caught:
+        make_pipeline(RandomOverSampler(random_state=0), net()).fit(images, y)
+    assert "let it come before the step that gives rows their shape" in str(caught.value)
