@@ -80,7 +80,7 @@ def test_identifiers_that_differ_have_different_digests():
         Decimal("0.1"), 0.1, dt.date(2020, 1, 2), dt.datetime(2020, 1, 2),
         dt.datetime(2020, 1, 2, tzinfo=dt.timezone.utc), dt.time(0, 1), dt.timedelta(0, 60), 60, "a\0", "a",
         uuid.UUID(int=1), uuid.UUID(int=2), (None,), ("None",), np.datetime64("2020-01-02T00:00:00.000000001"),
-        Fraction(10**400, 3), np.timedelta64(1, "ps"), np.timedelta64(1, "fs"), np.timedelta64(7, "M"),
+        Fraction(10**400, 3), np.timedelta64(1, "ps"), np.timedelta64(1, "fs"), np.timedelta64(1, "M"),
     ]  # fmt: skip
     assert distinct(ids(different))
     assert ids(different) == [ids([one])[0] for one in different]
