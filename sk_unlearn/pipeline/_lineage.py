@@ -60,8 +60,6 @@ class Lineage:
 
     def touched_by(self, before: Mask) -> Mask:
         """Tell which rows have a share of some of the rows before."""
-        if not self.shares.nnz:
-            return np.zeros(len(self), dtype=bool)
         return np.asarray((self.shares != 0).astype(np.int64) @ before.astype(np.int64) > 0)
 
     def after(self, earlier: Lineage) -> Lineage:

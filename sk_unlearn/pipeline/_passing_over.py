@@ -26,11 +26,7 @@ class PassingOver(SklearnPipeline):
         return "passthrough" if is_sampler(last) else last
 
     def _iter(self, with_final: bool = True, filter_passthrough: bool = True) -> Iterator[tuple[int, str, Any]]:
-        for number, name, step in super()._iter(with_final, filter_passthrough):
-            if not is_sampler(step):
-                yield number, name, step
-            elif not filter_passthrough:
-                yield number, name, "passthrough"
+        return (each for each in super()._iter(with_final, filter_passthrough) if not is_sampler(each[2]))
 
     @property
     def n_features_in_(self) -> int:

@@ -173,10 +173,8 @@ def _without_drawn(pipeline: Pipeline, last: BaseUnlearnable, positions: Numbers
     if state.raw is None:
         return After(steps, state_without(state, gone, memories, tables), told=told)
     walk, moved = walked(pipeline, gone, stored_table(last))
-    if walk.still_there and pipeline.preprocessing == "forget":
-        raise ValueError(_CANNOT.format(names=", ".join(walk.still_there)))
     to = None if moved is None else moved_by([Change(moved, True)], last, gone.numbers)
-    return After(walk.steps, state_without(state, gone, walk.memories, walk.tables), to, walk.still_there, told)
+    return After(walk.steps, state_without(state, gone, walk.memories, walk.tables), to, told=told)
 
 
 def _without_given(

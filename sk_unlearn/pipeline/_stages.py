@@ -85,8 +85,6 @@ class Walk:
     memories, tables : list
         Beside the steps of each stage, and the rows that these are fitted on.
 
-    still_there : list of str
-
     move : object or None
         How what comes out of the last stage has changed; None where it has not.
     """
@@ -94,7 +92,6 @@ class Walk:
     steps: Steps = field(default_factory=list)
     memories: list[Memory | None] = field(default_factory=list)
     tables: list[RawRows | None] = field(default_factory=list)
-    still_there: list[str] = field(default_factory=list)
     move: _Move | None = None
 
     def on(
@@ -149,7 +146,6 @@ class Walk:
             self.move = None if move.is_none else move
             Z = None if self.move is None else outcome.outputs(transformer.transform(kept.X))
             self.memories.append(outcome.memory)
-            self.still_there += outcome.still_there
         self.steps += new.steps
         return Z
 

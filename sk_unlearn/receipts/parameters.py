@@ -32,7 +32,8 @@ def digest_parameters(net: NeuralNet) -> str:
         for name, value in getattr(net, part + "_").state_dict().items():
             name = name.removeprefix("_orig_mod.")  # of a compiled module
             if not isinstance(value, torch.Tensor) or is_lazy(value):
-                digest.update(canonical_json({"part": part, "name": name, "value": plain(value)}))
+                told = {"part": part, "name": name, "value": None if is_lazy(value) else plain(value)}
+                digest.update(canonical_json(told))
                 continue
             told = {"part": part, "name": name, "dtype": str(value.dtype), "shape": list(value.shape)}
             digest.update(canonical_json(told))

@@ -89,13 +89,14 @@ def _time_cells(values: Array) -> Cells | None:
 
 
 def object_cells(key: bytes, values: list[Any], *, dates_apart: bool = False) -> Cells:
-    """Return the cells of Python objects; equal ones are written once."""
-    codes: dict[Any, int] = {}
+    """Return the cells of Python objects; equal ones of one type are written once."""
+    # Of one type, because NumPy has a span of one month equal the number 1, and a cell must not depend on the others.
+    codes: dict[tuple[type, Any], int] = {}
     try:
-        index = np.fromiter((codes.setdefault(one, len(codes)) for one in values), np.int64, len(values))
+        index = np.fromiter((codes.setdefault((type(one), one), len(codes)) for one in values), np.int64, len(values))
     except TypeError:  # lists and arrays
         return _digested(key, values, dates_apart)
-    return _digested(key, list(codes), dates_apart).at(index)
+    return _digested(key, [one for _, one in codes], dates_apart).at(index)
 
 
 def _digested(key: bytes, values: list[Any], dates_apart: bool) -> Cells:

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import runpy
 import shutil
 import subprocess
 import sys
@@ -222,6 +223,71 @@ def test_an_ensemble_has_a_log_for_each_part(tmp_path, call, monkeypatch):
         assert (told["exit"], told["n_receipts"], told["agrees"]) == (0, 1, {"parameters": True, "rows": True})
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "arguments", "message"),
+    [
+        ("rows.csv", None, [], "cannot be read as a table (FileNotFoundError)"),
+        ("rows.jsonl", b'{"a": 1', [], "cannot be read as a table (JSONDecodeError)"),
+        ("rows.parquet", b"secret", [], "--rows: "),
+        ("rows.csv", b"a,b\n1,2\n", ["--text-columns", "zip"], "the table has no column zip"),
+        ("rows.csv", b"a,b\n1,2\n", ["--target", "kind"], "the table has no column kind"),
+        ("rows.csv", b"a,b\n1,secret\n", ["--date-columns", "b"], "cannot be read as a table"),
+    ],
+    ids=["absent", "half", "parquet", "column", "target", "date"],
+)
+def test_tables_that_cannot_be_read_are_not_quoted(here, call, name, content, arguments, message):
+    if content is not None:
+        Path(name).write_bytes(content)
+    told = call("forget", "pipe.skops", "--rows", name, *arguments)
+    assert told["exit"] == Exit.USAGE
+    assert message in told["error"]
+    assert "secret" not in told["error"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "cannot be read (FileNotFoundError)"),
+        (b"a\xff\n", "no CSV in UTF-8"),
+        (b'"secret"x\n', "no CSV in UTF-8"),
+    ],
+    ids=["absent", "bytes", "quotes"],
+)
+def test_identifiers_that_cannot_be_read_are_not_quoted(here, call, content, message):
+    if content is not None:
+        Path("ids.csv").write_bytes(content)
+    told = call("forget", "model.skops", "--ids", "ids.csv")
+    assert told["exit"] == Exit.USAGE
+    assert message in told["error"]
+    assert "secret" not in told["error"]
+
+
+def test_days_in_json_lines_and_columns_without_a_value(tmp_path, call, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    days = pd.Timestamp("2026-01-31") + pd.to_timedelta(np.arange(30), unit="D")
+    table = pd.DataFrame({"day": days, "empty": np.nan, "text": np.array(["u", "v"])[np.arange(30) % 2]})
+    steps = make_column_transformer((OneHotEncoder(sparse_output=False), ["text"]))
+    sk_unlearn.save(make_pipeline(steps, quick(), preprocessing="keep").fit(table, np.arange(30) % 2), "pipe.skops")
+    lines = [json.dumps({"day": f"{day:%Y-%m-%d}", "empty": None, "text": "uv"[i]}) for i, day in enumerate(days[:2])]
+    told = call("forget", "pipe.skops", "--rows", write("rows.jsonl", *lines), "--date-columns", "day", "--dry-run")
+    assert (told["exit"], told["n_now"]) == (0, 2)
+    table[:2].to_csv("rows.csv", index=False)
+    assert call("forget", "pipe.skops", "--rows", "rows.csv", "--date-columns", "day")["n_now"] == 2
+
+
+def test_a_part_that_did_not_learn_a_row_reports_nothing_of_it(tmp_path, call, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    pipe = make_pipeline(StandardScaler(), quick())  # to which rows go without weights
+    model = BaggingClassifier(pipe, 2, max_samples=0.5, bootstrap=False, random_state=0).fit(X, y)
+    sk_unlearn.save(model, "bag.skops")
+    first, second = (set(each.tolist()) for each in model.estimators_samples_)
+    pd.DataFrame(X[[min(first - second)]]).to_csv("rows.csv", index=False)
+    told = call("forget", "bag.skops", "--rows", "rows.csv")
+    assert [(part["n_known"], part.get("n_erased")) for part in told["parts"]] == [(1, 1), (0, None)]
+    told = call("audit", "bag.skops", "--erased", "rows.csv", "--test", "rows.csv", "--record")
+    assert (told["exit"], "keeps no receipts of its own" in told["error"]) == (Exit.REFUSED, True)
+
+
 # -------------------------------------------------------------------------------------------------------- identifiers
 
 
@@ -284,8 +350,22 @@ def test_requests_wait_and_are_settled_together(here, call):
     assert (told["exit"], told["status"]) == (0, "nothing pending")
 
 
-def test_a_moment_needs_a_time_zone(here, call):
-    told = call("request", "model.skops", "--ids", write("ids.csv", 1003), "--received", "2026-01-31T09:30:00")
+def test_requests_are_tried_out_and_not_written_twice(here, call):
+    ids = write("ids.csv", 1003)
+    told = call("request", "model.skops", "--ids", ids, "--dry-run")
+    assert (told["exit"], told["status"]) == (0, "would wait")
+    assert call("settle", "model.skops")["status"] == "nothing pending"
+    call("request", "model.skops", "--ids", ids)
+    told = call("settle", "model.skops", "--dry-run")
+    assert (told["exit"], told["status"], told["n_erased"]) == (0, "would be settled", 1)
+    assert call("settle", "model.skops")["n_settled"] == 1
+    told = call("request", "model.skops", "--ids", ids)
+    assert (told["exit"], told["n_erased_before"], told["status"]) == (0, 1, "nothing to forget")
+
+
+@pytest.mark.parametrize("moment", ["2026-01-31T09:30:00", "soon"])
+def test_a_moment_needs_a_time_zone(here, call, moment):
+    told = call("request", "model.skops", "--ids", write("ids.csv", 1003), "--received", moment)
     assert told["exit"] == Exit.USAGE
 
 
@@ -331,6 +411,17 @@ def test_verifying(here, call):
     Path("edited.jsonl").write_bytes(first.replace(b'"n_erased":1', b'"n_erased":2'))
     assert call("verify", "edited.jsonl")["exit"] == Exit.RECEIPTS
     assert call("verify", "absent.jsonl")["exit"] == Exit.MODEL_FILE
+
+
+def test_verifying_against_a_copy_that_went_another_way_or_keeps_no_rows(here, call):
+    shutil.copy("model.skops", "copy.skops")
+    call("forget", "model.skops", "--ids", write("ids.csv", 1003), "--log", "receipts.jsonl")
+    call("forget", "copy.skops", "--ids", write("ids.csv", 1004))
+    told = call("verify", "receipts.jsonl", "--model", "copy.skops")
+    assert told["exit"] == Exit.RECEIPTS
+    assert "is another one than that of the model" in told["error"]
+    sk_unlearn.save(sk_unlearn.load("model.skops"), "bare.skops", rows=False)
+    assert call("verify", "receipts.jsonl", "--model", "bare.skops")["agrees"] == {"parameters": True}
 
 
 @pytest.mark.skipif(sys.platform == "win32" or os.geteuid() == 0, reason="needs a folder that cannot be written to")
@@ -384,6 +475,25 @@ def test_model_files_that_cannot_be_used(here, call):
     assert call("forget", "model.skops")["exit"] == Exit.USAGE
 
 
+class Struck(FineTune):
+    """A method that fails as nobody expected, with a row in its message."""
+
+    def unlearn(self, problem):
+        raise RuntimeError("secret")
+
+
+def test_an_error_that_nobody_expected_is_not_quoted(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    sk_unlearn.save(UnlearnableClassifier(unlearner=Struck(1), random_state=0).fit(X, y, sample_id=IDS), "model.skops")
+    before = Path("model.skops").read_bytes()
+    names = sk_unlearn.persistence.untrusted_types("model.skops")
+    arguments = ["forget", "model.skops", "--ids", write("ids.csv", 1003), "--trusted", *names]
+    assert main(arguments) == Exit.UNEXPECTED
+    said = capsys.readouterr()
+    assert said.err == "sk-unlearn forget: Unexpected RuntimeError; --traceback shows more.\n"
+    assert Path("model.skops").read_bytes() == before
+
+
 def test_arguments_that_are_no_command(capsys):
     for arguments in ([], ["forgive", "model.skops"], ["forget"]):
         with pytest.raises(SystemExit) as stopped:
@@ -412,6 +522,14 @@ def test_no_identifier_and_no_row_is_said_or_left(here, capsys):
     for path in here.iterdir():
         for code in ("utf-8", "utf-32-le"):  # texts of several are kept by numpy, in its own code
             assert secret.encode(code) not in path.read_bytes(), path.name
+
+
+def test_the_module_is_the_command(here, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["sk-unlearn", "show", "model.skops"])
+    with pytest.raises(SystemExit) as stopped:
+        runpy.run_module("sk_unlearn", run_name="__main__")
+    assert stopped.value.code == 0
+    assert capsys.readouterr().out.startswith("show: shown\n")
 
 
 def test_as_a_module(here):

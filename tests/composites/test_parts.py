@@ -463,5 +463,7 @@ def test_identifiers_reach_every_part_that_was_given_them():
         assert summary.n_asked == 2
         with pytest.raises(ValueError, match="1 of 2 identifiers are unknown to every part"):
             sk_unlearn.forget(model, sample_id=[0, 8], on_other="report")
+        with pytest.raises(ValueError, match="sample_id: 1 of 2 ids are unknown to every part of the model"):
+            sk_unlearn.forget(model, X[[2, 3]], sample_id=[1, 99], on_other="report")
         sk_unlearn.forget(model, X[[2, 3]], sample_id=[1], on_other="report")
         assert len(model[-1].estimators_[0].training_set_) == n - 6

@@ -23,6 +23,7 @@ from sklearn.ensemble import (
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import GridSearchCV
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import FeatureUnion, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, Normalizer, OneHotEncoder, StandardScaler
 from sklearn.utils.validation import has_fit_parameter
@@ -30,6 +31,7 @@ from sklearn.utils.validation import has_fit_parameter
 import sk_unlearn
 from sk_unlearn import UnlearnableClassifier
 from sk_unlearn.exceptions import PartsCannotForget
+from sk_unlearn.pipeline import make_pipeline as our_pipeline
 from sk_unlearn.unlearners import CuReNU
 from tests import _problems
 from tests._problems import parameters
@@ -204,6 +206,29 @@ def test_steps_before_a_net_are_not_refitted(model):
     with pytest.raises(PartsCannotForget, match=r"use sk_unlearn.pipeline.Pipeline"):
         sk_unlearn.forget(model, X[:2], y[:2], on_other="refit", retained=(X[2:], y[2:]))
     assert len(model[-1].training_set_) == n
+
+
+@pytest.mark.parametrize(
+    ("members", "weight", "message"),
+    [
+        (
+            (net(), KNeighborsClassifier(3)),
+            (np.ones(n - 2),),
+            "its fit takes no sample_weight, and the retained rows have",
+        ),
+        (
+            (our_pipeline(StandardScaler(), net(), keep_raw=False), LogisticRegression()),
+            None,
+            r"pass retained=\(X, y\)",
+        ),
+    ],
+    ids=["weights", "rows"],
+)
+def test_parts_that_cannot_be_fitted_again_with_what_there_is_say_why(members, weight, message):
+    model = VotingClassifier([(str(i), clone(member)) for i, member in enumerate(members)]).fit(X, y)
+    retained = None if weight is None else (X[2:], y[2:], *weight)
+    with pytest.raises(PartsCannotForget, match=message):
+        sk_unlearn.forget(model, X[:2], y[:2], on_other="refit", retained=retained)
 
 
 def test_retained_rows_must_not_hold_an_erased_one():

@@ -8,6 +8,7 @@ import os
 import pickle
 import re
 import stat
+import sys
 import threading
 import warnings
 import zipfile
@@ -26,6 +27,7 @@ import sk_unlearn
 from sk_unlearn import UnlearnableClassifier
 from sk_unlearn.exceptions import InconsistentVersionWarning, PersistenceError
 from sk_unlearn.persistence import untrusted_types
+from sk_unlearn.persistence._rebuild import constant, generator, sparse, tensor, typed_storage
 
 rng = np.random.default_rng(0)
 X = rng.normal(size=(40, 2)).astype(np.float32)
@@ -338,6 +340,7 @@ def test_an_archive_that_unpacks_to_more_is_refused(data, tmp_path):
         ["array", 10**6],
         ["state", 0, [1]],
         ["method", 0, "__class__"],
+        ["items", 0, 3],
         [],
         3,
     ],
@@ -348,6 +351,43 @@ def test_operations_that_are_none_of_ours(operation, data, tmp_path):
     )
     with pytest.raises(PersistenceError):
         sk_unlearn.load(path, trusted=[Net])
+
+
+@pytest.mark.parametrize(
+    ("operation", "message"),
+    [
+        (["function", 0], "uses a name for what it was not written down for"),
+        (["enum", 0, "first"], "takes a class for what it is not"),
+    ],
+)
+def test_names_are_used_for_what_they_are(operation, message, data, tmp_path):
+    """The first name is that of the estimator's class."""
+    changed = with_program(data, lambda program: program["operations"].insert(0, operation))
+    with pytest.raises(PersistenceError, match=message):
+        sk_unlearn.load(written(tmp_path / "model.skops", changed), trusted=[Net])
+
+
+MEMORY = torch.zeros(3).untyped_storage()
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: tensor(typed_storage(MEMORY, torch.float32), 0, (4,), (1,)),
+        lambda: tensor(typed_storage(MEMORY, torch.float32), -1, (2,), (1,)),
+        lambda: constant("nn"),
+        lambda: sparse("random_array", (2, 2), np.ones(1), np.zeros(1, int), np.zeros(1, int)),
+        lambda: sparse("csr_array", (2, 2), np.ones(1), np.array([5]), np.array([0, 1, 1])),
+    ],
+    ids=["beyond", "before", "module", "maker", "column"],
+)
+def test_arguments_that_reach_further_are_refused(build):
+    with pytest.raises(ValueError, match=r"beyond its memory|no data type|no sparse array|ind"):
+        build()
+
+
+def test_a_generator_of_a_device_that_is_not_here_begins_anew():
+    assert generator(np.zeros(16, np.uint8), "cuda:99").device.type == "cpu"
 
 
 def test_states_that_hold_pickles_are_refused(data, tmp_path):
@@ -375,6 +415,22 @@ def test_skops_reads_it_as_plain_data(data):
     held = skops.io.loads(data)
     assert held.keys() == {"program", "arrays"}
     assert all(isinstance(array, np.ndarray) for array in held["arrays"])
+
+
+def test_a_sealed_program_without_names_is_none_of_ours(data, tmp_path):
+    path = written(tmp_path / "model.skops", with_program(data, lambda program: {"root": 0}))
+    for read in (sk_unlearn.load, untrusted_types):
+        with pytest.raises(PersistenceError, match="sealed, but was not written by"):
+            read(path)
+
+
+def test_without_skops_it_says_what_to_install(data, est, tmp_path, monkeypatch):
+    path = written(tmp_path / "model.skops", data)
+    monkeypatch.setitem(sys.modules, "skops.io", None)
+    for act in (lambda: sk_unlearn.load(path), lambda: sk_unlearn.save(est, path)):
+        with pytest.raises(ImportError, match="pip install skops"):
+            act()
+    assert path.read_bytes() == data
 
 
 def test_a_damaged_object_under_a_whole_seal_is_an_error_of_ours(data, tmp_path):

@@ -1,12 +1,13 @@
 """One process at a time changes a model file."""
 
+import errno
 import subprocess
 import sys
 import time
 
 import pytest
 
-from sk_unlearn.persistence import exclusive
+from sk_unlearn.persistence import exclusive, load, save
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="has no such locks")
 
@@ -46,3 +47,14 @@ def test_a_link_and_what_it_leads_to_are_one_file(tmp_path):
     (tmp_path / "link").symlink_to("real")
     with exclusive(tmp_path / "real"), pytest.raises(TimeoutError), exclusive(tmp_path / "link"):
         pass
+
+
+def test_a_file_system_without_locks_holds_nothing(tmp_path, monkeypatch):
+    def refuse(handle, operation):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    path = tmp_path / "model.skops"
+    with exclusive(path), exclusive(path):
+        save([1, 2], path)
+    assert load(path) == [1, 2]

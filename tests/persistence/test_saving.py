@@ -256,6 +256,42 @@ class Circular:
         self.me, self.pair = [self], (self, {1: self})
 
 
+class Slotted:
+    __slots__ = ("first", "second")
+
+    def __init__(self, first):
+        self.first = first
+
+    def twice(self):
+        return 2 * self.first
+
+    @classmethod
+    def of_class(cls):
+        return cls
+
+
+class Made:
+    """Is made by keyword, as some classes of NumPy's and the standard library's are."""
+
+    def __new__(cls, *, number):
+        made = super().__new__(cls)
+        made.number = number
+        return made
+
+    def __getnewargs_ex__(self):
+        return (), {"number": self.number}
+
+
+class Holder:
+    """Is made of a list that holds it."""
+
+    def __init__(self, items):
+        self.items = items
+
+    def __reduce__(self):
+        return Holder, (self.items,)
+
+
 TABLES = [
     TABLE,
     pd.DataFrame(
@@ -304,6 +340,25 @@ def test_plain_values(tmp_path):
             assert repr(one) == repr(other) or isinstance(one, set)
     circular = to_and_fro(Circular(), tmp_path / "circular.skops")
     assert circular.me[0] is circular.pair[0] is circular.pair[1][1] is circular
+
+
+def test_objects_of_every_make(tmp_path):
+    slotted, loop, holder = Slotted(3), ([],), Holder([])
+    loop[0].append(loop)
+    holder.items.append(holder)
+    column = pd.Series([1.5, None], index=["a", "b"], name="c", dtype="Float64")
+    values = [slotted, slotted.twice, Made(number=4), loop, holder, column]
+    slotted, twice, made, loop, holder, same = to_and_fro(values, tmp_path / "values.skops")
+    assert (slotted.first, hasattr(slotted, "second"), twice(), made.number) == (3, False, 6, 4)
+    assert twice.__self__ is slotted
+    assert loop[0][0] is loop or loop[0][0][0] is loop[0]
+    assert holder.items[0] is holder
+    pd.testing.assert_series_equal(same, column)
+
+
+def test_a_net_that_says_nothing_of_its_device(tmp_path):
+    est = UnlearnableClassifier(net(Mlp, max_epochs=1, device=None), random_state=0).fit(X, y)
+    same(outputs(to_and_fro(est, tmp_path / "model.skops"), X), outputs(est, X))
 
 
 def test_generators_go_on_where_they_were(tmp_path):
@@ -413,8 +468,15 @@ def test_what_cannot_be_saved_says_where_it_is(tmp_path):
 
     with pytest.raises(PersistenceError, match="which is not found in its module"):
         sk_unlearn.save(Local(), path)
-    with pytest.raises(PersistenceError, match="cannot be saved"):
-        sk_unlearn.save([].append, path)
+    for value, message in (
+        ([].append, "holds the method append of a list, which cannot be saved"),
+        (Slotted.of_class, "holds the class method of_class, which cannot be saved; use a function"),
+        ((n for n in X), r"generator cannot be saved \(TypeError\)"),
+        (NotImplemented, "is a NotImplementedType, which cannot be saved"),
+        (np.array([(1, "Jane")], dtype=[("a", int), ("b", object)]), "is of the data type .*, which cannot be saved"),
+    ):
+        with pytest.raises(PersistenceError, match=message):
+            sk_unlearn.save(value, path)
     with pytest.raises(PersistenceError, match="which is not found in its module") as caught:
         sk_unlearn.save({"Jane Doe": Local()}, path)
     assert "Jane" not in str(caught.value)

@@ -43,6 +43,9 @@ def test_what_is_not_certain_is_left_open():
     assert dict(zip(numbers.tolist(), shares.tolist(), strict=True)) == {0: 0.375, 4: 0.375, 1: 0.25}
     ((numbers, shares),) = on_segments(np.array([[0.3]]), np.array([[0.0], [1]]), eps)
     assert sorted(numbers.tolist()) == [0, 1]
+    assert on_segments(np.ones((1, 2)), np.empty((0, 2)), eps) == [None]  # no rows of that class
+    line = np.column_stack([np.arange(800.0), np.zeros(800)])
+    assert on_segments(np.array([[400.5, 0.0]]), np.concatenate([line, [[0.0, 1]]]), eps) == [None]  # far too many
 
 
 def test_it_is_what_the_sampler_did():

@@ -5,12 +5,12 @@ import pickle
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, clone
 from sklearn.compose import ColumnTransformer
 from sklearn.decomposition import PCA
 from sklearn.ensemble import VotingClassifier
 from sklearn.linear_model import LogisticRegression
-from sklearn.preprocessing import MaxAbsScaler, OneHotEncoder, QuantileTransformer, StandardScaler
+from sklearn.preprocessing import MaxAbsScaler, OneHotEncoder, QuantileTransformer, RobustScaler, StandardScaler
 
 from sk_unlearn import forget, load, save
 from sk_unlearn.pipeline import make_pipeline
@@ -90,6 +90,8 @@ def test_names_parameters_and_bad_uses():
         pipe.fit(X, y, other__sample_weight=np.ones(N))
     with pytest.raises(ValueError, match="sample_id has 3 entries"):
         pipe.fit(X, y, sample_id=[1, 2, 3])
+    with pytest.raises(ValueError, match="transform_input cannot be had with resampling steps"):
+        clone(pipe).set_params(transform_input=["X_val"]).fit(X, y)
     with pytest.raises(ValueError, match="partial_fit cannot be had with steps that resample"):
         pipe.partial_fit(table, y)
     with pytest.raises(ValueError, match="partial_fit cannot be had with steps that resample"):
@@ -264,6 +266,37 @@ def test_samplers_in_a_row_and_content_as_the_only_trace():
     assert {tuple(row) for row in np.round(rows_of(pipe), 3)} <= {
         tuple(row) for row in np.round(pipe[:-1].transform(X[1 : N // 2]).astype(np.float32), 3)
     }
+
+
+class Doubling(BaseEstimator):
+    """Adds each row again, and one that nobody gave."""
+
+    def __init__(self, extra):
+        self.extra = extra
+
+    def fit_resample(self, X, y):
+        return pd.concat([X, X, self.extra], ignore_index=True), np.concatenate([y, y, y[:1]])
+
+
+def test_copies_of_words_are_found_and_other_rows_are_named():
+    towns = pd.DataFrame({"town": [f"town {i % 9}" for i in range(N)], "job": [f"job {i % 7}" for i in range(N)]})
+    extra = pd.DataFrame({"town": ["town 1"], "job": ["job 99"]})
+    pipe = make_pipeline(Doubling(extra), "passthrough", OneHotEncoder(sparse_output=False), net()).fit(towns, y)
+    pipe.forget(towns[:1], y[:1])
+    same = (towns == towns.iloc[0]).all(axis=1) & (y == y[0])
+    assert len(rows_of(pipe)) == 2 * (N - same.sum()) + 1
+    assert any("1 synthetic rows may contain the erased ones" in note for note in pipe.unlearning_report_.notes)
+
+
+def test_without_raw_rows_what_the_steps_before_a_sampler_cannot_do_is_refused():
+    pipe = make_pipeline(RobustScaler(), RandomUnderSampler(random_state=0), net(), keep_raw=False).fit(X, y)
+    with pytest.raises(ValueError, match=r"robustscaler: RobustScaler\. Fit with keep_raw=True"):
+        pipe.forget(X[:1])
+    pipe = make_pipeline(StandardScaler(), RandomUnderSampler(random_state=0), net(), keep_raw=False)
+    pipe.fit(X, y, sample_id=IDS)
+    pipe[-1].forget(sample_id=IDS[:1])
+    with pytest.raises(ValueError, match="The last step has forgotten rows by a call of its own"):
+        pipe.forget(X[1:2])
 
 
 def test_tables_of_words_and_numbers():

@@ -8,13 +8,17 @@ from datetime import datetime, timedelta, timezone
 import numpy as np
 import pandas as pd
 import pytest
+import skorch
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 from sk_unlearn.exceptions import ReceiptError
 from sk_unlearn.receipts import (
     Receipt,
     ReceiptChain,
+    digest_parameters,
     prove_erased,
     read_json_lines,
     to_in_toto,
@@ -289,3 +293,43 @@ def test_a_receipt_reads_as_a_list_of_what_it_says():
     assert "verb" in text
     assert "a note of some length" in text
     assert "5 of them, the first" in str(receipt(0, rows=("ab",) * 5))
+
+
+# ----------------------------------------------------------------------------------------------------------- parameters
+
+
+class OfEveryKind(nn.Module):
+    """Holds numbers in all forms that torch has, and a layer whose shape nobody knows yet."""
+
+    def __init__(self, number=1.0):
+        super().__init__()
+        self.layer, self.later = nn.Linear(2, 2), nn.LazyLinear(2)
+        self.register_buffer("sparse", (number * torch.eye(3)).to_sparse())
+        self.register_buffer("turning", torch.tensor([1.0 + number * 1j, -1j]).conj())
+        self.register_buffer("coarse", torch.quantize_per_tensor(torch.arange(3.0) * number, 0.5, 0, torch.qint8))
+        self.number = number
+
+    def get_extra_state(self):
+        return {"number": self.number}
+
+    def set_extra_state(self, state):
+        self.number = state["number"]
+
+
+@pytest.mark.filterwarnings("ignore:Lazy modules")
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")
+def test_parameters_of_every_kind_are_digested_by_value():
+    digests = []
+    for number in (1.0, 1.0, 2.0):
+        torch.manual_seed(0)
+        net = skorch.NeuralNet(OfEveryKind(number), nn.MSELoss, verbose=0)
+        digests.append(digest_parameters(net.initialize()))
+    assert digests[0] == digests[1] != digests[2]
+
+
+def test_chains_are_told_by_their_head():
+    one, other = chain_of(2), chain_of(3)
+    assert {one, pickle.loads(pickle.dumps(one)), other} == {one, other}
+    assert repr(one) == f"ReceiptChain(2 receipts, head {one.head[:12]})"
+    with pytest.raises(ValueError, match="lines is empty; a chain begins with a line of its own"):
+        ReceiptChain([])

@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
+from sk_unlearn.rows import SparseRows
 from sk_unlearn.rows.digests import DigestIndex, digest_ids, digest_rows, new_key
 
 KEY = bytes(range(32))
@@ -43,6 +44,9 @@ def distinct(digests):
         [1, 1.0, True, np.int64(1), np.float32(1), Decimal(1), Fraction(1), 1 + 0j],
         [2**70, Decimal(2**70), Fraction(2**70)],
         [2**63 + 1, np.uint64(2**63 + 1)],
+        [10**400, Fraction(10**400), Decimal(10**400)],
+        [Fraction(2 * 10**400 + 1, 2), Decimal("1" + "0" * 400 + ".5")],
+        [float("inf"), Decimal("inf"), np.longdouble("inf"), complex("inf")],
         ["a", np.str_("a")],
         [0.1, np.float64(0.1), Fraction(0.1)],
         [(1, "a"), (1.0, "a"), (True, np.str_("a"))],
@@ -54,6 +58,9 @@ def distinct(digests):
             pd.Timestamp("2020-01-02T12:00", tz="UTC"),
         ],
         [dt.timedelta(hours=1), np.timedelta64(60, "m"), pd.Timedelta(minutes=60)],
+        [np.datetime64("2020", "Y"), np.datetime64("2020-01", "M"), dt.datetime(2020, 1, 1)],
+        [np.timedelta64(5000, "ps"), np.timedelta64(5, "ns"), pd.Timedelta(5, "ns")],
+        [np.timedelta64(2, "Y"), np.timedelta64(24, "M")],
         [b"x", bytes([120])],
         [uuid.UUID(int=7), uuid.UUID("00000000-0000-0000-0000-000000000007")],
     ],
@@ -73,6 +80,7 @@ def test_identifiers_that_differ_have_different_digests():
         Decimal("0.1"), 0.1, dt.date(2020, 1, 2), dt.datetime(2020, 1, 2),
         dt.datetime(2020, 1, 2, tzinfo=dt.timezone.utc), dt.time(0, 1), dt.timedelta(0, 60), 60, "a\0", "a",
         uuid.UUID(int=1), uuid.UUID(int=2), (None,), ("None",), np.datetime64("2020-01-02T00:00:00.000000001"),
+        Fraction(10**400, 3), np.timedelta64(1, "ps"), np.timedelta64(1, "fs"), np.timedelta64(1, "M"),
     ]  # fmt: skip
     assert distinct(ids(different))
     assert ids(different) == [ids([one])[0] for one in different]
@@ -115,11 +123,11 @@ def test_digests_of_cells_are_those_of_python_equality(values):
 
 
 def test_missing_values_are_one_and_no_text():
-    values = [None, np.nan, pd.NA, pd.NaT, Decimal("NaN"), "", "nan", "None", 0]
-    table = pd.DataFrame({"a": pd.Series(values, dtype=object)})
+    missing = [None, np.nan, pd.NA, pd.NaT, Decimal("NaN"), complex("nan"), np.longdouble("nan"), np.timedelta64("NaT")]
+    table = pd.DataFrame({"a": pd.Series([*missing, "", "nan", "None", 0], dtype=object)})
     digests = rows(table)
-    assert len(set(digests[:5])) == 1
-    assert distinct(digests[4:])
+    assert len(set(digests[: len(missing)])) == 1
+    assert distinct(digests[len(missing) - 1 :])
 
 
 def test_columns_come_in_any_order_and_their_names_count():
@@ -216,6 +224,26 @@ def test_a_column_of_integers_that_became_floats_or_categories_is_the_same():
     assert rows(pd.DataFrame({"a": [1, None]}, dtype="Int64")) == rows(pl.DataFrame({"a": [1, None]}))
 
 
+def test_times_in_units_without_a_length_in_nanoseconds_and_beyond_their_range():
+    years = pd.DataFrame({"a": np.array(["1500", "2020", "NaT"], dtype="M8[us]")})
+    assert rows({"a": np.array(["1500", "2020", "NaT"], dtype="M8[Y]")}) == rows(years)
+    zoned = pd.DataFrame({"a": years["a"].dt.tz_localize("UTC")})
+    assert rows(zoned) == rows(zoned.astype(object))
+    assert distinct([*rows(zoned), *rows(years)[:2]])
+
+
+@pytest.mark.parametrize("kinds", [["u", None, "v"], [1.5, None, 2.5]], ids=["texts", "numbers"])
+def test_categories_with_gaps(kinds):
+    kinds = pd.Series(kinds, dtype="category")
+    assert rows(kinds.to_frame("a")) == rows(kinds.astype(object).to_frame("a"))
+
+
+def test_arrays_in_cells_are_the_lists_of_their_values():
+    values = [[[1.0, 2.0], [3.0, 4.0]], 5.0, []]
+    arrays = [np.array(values[0]), torch.tensor(5.0), np.array([])]
+    assert rows(pd.DataFrame({"a": pd.Series(arrays, dtype=object)})) == rows({"a": values})
+
+
 def test_large_integers_are_told_apart_in_every_container():
     large = [2**53, 2**53 + 1, 2**62 + 1, 2**63 - 1]
     expected = rows(pd.DataFrame({"a": large}))
@@ -233,6 +261,7 @@ def test_arrays_lists_and_sparse_rows_are_the_same():
     for other in [
         values.astype(np.float32), values.astype(object), values.tolist(), list(values), values.tolist()[::-1][::-1],
         sparse.csr_matrix(values), sparse.csc_array(values), sparse.coo_array(values), torch.tensor(values),
+        SparseRows(values),
     ]:  # fmt: skip
         assert rows(other) == expected
     unsummed = sparse.coo_array(([1, 1, 1, 3, 0], ([0, 2, 2, 2, 1], [1, 0, 0, 2, 1])), shape=(3, 3))
@@ -250,6 +279,8 @@ def test_lists_of_texts_and_ragged_lists_do_not_depend_on_the_other_rows():
     assert rows([[1, "a"], [2.5, None]]) == rows(np.array([[1, "a"], [2.5, None]], dtype=object))
     assert rows([["a", "b"], ["c", "d"]]) == rows(np.array([["a", "b"], ["c", "d"]]))
     assert rows([[2**53 + 1, 0.5]]) == rows(np.array([[2**53 + 1, 0.5]], dtype=object))
+    assert rows([[1, [2]], [3, [4, 5]]]) == [*rows([[1, [2]]]), *rows([[3, [4, 5]]])]
+    assert rows(np.array(["a", "bc"], dtype=object)) == rows(["a", "bc"])
     columns = {"a": [[1], [1, 2], 3], "b": [2**53 + 1, 0.5, "1"], "c": [[1, 2.5], [3, None], ["x", 4]]}
     frame = pd.DataFrame({name: pd.Series(columns[name], dtype=object) for name in "ab"})
     assert rows({name: columns[name] for name in "ba"}) == rows(frame)
@@ -268,7 +299,7 @@ def test_rows_are_digested_as_the_net_takes_them():
     assert rows(X) != rows(X.astype(np.float32))
     assert rows(X, "float32") == rows(X.astype(np.float32)) == rows(pd.DataFrame(X), np.float32)
     assert rows({"a": X, "n": X[:, 1]}, {"a": "float32", "n": "int64"}) == rows({"a": X.astype("f4"), "n": [2]})
-    assert rows(sparse.csr_array(X), "float32") == rows(X.astype(np.float32))
+    assert rows(sparse.csr_array(X), "float32") == rows(SparseRows(X), "float32") == rows(X.astype(np.float32))
     with pytest.raises(ValueError, match="cannot be cast to float32") as caught:
         digest_rows(KEY, pd.DataFrame({"a": ["secret"]}), "float32")
     assert "secret" not in str(caught.value)
@@ -297,6 +328,8 @@ def test_what_has_no_content_is_refused_by_type():
         digest_rows(KEY, pd.DataFrame({"a": [(i for i in [1])]}))
     with pytest.raises(ValueError, match="not of one length"):
         digest_rows(KEY, {"a": [1, 2], "b": [1]})
+    with pytest.raises(ValueError, match="X must have rows along its first axis, got ndarray"):
+        digest_rows(KEY, np.array(5))
 
 
 # -------------------------------------------------------------------------------------------------------------- index
@@ -332,7 +365,8 @@ def test_nothing_of_an_erased_digest_is_left():
     assert digests[41].tobytes()[:8] in kept
 
 
-def test_an_index_takes_digests_only():
+def test_an_index_takes_digests_only_and_shows_none():
+    assert repr(DigestIndex(digest_ids(KEY, range(3)))) == "DigestIndex(3 rows)"
     with pytest.raises(ValueError, match=r"uint8 array of shape \(n, 16\)"):
         DigestIndex(np.zeros((3, 16)))
     with pytest.raises(ValueError, match="positions must have 3 entries"):

@@ -242,8 +242,19 @@ def test_a_number_in_a_tensor_or_array_is_that_number(wrap):
     assert rows.locate_ids([wrap(8), 9]).tolist() == [1, 2]
 
 
+def test_spans_without_a_length_are_told_by_their_months():
+    assert rows_with([np.timedelta64(1, "Y"), np.timedelta64(24, "M")]).locate_ids(
+        [np.timedelta64(2, "Y")]
+    ).tolist() == [1]
+
+
 class ByIdentity:
     pass
+
+
+class Uncopyable:
+    def __deepcopy__(self, memo):
+        raise RuntimeError("there is only one")
 
 
 class UnequalHash:
@@ -260,7 +271,7 @@ class Ward(enum.Enum):
 
 @pytest.mark.parametrize("wrap", [lambda one: one, lambda one: (1, one), lambda one: frozenset([one])])
 def test_ones_that_nobody_could_name_after_loading_are_refused(wrap):
-    for one in (ByIdentity(), UnequalHash(), torch.tensor([1])):
+    for one in (ByIdentity(), UnequalHash(), Uncopyable(), torch.tensor([1])):
         with pytest.raises(ValueError, match=r"equal their copies, got .*give numbers, strings or tuples"):
             rows_with([1, wrap(one)])
     rows = pickle.loads(pickle.dumps(rows_with([wrap(Ward.NORTH), wrap(Ward.SOUTH)])))

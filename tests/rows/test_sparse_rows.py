@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from sk_unlearn.rows import RowRole, SparseRows, TrainingSet, count_distinct
+from sk_unlearn.rows import RowRole, SparseRows, TrainingSet, content, count_distinct
 from sk_unlearn.rows.content import same_content
 from sk_unlearn.rows.forms import joined, replaced
 
@@ -106,6 +106,19 @@ class TestSparseRows:
         X, Z = X[:n, :p], Z[:n, :p]
         assert count_distinct(SparseRows(X)) == count_distinct(X)
         assert same_content(SparseRows(X), SparseRows(Z)).tolist() == same_content(X, Z).tolist()
+
+
+def test_rows_that_share_a_hash_are_told_apart_by_content(rng, monkeypatch):
+    X = table(rng)[rng.integers(12, size=40)]
+    expected = count_distinct(X)
+    monkeypatch.setattr(content, "content_hash", lambda rows: np.full(len(rows), 7, np.uint64))
+    assert count_distinct(SparseRows(X)) == expected
+    assert count_distinct(SparseRows(X), np.arange(40) % 2) == count_distinct(X, np.arange(40) % 2)
+
+
+def test_rows_tell_their_size_and_no_number():
+    rows = SparseRows(np.array([[0, SECRET, 0]]))
+    assert repr(rows) == "SparseRows(1 rows of 3 float64, 1 numbers not zero)"
 
 
 @given(tables, st.data())

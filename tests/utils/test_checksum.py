@@ -152,3 +152,26 @@ def test_subclasses_may_leave_out_and_add():
 @pytest.mark.parametrize("kind", [UnlearnableClassifier, UnlearnableRegressor])
 def test_what_is_not_fitted(kind):
     assert repr(pickle.loads(pickle.dumps(kind()))) == repr(kind())
+
+
+class Burdened(Net):
+    """Holds what modules seldom hold, and itself."""
+
+    def __init__(self):
+        super().__init__()
+        self.draws = [np.random.default_rng(1), np.random.RandomState(2)]
+        self.table = np.array([["a", [1, 2.5]]], dtype=object)
+        self.records = np.array([(1, "a")], dtype=[("n", int), ("name", object)])
+        self.shape_only = torch.empty(2, device="meta")
+        self.round = [self.draws]
+        self.round.append(self.round)
+        self.graph = torch.eye(3).to_sparse()
+
+
+def test_what_a_module_may_hold_loads_as_it_was():
+    est = fitted(Burdened)
+    other = pickle.loads(pickle.dumps(est))
+    np.testing.assert_array_equal(other.predict_proba(X), est.predict_proba(X))
+    held = other.net_.module_
+    assert held.round[1] is held.round
+    assert held.draws[0].random() == est.net_.module_.draws[0].random()
