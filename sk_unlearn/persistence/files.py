@@ -144,7 +144,7 @@ def load(
     if missing:
         raise PersistenceError(
             f"The file asks for {len(missing)} names that are not trusted. If you know all of them and trust where the "
-            f"file comes from, pass trusted={missing!r}."
+            f"file comes from, pass trusted={missing!r}, on the command line --trusted {' '.join(missing)}."
         )
     try:
         model = reader.make(arrays)

@@ -132,7 +132,9 @@ def _names(X: Any) -> set[str] | None:
 def owned_rows(table: Any) -> Any:
     """Return a table that does not change with the one that was given; lists of rows become arrays where they can."""
     if isinstance(table, pd.DataFrame | pd.Series):
-        return table.copy()
+        table = table.copy()
+        table.attrs = {}  # of these nobody knows what they say of rows
+        return table
     if sparse.issparse(table):
         return table.tocsr(copy=True)
     if isinstance(table, list | tuple):

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.exceptions import NotFittedError
+from sklearn.utils import get_tags
+from sklearn.utils.validation import check_is_fitted
 
 from sk_unlearn.estimators.base import BaseUnlearnable
 from sk_unlearn.estimators.coordinates import NewCoordinates
@@ -16,7 +19,16 @@ from sk_unlearn.pipeline._resampling import Touched, notes_of, state_without, to
 from sk_unlearn.pipeline._samplers import stages_of
 from sk_unlearn.pipeline._stages import walked
 from sk_unlearn.pipeline._state import PipelineState
-from sk_unlearn.pipeline._steps import Change, Steps, known_to, moved_by, stored_table, transformer_of
+from sk_unlearn.pipeline._steps import (
+    Change,
+    Steps,
+    is_nothing,
+    known_to,
+    moved_by,
+    passed_over,
+    stored_table,
+    transformer_of,
+)
 from sk_unlearn.preprocessing.nodes import RawRowsNeeded
 from sk_unlearn.rows import RowMatch
 from sk_unlearn.rows.digests import digest_rows
@@ -84,6 +96,12 @@ def check_steps_are_those_of_fit(steps: Steps, state: PipelineState) -> None:
     """
     if state.memory is not None and transformer_of(steps) is None:
         raise ValueError("The steps before the net are not those that fit fitted: fit the pipeline anew.")
+    for name, step in passed_over(steps):
+        if not is_nothing(step) and get_tags(step).requires_fit:
+            try:
+                check_is_fitted(step)
+            except NotFittedError:
+                raise ValueError(f"{name} is not the step that fit fitted: fit the pipeline anew.") from None
 
 
 def given_rows(last: BaseUnlearnable, X: Any, match: RowMatch | None, positions: Numbers) -> RawRows | None:

@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import clone
+from sklearn.kernel_approximation import RBFSampler, SkewedChi2Sampler
 from sklearn.preprocessing import PolynomialFeatures
+from sklearn.random_projection import GaussianRandomProjection, SparseRandomProjection
 from sklearn.utils import get_tags
 
 from sk_unlearn.preprocessing.changes import Change, as_table
@@ -322,6 +324,10 @@ class Opaque(Node):
         return self.refitted(steps, request)
 
 
+# What they hold was drawn at random, for so many columns: fitted anew without a seed, they would be others.
+_DRAWN = (GaussianRandomProjection, SparseRandomProjection, RBFSampler, SkewedChi2Sampler)
+
+
 class Stateless(Node):
     """A step that knows nothing of rows, at most which columns it is given."""
 
@@ -330,11 +336,15 @@ class Stateless(Node):
         """Whether a step is of this kind."""
         if step == "passthrough" or step is None or isinstance(step, PolynomialFeatures):
             return True
+        if isinstance(step, _DRAWN):  # of rows they may ask how many there are, or how wide they spread
+            return step.n_components != "auto" and getattr(step, "gamma", None) != "scale"
         return not get_tags(step).requires_fit
 
     def changed(self, steps: list[Any], request: Request) -> Outcome:
         """See ``Node``."""
         step = steps[0]
+        if isinstance(step, _DRAWN) and request.columns is not None:
+            return self.refitted(steps, request)
         n_old = self._width(steps, request)
         if request.columns is None:
             change = None if request.moved else Change.pick(identity(n_old))

@@ -109,7 +109,10 @@ def _block(name: bytes, part: Any) -> Block:
     else:
         values = np.asarray(part)
     if values.ndim == 0:
-        raise ValueError(f"X must have rows along its first axis, got {type(part).__name__}")
+        raise ValueError(
+            f"Rows must come in a table, and a single value was given, of type {type(part).__name__}: put a single "
+            "row into a table, such as pandas.DataFrame([row]) or, where rows are texts, [text]."
+        )
     size = int(np.prod(values.shape[1:], dtype=np.int64))
     return Block(
         name,

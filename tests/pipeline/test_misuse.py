@@ -6,9 +6,12 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+from sklearn.base import clone
 from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
+from sklearn.kernel_approximation import RBFSampler
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
+from sklearn.random_projection import GaussianRandomProjection, SparseRandomProjection
 
 from sk_unlearn.inspection import audit
 from sk_unlearn.metrics import make_retrain_scorer
@@ -163,3 +166,40 @@ def test_a_correction_past_the_pipeline_is_refused():
     pipe = scaled().fit(TABLE, BOUGHT)
     with pytest.raises(ValueError, match="call correct of the pipeline"):
         pipe[-1].correct(pipe[:-1].transform(TABLE[:1]), y_new=["no"])
+
+
+def test_a_step_that_was_replaced_after_fit():
+    pipe = scaled().fit(TABLE, BOUGHT)
+    pipe.set_params(**{pipe.steps[0][0]: clone(pipe[0])})
+    with pytest.raises(ValueError, match=f"{pipe.steps[0][0]} is not the step that fit fitted: fit the pipeline anew"):
+        pipe.forget(TABLE[:1])
+
+
+@pytest.mark.parametrize(
+    "step", [GaussianRandomProjection(3), SparseRandomProjection(3), RBFSampler(gamma=1.0, n_components=8)], ids=str
+)
+def test_what_was_drawn_at_random_stays(step):
+    """Drawn anew without a seed it would be another map, and the net would have to be trained anew at each request."""
+    X = np.random.default_rng(0).normal(size=(60, 5))
+    pipe = make_pipeline(step, _problems.classifier(max_epochs=3)).fit(X, X[:, 0] > 0)
+    before = pipe[0].transform(X)
+    pipe.forget(X[:2])
+    np.testing.assert_array_equal(pipe[0].transform(X), before)
+    assert pipe.unlearning_report_.method != "Retrain"
+    # Behind a scaler it is given other numbers, and stays all the same.
+    pipe = make_pipeline(StandardScaler(), step, _problems.classifier(max_epochs=3)).fit(X, X[:, 0] > 0)
+    drawn = pipe[1].transform(X)
+    pipe.forget(X[:2])
+    np.testing.assert_array_equal(pipe[1].transform(X), drawn)
+    stored = pipe[-1].training_set_.X
+    np.testing.assert_allclose(stored, pipe[:-1].transform(X[2:]), atol=1e-6)
+
+
+def test_single_rows_and_notes_of_a_table():
+    pipe = scaled()
+    noted = TABLE.copy()
+    noted.attrs["note"] = "whose rows these are"
+    pipe.fit(noted, BOUGHT)
+    assert b"whose rows these are" not in pickle.dumps(pipe)
+    with pytest.raises(ValueError, match=r"Rows must come in a table.*pandas.DataFrame\(\[row\]\)"):
+        pipe.forget(TABLE.iloc[3].to_dict())

@@ -328,7 +328,7 @@ def test_what_has_no_content_is_refused_by_type():
         digest_rows(KEY, pd.DataFrame({"a": [(i for i in [1])]}))
     with pytest.raises(ValueError, match="not of one length"):
         digest_rows(KEY, {"a": [1, 2], "b": [1]})
-    with pytest.raises(ValueError, match="X must have rows along its first axis, got ndarray"):
+    with pytest.raises(ValueError, match="a single value was given, of type ndarray"):
         digest_rows(KEY, np.array(5))
 
 
