@@ -10,6 +10,7 @@ from skorch import NeuralNet
 from torch.nn.parameter import is_lazy
 
 from sk_unlearn.receipts.receipt import canonical_json, plain
+from sk_unlearn.utils._strided import strided_parts
 
 __all__ = ["digest_parameters"]
 
@@ -37,14 +38,11 @@ def digest_parameters(net: NeuralNet) -> str:
                 continue
             told = {"part": part, "name": name, "dtype": str(value.dtype), "shape": list(value.shape)}
             digest.update(canonical_json(told))
-            digest.update(_bytes_of(value))
+            for values in strided_parts(value.dequantize() if value.is_quantized else value):
+                digest.update(_bytes_of(values))
     return digest.hexdigest()
 
 
 def _bytes_of(value: torch.Tensor) -> Any:
-    if value.is_quantized:
-        value = value.dequantize()
-    if value.is_sparse:
-        value = value.to_dense()
     values = torch.view_as_real(value.resolve_conj()) if value.is_complex() else value
-    return values.detach().cpu().flatten().contiguous().view(torch.uint8).numpy()
+    return values.cpu().flatten().contiguous().view(torch.uint8).numpy()

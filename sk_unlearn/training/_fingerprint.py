@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn.parameter import is_lazy
 
+from sk_unlearn.utils._strided import strided_parts
+
 __all__ = ["fingerprint"]
 
 
@@ -17,7 +19,7 @@ def fingerprint(tensors: Iterable[Tensor]) -> bytes:
     """Return a hash of the values of tensors, in their order; those whose shape is not known yet are left out."""
     digest = blake2b(digest_size=16)
     for tensor in tensors:
-        if not is_lazy(tensor):
-            values: Any = torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor
-            digest.update(values.detach().cpu().flatten().contiguous().view(torch.uint8).numpy())
+        for part in () if is_lazy(tensor) else strided_parts(tensor):
+            values: Any = torch.view_as_real(part.resolve_conj()) if part.is_complex() else part
+            digest.update(values.cpu().flatten().contiguous().view(torch.uint8).numpy())
     return digest.digest()

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from sk_unlearn.utils._strided import strided_parts
+
 __all__ = ["TrainingDivergedError", "buffers_not_finite", "check_trained", "diverged"]
 
 
@@ -35,7 +37,7 @@ def buffers_not_finite(module: nn.Module) -> Counter[str]:
 
 
 def _not_finite(named: Iterable[tuple[str, Tensor]]) -> Counter[str]:
-    return Counter({name: int((~torch.isfinite(t)).sum()) for name, t in named if not is_lazy(t)})
+    return Counter({name: int((~torch.isfinite(strided_parts(t)[-1])).sum()) for name, t in named if not is_lazy(t)})
 
 
 def diverged(module: nn.Module, before: Counter[str]) -> str:

@@ -8,7 +8,9 @@ import torch
 from skorch import NeuralNetClassifier
 from torch import nn
 
+import sk_unlearn
 from sk_unlearn import UnlearnableClassifier
+from sk_unlearn.receipts import digest_parameters
 from sk_unlearn.risks.empirical import EmpiricalRisk, flat_parameters
 from sk_unlearn.unlearners import CuReNU, StoCuReNU
 
@@ -355,3 +357,36 @@ def test_the_report_tells_what_became_of_the_erased_rows(name, unlearner):
     assert report.erased_loss_after > 1.001 * loss
     assert est.predict(X).shape == (N,)
     assert len(est.training_set_) == N - 9
+
+
+class Graph(nn.Module):
+    """Rows are nodes, and a sparse buffer says which of them are neighbours."""
+
+    def __init__(self):
+        super().__init__()
+        rng = torch.Generator().manual_seed(0)
+        near = (torch.rand(N, N, generator=rng) < 0.1).float() + torch.eye(N)
+        self.register_buffer("near", (near / near.sum(1, keepdim=True)).to_sparse())
+        self.register_buffer("features", torch.from_numpy(table()))
+        self.layer = nn.Linear(64, N_CLASSES)
+
+    def forward(self, nodes):
+        return self.layer((self.near @ self.features)[nodes.reshape(-1).long()])
+
+
+def test_a_sparse_buffer(tmp_path):
+    nodes = np.arange(N)[:, None]
+    net = NeuralNetClassifier(
+        Graph, criterion=nn.CrossEntropyLoss, max_epochs=5, lr=0.1, train_split=None, verbose=0
+    )  # fmt: skip
+    est = UnlearnableClassifier(net, random_state=0).fit(nodes, LABELS)
+    before = est.predict_proba(nodes[:3])
+    est.forget(nodes[:3])
+    assert np.abs(est.predict_proba(nodes[:3]) - before).max() > 1e-4
+    sk_unlearn.save(est, tmp_path / "graph.skops")
+    again = sk_unlearn.load(tmp_path / "graph.skops", trusted=[f"{__name__}.Graph"])
+    np.testing.assert_array_equal(again.predict_proba(nodes), est.predict_proba(nodes))
+    # A number of the buffer is a part of what receipts say of a net.
+    told = digest_parameters(again.net_)
+    again.net_.module_.near.values()[0] += 1
+    assert told != digest_parameters(again.net_)
