@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +10,6 @@ from sklearn.utils.validation import check_is_fitted
 
 from sk_unlearn.estimators.base import BaseUnlearnable
 from sk_unlearn.estimators.drafts import (
-    Draft,
     commit_drafts,
     draft_retraining_at,
     draft_settlement,
@@ -19,9 +17,9 @@ from sk_unlearn.estimators.drafts import (
     pending_positions,
     request_at,
 )
+from sk_unlearn.pipeline._ground import Ground
 from sk_unlearn.pipeline._requests import After, check_can_wait, with_all_drawn, without
 from sk_unlearn.receipts import ReceiptChain
-from sk_unlearn.rows import RowMatch
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -29,20 +27,11 @@ if TYPE_CHECKING:
     from sk_unlearn import PendingRequest
     from sk_unlearn.estimators.report import UnlearningReport
 
-__all__ = ["LaterMixin"]
+__all__ = ["Later"]
 
 
-class LaterMixin:
+class Later(Ground):
     """Verbs and attributes that a pipeline has from its last step."""
-
-    if TYPE_CHECKING:
-        steps: list[tuple[str, Any]]
-
-        def _turn(self) -> AbstractContextManager[None]: ...
-        def _fitted_last(self, verb: str) -> BaseUnlearnable: ...
-        def _checked_match(self, X_del: Any, y_del: Any, sample_id: Any, verb: str) -> RowMatch | None: ...
-        def _combined(self, draft: Draft, after: After) -> Draft: ...
-        def _notes(self, after: After) -> list[str]: ...
 
     # ------------------------------------------------------------------ requests that wait
 
@@ -77,10 +66,10 @@ class LaterMixin:
         """
         with self._turn():
             match = self._checked_match(X_del, y_del, sample_id, "request_forget")
-            check_can_wait(self)  # type: ignore[arg-type]
+            check_can_wait(self)
             last = self.steps[-1][1]
             positions = narrowed(last, None if match is None else match.positions, sample_id)
-            return request_at(last, with_all_drawn(self, last, positions), received)  # type: ignore[arg-type]
+            return request_at(last, with_all_drawn(self, last, positions), received)
 
     def cancel_request(self, request_id: str) -> Self:
         """Take a pending request back; see :meth:`UnlearnableClassifier.cancel_request`.
@@ -120,7 +109,7 @@ class LaterMixin:
         return self
 
     def _without_pending(self, last: BaseUnlearnable) -> After:
-        return without(self, last, pending_positions(last), None)  # type: ignore[arg-type]
+        return without(self, last, pending_positions(last), None)
 
     def retrain(self) -> Self:
         """Train the net anew from the start on the rows that are left, after the other steps without pending ones.

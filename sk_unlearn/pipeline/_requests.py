@@ -34,7 +34,7 @@ from sk_unlearn.rows import RowMatch
 from sk_unlearn.rows.digests import digest_rows
 
 if TYPE_CHECKING:
-    from sk_unlearn.pipeline._pipeline import Pipeline
+    from sk_unlearn.pipeline._ground import Ground
 
 __all__ = [
     "After",
@@ -112,7 +112,7 @@ def given_rows(last: BaseUnlearnable, X: Any, match: RowMatch | None, positions:
     return RawRows(taken(X, match.query_index[order]), targets_as_given(last, positions), {})
 
 
-def without(pipeline: Pipeline, last: BaseUnlearnable, positions: Numbers, given: RawRows | None) -> After:
+def without(pipeline: Ground, last: BaseUnlearnable, positions: Numbers, given: RawRows | None) -> After:
     """Return the steps as fitted without the rows in some slots.
 
     Parameters
@@ -168,7 +168,7 @@ def without(pipeline: Pipeline, last: BaseUnlearnable, positions: Numbers, given
     return After(outcome.transformer.steps, after, to, outcome.still_there)
 
 
-def with_all_drawn(pipeline: Pipeline, last: BaseUnlearnable, positions: Numbers) -> Numbers:
+def with_all_drawn(pipeline: Ground, last: BaseUnlearnable, positions: Numbers) -> Numbers:
     """Return the slots of some rows and of all that resampling steps made of the raw rows that these stand for."""
     state = pipeline.pipeline_state_
     if state.resampled is None:
@@ -177,7 +177,7 @@ def with_all_drawn(pipeline: Pipeline, last: BaseUnlearnable, positions: Numbers
     return np.flatnonzero(last.training_set_.live_mask)[gone.numbers]
 
 
-def _without_drawn(pipeline: Pipeline, last: BaseUnlearnable, positions: Numbers, given: RawRows | None) -> After:
+def _without_drawn(pipeline: Ground, last: BaseUnlearnable, positions: Numbers, given: RawRows | None) -> After:
     """Do the same where steps resample, for rows with all that was drawn or synthesised from them."""
     state, steps = pipeline.pipeline_state_, pipeline.steps[:-1]
     resampled = state.resampled
@@ -196,7 +196,7 @@ def _without_drawn(pipeline: Pipeline, last: BaseUnlearnable, positions: Numbers
 
 
 def _without_given(
-    pipeline: Pipeline, last: BaseUnlearnable, gone: Touched, positions: Numbers, given: RawRows | None
+    pipeline: Ground, last: BaseUnlearnable, gone: Touched, positions: Numbers, given: RawRows | None
 ) -> After:
     """Do it where the rows are not kept as they came: steps before the first sampler forget those that are given."""
     state = pipeline.pipeline_state_
@@ -249,7 +249,7 @@ _OTHERS_CHANGE = (
 _OR_KEEP = ', or set preprocessing="keep" to leave the steps and have the report say so'
 
 
-def _kept_as_they_are(pipeline: Pipeline, state: PipelineState, why: str) -> After:
+def _kept_as_they_are(pipeline: Ground, state: PipelineState, why: str) -> After:
     steps = pipeline.steps[:-1]
     names = known_to(steps)
     if names and pipeline.preprocessing == "forget":
@@ -257,7 +257,7 @@ def _kept_as_they_are(pipeline: Pipeline, state: PipelineState, why: str) -> Aft
     return After(steps, state, still_there=names)
 
 
-def exchanged(pipeline: Pipeline, last: BaseUnlearnable, positions: Numbers, old: RawRows, new: RawRows) -> After:
+def exchanged(pipeline: Ground, last: BaseUnlearnable, positions: Numbers, old: RawRows, new: RawRows) -> After:
     """Return the steps as fitted with new rows in place of those in some slots."""
     state, steps = pipeline.pipeline_state_, pipeline.steps[:-1]
     transformer = transformer_of(steps)
@@ -290,7 +290,7 @@ _AFTER_A_REQUEST = (
 )
 
 
-def grown(pipeline: Pipeline, last: BaseUnlearnable, new: RawRows) -> After:
+def grown(pipeline: Ground, last: BaseUnlearnable, new: RawRows) -> After:
     """Return the steps as fitted on further rows as well."""
     state, steps = pipeline.pipeline_state_, pipeline.steps[:-1]
     transformer = transformer_of(steps)
@@ -319,7 +319,7 @@ def _moved_by(*arguments: Any, **options: Any) -> NewCoordinates | None:
         raise ValueError(f"{_OTHERS_CHANGE}.") from None
 
 
-def check_can_wait(pipeline: Pipeline) -> None:
+def check_can_wait(pipeline: Ground) -> None:
     """Refuse to write down a request that could never be settled.
 
     Raises
@@ -339,7 +339,7 @@ def _retained(rows: RawRows | None, state: PipelineState) -> Any:
     return None if rows is None else (lambda: (rows.X, rows.y, rows.params | state.constants))
 
 
-def retained_raw(pipeline: Pipeline, last: BaseUnlearnable, positions: Numbers) -> RawRows | None:
+def retained_raw(pipeline: Ground, last: BaseUnlearnable, positions: Numbers) -> RawRows | None:
     """Return the rows as they came that stay without those in some slots; None where they are not kept."""
     state, numbers = pipeline.pipeline_state_, numbers_of(last, positions)
     raw = state.raw

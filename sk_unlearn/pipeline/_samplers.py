@@ -28,7 +28,7 @@ from sk_unlearn.preprocessing import remember
 from sk_unlearn.rows.digests import digest_rows
 
 if TYPE_CHECKING:
-    from sk_unlearn.pipeline._pipeline import Pipeline
+    from sk_unlearn.pipeline._ground import Ground
 
 __all__ = ["FittedSamplers", "fit_samplers", "has_samplers", "own_params", "params_of", "stages_of", "whole_lineage"]
 
@@ -79,7 +79,7 @@ def stages_of(steps: Steps) -> list[Steps]:
 
 
 def fit_samplers(
-    pipeline: Pipeline, X: Any, y: Any, sample_id: Any, params: dict[str, Any], key: bytes
+    pipeline: Ground, X: Any, y: Any, sample_id: Any, params: dict[str, Any], key: bytes
 ) -> FittedSamplers:
     """Fit clones of the steps before the last, as imbalanced-learn's pipeline does it; the pipeline is not changed.
 

@@ -20,7 +20,7 @@ from sk_unlearn.preprocessing import Memory, remember
 from sk_unlearn.preprocessing.nodes import output_places
 
 if TYPE_CHECKING:
-    from sk_unlearn.pipeline._pipeline import Pipeline
+    from sk_unlearn.pipeline._ground import Ground
 
 __all__ = ["MovedStages", "Walk", "walked"]
 
@@ -150,7 +150,7 @@ class Walk:
         return Z
 
 
-def walked(pipeline: Pipeline, gone: Touched, stored: Any) -> tuple[Walk, MovedStages | None]:
+def walked(pipeline: Ground, gone: Touched, stored: Any) -> tuple[Walk, MovedStages | None]:
     """Return the steps as fitted without the rows that leave, where the others are kept as they came.
 
     Steps before the first sampler give the rows up. So do later ones if nothing has moved before them; else they are
