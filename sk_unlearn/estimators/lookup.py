@@ -6,6 +6,7 @@ from collections.abc import Hashable
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import _num_samples
@@ -23,6 +24,7 @@ __all__ = [
     "erased_among",
     "find_rows",
     "listed",
+    "named",
     "stored_features",
     "targets_of",
 ]
@@ -36,6 +38,17 @@ def stored_features(estimator: Any) -> Any:
     """Return the stored rows as ``predict`` and ``forget`` take rows: without columns that have gone since ``fit``."""
     X, filled = estimator.training_set_.X, _columns_left(estimator)
     return X if filled is None else X[:, filled]
+
+
+def named(estimator: Any, X: Any) -> Any:
+    """Return stored features in the form that ``fit`` was given: a data frame, where it saw names of columns.
+
+    Else estimators warn that names are missing, or that others were fitted without.
+    """
+    names = getattr(estimator, "feature_names_in_", None)
+    if names is None or not isinstance(X, np.ndarray) or X.ndim != 2 or X.shape[1] != len(names):
+        return X
+    return pd.DataFrame(X, columns=names, copy=False)
 
 
 def at_width_of_net(estimator: Any, X: Any) -> Any:

@@ -24,7 +24,7 @@ from sklearn.metrics import auc, roc_curve
 from sk_unlearn.metrics.distances import Floats, as_finite, as_probabilities, tug_of_war
 from sk_unlearn.metrics.forgetting import label_probabilities, row_losses
 from sk_unlearn.references.many import fit_many
-from sk_unlearn.rows.forms import rows_given, taken
+from sk_unlearn.rows.forms import rows_kept, taken
 
 __all__ = [
     "AttackResult",
@@ -545,7 +545,7 @@ def tug_of_war_mia_score(
 def _with_population(both: Any, random_state: int) -> tuple[Any, tuple[Any, NDArray[Any]]]:
     """Give one half of the non-members to the population."""
     members, (X, y) = both
-    X, y = X if issparse(X) else rows_given(X), np.asarray(y)
+    X, y = X if issparse(X) else rows_kept(X), np.asarray(y)
     if len(y) < 4:
         raise ValueError(f"attack='rmia' divides the non-members in two and needs at least 4, got {len(y)}.")
     mine, rest = np.array_split(np.random.default_rng(random_state).permutation(len(y)), 2)
@@ -632,7 +632,7 @@ def fit_shadows(
     """
     if n_shadows < 8 or n_shadows % 2:
         raise ValueError(f"n_shadows must be even and at least 8, got {n_shadows}: Gaussians are fitted to them.")
-    X, y = X if issparse(X) else rows_given(X), np.asarray(y)
+    X, y = X if issparse(X) else rows_kept(X), np.asarray(y)
     chosen = np.asarray(candidates)
     chosen = np.flatnonzero(chosen) if chosen.dtype == bool else chosen
     if len(chosen) < 2:

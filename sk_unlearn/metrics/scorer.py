@@ -13,7 +13,7 @@ from sklearn.base import BaseEstimator, clone, is_classifier
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted, check_memory
 
-from sk_unlearn.estimators.lookup import stored_features
+from sk_unlearn.estimators.lookup import named, stored_features
 from sk_unlearn.metrics.distances import (
     DISTANCES,
     check_distance,
@@ -179,12 +179,13 @@ class RetrainScorer(BaseEstimator):
         erased = self.draw(model)
         unlearned = copy.deepcopy(model)
         # With the labels, a row of another class that happens to have the same features stays.
-        unlearned.forget(X[erased], y[erased])
+        X_erased = named(model, X[erased])
+        unlearned.forget(X_erased, y[erased])
         if len(unlearned.training_set_) == 0:
             raise ValueError(
                 f"request={self.request!r} left no training row to retrain on: every row is a copy of an erased one."
             )
-        return unlearned, X[erased], y[erased]
+        return unlearned, X_erased, y[erased]
 
     def _references(self, model: Any, unlearned: Any) -> list[Any]:
         """Train one model for each seed on what `unlearned` still holds."""
@@ -194,7 +195,7 @@ class RetrainScorer(BaseEstimator):
             fit_references,
             self.blank(model),
             self.seeds(model),
-            stored_features(unlearned),
+            named(unlearned, stored_features(unlearned)),
             stored_targets(unlearned),
             rows.sample_weight,
             rows.sample_id,

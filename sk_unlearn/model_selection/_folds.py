@@ -15,6 +15,7 @@ from sklearn.base import clone
 from sklearn.model_selection import ParameterGrid
 from sklearn.pipeline import Pipeline
 
+from sk_unlearn.estimators.lookup import named
 from sk_unlearn.metrics.distances import last_step
 from sk_unlearn.metrics.scorer import RetrainScorer, check_can_forget, check_measurable, measure
 from sk_unlearn.references.cases import Case, fit_references, stored_targets
@@ -40,7 +41,7 @@ __all__ = [
 class Trial:
     """One deletion, what retraining makes of it, and the unseen rows that both are compared on."""
 
-    X_erased: NDArray[Any]
+    X_erased: Any
     y_erased: NDArray[Any]
     references: list[Any]
     X: Any
@@ -65,7 +66,7 @@ class Fold:
         """Return both deletions with the models that were retrained for each."""
         rows = self.fitted.training_set_
         return [
-            Trial(rows.X[gone], self.targets[gone], models, X, y)
+            Trial(named(self.fitted, rows.X[gone]), self.targets[gone], models, X, y)
             for gone, models, (X, y) in zip(self.erased, references, self.unseen, strict=True)
         ]
 
@@ -206,7 +207,7 @@ def retrain(
         partial(fit_references, n_jobs=n_jobs),
         scorers[0].blank(folds[0].fitted),
         seeds,
-        reduce(joined, [rows.X for rows in stored]),
+        named(folds[0].fitted, reduce(joined, [rows.X for rows in stored])),
         np.concatenate([fold.targets for fold in folds]),
         None if all(rows.sample_weight is None for rows in stored) else np.concatenate(weights),
         None,

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import is_regressor
 
-from sk_unlearn.estimators.lookup import stored_features
+from sk_unlearn.estimators.lookup import named, stored_features
 from sk_unlearn.references.many import fit_many
 
 __all__ = ["Case", "fit_references", "stored_targets"]
@@ -31,7 +31,7 @@ class Case:
     references : list of estimators
         Retrained without the erased rows.
 
-    X_erased, y_erased : ndarray
+    X_erased, y_erased : ndarray or DataFrame, ndarray
         The erased rows, as the estimator stores them, and their targets, as the user gave them.
 
     X, y : array-like, or None for y
@@ -49,7 +49,7 @@ class Case:
     @property
     def retained(self) -> tuple[Any, Any]:
         """Rows and targets that are left."""
-        return stored_features(self.unlearned), stored_targets(self.unlearned)
+        return named(self.unlearned, stored_features(self.unlearned)), stored_targets(self.unlearned)
 
     @property
     def by(self) -> Any:
@@ -60,7 +60,7 @@ class Case:
 def fit_references(
     blank: Any,
     seeds: Sequence[int],
-    X: NDArray[Any],
+    X: Any,
     y: NDArray[Any],
     sample_weight: NDArray[Any] | None,
     sample_id: NDArray[Any] | None,
@@ -77,4 +77,5 @@ def stored_targets(model: Any) -> NDArray[Any]:
     y = np.asarray(rows.y)
     if hasattr(model, "classes_"):
         return np.asarray(model.classes_)[y.astype(np.intp)]
-    return y.ravel() if y.ndim == 2 and np.ndim(model.predict(stored_features(model)[:1])) == 1 else y
+    one = named(model, stored_features(model)[:1])
+    return y.ravel() if y.ndim == 2 and np.ndim(model.predict(one)) == 1 else y

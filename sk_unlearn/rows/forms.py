@@ -14,7 +14,7 @@ from sk_unlearn.rows.parts import as_records, has_parts, parts_in
 from sk_unlearn.rows.sparse_rows import SparseRows
 from sk_unlearn.utils._journal import Assignment
 
-__all__ = ["as_rows", "emptied", "joined", "overwritten", "replaced", "rows_given", "taken"]
+__all__ = ["as_rows", "emptied", "joined", "overwritten", "replaced", "rows_given", "rows_kept", "taken"]
 
 
 def as_rows(values: Any) -> Any:
@@ -26,6 +26,11 @@ def rows_given(values: Any) -> Any:
     """Return rows as an array, sparse rows, or records where they have parts, so that numbers pick some of them."""
     parts = parts_in(values)
     return as_rows(values) if parts is None else as_records({name: np.asarray(part) for name, part in parts.items()})
+
+
+def rows_kept(values: Any) -> Any:
+    """Return rows so that `taken` picks some: data frames as they are, whose columns have names; others as an array."""
+    return values if hasattr(values, "columns") and hasattr(values, "dtypes") else rows_given(values)
 
 
 def taken(values: Any, numbers: Any) -> Any:

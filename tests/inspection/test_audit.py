@@ -208,6 +208,21 @@ def test_pipeline(data):
     assert value(found, "accuracy", "test", "before")["value"] == untouched.score(X[TEST], y[TEST])
 
 
+def test_data_frames_are_audited_by_name(data):
+    """Without a warning that names were missing, which every prediction would give."""
+    X, y = data
+    table = pd.DataFrame(X, columns=["c", "a", "b"])
+    untouched = tiny_classifier(StoCuReNU(renew=False), random_state=0).fit(table[:60], y[:60])
+    forgetful = copy.deepcopy(untouched).forget(table[:12])
+    rows = (y[:12], table[60:], y[60:])
+    by_name = audit(forgetful, table[:12], *rows, before=untouched)
+    assert by_name.n_still_stored == 0
+    assert audit(untouched, table[:12], *rows).n_still_stored == 12
+    before = tiny_classifier(StoCuReNU(renew=False), random_state=0).fit(X[:60], y[:60])
+    of_arrays = audit(copy.deepcopy(before).forget(X[:12]), X[:12], y[:12], X[60:], y[60:], before=before)
+    pd.testing.assert_frame_equal(by_name.measures, of_arrays.measures)
+
+
 def test_a_search_is_audited_as_what_it_chose(data):
     X, y = data
     pipeline = forgetful_pipeline(StandardScaler(), tiny_classifier(random_state=0))

@@ -3,6 +3,7 @@ import pickle
 
 import joblib
 import numpy as np
+import pandas as pd
 import pytest
 from joblib import parallel_config
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, clone
@@ -15,6 +16,7 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from sk_unlearn.metrics import jensen_shannon, make_retrain_scorer, rms_distance
 from sk_unlearn.unlearners import UnlearnerTags
+from tests._problems import tiny_classifier
 
 FITS = []
 """What every stand-in was fitted with, in order."""
@@ -562,3 +564,18 @@ def test_real_regressor():
     score = make_retrain_scorer("rms", request=0.2, n_references=2)(model, X[100:])
     assert np.isfinite(score)
     assert score < 0
+
+
+@pytest.mark.parametrize(
+    "distance", ["js", "distance_ratio", "gap_closed", "tug_of_war", "tug_of_war_mia", "ks_pvalue"]
+)
+def test_data_frames_keep_their_names(distance):
+    """So that neither the estimator nor retrained ones warn of names that are missing."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(60, 3)).astype(np.float32)
+    y = (X[:, 0] > 0).astype(int)
+    table, scorer = pd.DataFrame(X, columns=["c", "a", "b"]), make_retrain_scorer(distance, n_references=2)
+    by_name, of_arrays = (
+        scorer(tiny_classifier(random_state=0).fit(rows[:40], y[:40]), rows[40:], y[40:]) for rows in (table, X)
+    )
+    assert by_name == of_arrays

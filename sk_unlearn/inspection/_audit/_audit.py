@@ -14,20 +14,19 @@ import pandas as pd
 import sklearn
 import skorch
 import torch
-from numpy.typing import ArrayLike, NDArray
-from sklearn.base import is_classifier
+from numpy.typing import ArrayLike
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from sk_unlearn._version import __version__
-from sk_unlearn.estimators.lookup import at_width_of_net, stored_features
+from sk_unlearn.estimators.lookup import find_rows, named, stored_features
 from sk_unlearn.inspection._audit._measures import Case, Measured, measure
 from sk_unlearn.inspection._audit._report import AuditReport
 from sk_unlearn.inspection._audit._verdict import ENOUGH_REFERENCES, judge
 from sk_unlearn.metrics.distances import last_step
 from sk_unlearn.references.cases import stored_targets
 from sk_unlearn.references.retrained import References, Rows, train_references
-from sk_unlearn.rows.forms import rows_given
+from sk_unlearn.rows.forms import rows_kept
 
 __all__ = ["audit"]
 
@@ -206,7 +205,7 @@ def _earlier_steps(estimator: Any) -> Any:
 
 
 def _checked_rows(X_name: str, X: Any, y_name: str, y: Any) -> Rows:
-    X, y = rows_given(X), np.asarray(y)
+    X, y = rows_kept(X), np.asarray(y)
     try:
         check_consistent_length(X, y)
     except ValueError:
@@ -217,7 +216,7 @@ def _checked_rows(X_name: str, X: Any, y_name: str, y: Any) -> Rows:
 
 
 def _rows_that_stay(model: Any, erased: Rows, given: Rows | None) -> tuple[Rows, int | None]:
-    """Return the rows to retrain on, and how many erased rows the model still holds."""
+    """Return the rows to retrain on, and how many erased rows, with their targets, the model still holds."""
     stored = getattr(model, "training_set_", None)
     if stored is None:
         if given is None:
@@ -226,7 +225,7 @@ def _rows_that_stay(model: Any, erased: Rows, given: Rows | None) -> tuple[Rows,
                 "y_retained, the rows to retrain on."
             )
         return given, None
-    left = _positions_of(model, erased)
+    left = find_rows(model, erased.X, erased.y).positions
     if given is not None:
         return given, len(left)
     stays = np.ones(len(stored), dtype=bool)
@@ -234,21 +233,7 @@ def _rows_that_stay(model: Any, erased: Rows, given: Rows | None) -> tuple[Rows,
     if not stays.any():
         raise ValueError("X_del covers all rows that the estimator keeps; there is nothing to retrain on.")
     X, y, weight = stored_features(model), stored_targets(model), stored.sample_weight
-    return Rows(X[stays], y[stays], None if weight is None else weight[stays]), len(left)
-
-
-def _positions_of(model: Any, erased: Rows) -> NDArray[np.int64]:
-    """Return where among the stored rows the erased ones, with their targets, still are."""
-    X, y = erased.X, erased.y
-    if is_classifier(model):
-        known = np.isin(y, model.classes_)
-        X, y = X[known], np.searchsorted(model.classes_, y[known])
-    if len(y) == 0:
-        return np.empty(0, dtype=np.int64)
-    stored_y = model.training_set_.y
-    y = y.reshape(len(y), *stored_y.shape[1:]).astype(stored_y.dtype)
-    match = model.training_set_.match(at_width_of_net(model, X), y)
-    return np.unique(match.positions)
+    return Rows(named(model, X[stays]), y[stays], None if weight is None else weight[stays]), len(left)
 
 
 def _seeds(random_state: int, n: int) -> list[int]:

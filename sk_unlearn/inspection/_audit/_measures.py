@@ -26,6 +26,7 @@ from sk_unlearn.metrics import (
 from sk_unlearn.metrics.distances import Distance
 from sk_unlearn.metrics.membership import AttackResult, evaluate_attack, loss_scores
 from sk_unlearn.references.retrained import Rows
+from sk_unlearn.rows.forms import taken
 
 __all__ = ["Case", "Measured", "measure"]
 
@@ -282,5 +283,5 @@ def _nonmembers(case: Case, notes: list[str]) -> tuple[Any, Any]:
         alike = np.isin(y, np.unique(case.erased.y))
         if not alike.all() and alike.sum() >= _ENOUGH_ROWS:
             notes.append(f"The attack compares with the {alike.sum()} test rows of the erased rows' classes.")
-            return X[alike], y[alike]
+            return taken(X, alike), y[alike]
     return X, y
