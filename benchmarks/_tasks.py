@@ -36,7 +36,7 @@ class Task:
     X, y, X_test, y_test : ndarray
         No row of X stands there twice, since forgetting by content forgets all copies.
     net : callable
-        ``net()`` returns an uninitialised skorch net.
+        ``net()`` returns an uninitialised skorch net, or None for the built-in network.
     requests : dict of str to int64 ndarray
         Rows to erase; fixed, so that seeds differ in the initialisation alone.
     regression : bool
@@ -50,7 +50,7 @@ class Task:
     y: NDArray[Any]
     X_test: NDArray[Any]
     y_test: NDArray[Any]
-    net: Callable[[], NeuralNet]
+    net: Callable[[], NeuralNet | None]
     requests: Requests
     regression: bool = False
     tolerance: float | None = None
@@ -320,13 +320,59 @@ def full_batch_task(
     return Task(f"full batch {model}", X_train, y_train, X[test], y[test], net, requests, tolerance=tolerance)
 
 
+def noisy_task(
+    n: int, n_features: int, n_classes: int, noise: float, *, near: bool = False, n_test: int = 2000
+) -> Task:
+    """Rows whose targets no network can tell, by the built-in network, which is then far from fitting them.
+
+    Parameters
+    ----------
+    n, n_features : int
+        Shape of X, whose entries are normal.
+    n_classes : int
+        Each row is of the class whose linear score, with Gumbel noise, is the largest; 0 for regression, on a linear
+        score with normal noise.
+    noise : float
+        Of that size; scores have a deviation of about the square root of `n_features`.
+    near : bool
+        Whether the rows to erase are those with the largest first feature, and not drawn at random.
+    """
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(n + n_test, n_features)).astype(np.float32)
+    scores = X @ rng.normal(size=(n_features, max(1, n_classes)))
+    y: NDArray[Any] = (scores[:, 0] + noise * rng.normal(size=len(X))).astype(np.float32)
+    if n_classes:
+        y = (scores + noise * rng.gumbel(size=scores.shape)).argmax(1)
+    erased = (np.argsort(-X[:n, 0]) if near else rng.permutation(n))[: n // 20]
+    key = f"{n} noisy rows, " + (f"{n_classes} classes" if n_classes else "regression") + near * ", near each other"
+    return Task(
+        key, X[:n], y[:n], X[n:], y[n:], built_in, {"10 %": rng.permutation(erased)}, regression=not n_classes
+    )  # fmt: skip
+
+
+def noisy_tasks(*, quick: bool = False) -> Iterator[Task]:
+    """Yield the tasks (n), for `benchmarks.sequence` alone: what they erase is a twentieth of the rows."""
+    if quick:
+        yield noisy_task(200, 5, 3, 1.0, n_test=100)
+        return
+    yield noisy_task(2000, 20, 5, 2.0)
+    yield noisy_task(600, 10, 3, 1.5)
+    yield noisy_task(1000, 15, 3, 2.0, near=True)
+    yield noisy_task(1600, 30, 2, 3.0)
+    yield noisy_task(1500, 15, 0, 4.0)
+
+
+def built_in() -> None:
+    """Stand for the network that is built where none is given."""
+
+
 def tasks(letters: str, data: Path, *, quick: bool = False) -> Iterator[Task]:
     """Yield the tasks asked for, leaving out with a line those whose files are absent.
 
     Parameters
     ----------
     letters : str
-        Such as ``"a,b,c,d"``.
+        Such as ``"a,b,c,d"``; n for noisy rows.
     data : Path
         Folder of the data sets.
     quick : bool, default=False
@@ -346,5 +392,7 @@ def tasks(letters: str, data: Path, *, quick: bool = False) -> Iterator[Task]:
         elif letter == "d":
             for model in ("mlp",) if quick else ("mlp", "cnn"):
                 yield full_batch_task(model, 150, 1e-6, 1000, 4) if quick else full_batch_task(model)
+        elif letter == "n":
+            yield from noisy_tasks(quick=quick)
         else:
-            raise ValueError(f"--tasks takes letters of a, b, c, d with commas between, got {letter!r}.")
+            raise ValueError(f"--tasks takes letters of a, b, c, d, n with commas between, got {letter!r}.")

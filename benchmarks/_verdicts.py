@@ -154,6 +154,21 @@ def nothing_forgotten(moves: dict[str, float]) -> list[Verdict]:
     ]
 
 
+def harmless(records: Sequence[dict[str, Any]], tolerance: float = 1.1) -> list[Verdict]:
+    """Judge either way at its end beside doing nothing: medians of the distances, erased, retained and test rows."""
+    verdicts = []
+    table = pd.DataFrame(records)
+    for (task, way), part in table.groupby(["task", "way"], sort=False) if records else []:
+        ends = part["round"] == part["round"].max()
+        for rows in ("erased", "retained", "test"):
+            after, before = (part.loc[at, f"ratio_{rows}"].median() for at in (ends, part["round"] == 0))
+            detail = f"{after:.3g} after {before:.3g}, wanted {tolerance} times that or 1"
+            verdicts.append(
+                Verdict(f"no harm, {task}, {way}, {rows}", bool(after <= max(1, tolerance * before)), detail)
+            )
+    return verdicts
+
+
 def sequences(records: Sequence[dict[str, Any]], tolerance: float = 1.2) -> list[Verdict]:
     """Judge the end of a sequence of requests beside one request for all of them: medians, erased and test rows."""
     verdicts = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from torch import Tensor
@@ -27,6 +27,11 @@ class TriedStep:
     step: Tensor
     taken: bool
     record: dict[str, Any]
+
+    def left_out(self) -> TriedStep:
+        """Return the same step as one that is not to be taken after all."""
+        record = self.record | {"taken": False, "step_norm": 0.0, "objective_change": 0.0}
+        return replace(self, taken=False, record=record)
 
 
 class StepControl(Protocol):

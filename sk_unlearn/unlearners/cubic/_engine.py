@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -22,7 +23,7 @@ from sk_unlearn.unlearners.cubic._renewal import Renewal, RenewalStage, why_no_r
 from sk_unlearn.unlearners.cubic._sampling import Sampling
 from sk_unlearn.unlearners.cubic._state import Stage, State, added_parts
 from sk_unlearn.unlearners.cubic._stopping import Ending, FixedSteps, OneUncheckedStep, StoppingRule
-from sk_unlearn.unlearners.cubic._training import with_faded_tilt
+from sk_unlearn.unlearners.cubic._training import loss_left, with_faded_tilt
 from sk_unlearn.unlearners.cubic._whole_network import WholeNetworkStage
 from sk_unlearn.unlearners.status import Status
 
@@ -328,6 +329,8 @@ class CubicUnlearner(Unlearner):
             kind = FixedSteps
         elif plan.unchecked:
             kind, max_steps = OneUncheckedStep, 1
+        # With a generator of its own, so that steps draw what they would have drawn without the question.
+        looked_at = replace(plan.problem, rng=np.random.default_rng(0))
         return kind(
             first_norm=first_norm,
             enough=(self.tol**2 if plan.at_optimum else self.tol) * first_norm,
@@ -335,6 +338,7 @@ class CubicUnlearner(Unlearner):
             # A minimum is near, and a way to it may lead over steeper ground.
             max_rise=float("inf") if plan.at_optimum else plan.policy.max_rise,
             noise_factor=plan.policy.noise_factor,
+            may_promise_more=plan.at_optimum or loss_left(looked_at) <= plan.policy.unfitted_share,
         )
 
     def _direction(self, plan: Plan) -> Direction:

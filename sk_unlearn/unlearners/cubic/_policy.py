@@ -38,6 +38,11 @@ class Policy:
         the gradient fades with each row's loss, and the target of the deletion fades with it. In other nets what is
         left is training that was not finished, which a deletion must not undo. (default, sequence)
 
+    unfitted_share : float
+        Of a net that leaves more than this share of that loss, steps in the whole network end where one promises more
+        than all before it: it goes on with training. In nets that fit their rows better, what they know of a class is
+        flat at first, and steps that leave it promise more and more. (sequence, noisy rows; iris, a class)
+
     stationary_share : float
         Training ended at an optimum if it left at most this share of the gradient that the deletion brings. An optimum
         without the rows is then near and worth finding exactly; at a tenth steps drift away. (frontier, full batch)
@@ -181,6 +186,11 @@ class Policy:
         But not if that is at most this share of what one output for all rows costs: nets that fit their rows all but
         perfectly differ in what is left many times over, and mean nothing by it. (stages: spam)
 
+    apart_of_all, loss_rise_of_all : float
+        The same two bounds where steps in the whole network read all rows and are what it is set aside for; there the
+        second one holds unless the rows are fitted (`fitted_share`). Steps know nothing of the chance of another
+        training, which on noisy rows is most of what training anew changes. (sequence, noisy rows)
+
     compared_rows : int
         Rows of each kind over which these two are measured: enough for a mean.
 
@@ -222,6 +232,7 @@ class Policy:
     short_training_epochs: int = 20
     short_training_steps: int = 100
     fitted_share: float = 0.02
+    unfitted_share: float = 0.1
     stationary_share: float = 3e-2
     first_damping: float = 1e-2
     blind_damping: float = 3e-2
@@ -262,6 +273,8 @@ class Policy:
     apart: float = 1.5
     loss_rise: float = 2.0
     loss_left: float = 0.2
+    apart_of_all: float = 6.0
+    loss_rise_of_all: float = 1.1
     compared_rows: int = 2048
     outweighing: float = 0.2
     budget_for_steps: float = 0.8

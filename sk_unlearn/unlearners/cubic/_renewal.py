@@ -76,7 +76,12 @@ class Renewal:
 
     is_certain : bool
         Whether the net is the better one whatever it turns out to be: asked for, or without so large a part of what the
-        gradient knew that predictions for all rows may well change alike.
+        gradient knew that predictions for all rows may well change alike. Never where steps read all rows, unless it
+        was asked for or takes as long as steps do.
+
+    reads_all : bool
+        Whether steps in the whole network read all rows, so that what it is set aside for has been forgotten in every
+        layer.
     """
 
     kind: str
@@ -86,6 +91,7 @@ class Renewal:
     brought: float = 0.0
     is_asked_for: bool = False
     is_certain: bool = False
+    reads_all: bool = False
 
     @property
     def is_wanted(self) -> bool:
@@ -175,7 +181,8 @@ class Renewal:
         if in_layer >= (policy.output_share_of_all if reads_all else policy.output_share):
             return cls("no", f"{in_layer:.0%} of the tangent kernel is the output layer's", share, in_layer)
         reason = f"{1 - in_layer:.0%} of the tangent kernel of the erased rows lies before the output layer"
-        return cls(kind, reason, share, in_layer, brought, is_certain=outweighs)
+        is_certain = outweighs and not reads_all
+        return cls(kind, reason, share, in_layer, brought, is_certain=is_certain, reads_all=reads_all)
 
 
 def _own_change(release: Release) -> float:
@@ -314,10 +321,12 @@ class RenewalStage:
 
     def _why_worse(self, problem: UnlearningProblem, trained: Trained) -> str:
         """Say what speaks against the net once it is trained; nothing where it is the better one."""
-        seen = Comparison.of(problem, trained, self.policy)
-        policy = self.policy
-        if not seen.apart >= policy.apart:
+        seen, policy = Comparison.of(problem, trained, self.policy), self.policy
+        apart, rise, left = policy.apart, policy.loss_rise, policy.loss_left
+        if self.renewal.reads_all:
+            apart, rise, left = policy.apart_of_all, policy.loss_rise_of_all, policy.fitted_share
+        if not seen.apart >= apart:
             return f"it changed predictions for the erased rows {seen.apart:.2g} times as much as for the retained ones"
-        if seen.loss_rise > policy.loss_rise and seen.loss_left > policy.loss_left:
+        if seen.loss_rise > rise and seen.loss_left > left:
             return f"so few steps did not learn the retained rows: their loss is {seen.loss_rise:.3g} times what it was"
         return ""

@@ -163,9 +163,9 @@ class State:
         self.trace.append(record | numbered)
         self.problem.report_step(self.trace[-1])
 
-    def norms_before_steps(self, first: int) -> list[float]:
-        """Return the gradient norms at which the steps of the trace from a given one on began, of those taken."""
-        return [record["gradient_norm"] for record in self.trace[first:] if record["taken"]]
+    def taken_since(self, first: int, number: str) -> list[float]:
+        """Return what the trace says of each step taken, from a given one on: such as the norm at which it began."""
+        return [record[number] for record in self.trace[first:] if record["taken"]]
 
     @property
     def features_moved(self) -> bool:

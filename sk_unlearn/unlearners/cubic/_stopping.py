@@ -38,6 +38,10 @@ class StoppingRule:
 
     noise_factor : float
         See :class:`Policy`.
+
+    may_promise_more : bool
+        Whether a step may promise more than those before it: where a minimum is near, or where the net fits its rows
+        and the way leads out of a place that is flat at first.
     """
 
     first_norm: float
@@ -45,6 +49,7 @@ class StoppingRule:
     max_steps: int
     max_rise: float
     noise_factor: float
+    may_promise_more: bool = False
 
     def ending(self, norm: float, noise: float = 0.0) -> Ending | None:
         """Tell whether no further step is needed, and why; None where one is.
@@ -81,6 +86,22 @@ class StoppingRule:
         # Not `norm > bound`: a norm that is not a number is too far as well.
         return not norm <= (bound if self.max_rise < float("inf") else float("inf"))
 
+    def slides(self, promised: float, promised_before: Sequence[float]) -> bool:
+        """Tell whether a step promises to lower Φ by more than any before it.
+
+        On the way to where the deletion is undone each step has less to lower than the one before. One that promises
+        more has left that way: it goes down what training had not finished, along which Φ falls without end.
+
+        Parameters
+        ----------
+        promised : float
+            The decrease that the model predicts.
+
+        promised_before : sequence of float
+            The same of each step taken in the same stage.
+        """
+        return not self.may_promise_more and bool(promised_before) and promised > max(promised_before)
+
     def out_of_steps(self) -> Ending:
         """Tell how it ended where no step is left."""
         return Ending(Status.BUDGET_SPENT, f"took max_steps={self.max_steps} steps")
@@ -98,6 +119,10 @@ class FixedSteps(StoppingRule):
         return None
 
     def is_too_far(self, norm: float, norms_before: Sequence[float]) -> bool:
+        """Take every step."""
+        return False
+
+    def slides(self, promised: float, promised_before: Sequence[float]) -> bool:
         """Take every step."""
         return False
 

@@ -57,7 +57,7 @@ class WholeNetworkStage:
             if moved or not self.sampling.knows_first_gradient:
                 state.gradient, noise = self.sampling.gradient(state, view)
                 state.gradient_lags = False
-            if moved and stopping.is_too_far(state.gradient_norm, state.norms_before_steps(first)):
+            if moved and stopping.is_too_far(state.gradient_norm, state.taken_since(first, "gradient_norm")):
                 left = stopping.share(state.gradient_norm)
                 if not self._retreat(state, first):
                     here = stopping.share(state.gradient_norm)
@@ -68,14 +68,13 @@ class WholeNetworkStage:
                 ending = stopping.ending(state.gradient_norm, noise)
                 if ending is not None:
                     return ending
-            if not self._step(state, view):
-                here = stopping.share(state.gradient_norm)
-                reason = f"gradient is at {here}; no step lowers the objective any further at this precision"
-                return Ending(Status.STALLED, reason)
+            ending = self._step(state, view, first)
+            if ending is not None:
+                return ending
         return self._end_without_steps_left(state, first)
 
-    def _step(self, state: State, view: View) -> bool:
-        """Minimise the cubic model around the present point, and tell whether the step was taken."""
+    def _step(self, state: State, view: View, first: int) -> Ending | None:
+        """Minimise the cubic model around the present point and take the step, or say why it is not taken."""
         model = self.direction.model(self.sampling.curvature(state, view).hessian, state.gradient, self.control.L)
         spectrum = model.spectrum
         if spectrum is not None and state.curvature is None:
@@ -85,7 +84,12 @@ class WholeNetworkStage:
                 self.policy.descent_weight if spectrum is None else first_weight(spectrum, self.first_damping)
             )
         tried = self.control.step(model, _decrease(state, view), resolution=self._resolution(view))
-        norm = state.gradient_norm
+        norm, promised = state.gradient_norm, float(tried.record["predicted"])
+        promised_before = state.taken_since(first, "predicted")
+        # Where the model is descended and not solved, a step may promise more because it came farther on the model.
+        slides = tried.taken and spectrum is not None and state.stopping.slides(promised, promised_before)
+        if slides:
+            tried = tried.left_out()
         if tried.taken:
             state.begin_move()
             state.w, state.gradient_lags = state.w + tried.step, True
@@ -95,7 +99,13 @@ class WholeNetworkStage:
             tried.record
             | {"gradient_norm": norm, "n_rows": self.sampling.n_gradient_rows, "n_products": model.n_products}
         )
-        return tried.taken
+        if tried.taken:
+            return None
+        here = f"gradient is at {state.stopping.share(norm)}"
+        if slides:
+            reason = f"{here}; a further step promised more than any before it, which leads away, and was taken back"
+            return Ending(Status.OVERSHOOT_UNDONE, reason)
+        return Ending(Status.STALLED, f"{here}; no step lowers the objective any further at this precision")
 
     def _resolution(self, view: View) -> float:
         """Return the smallest decrease of Φ that can be told from rounding."""
@@ -109,13 +119,13 @@ class WholeNetworkStage:
             return True
         # Not even a first step: the model was trusted too far.
         self.control.L = self.policy.overshoot * state.trace[-1]["L"]
-        return not state.norms_before_steps(first)
+        return not state.taken_since(first, "gradient_norm")
 
     def _end_without_steps_left(self, state: State, first: int) -> Ending:
         """Look where the last move led, take it back if that is too far, and say how it ended."""
         stopping = state.stopping
         state.gradient, state.gradient_lags = self.sampling.gradient_at_end(state, self.policy), False
-        if not stopping.is_too_far(state.gradient_norm, state.norms_before_steps(first)):
+        if not stopping.is_too_far(state.gradient_norm, state.taken_since(first, "gradient_norm")):
             return stopping.ending(state.gradient_norm) or stopping.out_of_steps()
         state.take_back()
         which = "the last of which left" if len(state.trace) > first else "all in the output layer, which left"

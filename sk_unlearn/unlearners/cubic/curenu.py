@@ -82,7 +82,8 @@ class CuReNU(CubicUnlearner):
     Notes
     -----
     The status in the report says how it ended. "converged" is the gradient of Φ at `tol`; "overshoot_undone", common
-    for networks, is a further step that left a larger gradient: curvature near the fitted point holds no further.
+    for networks, is a further step that left a larger gradient, since curvature near the fitted point holds no further,
+    or that promised more than all before it, as steps do that go on with training.
 
     References
     ----------
@@ -275,8 +276,9 @@ class StoCuReNU(CubicUnlearner):
     where no row of a class is left, where the request brings at least five times the residual, where all rows are read,
     or where the loss takes no predictions. Else they are what the net predicts once it has forgotten as far as steps
     lead, which changes it least where rows go at random. The net is set aside, and steps stand, if it changed
-    predictions for erased rows hardly more than those for retained rows or did not learn these. ``extra`` says what was
-    chosen and why.
+    predictions for erased rows hardly more than those for retained rows or did not learn these; where steps in the
+    whole network read all rows, if it changed them less than six times as much or learnt these a tenth worse. ``extra``
+    says what was chosen and why.
 
     References
     ----------
