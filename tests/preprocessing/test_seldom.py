@@ -22,8 +22,8 @@ from sklearn.preprocessing import (
 )
 
 from sk_unlearn.preprocessing import remember
+from tests._problems import FOLDS_IN_ORDER
 from tests.preprocessing._refit import assert_forgets, assert_same, dense
-from tests.preprocessing.test_composition import OLD_OR_NEW
 
 N = 60
 
@@ -150,7 +150,7 @@ def test_a_union_with_a_cross_fitted_branch(rng):
     table = pd.DataFrame({"a": rng.choice(list("uvw"), N), "b": rng.choice(list("xyz"), N)})
     y = rng.normal(size=N)
     union = FeatureUnion(
-        [("a", OneHotEncoder(sparse_output=False)), ("b", TargetEncoder(target_type="continuous", **OLD_OR_NEW))]
+        [("a", OneHotEncoder(sparse_output=False)), ("b", TargetEncoder(target_type="continuous", **FOLDS_IN_ORDER))]
     )
     assert_forgets(union, table, [[3], [5, 6]], y=y, stored=False, retained=True)
 
