@@ -12,7 +12,6 @@ from torch import Tensor
 
 from sk_unlearn.estimators._folding import ColumnMap, Fold, as_seen, folded
 from sk_unlearn.estimators._notes import some_outputs
-from sk_unlearn.estimators._problem import stored_risk
 from sk_unlearn.estimators._recoding import Recoding, recoded, recoded_values
 from sk_unlearn.estimators._state import Anchor
 from sk_unlearn.estimators.fitting import first_anchor
@@ -276,19 +275,16 @@ def _anchor(
     """Return what is known of the stored rows, in new coordinates."""
     residual = anchor.residual if recoding is None else recoding.flat(anchor.residual)
     residual = residual if fold is None else fold.gradient(residual)
-    left = come = _Part()
     # To go through some rows twice is dearer than through all once where they are half.
     takes_anew = fold is None or (len(apart) > 0 and (recoding is not None or 2 * len(apart) >= len(rows)))
-    if not takes_anew:
-        left, come = (_of_some(*each, apart) for each in ((estimator.net_, estimator.training_set_), (net, rows)))
-        takes_anew = left.draws or come.draws
-    if fold is None or takes_anew:
+    sides = ((estimator.net_, estimator.training_set_), (net, rows))
+    left, come = (None, None) if takes_anew else (_part_of(*each, apart, anchor.mass) for each in sides)
+    if fold is None or left is None or come is None or left.draws or come.draws:
         return replace(first_anchor(net, rows, estimator.unlearning_state_.seed, keeps_rows=True), residual=residual)
-    before, after = _decay(estimator.net_, rows), _decay(net, rows)
+    decay = left.decay
     if recoding is not None:
-        anchor = replace(anchor, **recoding.of_anchor(anchor))
-        before = recoding.flat(before)
-    gradient = fold.gradient(anchor.gradient - before - left.gradient) + after + come.gradient
+        anchor, decay = replace(anchor, **recoding.of_anchor(anchor)), recoding.flat(decay)
+    gradient = fold.gradient(anchor.gradient - decay - left.gradient) + come.decay + come.gradient
     # What the weight decay pulls at otherwise under the new coordinates is a part of what the request brings.
     old = as_seen(estimator.net_, dense(estimator.training_set_.raw_X[gone]))
     new = as_seen(net, dense(rows.raw_X[gone]))
@@ -300,23 +296,25 @@ def _anchor(
 
 
 class _Part(NamedTuple):
-    """What some rows put into the mean gradient of the loss and into linear maps, and whether this draws numbers."""
+    """The weight decay's part of a gradient, and that of some rows: in it, and in what linear maps are given."""
 
+    decay: Tensor
     gradient: Tensor | float = 0.0
     inputs: LayerInputs | None = None
-    draws: bool = False
+    draws: bool = False  # random numbers, so that parts do not add up
 
 
-def _of_some(net: NeuralNet, rows: TrainingSet, slots: NDArray[np.int64]) -> _Part:
+def _part_of(net: NeuralNet, rows: TrainingSet, slots: NDArray[np.int64], mass: float) -> _Part:
     slots = slots[rows.trained_mask[slots]]
-    if not len(slots):
-        return _Part()
+    some = slots if len(slots) else np.zeros(1, dtype=np.int64)
     weight = rows.raw_weight
-    risk = EmpiricalRisk(net, rows.raw_X[slots], rows.raw_y[slots], None if weight is None else weight[slots])
+    risk = EmpiricalRisk(net, rows.raw_X[some], rows.raw_y[some], None if weight is None else weight[some])
     w = risk.parameters()
+    decay = risk.penalty_gradient(w)
+    if not len(slots):
+        return _Part(decay.cpu())
     _, gradient, inputs = risk.value_gradient_and_inputs(w)
-    share = risk.mass / stored_risk(net, rows).mass
-    return _Part(share * (gradient - risk.penalty_gradient(w)).cpu(), inputs, risk.draws)
+    return _Part(decay.cpu(), (risk.mass / mass * (gradient - decay)).cpu(), inputs, risk.draws)
 
 
 def _recoding(
@@ -328,11 +326,6 @@ def _recoding(
     orders = {int(filled[column]): order for column, order in zip(to.columns, to.codes, strict=True)}
     known = {column: order for column, order in orders.items() if order is not None}
     return recoded(net, known, dense(rows.raw_X[some]), rows.raw_y[some])
-
-
-def _decay(net: NeuralNet, rows: TrainingSet) -> Tensor:
-    risk = EmpiricalRisk(net, rows.raw_X[:1], rows.raw_y[:1])
-    return risk.penalty_gradient(risk.parameters()).cpu()
 
 
 def _has_moved(
