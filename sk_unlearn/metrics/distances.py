@@ -424,8 +424,8 @@ def _two_probability_matrices(
         p, q = (_over_classes(each, union) for each in zip((p, q), named, strict=True))
     elif len(p) == len(q) and p.shape != q.shape:
         raise ValueError(
-            f"p has {p.shape[1]} columns and q has {q.shape[1]}. Where one model knows a class that the other does not, "
-            "as after a whole class was erased, say which they are: classes=(model.classes_, retrained.classes_)."
+            f"p has {p.shape[1]} columns and q has {q.shape[1]}. Where one model knows a class that the other does "
+            "not, as after a whole class was erased, say which they are: classes=(model.classes_, retrained.classes_)."
         )
     check_same_shape("p", p, "q", q)
     return p, q
