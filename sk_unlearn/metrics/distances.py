@@ -57,13 +57,16 @@ def jensen_shannon(p: ArrayLike, q: ArrayLike, *, classes: tuple[ArrayLike, Arra
     .. [1] Lin, "Divergence measures based on the Shannon entropy", IEEE Trans. Inf. Theory 37(1), 1991,
        section IV.
     """
-    p, q = _two_probability_matrices(p, q, classes)
+    return float(_jensen_shannon_rows(*_two_probability_matrices(p, q, classes)).mean())
+
+
+def _jensen_shannon_rows(p: Floats, q: Floats) -> Floats:
     total = p + q
     # With t = (p - q) / (p + q) a class contributes (p + q)/4 · [(1 + t) ln(1 + t) + (1 - t) ln(1 - t)]: exactly
     # symmetric, and without the cancellation between two divergences of either sign when p is close to q.
     t = np.divide(p - q, total, out=np.zeros_like(total), where=total > 0)
     rows = (total * (xlog1py(1 + t, t) + xlog1py(1 - t, -t))).sum(axis=1) / 4
-    return float(np.clip(rows, 0.0, np.log(2)).mean())
+    return np.clip(rows, 0.0, np.log(2))
 
 
 def kl_divergence(p: ArrayLike, q: ArrayLike, *, classes: tuple[ArrayLike, ArrayLike] | None = None) -> float:
@@ -382,6 +385,26 @@ def _between(own: Any, other: Any, distance: Distance) -> float:
     classes = np.union1d(own[1], other[1])
     # The reference first: see "kl" in `retrain_distance`; the others are symmetric.
     return _OF_PROBABILITIES[distance](_over_classes(other, classes), _over_classes(own, classes))
+
+
+def row_distances(model: Any, others: Sequence[Any], X: Any) -> Floats:
+    """Return how far a model is from each of others, row by row: an array of shape (n_others, n_rows).
+
+    The Jensen-Shannon divergence of probabilities; for regressors the squared difference, averaged over outputs.
+    """
+    distance: Distance = "rms" if is_regressor(model) else "js"
+    own, rest = _outputs(model, X, distance), [_outputs(other, X, distance) for other in others]
+    if distance == "rms":
+        for each in rest:
+            check_same_shape("predictions of one model", own, "those of another", each)
+        return np.array([np.square(each - own).reshape(len(own), -1).mean(axis=1) for each in rest])
+    union = [np.union1d(own[1], each[1]) for each in rest]
+    return np.array(
+        [
+            _jensen_shannon_rows(_over_classes(each, names), _over_classes(own, names))
+            for each, names in zip(rest, union, strict=True)
+        ]
+    )
 
 
 def _over_classes(known: tuple[Floats, NDArray[Any]], classes: NDArray[Any]) -> Floats:
