@@ -28,16 +28,20 @@ from sk_unlearn.metrics.forgetting import (
 from sk_unlearn.metrics.margins import klom, klom_score, row_margins
 from sk_unlearn.metrics.membership import tug_of_war_mia_score
 from sk_unlearn.metrics.neighbourhood import residual_knowledge
+from sk_unlearn.metrics.probe import FeatureProbe, feature_probe, hidden_features
 from sk_unlearn.metrics.relative import RelativeDistance, relative_distance
 from sk_unlearn.metrics.scorer import make_retrain_scorer
 
 __all__ = [
+    "FeatureProbe",
     "RelativeDistance",
     "anamnesis_index",
     "distance_ratio",
     "distance_ratio_interval",
+    "feature_probe",
     "forget_quality",
     "gap_closed",
+    "hidden_features",
     "jensen_shannon",
     "kl_divergence",
     "klom",
