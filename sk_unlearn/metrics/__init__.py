@@ -25,28 +25,41 @@ from sk_unlearn.metrics.forgetting import (
     row_losses,
     warm_ratio,
 )
+from sk_unlearn.metrics.margins import klom, klom_score, row_margins
 from sk_unlearn.metrics.membership import tug_of_war_mia_score
+from sk_unlearn.metrics.neighbourhood import residual_knowledge
+from sk_unlearn.metrics.probe import FeatureProbe, feature_probe, hidden_features
+from sk_unlearn.metrics.relative import RelativeDistance, relative_distance
 from sk_unlearn.metrics.scorer import make_retrain_scorer
 
 __all__ = [
+    "FeatureProbe",
+    "RelativeDistance",
     "anamnesis_index",
     "distance_ratio",
     "distance_ratio_interval",
+    "feature_probe",
     "forget_quality",
     "gap_closed",
+    "hidden_features",
     "jensen_shannon",
     "kl_divergence",
+    "klom",
+    "klom_score",
     "ks_pvalue",
     "loss_ks_pvalue",
     "make_retrain_scorer",
     "parameter_distance",
     "prediction_ratio",
     "privacy_degrees",
+    "relative_distance",
     "relearn_time",
+    "residual_knowledge",
     "retrain_distance",
     "retrain_warm",
     "rms_distance",
     "row_losses",
+    "row_margins",
     "total_variation",
     "tug_of_war",
     "tug_of_war_mia_score",

@@ -28,7 +28,7 @@ DISTANCES: tuple[str, ...] = get_args(Distance)
 _SUM_TOLERANCE = 2e-3
 
 
-def jensen_shannon(p: ArrayLike, q: ArrayLike) -> float:
+def jensen_shannon(p: ArrayLike, q: ArrayLike, *, classes: tuple[ArrayLike, ArrayLike] | None = None) -> float:
     """Return the mean Jensen-Shannon divergence between the rows of two probability matrices.
 
     For one row, ``½ KL(p ‖ m) + ½ KL(q ‖ m)`` with ``m = ½ (p + q)``: symmetric, 0 for equal rows and ln 2 for rows
@@ -38,6 +38,9 @@ def jensen_shannon(p: ArrayLike, q: ArrayLike) -> float:
     ----------
     p, q : array-like of shape (n_rows, n_classes)
         Probabilities; each row sums to 1.
+    classes : pair of array-like of shape (n_classes,), default=None
+        The classes of the columns of `p` and of `q`, such as ``(model.classes_, retrained.classes_)``; a class that one
+        of them lacks has probability 0 there. None where the columns are those of the same classes.
 
     Returns
     -------
@@ -47,29 +50,35 @@ def jensen_shannon(p: ArrayLike, q: ArrayLike) -> float:
     Raises
     ------
     ValueError
-        If the shapes differ, or a matrix is empty or does not hold probabilities.
+        If the shapes differ and `classes` does not say why, or a matrix is empty or does not hold probabilities.
 
     References
     ----------
     .. [1] Lin, "Divergence measures based on the Shannon entropy", IEEE Trans. Inf. Theory 37(1), 1991,
        section IV.
     """
-    p, q = _two_probability_matrices(p, q)
+    return float(_jensen_shannon_rows(*_two_probability_matrices(p, q, classes)).mean())
+
+
+def _jensen_shannon_rows(p: Floats, q: Floats) -> Floats:
     total = p + q
     # With t = (p - q) / (p + q) a class contributes (p + q)/4 · [(1 + t) ln(1 + t) + (1 - t) ln(1 - t)]: exactly
     # symmetric, and without the cancellation between two divergences of either sign when p is close to q.
     t = np.divide(p - q, total, out=np.zeros_like(total), where=total > 0)
     rows = (total * (xlog1py(1 + t, t) + xlog1py(1 - t, -t))).sum(axis=1) / 4
-    return float(np.clip(rows, 0.0, np.log(2)).mean())
+    return np.clip(rows, 0.0, np.log(2))
 
 
-def kl_divergence(p: ArrayLike, q: ArrayLike) -> float:
+def kl_divergence(p: ArrayLike, q: ArrayLike, *, classes: tuple[ArrayLike, ArrayLike] | None = None) -> float:
     """Return the mean Kullback-Leibler divergence ``KL(p ‖ q) = Σ p ln(p / q)`` over rows.
 
     Parameters
     ----------
     p, q : array-like of shape (n_rows, n_classes)
         Probabilities; each row sums to 1.
+    classes : pair of array-like of shape (n_classes,), default=None
+        The classes of the columns of `p` and of `q`, such as ``(model.classes_, retrained.classes_)``; a class that one
+        of them lacks has probability 0 there. None where the columns are those of the same classes.
 
     Returns
     -------
@@ -79,19 +88,22 @@ def kl_divergence(p: ArrayLike, q: ArrayLike) -> float:
     Raises
     ------
     ValueError
-        If the shapes differ, or a matrix is empty or does not hold probabilities.
+        If the shapes differ and `classes` does not say why, or a matrix is empty or does not hold probabilities.
     """
-    p, q = _two_probability_matrices(p, q)
+    p, q = _two_probability_matrices(p, q, classes)
     return float(np.maximum(rel_entr(p, q).sum(axis=1), 0.0).mean())
 
 
-def total_variation(p: ArrayLike, q: ArrayLike) -> float:
+def total_variation(p: ArrayLike, q: ArrayLike, *, classes: tuple[ArrayLike, ArrayLike] | None = None) -> float:
     """Return the mean total variation distance ``½ Σ |p - q|`` over rows.
 
     Parameters
     ----------
     p, q : array-like of shape (n_rows, n_classes)
         Probabilities; each row sums to 1.
+    classes : pair of array-like of shape (n_classes,), default=None
+        The classes of the columns of `p` and of `q`, such as ``(model.classes_, retrained.classes_)``; a class that one
+        of them lacks has probability 0 there. None where the columns are those of the same classes.
 
     Returns
     -------
@@ -101,9 +113,9 @@ def total_variation(p: ArrayLike, q: ArrayLike) -> float:
     Raises
     ------
     ValueError
-        If the shapes differ, or a matrix is empty or does not hold probabilities.
+        If the shapes differ and `classes` does not say why, or a matrix is empty or does not hold probabilities.
     """
-    p, q = _two_probability_matrices(p, q)
+    p, q = _two_probability_matrices(p, q, classes)
     return float(np.minimum(np.abs(p - q).sum(axis=1) / 2, 1.0).mean())
 
 
@@ -375,6 +387,26 @@ def _between(own: Any, other: Any, distance: Distance) -> float:
     return _OF_PROBABILITIES[distance](_over_classes(other, classes), _over_classes(own, classes))
 
 
+def row_distances(model: Any, others: Sequence[Any], X: Any) -> Floats:
+    """Return how far a model is from each of others, row by row: an array of shape (n_others, n_rows).
+
+    The Jensen-Shannon divergence of probabilities; for regressors the squared difference, averaged over outputs.
+    """
+    distance: Distance = "rms" if is_regressor(model) else "js"
+    own, rest = _outputs(model, X, distance), [_outputs(other, X, distance) for other in others]
+    if distance == "rms":
+        for each in rest:
+            check_same_shape("predictions of one model", own, "those of another", each)
+        return np.array([np.square(each - own).reshape(len(own), -1).mean(axis=1) for each in rest])
+    union = [np.union1d(own[1], each[1]) for each in rest]
+    return np.array(
+        [
+            _jensen_shannon_rows(_over_classes(each, names), _over_classes(own, names))
+            for each, names in zip(rest, union, strict=True)
+        ]
+    )
+
+
 def _over_classes(known: tuple[Floats, NDArray[Any]], classes: NDArray[Any]) -> Floats:
     """Lay probabilities, given with their classes, out over the sorted superset `classes`, with 0 for the others."""
     probabilities, own_classes = known
@@ -404,10 +436,40 @@ def _parameter_distance(own: list[Floats], other: list[Floats]) -> float:
     return float(np.sqrt(sum(np.sum((p - q) ** 2) for p, q in zip(own, other, strict=True))))
 
 
-def _two_probability_matrices(p: ArrayLike, q: ArrayLike) -> tuple[Floats, Floats]:
+def _two_probability_matrices(
+    p: ArrayLike, q: ArrayLike, classes: tuple[ArrayLike, ArrayLike] | None
+) -> tuple[Floats, Floats]:
+    """Return both matrices over the same classes."""
     p, q = as_probabilities("p", p), as_probabilities("q", q)
+    if classes is not None:
+        named = [_classes_of(*each) for each in zip("pq", (p, q), _pair(classes), strict=True)]
+        union = np.union1d(*named)
+        p, q = (_over_classes(each, union) for each in zip((p, q), named, strict=True))
+    elif len(p) == len(q) and p.shape != q.shape:
+        raise ValueError(
+            f"p has {p.shape[1]} columns and q has {q.shape[1]}. Where one model knows a class that the other does "
+            "not, as after a whole class was erased, say which they are: classes=(model.classes_, retrained.classes_)."
+        )
     check_same_shape("p", p, "q", q)
     return p, q
+
+
+def _pair(classes: Any) -> tuple[ArrayLike, ArrayLike]:
+    if not isinstance(classes, tuple | list) or len(classes) != 2:
+        raise ValueError(
+            f"classes must be a pair, the classes of p's columns and those of q's, got {type(classes).__name__}."
+        )
+    return classes[0], classes[1]
+
+
+def _classes_of(name: str, matrix: Floats, classes: ArrayLike) -> NDArray[Any]:
+    labels = np.asarray(classes)
+    if labels.shape != (matrix.shape[1],) or len(np.unique(labels)) != len(labels):
+        raise ValueError(
+            f"classes must name each of the {matrix.shape[1]} columns of {name} once, got {len(np.unique(labels))} "
+            f"different ones in an array of shape {labels.shape}."
+        )
+    return labels
 
 
 def as_probabilities(name: str, values: ArrayLike) -> Floats:

@@ -65,7 +65,11 @@ class RelearnTime(NamedTuple):
 
 
 def prediction_ratio(
-    predictions: ArrayLike, references: Sequence[ArrayLike], metric: Callable[[Any, Any], float]
+    predictions: ArrayLike,
+    references: Sequence[ArrayLike],
+    metric: Callable[..., float],
+    *,
+    classes: tuple[ArrayLike, ArrayLike] | None = None,
 ) -> float:
     """Return the distance of predictions to retrained models' over the distance among these.
 
@@ -80,6 +84,9 @@ def prediction_ratio(
         Of models retrained from different seeds.
     metric : callable
         ``metric(reference, predictions) -> float``.
+    classes : pair of array-like of shape (n_classes,), default=None
+        The classes of the columns of the predictions, and those of all references, where they differ, as after a whole
+        class was erased; handed to `metric` as its ``classes``, the references' first.
 
     Returns
     -------
@@ -98,7 +105,8 @@ def prediction_ratio(
     0.5
     """
     floor = _floor(references, metric, getattr(metric, "__name__", "metric"))
-    return float(np.mean([metric(reference, predictions) for reference in references])) / floor
+    named = {} if classes is None else {"classes": (classes[1], classes[0])}
+    return float(np.mean([metric(reference, predictions, **named) for reference in references])) / floor
 
 
 def ks_pvalue(losses: ArrayLike, reference_losses: ArrayLike) -> float:

@@ -123,7 +123,8 @@ class DampedNewton(_Damped):
 
     References
     ----------
-    .. [1] Bui, Lu, Sim, Ng and Low, "On Newton's Method to Unlearn Neural Networks", 2024.
+    .. [1] Bui, Lu, Sim, Ng and Low, "How to Cure Newton for Unlearning Neural Networks? An Empirical Study from the
+       Hessian Perspective", ICLR 2026.
     .. [2] Agarwal, Bullins and Hazan, "Second-Order Stochastic Optimization for Machine Learning in Linear Time",
        Journal of Machine Learning Research 18, 2017.
 
@@ -252,7 +253,8 @@ class PseudoInverseNewton(OneStep):
 
     References
     ----------
-    .. [1] Bui, Lu, Sim, Ng and Low, "On Newton's Method to Unlearn Neural Networks", 2024.
+    .. [1] Bui, Lu, Sim, Ng and Low, "How to Cure Newton for Unlearning Neural Networks? An Empirical Study from the
+       Hessian Perspective", ICLR 2026.
 
     Examples
     --------

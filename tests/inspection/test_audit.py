@@ -6,11 +6,14 @@ import signal
 import sys
 import xml.etree.ElementTree as ET
 from dataclasses import replace
+from datetime import datetime, timezone
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from sklearn.base import clone
+from sklearn.datasets import load_digits
 from sklearn.ensemble import BaggingClassifier
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
@@ -24,7 +27,13 @@ from sk_unlearn import UnlearnableClassifier, UnlearnableRegressor
 from sk_unlearn.inspection import audit
 from sk_unlearn.inspection._audit import _measures
 from sk_unlearn.inspection._audit._verdict import Closeness, Findings, expected_of_another, judge
-from sk_unlearn.metrics import distance_ratio, distance_ratio_interval, row_losses, tug_of_war_score
+from sk_unlearn.metrics import (
+    distance_ratio,
+    distance_ratio_interval,
+    relative_distance,
+    row_losses,
+    tug_of_war_score,
+)
 from sk_unlearn.metrics.membership import membership_attack
 from sk_unlearn.pipeline import make_pipeline as forgetful_pipeline
 from sk_unlearn.privacy import Certificate
@@ -105,6 +114,34 @@ def test_figures_are_those_of_the_metrics(report, after, before, data, reference
     attack = membership_attack(before, X_del, y_del, X_test, y_test)
     assert value(report, "attack AUC", "erased", "before")["value"] == attack.auc
     np.testing.assert_array_equal(report.losses["after"], row_losses(after, X_del, y_del))
+
+
+def test_on_which_side_it_stands(report, after, before, data, references):
+    X, _ = data
+    found = value(report, "distance to retrained less that to before", "erased", "after")
+    expected = relative_distance(after, before, references, X[ERASED], n_bootstrap=20, random_state=0)
+    assert (found["value"], found["low"], found["high"]) == (expected.difference, expected.low, expected.high)
+
+
+def test_features_that_still_know_a_class_are_noted():
+    """A net whose output layer alone was changed never answers with the class again."""
+    X, y = load_digits(return_X_y=True)
+    X, y = X[:1200], y[:1200]
+    gone = y[:700] == 3
+    before = UnlearnableClassifier(random_state=0).fit(X[:700], y[:700])
+    references = fit_many(UnlearnableClassifier(), X[:700][~gone], y[:700][~gone], seeds=[1, 2, 3])
+    head_only = copy.deepcopy(before)
+    with torch.no_grad():
+        head_only.net_.module_.body[-1].bias[3] = -100.0
+    retained = {"X_retained": X[:700][~gone], "y_retained": y[:700][~gone], "references": references}
+    found = audit(head_only, X[:700][gone], y[:700][gone], X[700:], y[700:], before=before, **retained)
+    measure = "class learnt anew from features"
+    own, old, others = (value(found, measure, "test", each) for each in ("after", "before", "retrained"))
+    assert own["value"] == old["value"] > others["high"]
+    assert any("Features inside the net still tell the erased class." in each for each in found.assumptions)
+    few = audit(head_only, X[:700][gone], y[:700][gone], X[700:][y[700:] != 3], y[700:][y[700:] != 3], **retained)
+    assert any("there are too few test rows of the erased class" in each for each in few.assumptions)
+    assert measure not in set(few.to_frame()["measure"])
 
 
 def test_columns(report):
@@ -503,8 +540,32 @@ def test_pictures_leave_the_users_settings_alone(report):
 def test_compliance_claims_no_certificate_that_there_is_not(report):
     assert report.certificate is None
     clauses = {clause.get("clause"): clause for clause in json.loads(report.to_json())["compliance"]}
-    assert clauses["OWASP AISVS 1.0 draft, 12.2.3"]["evidence"] == "No (ε, δ) guarantee is claimed for this request."
+    assert clauses["GDPR Article 17, erasure"]["evidence"].endswith("No (ε, δ) guarantee is claimed for this request.")
     assert clauses["GDPR Article 16, rectification"]["evidence"].startswith("Not what")
+
+
+def test_compliance_quotes_the_record_of_the_request(data):
+    X, y = data
+    est = tiny_classifier(StoCuReNU(renew=False), random_state=0).fit(X[:60], y[:60], sample_id=np.arange(60))
+    untouched = audit(est, *rows(data))
+    assert {each["evidence"] for each in clauses_of(untouched, "12.5.3", "Article 12(3)")} == {
+        "The estimator has no receipt of a request.",
+        "The estimator has no record of a request.",
+    }
+    received = datetime(2020, 1, 1, tzinfo=timezone.utc)
+    est.request_forget(sample_id=list(range(8)), received=received)
+    est.request_forget(sample_id=list(range(8, 12)))
+    settled = audit(est.settle(), *rows(data))
+    kept, in_time = clauses_of(settled, "12.5.3", "Article 12(3)")
+    assert est.receipts_[-1].request_id in kept["evidence"]
+    assert in_time["evidence"] == "2 waiting requests were carried out together, 1 of them after their deadline."
+    # The published standard has no requirement on unlearning; drafts of it had.
+    assert not any("12.2" in clause.get("clause", "") for clause in json.loads(settled.to_json())["compliance"])
+
+
+def clauses_of(report, *names):
+    found = [each for each in json.loads(report.to_json())["compliance"] if "clause" in each]
+    return [next(each for each in found if name in each["clause"]) for name in names]
 
 
 def test_a_certificate_is_in_the_report(data):
@@ -527,5 +588,5 @@ def test_a_certificate_is_in_the_report(data):
     assert plain["certificate"]["bound"] == found.certificate.bound
     assert "within" in str(found)
     # A bound without noise is no (epsilon, delta) guarantee.
-    assert plain["compliance"][5]["evidence"] == "No (ε, δ) guarantee is claimed for this request."
+    assert plain["compliance"][1]["evidence"].endswith("No (ε, δ) guarantee is claimed for this request.")
     assert "no (epsilon, delta) claim" in found.to_html()

@@ -164,6 +164,29 @@ def test_pinsker(matrices):
     assert 2 * total_variation(p, q) ** 2 <= kl_divergence(p, q) + 1e-12
 
 
+@pytest.mark.parametrize("metric", MATRIX_METRICS)
+def test_classes_are_paired_by_name(metric):
+    """A retrained model lacks an erased class, and columns stand in the order that each model has them in."""
+    p = np.array([[0.2, 0.5, 0.3], [0.1, 0.1, 0.8]])
+    q = np.array([[0.6, 0.4], [0.3, 0.7]])
+    wide = np.array([[0.4, 0.0, 0.6], [0.7, 0.0, 0.3]])
+    assert metric(q, p, classes=(["c", "a"], ["a", "b", "c"])) == metric(wide, p)
+    one = FixedClassifier(p, ["a", "b", "c"]), FixedClassifier(q[:, ::-1], ["a", "c"])
+    name = {jensen_shannon: "js", kl_divergence: "kl", total_variation: "total_variation"}[metric]
+    expected = retrain_distance(*one, np.zeros((2, 1)), name)
+    assert metric(q, p, classes=(["c", "a"], ["a", "b", "c"])) == pytest.approx(expected, rel=1e-12)
+    assert metric(p, p, classes=(["a", "b", "c"], ["a", "b", "c"])) == 0
+    with pytest.raises(
+        ValueError, match=r"p has 3 columns and q has 2. .* classes=\(model.classes_, retrained.classes_\)"
+    ):
+        metric(p, q)
+    with pytest.raises(ValueError, match="classes must be a pair, the classes of p's columns and those of q's"):
+        metric(p, q, classes=["a", "b", "c"])
+    for wrong in (["a", "b"], ["a", "b", "b"], [["a", "b", "c"]]):
+        with pytest.raises(ValueError, match="classes must name each of the 3 columns of p once"):
+            metric(p, q, classes=(wrong, ["a", "c"]))
+
+
 def test_rms_distance():
     assert rms_distance([0.0, 0.0], [3.0, 4.0]) == pytest.approx(np.sqrt(12.5))
     assert rms_distance([[1.0, 2.0]], [[1.0, 4.0]]) == pytest.approx(np.sqrt(2))
@@ -173,7 +196,7 @@ def test_rms_distance():
 @pytest.mark.parametrize(
     ("p", "q", "message"),
     [
-        ([[0.5, 0.5]], [[0.2, 0.3, 0.5]], r"p and q must have the same shape, got \(1, 2\) and \(1, 3\)"),
+        ([[0.5, 0.5]], [[0.2, 0.3, 0.5]], "p has 2 columns and q has 3"),
         ([0.5, 0.5], [0.5, 0.5], r"p must have shape \(n_rows, n_classes\), got \(2,\)"),
         ([[0.5, 0.5]], [[1.5, -0.5]], "q must hold probabilities, got a negative value, -0.5"),
         ([[0.5, 0.4]], [[0.5, 0.5]], "row of p must sum to 1, got a row that sums to 0.9"),

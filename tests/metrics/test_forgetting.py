@@ -63,6 +63,11 @@ def test_prediction_ratio_of_values_and_probabilities():
     assert prediction_ratio(own, others, jensen_shannon) == pytest.approx(expected, abs=1e-10)
     with pytest.raises(ValueError, match="at least 2"):
         prediction_ratio([3.0], [[0.0]], rms_distance)
+    # Retrained models that lack the first class.
+    narrow = [other[:, 1:] / other[:, 1:].sum(axis=1, keepdims=True) for other in others]
+    wide = [np.pad(each, ((0, 0), (1, 0))) for each in narrow]
+    found = prediction_ratio(own, narrow, jensen_shannon, classes=(["a", "b", "c"], ["b", "c"]))
+    assert found == pytest.approx(prediction_ratio(own, wide, jensen_shannon), rel=1e-12)
 
 
 def test_ks_agrees_with_scipy():

@@ -30,23 +30,25 @@ def clauses(report: Any) -> list[Clause]:
     ----------
     report : AuditReport
     """
-    request = report.request
-    corrected = request is not None and request.request == "correct"
     return [
         Clause(
             "GDPR Article 16, rectification",
             "Inaccurate personal data are corrected without undue delay.",
-            f"The last request corrected {request.n_erased} rows in {request.seconds:.2f} s."
-            if corrected and request is not None
-            else "Not what this request was about.",
+            _corrected(report.request),
             "Whether the new values are accurate, and correction in the source systems.",
         ),
         Clause(
             "GDPR Article 17, erasure",
             "Personal data are erased without undue delay where a ground applies.",
-            f"{_stored(report)} The influence on the model: {report.headline}",
+            f"{_stored(report)} The influence on the model: {report.headline} {_guarantee(report)}",
             "Source systems, copies of the model, caches, backups, logs, earlier predictions, and recipients of the "
             "data (Article 19). The removal from the parameters is approximate unless the certificate says otherwise.",
+        ),
+        Clause(
+            "GDPR Article 12(3), one month",
+            "The person is told what was done within a month of the request.",
+            _in_time(report.request),
+            "The time before the request reached the estimator, an extension and its reasons, and telling the person.",
         ),
         Clause(
             "GDPR Article 5(2), accountability",
@@ -56,26 +58,51 @@ def clauses(report: Any) -> list[Clause]:
             "Keeping it unaltered, and the rest of the record of processing.",
         ),
         Clause(
-            "OWASP AISVS 1.0 draft, 12.2.1",
-            "Deletion requests reach data sets, evaluation sets, caches, feature stores and vector stores within 30 "
-            "days.",
-            f"For the estimator only: {_stored(report)}",
-            "Every other artefact.",
+            "EDPB Opinion 28/2024 (17 December 2024)",
+            "Whether personal data can be had from a model is assessed case by case, and what was done is documented.",
+            _attack(report),
+            "That the model is anonymous: other attacks, by reconstruction or with shadow models, were not run.",
         ),
         Clause(
-            "OWASP AISVS 1.0 draft, 12.2.2",
-            "Shadow-model or membership evaluation shows the influence of forgotten records below a documented "
-            "threshold.",
-            f"{_attack(report)} The threshold is the interval in which another retrained model is expected.",
-            "Stronger attacks, such as U-LiRA with many shadow models; a threshold of your own policy.",
+            "EU AI Act, Articles 12, 19 and 26(6)",
+            "Systems of high risk record events, and their logs are kept for at least six months.",
+            _recorded(report.request),
+            "The use of the system, and keeping the log.",
         ),
         Clause(
-            "OWASP AISVS 1.0 draft, 12.2.3",
-            "Unlearning retrains on the retained data, or is certified with a documented (ε, δ).",
-            _guarantee(report),
-            "For an approximate method without (ε, δ), this requirement is not met by this report.",
+            "OWASP AISVS 1.0 (2026), 11.2.5",
+            "In simulated membership inference, attacks do no better than guessing.",
+            f"On the erased rows: {_attack(report)}",
+            "The rows that stay, and stronger attacks, such as U-LiRA with many shadow models.",
+        ),
+        Clause(
+            "OWASP AISVS 1.0 (2026), 12.5.3",
+            "All changes of a model leave immutable records.",
+            _recorded(report.request),
+            "Storage that cannot be written to, changes past the package, and who asked for the change.",
         ),
     ]
+
+
+def _corrected(request: Any) -> str:
+    if request is None or request.request != "correct":
+        return "Not what this request was about."
+    return f"The last request corrected {request.n_erased} rows in {request.seconds:.2f} s."
+
+
+def _in_time(request: Any) -> str:
+    if request is None:
+        return "The estimator has no record of a request."
+    if not request.requests:
+        return "The request was carried out when it was made; its receipt has the time."
+    n_late = sum(each["late"] for each in request.requests)
+    return f"{len(request.requests)} waiting requests were carried out together, {n_late} of them after their deadline."
+
+
+def _recorded(request: Any) -> str:
+    if request is None or not request.request_id:
+        return "The estimator has no receipt of a request."
+    return f"Receipt {request.request_id}, an entry of a chain of hashes, with the digest of the parameters."
 
 
 def _stored(report: Any) -> str:

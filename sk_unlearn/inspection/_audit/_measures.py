@@ -25,6 +25,8 @@ from sk_unlearn.metrics import (
 )
 from sk_unlearn.metrics.distances import Distance
 from sk_unlearn.metrics.membership import AttackResult, evaluate_attack, loss_scores
+from sk_unlearn.metrics.probe import feature_probe
+from sk_unlearn.metrics.relative import relative_distance
 from sk_unlearn.references.retrained import Rows
 from sk_unlearn.rows.forms import taken
 
@@ -34,6 +36,9 @@ __all__ = ["Case", "Measured", "measure"]
 _ENOUGH_ROWS = 20
 _LOW_RATE = 0.01
 _N_BOOTSTRAP = 500
+# The probe learns from so many draws of rows, and wants so many rows of the class to be tried on.
+_N_DRAWS = 20
+_FEW_ROWS = 5
 
 
 @dataclass(frozen=True)
@@ -135,6 +140,7 @@ class _Table:
 
 def measure(case: Case, *, n_still_stored: int | None, random_state: int, verbose: int = 0) -> Measured:
     """Measure everything that there are models for."""
+    inside = case  # of which predictions are not enough
     case = replace(
         case,
         after=_Recalling(case.after),
@@ -142,10 +148,13 @@ def measure(case: Case, *, n_still_stored: int | None, random_state: int, verbos
         references=[_Recalling(model) for model in case.references],
     )
     table, notes = _Table(), list[str]()
-    with tqdm(total=3, desc="audit: measuring", unit="part", disable=not verbose, leave=False) as bar:
+    with tqdm(total=4, desc="audit: measuring", unit="part", disable=not verbose, leave=False) as bar:
         ratios = _distances(case, table, notes)
         bar.update()
+        _sides(case, table, random_state)
         _performance(case, table)
+        bar.update()
+        _inside(inside, table, notes, random_state)
         bar.update()
         losses, attacks, reference_aucs, reference_losses = _attacks(case, table, notes, random_state)
         bar.update()
@@ -202,6 +211,69 @@ def _among(references: Sequence[Any], X: Any, distance: Distance) -> list[float]
         return []
     others = [[b for b in references if b is not a] for a in references]
     return [_mean_distance(a, rest, X, distance) for a, rest in zip(references, others, strict=True)]
+
+
+def _sides(case: Case, table: _Table, random_state: int) -> None:
+    """Tell on which side of the model before the request and of retrained ones the model that forgot stands."""
+    if case.before is None or len(case.references) < 2:
+        return
+    for rows in ("erased", "test"):
+        found = relative_distance(
+            case.after, case.before, case.references, case.sets[rows].X,
+            n_bootstrap=_N_BOOTSTRAP, random_state=random_state,
+        )  # fmt: skip
+        table.add(_SIDE, rows, "after", found.difference, found.low, found.high)
+
+
+# Below zero it is closer to the retrained models.
+_SIDE = "distance to retrained less that to before"
+
+
+def _inside(case: Case, table: _Table, notes: list[str], random_state: int) -> None:
+    """Probe the features of the nets for a class of which no row is left."""
+    label = _class_that_is_gone(case)
+    if label is None or not case.references:
+        return
+    names, counts = np.unique(case.test.y, return_counts=True)
+    enough = np.isin(case.test.y, names[counts > 1])
+    if np.count_nonzero(case.test.y == label) < _FEW_ROWS or len(np.unique(case.test.y[enough])) < 2:
+        notes.append("Features inside the net were not probed: there are too few test rows of the erased class.")
+        return
+    X, y = taken(case.test.X, enough), case.test.y[enough]
+    references = [getattr(model, "model", model) for model in case.references]
+    try:
+        found = {
+            name: feature_probe(model, references, X, y, label, n_draws=_N_DRAWS, random_state=random_state)
+            for name, model in case.judged.items()
+        }
+    except (AttributeError, TypeError, ValueError) as reason:
+        notes.append(f"Features inside the net were not probed: {reason}")
+        return
+    for name, probe in found.items():
+        table.add(_PROBE, "test", name, probe.recall)
+    recalls = found["after"].reference_recalls
+    if len(recalls) < ENOUGH_REFERENCES:
+        table.add_all(_PROBE, "test", recalls)
+        return
+    low, high = expected_of_another(recalls)
+    table.add(_PROBE, "test", "retrained", float(np.mean(recalls)), low, high)
+    if found["after"].recall > high:
+        notes.append(
+            "Features inside the net still tell the erased class. Where it is learnt anew from one row of each class, "
+            f"{found['after'].recall:.0%} of its test rows are recognised, and at most {min(high, 1.0):.0%} are "
+            "expected with the features of one more retrained model. The verdict is on outputs."
+        )
+
+
+_PROBE = "class learnt anew from features"
+
+
+def _class_that_is_gone(case: Case) -> Any:
+    """Return the class of all erased rows, if no row of it stays; else None."""
+    if not is_classifier(case.after):
+        return None
+    labels = np.unique(case.erased.y)
+    return labels[0] if len(labels) == 1 and not np.isin(case.retained.y, labels).any() else None
 
 
 def _performance(case: Case, table: _Table) -> None:

@@ -1,0 +1,99 @@
+import copy
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+from torch import nn
+
+from sk_unlearn import UnlearnableClassifier
+from sk_unlearn.metrics import feature_probe, hidden_features, retrain_distance
+from sk_unlearn.references import fit_many
+from tests import _problems
+
+LABEL = 3
+
+
+class Digits:
+    """Digits without threes: the net before, nets retrained, and one whose output layer alone was changed."""
+
+    def __init__(self):
+        X, y = load_digits(return_X_y=True)
+        order = np.random.default_rng(0).permutation(len(X))
+        X, y = X[order], y[order]
+        (self.X, self.X_test), (self.y, self.y_test) = (np.split(each, [900]) for each in (X, y))
+        self.gone = self.y == LABEL
+        self.original = UnlearnableClassifier(random_state=0).fit(self.X, self.y)
+        self.retrained = fit_many(UnlearnableClassifier(), self.X[~self.gone], self.y[~self.gone], seeds=[1, 2, 3])
+        self.head_only = copy.deepcopy(self.original)
+        head = self.head_only.net_.module_.body[-1]
+        with torch.no_grad():  # no row is taken for a three again, and nothing else has changed
+            head.bias[LABEL] = -100.0
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return Digits()
+
+
+def test_features_that_still_know_a_class_are_told(digits):
+    assert not (digits.head_only.predict(digits.X) == LABEL).any()
+    found = feature_probe(digits.head_only, digits.retrained, digits.X_test, digits.y_test, LABEL)
+    before = feature_probe(digits.original, digits.retrained, digits.X_test, digits.y_test, LABEL)
+    assert found == before  # inside nothing has happened
+    assert found.excess > 0.3
+    assert found.recall > max(found.reference_recalls) + 0.2
+
+
+def test_a_retrained_net_is_among_the_others(digits):
+    one, *others = digits.retrained
+    found = feature_probe(one, others, digits.X_test, digits.y_test, LABEL)
+    assert abs(found.excess) < 0.15
+    forgot = copy.deepcopy(digits.original).forget(digits.X[digits.gone])
+    of_default = feature_probe(forgot, digits.retrained, digits.X_test, digits.y_test, LABEL)
+    of_head = feature_probe(digits.head_only, digits.retrained, digits.X_test, digits.y_test, LABEL)
+    assert of_default.excess < of_head.excess / 2
+
+
+def test_features_are_what_the_output_layer_is_given(digits):
+    features = hidden_features(digits.original, digits.X_test)
+    body = digits.original.net_.module_.body
+    logits = features @ body[-1].weight.detach().double().numpy().T + body[-1].bias.detach().double().numpy()
+    proba = digits.original.predict_proba(digits.X_test)
+    np.testing.assert_allclose(np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True), proba, atol=1e-5)
+    halved = make_pipeline(FunctionTransformer(lambda X: X / 2), digits.original)
+    np.testing.assert_array_equal(hidden_features(halved, 2 * digits.X_test), features)
+    assert retrain_distance(digits.original, digits.original, digits.X_test) == 0
+
+
+class Twice(nn.Module):
+    def __init__(self, n_features_in, n_outputs):
+        super().__init__()
+        self.layer = nn.Linear(n_features_in, n_outputs)
+
+    def forward(self, x):
+        return 2 * self.layer(x)
+
+
+def test_arguments(digits):
+    X, y = digits.X_test[:60], digits.y_test[:60]
+
+    def probed(change):
+        given = {"estimator": digits.original, "references": digits.retrained, "X": X, "y": y, "label": LABEL}
+        return feature_probe(**given | change)
+
+    for change, message in (
+        ({"references": []}, "references must hold at least one retrained model"),
+        ({"y": y[:5]}, r"y must have shape \(60,\), as X has rows, got \(5,\)"),
+        ({"label": "three"}, "y must hold rows of at least two classes, and label must be one of them"),
+        ({"n_shots": 0}, "n_shots must be at least 1, got 0"),
+        ({"n_draws": 0}, "n_draws must be at least 1, got 0"),
+        ({"n_shots": 40}, "n_shots=40 rows of each class are drawn, and one of the classes has"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            probed(change)
+    est = _problems.classifier(module=Twice, max_epochs=1).fit(X.astype(np.float32), y)
+    with pytest.raises(ValueError, match="There are no features before an output layer: the module's output is not"):
+        hidden_features(est, X)
