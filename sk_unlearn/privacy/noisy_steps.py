@@ -3,7 +3,7 @@ r"""What noisy steps hide of where they began: the Gaussian mechanism that a who
 A run goes :math:`x_{t+1} = \rho x_t - \gamma g_t + N(0, \sigma^2 I)` for :math:`T` steps, with
 :math:`\rho = 1 - \gamma\lambda`, gradients of norm at most :math:`C_1`, and :math:`x_0` in a ball of radius
 :math:`C_0`. Wherever two such runs began and whatever gradients they took, their last points are
-:math:`\mu`-indistinguishable. The proof is in the user guide, "Certified unlearning".
+:math:`\mu`-indistinguishable. The proof is in the user guide, "Noisy fine-tuning".
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class NoisySteps:
     indistinguishable from that of any other such run, in the sense of Gaussian differential privacy. Only the last
     point is: those on the way must not be looked at.
 
-    Parameters
+    Attributes
     ----------
     radius : float
         :math:`C_0` of the ball that the run begins in; at least 0.
