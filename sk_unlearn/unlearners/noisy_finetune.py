@@ -293,8 +293,8 @@ class NoisyFineTune(Unlearner):
 def _centre(problem: UnlearningProblem) -> Tensor:
     if problem.start is None:
         raise ValueError(
-            "NoisyFineTune goes back to the initial weights, and they are not known: fit with keep_initial=True (for "
-            "from_fitted, give initial), or use Retrain()."
+            "NoisyFineTune goes back to the initial weights, and they are not known: fit with keep_initial=True (or "
+            "give initial_parameters to from_fitted), or use Retrain()."
         )
     return double(problem.start.parameters.to(problem.parameters.device))
 

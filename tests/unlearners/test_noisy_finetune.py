@@ -342,6 +342,21 @@ def test_without_initial_weights():
     assert len(est.training_set_) == 60
 
 
+def test_adopted_nets_tell_their_initial_weights_or_are_refused():
+    torch.manual_seed(1)
+    net = fitted(None, max_epochs=3).net_
+    adopted = UnlearnableClassifier.from_fitted(net, X, y, unlearner=NoisyFineTune(n_epochs=1), random_state=0)
+    with pytest.raises(ValueError, match="give initial_parameters to from_fitted"):
+        adopted.forget(X[:5])
+    adopted = UnlearnableClassifier.from_fitted(
+        net, X, y, unlearner=NoisyFineTune(n_epochs=1), random_state=0, initial_parameters=small()
+    )
+    certificate = adopted.forget(X[:5]).certificate_
+    assert {each.statement: each.checked for each in certificate.assumptions}[
+        "the initial weights come from the seed"
+    ] is None
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
