@@ -69,6 +69,7 @@ from sk_unlearn.unlearners import (
     MinMaxNaturalGradient,
     NaturalGradient,
     NegGradPlus,
+    NoisyFineTune,
     PseudoInverseNewton,
     RandomLabels,
     Retrain,
@@ -133,6 +134,7 @@ def at_defaults() -> list[Method]:
         StoCuReNU(), CuReNU(), PseudoInverseNewton(), DampedNewton(), GaussNewton(), NaturalGradient(),
         MinMaxNaturalGradient(), FineTune(), RewindToDelete(), LBFGSWarmStart(), NegGradPlus(), SCRUB(), DELETE(),
         SSD(), GradientAscent(), RandomLabels(), FisherForgetting(), SalUn(), L1Sparse(), AMUN(), RURK(),
+        NoisyFineTune(),
     ]  # fmt: skip
     return [_at_default(unlearner) for unlearner in unlearners]
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import nan
+from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from skorch import NeuralNet
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -15,9 +17,10 @@ from sk_unlearn.estimators._moments import Moments, followed
 from sk_unlearn.estimators._request import Content
 from sk_unlearn.estimators._training_pass import layers_that_follow, moments_in_training, training_batches
 from sk_unlearn.utils._float64 import double
+from sk_unlearn.utils._random import seeded_generators
 from sk_unlearn.utils._twins import twin, uncompiled
 
-__all__ = ["batch_norm_layers", "not_renewed", "renew_statistics"]
+__all__ = ["batch_norm_layers", "not_renewed", "renew_statistics", "take_statistics"]
 
 
 def batch_norm_layers(module: nn.Module) -> list[_BatchNorm]:
@@ -181,6 +184,40 @@ def renew_statistics(
             mean.add_((was.share * (moments.mean - was.moments.mean)).to(mean.device))
             var.add_((was.share * (moments.var - was.moments.var)).to(var.device))
     return complete
+
+
+@torch.no_grad()
+def take_statistics(net: NeuralNet, X: Any, y: NDArray[Any], seed: int) -> None:
+    """Take the running statistics of a net over rows as training sees them, and over nothing else.
+
+    They become the plain average over the batches, at the present parameters. A single row has no variance, and leaves
+    them as they are.
+
+    Parameters
+    ----------
+    net : skorch.NeuralNet
+        Changed in place, and left in evaluation mode.
+
+    X, y : ndarray, or SparseRows
+        Rows and targets as the net takes them.
+
+    seed : int
+        Of augmentation and dropout.
+    """
+    module = net.module_.train()
+    layers = list(layers_that_follow(module).values())
+    momenta = [layer.momentum for layer in layers]
+    if layers and len(X) > 1:
+        for layer in layers:
+            layer.reset_running_stats()
+            layer.momentum = None
+        batches = training_batches(net, X, y, seed)
+        with seeded_generators(seed):
+            for batch in batches:
+                net.infer(batch)
+        for layer, momentum in zip(layers, momenta, strict=True):
+            layer.momentum = momentum
+    module.eval()
 
 
 def _of_layer(moments: dict[str, Moments], name: str) -> list[Moments]:

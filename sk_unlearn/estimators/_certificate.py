@@ -52,8 +52,9 @@ def latest_certificate(reports: Sequence[UnlearningReport], risk: Any) -> Certif
     if not certificates:
         raise AttributeError(f"There is no certificate_: {reports[-1].method} gives none, and {_why_not(risk)}.")
     together = compose_certificates(certificates)
-    # Trained anew on the rows that stayed, a model is free of the rows of all earlier requests too.
-    return replace(together, n_requests=len(reports)) if together.kind == "exact" else together
+    # However those were answered: nothing of them is in a model trained anew on the rows that stayed, and noise
+    # in the steps to a model hides all of it.
+    return replace(together, n_requests=len(reports)) if together.hides_the_past else together
 
 
 def _why_not(risk: Any) -> str:

@@ -20,7 +20,7 @@ from sk_unlearn.training.ledger import check_one_item_a_row
 from sk_unlearn.utils._random import untouched_generators
 from sk_unlearn.utils._twins import pinned, twin
 
-__all__ = ["UNSTEADY", "check_net", "check_steady", "output_of"]
+__all__ = ["UNSTEADY", "check_net", "check_steady", "make_lazy_parameters", "output_of"]
 
 _N_ROWS = 4
 UNSTEADY = (
@@ -150,6 +150,12 @@ def _stand_in(net: NeuralNet, X: Any) -> NeuralNet:
     copied = twin(net, share_tensors=False)
     copied.predict_proba(for_net(X))
     return copied
+
+
+def make_lazy_parameters(net: NeuralNet, X: Any) -> None:
+    """Have the first rows tell the lazy layers of a net how large they are; a net without such stays as it is."""
+    if any(is_lazy(tensor) for tensor in (*net.module_.parameters(), *net.module_.buffers())):
+        net.predict_proba(for_net(X[:_N_ROWS]))
 
 
 def _check_columns(proba: NDArray[Any], n_classes: int) -> None:

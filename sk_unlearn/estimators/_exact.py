@@ -17,7 +17,7 @@ from sk_unlearn.training.ledger import Trained, decides_by_measure
 if TYPE_CHECKING:
     from sk_unlearn.estimators.base import BaseUnlearnable
 
-__all__ = ["exact_certificate"]
+__all__ = ["exact_certificate", "training_assumptions"]
 
 
 def exact_certificate(estimator: BaseUnlearnable, content: Content, trained: Trained) -> Certificate:
@@ -34,13 +34,7 @@ def exact_certificate(estimator: BaseUnlearnable, content: Content, trained: Tra
     trained : Trained
         What came of training on them.
     """
-    assumptions = [
-        _weights_from_seed(estimator.estimator),
-        _seed_from_user(estimator.random_state),
-        _no_code_with_memory(trained.net),
-    ]
-    if estimator._classifier:
-        assumptions.append(_classes_are_left(estimator, content))
+    assumptions = training_assumptions(estimator, content, trained)
     method = "retraining"
     if trained.paced is not None:
         method = f"retraining in {trained.paced.pace.share:.3g} of the steps"
@@ -48,7 +42,32 @@ def exact_certificate(estimator: BaseUnlearnable, content: Content, trained: Tra
     return Certificate(method, bound=0.0, epsilon=0.0, delta=0.0, assumptions=assumptions, kind="exact")
 
 
-def _weights_from_seed(given: Any) -> Assumption:
+def training_assumptions(
+    estimator: BaseUnlearnable, content: Content, trained: Trained, *, began_there: bool = True
+) -> list[Assumption]:
+    """Return what it takes for nothing but the rows that stay, the settings and the seed to have entered a training.
+
+    Parameters
+    ----------
+    estimator, content, trained
+        As :func:`exact_certificate` takes them.
+
+    began_there : bool
+        Whether the weights that count as the initial ones are those that the seed draws.
+    """
+    assumptions = [
+        _weights_from_seed(estimator.estimator, began_there),
+        _seed_from_user(estimator.random_state),
+        _no_code_with_memory(trained.net),
+    ]
+    if estimator._classifier:
+        assumptions.append(_classes_are_left(estimator, content))
+    return assumptions
+
+
+def _weights_from_seed(given: Any, began_there: bool) -> Assumption:
+    if not began_there:
+        return Assumption("the initial weights come from the seed", None, "they are not those that the seed draws")
     module = given.module if isinstance(given, NeuralNet) else given
     handed_in = isinstance(module, nn.Module)
     return Assumption(

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from skorch import NeuralNet
 from torch import Tensor
 
+from sk_unlearn.estimators._batch_norm import take_statistics
 from sk_unlearn.estimators._cached_training import recorder_rng
+from sk_unlearn.estimators._check import make_lazy_parameters
 from sk_unlearn.estimators._commit import load_flat
-from sk_unlearn.estimators._exact import exact_certificate
+from sk_unlearn.estimators._exact import exact_certificate, training_assumptions
 from sk_unlearn.estimators._handed_in import chance_loss
 from sk_unlearn.estimators._request import Content, Request
 from sk_unlearn.estimators.fitting import blank_net
@@ -18,6 +22,7 @@ from sk_unlearn.risks.empirical import EmpiricalRisk, flat_parameters
 from sk_unlearn.training.finite import TrainingDivergedError
 from sk_unlearn.training.ledger import Trained, train_rows
 from sk_unlearn.training.pace import Pace, why_not_paced
+from sk_unlearn.training.side_state import SideState
 from sk_unlearn.training.soft_targets import soft_targets
 from sk_unlearn.utils._random import seeded_torch
 from sk_unlearn.utils._twins import twin
@@ -56,6 +61,8 @@ def retrain(
     which the request sets out (`fitted`).
     """
     rows = estimator.training_set_
+    if not warm and start is not None:
+        return _onwards(estimator, request, start, epochs=epochs, callbacks=callbacks, learning_rate=learning_rate)
     if not warm:
         stay = request.stay(rows.live_mask)
         content = request.rows_after(rows, np.flatnonzero(stay))
@@ -84,6 +91,48 @@ def retrain(
         net._initialize_callbacks()
         trained = train_rows(net, X, y, weight, epochs=epochs, rng=recorder_rng(estimator.unlearning_state_.seed))
     return trained._replace(role=None)
+
+
+def _onwards(
+    estimator: BaseUnlearnable,
+    request: Request,
+    start: Tensor,
+    *,
+    epochs: int | None,
+    callbacks: Any,
+    learning_rate: float | None,
+) -> Trained:
+    """Build a net anew, give it these parameters, and train it on the rows that were trained on and stay.
+
+    Nothing else of the fitted net gets into it: buffers and frozen parameters are what they were before ``fit``, and
+    the statistics of BatchNorm layers come of these rows. Roles stay what they were, and so does where training began.
+    """
+    rows, state = estimator.training_set_, estimator.unlearning_state_
+    stay = request.stay(rows.live_mask)
+    # What the built-in network takes of its rows, it takes of all of them.
+    content = request.rows_after(rows, np.flatnonzero(stay))
+    X, y, weight = request.rows_after(rows, np.flatnonzero(request.stay(rows.trained_mask)))
+    with seeded_torch(state.seed):
+        net = blank_net(estimator, *content).initialize()
+        make_lazy_parameters(net, X)
+        is_first = torch.equal(flat_parameters(net).cpu(), start.cpu())
+        load_flat(net, start)
+        net.set_params(train_split=None, callbacks=callbacks)
+        if learning_rate is not None:
+            net.set_params(lr=learning_rate)
+        net._initialize_callbacks()
+        if epochs == 0:
+            before = SideState(net)
+            take_statistics(net, X, y, state.seed)
+            trained = Trained(net, None, side_state=before.changed(net))
+        else:
+            trained = train_rows(net, X, y, weight, epochs=epochs)
+    begun = None if state.start is None else replace(state.start, phases=(), schedule=state.schedule)
+    return trained._replace(
+        role=rows.role[stay[rows.live_mask]],
+        start=begun,
+        basis=tuple(training_assumptions(estimator, content, trained, began_there=is_first)),
+    )
 
 
 def _predictions(net: NeuralNet, content: Content, w: Tensor) -> Tensor:

@@ -9,10 +9,12 @@ from sk_unlearn.privacy.mechanisms import (
     zcdp_epsilon,
     zcdp_rho,
 )
+from sk_unlearn.privacy.noisy_steps import NoisySteps
 
 __all__ = [
     "Assumption",
     "Certificate",
+    "NoisySteps",
     "compose_certificates",
     "compose_gaussians",
     "gaussian_delta",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import takewhile
 from typing import Any, Literal, NamedTuple
 
 from sk_unlearn.privacy.mechanisms import compose_gaussians, gaussian_epsilon
@@ -43,17 +44,19 @@ class Certificate:
 
     bound : float
         Upper bound of the Euclidean distance between the parameters (before noise) and those of retraining; for
-        noise in the objective, of the gradient that is left of the perturbed sum of losses. For the kind "exact" it is
-        0, from training the retained rows alone *in the same way*, which may be a shorter one than ``fit``'s.
+        noise in the objective, of the gradient that is left of the perturbed sum of losses; for noise in steps, between
+        the ends of the same steps, without noise, from here and from a retrained model. For the kind "exact" it is 0,
+        from training the retained rows alone *in the same way*, which may be a shorter one than ``fit``'s.
 
     epsilon, delta : float or None
         The guarantee, None where nothing random hides the distance: then only the bound is claimed.
 
     sigma : float
-        Standard deviation of the noise; 0 for none.
+        Standard deviation of the noise, of all steps together; 0 for none.
 
-    noise : {"none", "output", "objective"}
-        Whether noise was added to the parameters after each request, or to the objective in training.
+    noise : {"none", "output", "objective", "steps"}
+        Whether noise was added to the parameters after each request, to the objective in training, or in steps from the
+        parameters before to those after. Such steps hide all that there was before, whatever it was.
 
     vacuous : bool
         Whether the bound says no more than what holds for any two models; an ε that follows from it is then true and
@@ -69,6 +72,11 @@ class Certificate:
         Whether the distance to retraining is bounded, or the parameters are a function of retained rows, settings and
         seed alone: whatever the erased rows had been, every number would be the same. That is ε = 0 at δ = 0.
 
+    sequence_epsilon : float or None
+        Of noise in steps: the ε, at the same δ, of all models after such requests *together*, beside models that were
+        retrained after each. ``epsilon`` itself is that of the last model; and, for the rows of any one request alone,
+        that of all models from theirs on.
+
     Examples
     --------
     >>> from sk_unlearn.privacy import Certificate
@@ -82,11 +90,17 @@ class Certificate:
     epsilon: float | None = None
     delta: float | None = None
     sigma: float = 0.0
-    noise: Literal["none", "output", "objective"] = "none"
+    noise: Literal["none", "output", "objective", "steps"] = "none"
     vacuous: bool = False
     assumptions: list[Assumption] = field(default_factory=list)
     n_requests: int = 1
     kind: Literal["distance", "exact"] = "distance"
+    sequence_epsilon: float | None = None
+
+    @property
+    def hides_the_past(self) -> bool:
+        """Whether it holds for the rows of all requests so far, however the earlier ones were answered."""
+        return self.kind == "exact" or self.noise == "steps"
 
     @property
     def proven(self) -> bool:
@@ -106,6 +120,8 @@ class Certificate:
             return "\n".join([f"{self.method}: exact{over}; {claim}", *self._basis()])
         if self.noise == "objective":
             head = f"gradient of the perturbed objective left: at most {self.bound:.4g}"
+        elif self.noise == "steps":
+            head = f"within {self.bound:.4g} of the same steps after retraining, before noise"
         else:
             head = f"within {self.bound:.4g} of retraining"
         if self.epsilon is None:
@@ -113,6 +129,8 @@ class Certificate:
         else:
             over = f" over {self.n_requests} requests" if self.n_requests > 1 else ""
             head += f"; epsilon = {self.epsilon:.4g} at delta = {self.delta:.4g}{over}, noise sigma = {self.sigma:.4g}"
+        if self.sequence_epsilon is not None and self.n_requests > 1:
+            head += f"; epsilon = {self.sequence_epsilon:.4g} for the models of all such requests together"
         lines = [f"{self.method}: {head}"]
         if self.vacuous:
             lines.append("  VACUOUS: the bound says no more than what holds for any two models")
@@ -130,8 +148,9 @@ def compose_certificates(certificates: Sequence[Certificate]) -> Certificate:
     """Return what a sequence of certificates, one a request, guarantees to someone who saw every model in between.
 
     Noise that was added to the parameters after each request is composed exactly. Otherwise the last one stands by
-    itself: a distance is that of the last model, noise in the objective has one budget for all requests, and a model
-    that was trained anew on the rows that stay owes nothing to any that came before.
+    itself: a distance is that of the last model, noise in the objective has one budget for all requests, a model that
+    was trained anew on the rows that stay owes nothing to any that came before, and noise in the steps that lead to a
+    model hides all of them. What several models of the last kind tell together is in ``sequence_epsilon``.
 
     Parameters
     ----------
@@ -151,15 +170,13 @@ def compose_certificates(certificates: Sequence[Certificate]) -> Certificate:
     6.57
     """
     last = certificates[-1]
-    if last.noise != "output" or last.delta is None:
+    if last.noise not in ("output", "steps") or last.delta is None:
         return last
-    ratios: list[float] = []
-    for certificate in reversed(certificates):
-        if certificate.noise != "output":
-            break
-        ratios.append(certificate.bound / certificate.sigma)
-    epsilon = gaussian_epsilon(compose_gaussians(ratios), 1.0, last.delta)
-    return replace(last, epsilon=epsilon, n_requests=len(ratios))
+    alike = list(takewhile(lambda each: each.noise == last.noise, reversed(certificates)))
+    epsilon = gaussian_epsilon(compose_gaussians([each.bound / each.sigma for each in alike]), 1.0, last.delta)
+    if last.noise == "steps":
+        return replace(last, sequence_epsilon=epsilon, n_requests=len(certificates))
+    return replace(last, epsilon=epsilon, n_requests=len(alike))
 
 
 # Of every mechanism whose noise comes from the estimator's seed.

@@ -307,6 +307,11 @@ class EmpiricalRisk:
         content = self.X[selected] if X is None else X
         return EmpiricalRisk(self.net, content, y, weight, chunk_size=size, memory_budget=budget)
 
+    def of_net(self, net: NeuralNet) -> EmpiricalRisk:
+        """Return the risk of another net over the same rows."""
+        mask, budget = self._stored.mask, self.evaluator.memory_budget
+        return EmpiricalRisk(net, self.X, self.y, self.sample_weight, mask=mask, memory_budget=budget)
+
     def outputs(self, w: Tensor, rows: Rows | None = None) -> Tensor:
         """Return what the module gives at w for rows (int64 indices into X), or for all of S in order.
 

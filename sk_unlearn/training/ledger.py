@@ -18,7 +18,7 @@ from skorch.dataset import get_len
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torch.utils.data import DataLoader, Dataset, Subset, default_collate
 
-from sk_unlearn.privacy import Certificate
+from sk_unlearn.privacy import Assumption, Certificate
 from sk_unlearn.risks.empirical import weighted_loss
 from sk_unlearn.rows import RowRole, SparseRows
 from sk_unlearn.rows.parts import for_net, tensors_for_net
@@ -519,6 +519,10 @@ class Trained(NamedTuple):
 
     certificate : Certificate or None
         What is guaranteed of the trained net.
+
+    basis : tuple of Assumption
+        What it takes for nothing but its rows, the settings, the seed and the parameters that it was given to have
+        entered the net; empty where that is not looked at.
     """
 
     net: NeuralNet
@@ -529,6 +533,7 @@ class Trained(NamedTuple):
     start: TrainingStart | None = None
     paced: Paced | None = None
     certificate: Certificate | None = None
+    basis: tuple[Assumption, ...] = ()
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from sk_unlearn.unlearners.lbfgs import LBFGSWarmStart
 from sk_unlearn.unlearners.natural_gradient import MinMaxNaturalGradient, NaturalGradient, natural_gradient_sigma
 from sk_unlearn.unlearners.neighbourhood import AMUN, RURK
 from sk_unlearn.unlearners.newton import DampedNewton, GaussNewton, PseudoInverseNewton
+from sk_unlearn.unlearners.noisy_finetune import NoisyFineTune
 from sk_unlearn.unlearners.recording import HessianFreeRecording
 from sk_unlearn.unlearners.retrain import Retrain
 from sk_unlearn.unlearners.saliency import SalUn
@@ -41,6 +42,7 @@ __all__ = [
     "MinMaxNaturalGradient",
     "NaturalGradient",
     "NegGradPlus",
+    "NoisyFineTune",
     "PseudoInverseNewton",
     "RandomLabels",
     "Retrain",

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from skorch.callbacks import LRScheduler
 from torch import Tensor, nn
 
 from sk_unlearn.risks.empirical import EmpiricalRisk
@@ -16,7 +17,7 @@ from sk_unlearn.unlearners._watch import Watch, stored_part
 from sk_unlearn.unlearners.base import UnlearningProblem, UnlearningResult
 from sk_unlearn.unlearners.status import Status
 
-__all__ = ["MinibatchLoop", "batches", "training_batch_size"]
+__all__ = ["MinibatchLoop", "annealed", "batches", "training_batch_size"]
 
 Rows = NDArray[np.int64]
 
@@ -26,6 +27,13 @@ def training_batch_size(problem: UnlearningProblem) -> int:
     net = problem.net
     size = int(net.get_params_for("iterator_train").get("batch_size", net.batch_size))
     return max(1, problem.retained.n_rows) if size == -1 else size
+
+
+def annealed(problem: UnlearningProblem, n_epochs: int) -> tuple[str, LRScheduler]:
+    """Return a callback that anneals the rate to zero along a cosine while a net trains on the retained rows."""
+    n_batches = -(-problem.retained.n_rows // training_batch_size(problem))
+    policy = torch.optim.lr_scheduler.CosineAnnealingLR
+    return "anneal", LRScheduler(policy=policy, step_every="batch", T_max=n_batches * n_epochs)
 
 
 def batches(risk: EmpiricalRisk, size: int, rng: np.random.Generator) -> Iterator[Rows]:

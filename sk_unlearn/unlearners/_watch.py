@@ -44,16 +44,20 @@ class Watch:
     ----------
     problem : UnlearningProblem
         Whose retained rows are stored.
+
+    after : Risk or None
+        That of the net that comes out over the same retained rows, where it has buffers of its own.
     """
 
-    def __init__(self, problem: UnlearningProblem) -> None:
+    def __init__(self, problem: UnlearningProblem, after: Risk | None = None) -> None:
+        self._after = problem.retained if after is None else after
         self._retained, self._erased, self._fitted = problem.retained, problem.erased, problem.parameters
         self._stored = stored_part(problem.retained)
         self._rows = self._stored.sample(_WATCHED_ROWS, problem.rng)
 
     @cached_property
     def _before(self) -> float:
-        return self.retained_loss(self._fitted)
+        return self._retained.value(self._fitted, self._rows)
 
     @cached_property
     def _mean_output(self) -> Tensor:
@@ -83,7 +87,7 @@ class Watch:
 
     def retained_loss(self, w: Tensor) -> float:
         """Return the risk on the watched rows."""
-        return self._retained.value(w, self._rows)
+        return self._after.value(w, self._rows)
 
     def erased_loss(self, w: Tensor) -> float:
         """Return the mean loss of the erased rows, without penalty."""

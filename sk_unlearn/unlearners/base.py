@@ -63,7 +63,9 @@ class UnlearningProblem:
         these flat parameters (a ValueError where the loss takes no predictions). Rates that are raised for fewer steps
         and do not hold are lowered in further attempts; ``at_once=True`` raises a ValueError instead. With
         ``warm=True`` and a number of ``epochs`` it continues from w₀ instead, or from the flat parameters ``start``.
-        Works on copies.
+        With ``start`` and without ``warm`` it goes on from there in a net that is built anew, whose buffers and frozen
+        parameters have seen no row; with ``epochs=0`` only the statistics of its BatchNorm layers are taken over the
+        rows. Works on copies.
 
     report_step : callable
         Takes one record a step, for progress display.

@@ -17,12 +17,13 @@ from torch import Tensor
 from sk_unlearn.risks.empirical import flat_parameters
 from sk_unlearn.training.recorder import TrainingRecorder
 from sk_unlearn.unlearners._heuristic import RowHeuristic
+from sk_unlearn.unlearners._minibatch import annealed
 from sk_unlearn.unlearners._watch import Watch
 from sk_unlearn.unlearners.base import Unlearner, UnlearnerTags, UnlearningProblem, UnlearningResult
 from sk_unlearn.unlearners.status import Status
 from sk_unlearn.utils._numpy_state import NumpyStateMixin
 
-__all__ = ["FineTune", "L1Sparse", "RewindToDelete"]
+__all__ = ["FineTune", "L1Sparse", "RewindToDelete", "epochs_trace"]
 
 
 class FineTune(Unlearner):
@@ -68,7 +69,7 @@ class FineTune(Unlearner):
         """Solve one problem; see :meth:`sk_unlearn.unlearners.Unlearner.unlearn`."""
         self._validate_params()
         net = _trained_on(problem, self.n_epochs, self.learning_rate)
-        trace = _epochs_trace(problem, net, self.n_epochs)
+        trace = epochs_trace(problem, net, self.n_epochs)
         # Its BatchNorm statistics started from those of the erased rows and are better estimated anew: so `trained` is
         # not handed back.
         reason = f"trained for {self.n_epochs} more epochs"
@@ -143,7 +144,7 @@ class L1Sparse(RowHeuristic):
                 "unlearner=L1Sparse() adds its penalty to the gradients that skorch's train_step announces by "
                 "on_grad_computed, and the net's own train_step announces none; notify there, or use FineTune."
             )
-        w, trace = flat_parameters(net), _epochs_trace(problem, net, self.n_epochs)
+        w, trace = flat_parameters(net), epochs_trace(problem, net, self.n_epochs)
         reason = f"trained for {self.n_epochs} more epochs; L1 norm {_l1(problem.parameters):.4g} to {_l1(w):.4g}"
         return UnlearningResult(w, *Watch(problem).verdict(w, Status.COMPLETED, reason), trace=trace)
 
@@ -222,7 +223,7 @@ class RewindToDelete(Unlearner):
             learning_rate=rates[0],
             start=point.parameters.to(problem.parameters),
         ).net
-        trace = _epochs_trace(problem, net, len(rates))
+        trace = epochs_trace(problem, net, len(rates))
         reason = f"repeated the last {len(rates)} epochs from a point that the erased rows had a part in"
         return UnlearningResult(flat_parameters(net), Status.COMPLETED, reason, trace=trace, recording=point)
 
@@ -294,21 +295,15 @@ def _trained_on(
     callbacks: Sequence[tuple[str, Callback]] = (),
 ) -> NeuralNet:
     """Return a net that went on training on the retained rows, the rate annealed to zero along a cosine."""
-    batch_size = problem.net.get_params_for("iterator_train").get("batch_size", problem.net.batch_size)
-    n_rows = problem.retained.n_rows
-    n_batches = 1 if batch_size == -1 else -(-n_rows // int(batch_size))
-    anneal = LRScheduler(
-        policy=torch.optim.lr_scheduler.CosineAnnealingLR, step_every="batch", T_max=n_batches * n_epochs
-    )
     return problem.retrain(
-        warm=True, epochs=n_epochs, callbacks=[("anneal", anneal), *callbacks], learning_rate=learning_rate
+        warm=True, epochs=n_epochs, callbacks=[annealed(problem, n_epochs), *callbacks], learning_rate=learning_rate
     ).net
 
 
-def _epochs_trace(problem: UnlearningProblem, net: NeuralNet, n_epochs: int) -> list[dict[str, Any]]:
+def epochs_trace(problem: UnlearningProblem, net: NeuralNet, n_epochs: int) -> list[dict[str, Any]]:
     """Return a record for each of the last epochs of a net, and report it."""
     trace: list[dict[str, Any]] = []
-    for step, epoch in enumerate(net.history[-n_epochs:], 1):
+    for step, epoch in enumerate(net.history[-n_epochs:] if n_epochs else (), 1):
         trace.append({"step": step, "train_loss": epoch["train_loss"], "seconds": epoch["dur"]})
         problem.report_step(trace[-1])
     return trace
