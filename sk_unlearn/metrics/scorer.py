@@ -24,8 +24,8 @@ from sk_unlearn.metrics.distances import (
 )
 from sk_unlearn.metrics.forgetting import gap_closed, loss_ks_pvalue
 from sk_unlearn.metrics.membership import tug_of_war_mia_score
-from sk_unlearn.references import changes_training
 from sk_unlearn.references.cases import Case, fit_references, stored_targets
+from sk_unlearn.references.retrained import changes_training
 from sk_unlearn.rows import SparseRows
 from sk_unlearn.utils._cache import cached
 

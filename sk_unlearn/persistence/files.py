@@ -8,12 +8,12 @@ from typing import Any
 
 from sk_unlearn.composites.parts import undisturbed
 from sk_unlearn.exceptions import PersistenceError
-from sk_unlearn.persistence._atomic import write_atomically
 from sk_unlearn.persistence._container import opened, sealed
 from sk_unlearn.persistence._log import bring_up_to_date
 from sk_unlearn.persistence._names import trusted_names, untrusted
 from sk_unlearn.persistence._reader import Reader
 from sk_unlearn.persistence._writer import Writer
+from sk_unlearn.persistence.atomic import write_atomically
 
 __all__ = ["load", "save", "untrusted_types"]
 

@@ -31,16 +31,19 @@ from sk_unlearn.metrics import (
     distance_ratio,
     distance_ratio_interval,
     relative_distance,
+    retrain_distance,
     row_losses,
     tug_of_war_score,
 )
 from sk_unlearn.metrics.membership import membership_attack
 from sk_unlearn.pipeline import make_pipeline as forgetful_pipeline
 from sk_unlearn.privacy import Certificate
+from sk_unlearn.references import load as load_references
 from sk_unlearn.references import retrained
+from sk_unlearn.references import save as save_references
 from sk_unlearn.references.many import fit_many
 from sk_unlearn.unlearners import Retrain, StoCuReNU
-from tests._problems import tiny_classifier
+from tests._problems import Mlp, tiny_classifier
 
 ERASED, KEPT, TEST = slice(0, 12), slice(12, 60), slice(60, 120)
 
@@ -245,6 +248,56 @@ def test_pipeline(data):
     assert value(found, "accuracy", "test", "before")["value"] == untouched.score(X[TEST], y[TEST])
 
 
+@pytest.mark.parametrize("keep_raw", [True, False])
+def test_every_pipeline_is_shown_rows_as_its_own_steps_make_them(data, keep_raw):
+    """The erased rows lay far out, so that the scaler moves by the request."""
+    X, y = data
+    X = X + 30 * (np.arange(120) < 12)[:, None]
+
+    def blank(seed):
+        last = tiny_classifier(StoCuReNU(renew=False), random_state=seed)
+        return forgetful_pipeline(StandardScaler(), last).set_params(keep_raw=keep_raw)
+
+    untouched = blank(0).fit(X[:60], y[:60])
+    pipeline = copy.deepcopy(untouched).forget(X[ERASED])
+    assert np.abs(untouched[0].mean_ - pipeline[0].mean_).min() > 5
+    # One of them has yet another scaler, and one is a net behind the scaler of the audited pipeline.
+    references = [blank(seed).fit(X[KEPT], y[KEPT]) for seed in (1, 2, 3)]
+    references[1] = blank(2).set_params(standardscaler__with_mean=False).fit(X[KEPT], y[KEPT])
+    references[2] = fit_many(tiny_classifier(), pipeline[0].transform(X[KEPT]), y[KEPT], seeds=[3])[0]
+    whole = [*references[:2], make_pipeline(pipeline[0], references[2])]
+    given = {"before": untouched, "references": references}
+    found = audit(pipeline, X[ERASED], y[ERASED], X[TEST], y[TEST], **given)
+    for name, part in {"erased": ERASED, "test": TEST, "retained": KEPT}.items():
+        distance = value(found, "JS distance (nats)", name, "before")["value"]
+        expected = np.mean([retrain_distance(untouched, each, X[part]) for each in whole])
+        if keep_raw or name != "retained":
+            assert distance == pytest.approx(expected)
+            assert value(found, "accuracy", name, "before")["value"] == untouched.score(X[part], y[part])
+            own = np.mean([each.score(X[part], y[part]) for each in whole])
+            assert value(found, "accuracy", name, "retrained")["value"] == pytest.approx(own)
+        else:
+            assert distance != pytest.approx(expected)
+    told = [note for note in found.assumptions if "steps of their own that make other features" in note]
+    assert [note[0] for note in told] == ([] if keep_raw else ["2"])
+    if not keep_raw:
+        retained = {"X_retained": X[KEPT], "y_retained": y[KEPT]}
+        as_they_came = audit(pipeline, X[ERASED], y[ERASED], X[TEST], y[TEST], **given, **retained)
+        distance = value(as_they_came, "JS distance (nats)", "retained", "before")["value"]
+        assert distance == pytest.approx(np.mean([retrain_distance(untouched, each, X[KEPT]) for each in whole]))
+
+
+def test_rows_of_a_later_request_are_not_retrained_on(data):
+    """Places among rows of which some have gone are not places among all."""
+    X, y = data
+    est = tiny_classifier(StoCuReNU(renew=False), random_state=0).fit(X[:60], y[:60]).forget(X[:6])
+    found = audit(est, X[50:60], y[50:60], X[TEST], y[TEST])
+    assert (found.n_still_stored, found.n_retained) == (10, 44)
+    models = fit_many(tiny_classifier(), X[6:50], y[6:50], seeds=found.seeds["references"])
+    expected = distance_ratio(est, models, X[TEST])
+    assert value(found, "distance ratio", "test", "after")["value"] == pytest.approx(expected, rel=1e-3)
+
+
 def test_data_frames_are_audited_by_name(data):
     """Without a warning that names were missing, which every prediction would give."""
     X, y = data
@@ -315,6 +368,72 @@ def test_arguments(after, data, change, message):
     given = dict(zip(("X_del", "y_del", "X_test", "y_test"), rows(data), strict=True)) | change
     with pytest.raises(ValueError, match=message):
         audit(after, **given)
+
+
+# ------------------------------------------------------------------ references that are handed in
+
+
+def test_a_folder_of_references_serves_as_they_do(data, tmp_path):
+    X, y = data
+    est = UnlearnableClassifier(random_state=0).fit(X[:60], y[:60]).forget(X[ERASED])
+    models = fit_many(UnlearnableClassifier(), X[KEPT], y[KEPT], seeds=[1, 2, 3])
+    save_references(models, tmp_path)
+    given = audit(est, *rows(data), references=models)
+    assert any("without the erased rows, none of which they store" in note for note in given.assumptions)
+    for folder in (tmp_path, str(tmp_path)):
+        found = audit(est, *rows(data), references=folder)
+        pd.testing.assert_frame_equal(found.to_frame(), given.to_frame())
+        assert found.seeds["references"] == [1, 2, 3]
+        assert any("which was not checked (3 of them keep no rows to look in)" in note for note in found.assumptions)
+
+
+def test_references_that_were_trained_on_erased_rows_are_refused(after, data, references):
+    X, y = data
+    tainted = fit_many(tiny_classifier(), X[5:60], y[5:60], seeds=[4])
+    with pytest.raises(ValueError, match=r"references\[3\] stores 7 of the 12 erased rows: it was trained on them"):
+        audit(after, *rows(data), references=[*references, *tainted])
+    # The same content with another target is another row.
+    other = fit_many(tiny_classifier(), X[5:60], 1 - y[5:60], seeds=[4])
+    assert audit(after, *rows(data), references=[*references, *other]).n_still_stored == 0
+
+
+@pytest.mark.parametrize("own_steps", [True, False])
+def test_references_of_a_pipeline_that_were_trained_on_erased_rows_are_refused(data, own_steps):
+    X, y = data
+    pipeline = forgetful_pipeline(StandardScaler(), tiny_classifier(StoCuReNU(renew=False), random_state=0))
+    blank = clone(pipeline)
+    pipeline.fit(X[:60], y[:60]).forget(X[ERASED])
+    if own_steps:
+        models = [clone(blank).fit(X[n:60], y[n:60]) for n in (12, 12, 10)]
+    else:
+        models = [tiny_classifier().fit(pipeline[0].transform(X[n:60]), y[n:60]) for n in (12, 12, 10)]
+    with pytest.raises(ValueError, match=r"references\[2\] stores 2 of the 12 erased rows"):
+        audit(pipeline, *rows(data), references=models)
+
+
+def test_digests_say_which_requests_saved_references_serve(before, data, references, tmp_path):
+    """One set, retrained without the rows of both requests, serves each of them, and no other."""
+    X, y = data
+    save_references(references, tmp_path, X_del=X[ERASED], y_del=y[ERASED], key=before.receipt_key_)
+    saved = load_references(tmp_path, trusted=[Mlp])
+    for request in (slice(0, 5), slice(5, 12)):
+        forgetful = copy.deepcopy(before).forget(X[request])
+        found = audit(forgetful, X[request], y[request], X[TEST], y[TEST], references=saved)
+        assert any("by their digests, all erased ones are" in note for note in found.assumptions)
+    other = copy.deepcopy(before).forget(X[8:16])
+    with pytest.raises(ValueError, match="4 of the 8 erased rows are not among those that the saved references"):
+        audit(other, X[8:16], y[8:16], X[TEST], y[TEST], references=saved)
+
+
+def test_ctrl_c_while_references_are_handed_in_ends_the_audit(after, data, references, monkeypatch):
+    """Nothing is retrained then that could be left out."""
+
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(_measures, "evaluate_attack", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        audit(after, *rows(data), references=references)
 
 
 # ------------------------------------------------------------------ progress

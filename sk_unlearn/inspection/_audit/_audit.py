@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import time
 from collections.abc import Sequence
@@ -14,14 +15,16 @@ import pandas as pd
 import sklearn
 import skorch
 import torch
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from sk_unlearn._version import __version__
 from sk_unlearn.estimators.lookup import find_rows, named, stored_features
 from sk_unlearn.inspection._audit._measures import Case, Measured, measure
+from sk_unlearn.inspection._audit._references import chosen, handed_in
 from sk_unlearn.inspection._audit._report import AuditReport
+from sk_unlearn.inspection._audit._shown import Shown, whole
 from sk_unlearn.inspection._audit._verdict import ENOUGH_REFERENCES, judge
 from sk_unlearn.metrics.distances import last_step
 from sk_unlearn.references.cases import stored_targets
@@ -30,6 +33,11 @@ from sk_unlearn.rows.forms import rows_kept
 
 __all__ = ["audit"]
 
+_OTHER_STEPS = (
+    "{n} of the models compared have steps of their own that make other features, and the pipeline does not keep its "
+    "rows as they came: on retained rows these models were shown the features that the audited steps make. Give "
+    "X_retained and y_retained, or fit with keep_raw=True."
+)
 _NOT_LOOKED_UP = "Whether parts of the model hold erased rows was not looked up; sk_unlearn.which_parts_know tells."
 
 
@@ -44,7 +52,7 @@ def audit(
     X_retained: Any = None,
     y_retained: ArrayLike | None = None,
     n_references: int = 3,
-    references: Sequence[Any] | None = None,
+    references: Sequence[Any] | str | os.PathLike[str] | None = None,
     random_state: int = 0,
     n_jobs: int | None = None,
     verbose: int = 0,
@@ -73,15 +81,17 @@ def audit(
         Their targets.
     before : estimator or Pipeline, default=None
         The model before the request, such as a ``copy.deepcopy`` of it. Its figures, if given, show what doing nothing
-        would have come to.
+        would have come to. A Pipeline is shown rows as its own steps make them.
     X_retained : array-like of shape (n_retained, ...), default=None
         Rows to retrain on. None takes the rows that the estimator keeps, less any erased ones among them.
     y_retained : array-like of shape (n_retained,), default=None
         Their targets.
     n_references : int, default=3
         How many models to retrain; at least 3. The more there are, the narrower the intervals.
-    references : sequence of at least three estimators or Pipelines, default=None
-        Models that were retrained elsewhere. If given, none are retrained here.
+    references : sequence of at least three estimators or Pipelines, or path, default=None
+        Models that were retrained elsewhere, on none of the erased rows, or the folder to which `references.save` wrote
+        them. If given, none are retrained here. A Pipeline takes rows as they came; any other model is taken to stand
+        behind the earlier steps of `estimator`.
     random_state : int, default=0
         The seeds of the references and of the bootstrap are derived from it.
     n_jobs : int, default=None
@@ -100,7 +110,10 @@ def audit(
     ValueError
         If rows and targets differ in number, there are fewer than two erased or two test rows, or fewer than three
         references, or if there are no rows to retrain on. For a model without ``forget``, if `references` or retained
-        rows are not given.
+        rows are not given. If erased rows are among those that a reference stores, or not among those that saved
+        references were retrained without.
+    PersistenceError
+        As `references.load`, if `references` is a path.
 
     Notes
     -----
@@ -131,39 +144,58 @@ def audit(
     started = time.perf_counter()
     _check_int("random_state", random_state, 0)
     check_is_fitted(last_step(estimator))
-    estimator = _chosen(estimator)
-    model, transform = last_step(estimator), _earlier_steps(estimator)
+    estimator = chosen(estimator)
+    model, steps = last_step(estimator), _earlier_steps(estimator)
+    shown = Shown(steps)
+
+    def checked(X_name: str, X: Any, y_name: str, y: Any) -> tuple[Any, Rows]:
+        return _checked_rows(steps, shown, X_name, X, y_name, y)
+
     if not hasattr(model, "forget") and (references is None or X_retained is None):
         raise ValueError(
             f"{type(model).__name__} does not forget by itself, so that nothing is retrained like it. Give references, "
             "retrained models, with X_retained and y_retained; or audit the parts that forget, each by itself."
         )
-    erased = _checked_rows("X_del", transform(X_del), "y_del", y_del)
-    test = _checked_rows("X_test", transform(X_test), "y_test", y_test)
+    X_del, erased = checked("X_del", X_del, "y_del", y_del)
+    X_test, test = checked("X_test", X_test, "y_test", y_test)
     given = None
     if X_retained is not None and y_retained is not None:
-        given = _checked_rows("X_retained", transform(X_retained), "y_retained", y_retained)
-    retained, n_still_stored = _rows_that_stay(model, erased, given)
+        X_retained, given = checked("X_retained", X_retained, "y_retained", y_retained)
+    retained, n_still_stored, stays = _rows_that_stay(model, erased, given)
     if references is None:
         _check_int("n_references", n_references, ENOUGH_REFERENCES)
         seeds = _seeds(random_state, n_references)
         trained = train_references(model, retained, seeds, n_jobs=n_jobs, verbose=verbose)
+        told = f"retrained here from seeds {', '.join(map(str, trained.seeds))}"
     else:
-        if len(references) < ENOUGH_REFERENCES:
-            raise ValueError(
-                f"references must hold at least {ENOUGH_REFERENCES} retrained models, got {len(references)}."
-            )
-        trained = References([last_step(_chosen(each)) for each in references], [], float("nan"), True)
-    untouched = None if before is None else last_step(_chosen(before))
-    case = Case(model, untouched, trained.models, erased, retained, test)
-    measured = measure(case, n_still_stored=n_still_stored, random_state=random_state, verbose=verbose)
-    return _report(case, trained, measured, random_state, time.perf_counter() - started)
+        trained, told = handed_in(references, model, X_del, erased, steps)
+    models = [whole(each, steps) for each in trained.models]
+    untouched = None if before is None else whole(chosen(before), steps)
+    notes = []
+    if stays is not None:
+        X_retained = None if steps is None else _as_they_came(estimator, stays)
+        if X_retained is None:
+            X_retained = retained.X
+            shown.keep_as_it_is(X_retained)
+            notes = _of_others_steps(shown, [each for each in (untouched, *models) if each is not None], X_test)
+        else:
+            shown.keep(X_retained, retained.X)
+    case = Case(
+        whole(model, steps), untouched, models,
+        erased._replace(X=X_del), retained._replace(X=X_retained), test._replace(X=X_test),
+    )  # fmt: skip
+    measured = measure(case, shown, n_still_stored=n_still_stored, random_state=random_state, verbose=verbose)
+    assumptions = [*_assumptions(model, len(models), told), *notes, *measured.notes]
+    return _report(case, trained, measured, assumptions, random_state, time.perf_counter() - started)
 
 
-def _report(case: Case, trained: References, measured: Measured, random_state: int, seconds: float) -> AuditReport:
-    request = getattr(case.after, "unlearning_report_", None)
+def _report(
+    case: Case, trained: References, measured: Measured, assumptions: list[str], random_state: int, seconds: float
+) -> AuditReport:
+    model = last_step(case.after)
+    request = getattr(model, "unlearning_report_", None)
     verdict = judge(measured.findings)
-    certificate, no_certificate = _certificate(case.after)
+    certificate, no_certificate = _certificate(model)
     return AuditReport(
         verdict=verdict.code,
         headline=verdict.headline,
@@ -171,14 +203,14 @@ def _report(case: Case, trained: References, measured: Measured, random_state: i
         complete=trained.complete,
         measures=measured.frame(),
         request=request,
-        n_requests=len(getattr(case.after, "unlearning_history_", [])),
+        n_requests=len(getattr(model, "unlearning_history_", [])),
         certificate=certificate,
         no_certificate=no_certificate,
         n_erased=len(case.erased.y),
         n_still_stored=measured.findings.n_still_stored,
         n_retained=len(case.retained.y),
         n_test=len(case.test.y),
-        assumptions=_assumptions(case, trained) + measured.notes,
+        assumptions=assumptions,
         seeds={"random_state": int(random_state), "references": trained.seeds},
         versions=_versions(),
         seconds={
@@ -187,25 +219,28 @@ def _report(case: Case, trained: References, measured: Measured, random_state: i
             "audit": seconds,
         },
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        model=" ".join(str(case.after).split()),
+        model=" ".join(str(model).split()),
         losses=measured.losses,
         attacks=measured.attacks,
     )
 
 
-def _chosen(estimator: Any) -> Any:
-    """Return what a search predicts with, and any other estimator as it is."""
-    return getattr(estimator, "best_estimator_", estimator)
-
-
 def _earlier_steps(estimator: Any) -> Any:
-    if isinstance(estimator, Pipeline) and len(estimator) > 1:
-        return estimator[:-1].transform
-    return lambda X: X
+    return estimator[:-1] if isinstance(estimator, Pipeline) and len(estimator) > 1 else None
 
 
-def _checked_rows(X_name: str, X: Any, y_name: str, y: Any) -> Rows:
-    X, y = rows_kept(X), np.asarray(y)
+def _checked_rows(steps: Any, shown: Shown, X_name: str, X: Any, y_name: str, y: Any) -> tuple[Any, Rows]:
+    """Return rows as they came, and as the audited net takes them with their targets."""
+    if steps is None:
+        X = made = rows_kept(X)
+    else:
+        made = rows_kept(steps.transform(X))
+        shown.keep(X, made)
+    return X, _with_targets(X_name, made, y_name, y)
+
+
+def _with_targets(X_name: str, X: Any, y_name: str, y: Any) -> Rows:
+    y = np.asarray(y)
     try:
         check_consistent_length(X, y)
     except ValueError:
@@ -215,8 +250,11 @@ def _checked_rows(X_name: str, X: Any, y_name: str, y: Any) -> Rows:
     return Rows(X, y)
 
 
-def _rows_that_stay(model: Any, erased: Rows, given: Rows | None) -> tuple[Rows, int | None]:
-    """Return the rows to retrain on, and how many erased rows, with their targets, the model still holds."""
+def _rows_that_stay(model: Any, erased: Rows, given: Rows | None) -> tuple[Rows, int | None, NDArray[np.bool_] | None]:
+    """Return the rows to retrain on, how many erased rows, with their targets, the model still holds, and which stay.
+
+    The last is of the stored rows, and None where others were given.
+    """
     stored = getattr(model, "training_set_", None)
     if stored is None:
         if given is None:
@@ -224,16 +262,29 @@ def _rows_that_stay(model: Any, erased: Rows, given: Rows | None) -> tuple[Rows,
                 f"{type(model).__name__} keeps no training rows (keep_training_set=False): give X_retained and "
                 "y_retained, the rows to retrain on."
             )
-        return given, None
+        return given, None, None
     left = find_rows(model, erased.X, erased.y).positions
     if given is not None:
-        return given, len(left)
-    stays = np.ones(len(stored), dtype=bool)
-    stays[left] = False
+        return given, len(left), None
+    stays = ~np.isin(np.flatnonzero(stored.live_mask), left)
     if not stays.any():
         raise ValueError("X_del covers all rows that the estimator keeps; there is nothing to retrain on.")
     X, y, weight = stored_features(model), stored_targets(model), stored.sample_weight
-    return Rows(named(model, X[stays]), y[stays], None if weight is None else weight[stays]), len(left)
+    return Rows(named(model, X[stays]), y[stays], None if weight is None else weight[stays]), len(left), stays
+
+
+def _as_they_came(estimator: Any, stays: NDArray[np.bool_]) -> Any:
+    """Return the rows that stay as they came to a pipeline; None where it does not keep them, one for one."""
+    state = getattr(estimator, "pipeline_state_", None)
+    if state is None or state.raw is None or state.resampled is not None or len(state.raw) != len(stays):
+        return None
+    return state.raw.rows(np.flatnonzero(stays)).X
+
+
+def _of_others_steps(shown: Shown, models: Sequence[Any], X: Any) -> list[str]:
+    """Say of which models the figures on retained rows are those of rows that other steps than their own made."""
+    n = sum(shown.differs(model, X) for model in models)
+    return [_OTHER_STEPS.format(n=n)] if n else []
 
 
 def _seeds(random_state: int, n: int) -> list[int]:
@@ -250,16 +301,11 @@ def _certificate(model: Any) -> tuple[Any, str]:
         return None, str(reason)
 
 
-def _assumptions(case: Case, trained: References) -> list[str]:
-    where = (
-        f"retrained here from seeds {', '.join(map(str, trained.seeds))}"
-        if trained.seeds
-        else "handed in as retrained without the erased rows, which was not checked"
-    )
-    whole = [] if hasattr(case.after, "forget") else [_NOT_LOOKED_UP]
+def _assumptions(model: Any, n_references: int, told: str) -> list[str]:
+    parts = [] if hasattr(model, "forget") else [_NOT_LOOKED_UP]
     return [
-        *whole,
-        f"The standard is retraining: {len(trained.models)} models, {where}, with the settings of the audited one.",
+        *parts,
+        f"The standard is retraining: {n_references} models, {told}, with the settings of the audited one.",
         "The erased rows are those handed to the audit, and the test rows were used for no training and come from the "
         "same distribution.",
         "Closeness is that of predictions on these rows, not a proof about all rows, nor about parameters.",

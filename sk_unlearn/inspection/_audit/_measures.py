@@ -12,8 +12,10 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.base import is_classifier
 from sklearn.metrics import accuracy_score, root_mean_squared_error
+from sklearn.pipeline import Pipeline
 from tqdm import tqdm
 
+from sk_unlearn.inspection._audit._shown import Recalling, Shown
 from sk_unlearn.inspection._audit._verdict import ENOUGH_REFERENCES, Closeness, Findings, expected_of_another
 from sk_unlearn.metrics import (
     distance_ratio_interval,
@@ -23,7 +25,7 @@ from sk_unlearn.metrics import (
     row_losses,
     tug_of_war_score,
 )
-from sk_unlearn.metrics.distances import Distance
+from sk_unlearn.metrics.distances import Distance, last_step
 from sk_unlearn.metrics.membership import AttackResult, evaluate_attack, loss_scores
 from sk_unlearn.metrics.probe import feature_probe
 from sk_unlearn.metrics.relative import relative_distance
@@ -43,7 +45,7 @@ _FEW_ROWS = 5
 
 @dataclass(frozen=True)
 class Case:
-    """One deletion: the models and the rows."""
+    """One deletion: the models and the rows, as they came where a model is a Pipeline."""
 
     after: Any
     before: Any
@@ -98,32 +100,6 @@ class Measured:
         return table.sort_values("measure", key=lambda names: names.map(order), kind="stable", ignore_index=True)
 
 
-class _Recalling:
-    """A fitted model that remembers its predictions: however often it is compared, it predicts once on each set."""
-
-    def __init__(self, model: Any) -> None:
-        self._model = model
-        self._known: dict[tuple[str, int], tuple[Any, Any]] = {}
-
-    def __sklearn_tags__(self) -> Any:  # by which scikit-learn tells classifiers from regressors
-        return self._model.__sklearn_tags__()
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):
-            raise AttributeError(name)
-        attribute = getattr(self._model, name)
-        if name not in ("predict", "predict_proba"):
-            return attribute
-
-        def recalled(X: Any) -> Any:
-            # The rows are kept with the answer: if they were freed, others could be given the same id.
-            if (name, id(X)) not in self._known:
-                self._known[name, id(X)] = X, attribute(X)
-            return self._known[name, id(X)][1]
-
-        return recalled
-
-
 class _Table:
     def __init__(self) -> None:
         self.records: list[dict[str, Any]] = []
@@ -138,14 +114,14 @@ class _Table:
             self.add(measure, rows, "retrained", float(np.mean(values)), float(np.min(values)), float(np.max(values)))
 
 
-def measure(case: Case, *, n_still_stored: int | None, random_state: int, verbose: int = 0) -> Measured:
+def measure(case: Case, shown: Shown, *, n_still_stored: int | None, random_state: int, verbose: int = 0) -> Measured:
     """Measure everything that there are models for."""
     inside = case  # of which predictions are not enough
     case = replace(
         case,
-        after=_Recalling(case.after),
-        before=None if case.before is None else _Recalling(case.before),
-        references=[_Recalling(model) for model in case.references],
+        after=Recalling(case.after, shown),
+        before=None if case.before is None else Recalling(case.before, shown),
+        references=[Recalling(model, shown) for model in case.references],
     )
     table, notes = _Table(), list[str]()
     with tqdm(total=4, desc="audit: measuring", unit="part", disable=not verbose, leave=False) as bar:
@@ -240,7 +216,7 @@ def _inside(case: Case, table: _Table, notes: list[str], random_state: int) -> N
         notes.append("Features inside the net were not probed: there are too few test rows of the erased class.")
         return
     X, y = taken(case.test.X, enough), case.test.y[enough]
-    references = [getattr(model, "model", model) for model in case.references]
+    references = [_with_net(model) for model in case.references]
     try:
         found = {
             name: feature_probe(model, references, X, y, label, n_draws=_N_DRAWS, random_state=random_state)
@@ -266,6 +242,13 @@ def _inside(case: Case, table: _Table, notes: list[str], random_state: int) -> N
 
 
 _PROBE = "class learnt anew from features"
+
+
+def _with_net(model: Any) -> Any:
+    """Return a retrained model itself, where it stands in one that knows outputs for erased classes."""
+    last = last_step(model)
+    inner = getattr(last, "model", last)
+    return inner if last is model else Pipeline([*model.steps[:-1], ("last", inner)])
 
 
 def _class_that_is_gone(case: Case) -> Any:

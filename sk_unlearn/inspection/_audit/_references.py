@@ -1,0 +1,95 @@
+"""Models that were retrained elsewhere, and what can be checked of them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from sklearn.pipeline import Pipeline
+
+from sk_unlearn.composites import which_parts_know
+from sk_unlearn.estimators.lookup import find_rows
+from sk_unlearn.inspection._audit._verdict import ENOUGH_REFERENCES
+from sk_unlearn.references.files import SavedReferences, load
+from sk_unlearn.references.retrained import References, Rows
+
+__all__ = ["chosen", "handed_in"]
+
+
+def chosen(estimator: Any) -> Any:
+    """Return what a search predicts with, and any other estimator as it is."""
+    return getattr(estimator, "best_estimator_", estimator)
+
+
+def handed_in(
+    references: Sequence[Any] | str | os.PathLike[str], audited: Any, X_del: Any, erased: Rows, steps: Any
+) -> tuple[References, str]:
+    """Return models that were retrained elsewhere, and what is known of where they come from.
+
+    Parameters
+    ----------
+    references : sequence of estimators, or path
+        A path to what `sk_unlearn.references.save` wrote.
+    audited : estimator
+        Whose key erased rows may have been digested by.
+    X_del : table
+        The erased rows as they came.
+    erased : Rows
+        The same as the audited net takes them, with their targets.
+    steps : transformer or None
+        What the audited net is behind.
+
+    Raises
+    ------
+    ValueError
+        If there are too few, or erased rows are among those that one of them was trained on, as far as can be seen.
+    """
+    listed = load(references) if isinstance(references, str | os.PathLike) else references
+    models = [chosen(each) for each in listed]
+    if len(models) < ENOUGH_REFERENCES:
+        raise ValueError(f"references must hold at least {ENOUGH_REFERENCES} retrained models, got {len(models)}.")
+    n_untold = 0
+    for number, model in enumerate(models):
+        n_known = _n_known(model, X_del, erased, steps)
+        if n_known:
+            raise ValueError(
+                f"references[{number}] stores {n_known} of the {len(erased.y)} erased rows: it was trained on them, "
+                "and shows nothing about this request. Give models that were retrained without them."
+            )
+        n_untold += n_known is None
+    seeds = [seed for seed in getattr(listed, "seeds", []) if seed is not None]
+    told = "handed in as retrained without the erased rows, none of which they store"
+    if n_untold:
+        told = _told_by_digests(listed, audited, X_del) or (
+            "handed in as retrained without the erased rows, which was not checked "
+            f"({n_untold} of them keep no rows to look in)"
+        )
+    return References(models, seeds, float("nan"), True), told
+
+
+def _n_known(model: Any, X_del: Any, erased: Rows, steps: Any) -> int | None:
+    """Return how many erased rows a model stores in any of its parts; None if it cannot be told."""
+    try:
+        if steps is not None and not isinstance(model, Pipeline):  # it stands behind the audited steps
+            stores = hasattr(model, "training_set_")
+            found = find_rows(model, erased.X, erased.y, rounded=True) if stores else None
+            return None if found is None or found.known is None else int(found.known.sum())
+        counts = [count for count in which_parts_know(model, X_del, erased.y).values() if count is not None]
+    except (ValueError, TypeError, AttributeError):
+        return None  # a composite that nobody knows the way through
+    return max(counts, default=None)
+
+
+def _told_by_digests(listed: Any, audited: Any, X_del: Any) -> str | None:
+    """Return what the digests that were saved with models say; None where there are none by the model's own key."""
+    key = getattr(audited, "receipt_key_", None)
+    n_others = listed.n_not_left_out(X_del, key) if isinstance(listed, SavedReferences) and key is not None else None
+    if n_others is None:
+        return None
+    if n_others:
+        raise ValueError(
+            f"{n_others} of the {len(X_del)} erased rows are not among those that the saved references were "
+            "retrained without. Save some that were trained on none of them."
+        )
+    return "saved as retrained without rows among which, by their digests, all erased ones are"
