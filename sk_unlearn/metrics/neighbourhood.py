@@ -54,7 +54,8 @@ def residual_knowledge(
     Raises
     ------
     ValueError
-        If there are no references or no rows, X is not finite, or `radius` or `n_neighbours` is not positive.
+        If there are no references, X is not finite or does not hold two different rows, or `radius` or `n_neighbours`
+        is not positive.
 
     Notes
     -----
@@ -84,6 +85,10 @@ def residual_knowledge(
         if not value > 0:
             raise ValueError(f"{name} must be positive, got {value!r}.")
     rng, spread = np.random.default_rng(random_state), rows.std(axis=0)
+    if not spread.any():
+        raise ValueError(
+            "X must hold at least two different rows, by which radius is measured: no noise would be added."
+        )
     hits = np.zeros(1 + len(references))
     for _ in range(n_neighbours):
         near = _like(rows + radius * spread * rng.normal(size=rows.shape), X)
