@@ -22,6 +22,8 @@ __all__ = ["References", "Rows", "changes_training", "train_references"]
 # Models that are trained together take less time each. Between batches, though, progress can be shown, and an interrupt
 # keeps the batches that are done.
 _N_BATCHES = 4
+# Smaller stacks gain little, where there are enough models for larger ones.
+_MODELS_A_BATCH = 4
 
 
 class Rows(NamedTuple):
@@ -85,7 +87,7 @@ def train_references(
     started = time.perf_counter()
     bar = tqdm(total=len(seeds), desc="audit: retraining", unit="model", disable=not verbose, leave=False)
     with noticed_interrupts() as interrupted, bar:
-        for batch in np.array_split(np.asarray(seeds), min(_N_BATCHES, len(seeds))):
+        for batch in np.array_split(np.asarray(seeds), _n_batches(len(seeds))):
             try:
                 done = fit_many(blank, rows.X, rows.y, seeds=batch.tolist(), sample_weight=rows.weight, n_jobs=n_jobs)
             except KeyboardInterrupt:
@@ -99,6 +101,10 @@ def train_references(
         tqdm.write(f"audit: interrupted; going on with {len(models)} of {len(seeds)} models", file=sys.stderr)
     seconds = (time.perf_counter() - started) / max(len(models), 1)
     return References(models, list(seeds[: len(models)]), seconds, len(models) == len(seeds))
+
+
+def _n_batches(n_models: int) -> int:
+    return min(_N_BATCHES, n_models if n_models < 2 * _MODELS_A_BATCH else n_models // _MODELS_A_BATCH)
 
 
 def _with_all_outputs(model: Any, estimator: Any) -> Any:

@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import sys
+import time
 import xml.etree.ElementTree as ET
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -502,6 +503,55 @@ def test_a_model_whose_training_was_cut_short_is_no_reference(data):
     assert trained.models == []
     assert not trained.complete
     assert signal.getsignal(signal.SIGINT) is handler
+
+
+class CtrlCElsewhere(Callback):
+    """Press it in the process that started all, when the n-th training begins in whatever process."""
+
+    def __init__(self, folder, process, n):
+        self.folder = folder
+        self.process = process
+        self.n = n
+
+    def on_train_begin(self, net, **kwargs):
+        number = 1
+        while True:  # each number is taken once
+            try:
+                (self.folder / str(number)).touch(exist_ok=False)
+                break
+            except FileExistsError:
+                number += 1
+        if number == self.n:
+            os.kill(self.process, signal.SIGINT)
+            time.sleep(2)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+def test_interrupted_with_other_processes_at_work(data, tmp_path):
+    X, y = data
+    X = X.astype(np.float32)
+    net = NeuralNetClassifier(
+        nn.Linear(3, 2), criterion=nn.CrossEntropyLoss, train_split=None, verbose=0, max_epochs=2,
+        callbacks=[CtrlCElsewhere(tmp_path, os.getpid(), 6)],
+    )  # fmt: skip
+    est = UnlearnableClassifier(net).fit(X, y)
+    trained = retrained.train_references(est, retrained.Rows(X, y), range(8), n_jobs=2)
+    # The first training is that of the estimator; the first batch of four is done, and the second is cut short.
+    assert (trained.seeds, len(trained.models), trained.complete) == ([0, 1, 2, 3], 4, False)
+
+
+@pytest.mark.parametrize(("n", "sizes"), [(3, [1, 1, 1]), (6, [2, 2, 1, 1]), (8, [4, 4]), (13, [5, 4, 4])])
+def test_models_are_trained_in_stacks_that_gain_something(data, monkeypatch, n, sizes):
+    found = []
+
+    def counted(*args, seeds, **kwargs):
+        found.append(len(seeds))
+        return fit_many(*args, seeds=seeds, **kwargs)
+
+    monkeypatch.setattr(retrained, "fit_many", counted)
+    est = tiny_classifier(random_state=0).fit(*data)
+    assert retrained.train_references(est, retrained.Rows(*data), range(n)).seeds == list(range(n))
+    assert found == sizes
 
 
 # ------------------------------------------------------------------ the verdict

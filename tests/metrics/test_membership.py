@@ -8,7 +8,7 @@ from scipy.stats import entropy, norm
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.datasets import make_classification
 from sklearn.linear_model import LinearRegression, LogisticRegression
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import roc_auc_score, roc_curve
 from skorch import NeuralNetClassifier
 from torch import nn, optim
 
@@ -115,6 +115,17 @@ def test_area_agrees_with_scikit_learn_and_is_antisymmetric(members, others):
     assert reverse.auc == pytest.approx(1 - result.auc, abs=1e-10)
     assert reverse.tpr == pytest.approx(result.streisand_tpr, abs=1e-10)
     assert 0 <= result.accuracy <= 1
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.integers(0, 9), min_size=2, max_size=30), st.lists(st.integers(0, 9), min_size=2, max_size=30))
+def test_the_curve_is_that_of_scikit_learn(members, others):
+    """With many equal scores."""
+    found = evaluate_attack(members, others, n_bootstrap=1)
+    truth = np.repeat([1, 0], [len(members), len(others)])
+    fpr, tpr, _ = roc_curve(truth, [*members, *others], drop_intermediate=False)
+    np.testing.assert_array_equal(found.fpr_curve, fpr)
+    np.testing.assert_array_equal(found.tpr_curve, tpr)
 
 
 def test_rates_at_low_false_positive_rates():

@@ -216,27 +216,26 @@ def _inside(case: Case, table: _Table, notes: list[str], random_state: int) -> N
         notes.append("Features inside the net were not probed: there are too few test rows of the erased class.")
         return
     X, y = taken(case.test.X, enough), case.test.y[enough]
-    references = [_with_net(model) for model in case.references]
+    others = [*([] if case.before is None else [case.before]), *map(_with_net, case.references)]
     try:
-        found = {
-            name: feature_probe(model, references, X, y, label, n_draws=_N_DRAWS, random_state=random_state)
-            for name, model in case.judged.items()
-        }
+        # All of them at once, so that each is probed once; the model before the request stands among the others.
+        found = feature_probe(case.after, others, X, y, label, n_draws=_N_DRAWS, random_state=random_state)
     except (AttributeError, TypeError, ValueError) as reason:
         notes.append(f"Features inside the net were not probed: {reason}")
         return
-    for name, probe in found.items():
-        table.add(_PROBE, "test", name, probe.recall)
-    recalls = found["after"].reference_recalls
+    recalls = list(found.reference_recalls)
+    if case.before is not None:
+        table.add(_PROBE, "test", "before", recalls.pop(0))
+    table.add(_PROBE, "test", "after", found.recall)
     if len(recalls) < ENOUGH_REFERENCES:
         table.add_all(_PROBE, "test", recalls)
         return
     low, high = expected_of_another(recalls)
     table.add(_PROBE, "test", "retrained", float(np.mean(recalls)), low, high)
-    if found["after"].recall > high:
+    if found.recall > high:
         notes.append(
             "Features inside the net still tell the erased class. Where it is learnt anew from one row of each class, "
-            f"{found['after'].recall:.0%} of its test rows are recognised, and at most {min(high, 1.0):.0%} are "
+            f"{found.recall:.0%} of its test rows are recognised, and at most {min(high, 1.0):.0%} are "
             "expected with the features of one more retrained model. The verdict is on outputs."
         )
 
