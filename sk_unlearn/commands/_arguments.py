@@ -89,7 +89,7 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--test", required=True, metavar="test.csv", help="rows that no model was trained on")
     one.add_argument("--retained", metavar="retained.csv", help="rows to retrain on; by default those in the model")
     one.add_argument("--before", metavar="OLD", help="file of the model before the deletion")
-    one.add_argument("--references", type=int, default=3, metavar="N", help="how many models to retrain (3)")
+    one.add_argument("--references", type=int, default=8, metavar="N", help="how many models to retrain (8)")
     one.add_argument("--seed", type=int, default=0)
     one.add_argument("--html", metavar="report.html", help="write the report here")
     one.add_argument("--record", action="store_true", help="append the verdict to the model's receipts, and save")

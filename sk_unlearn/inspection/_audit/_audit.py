@@ -25,7 +25,7 @@ from sk_unlearn.inspection._audit._measures import Case, Measured, measure
 from sk_unlearn.inspection._audit._references import chosen, handed_in
 from sk_unlearn.inspection._audit._report import AuditReport
 from sk_unlearn.inspection._audit._shown import Shown, whole
-from sk_unlearn.inspection._audit._verdict import ENOUGH_REFERENCES, judge
+from sk_unlearn.inspection._audit._verdict import ENOUGH_REFERENCES
 from sk_unlearn.metrics.distances import last_step
 from sk_unlearn.references.cases import stored_targets
 from sk_unlearn.references.retrained import References, Rows, train_references
@@ -51,7 +51,7 @@ def audit(
     before: Any = None,
     X_retained: Any = None,
     y_retained: ArrayLike | None = None,
-    n_references: int = 3,
+    n_references: int = 8,
     references: Sequence[Any] | str | os.PathLike[str] | None = None,
     random_state: int = 0,
     n_jobs: int | None = None,
@@ -86,8 +86,9 @@ def audit(
         Rows to retrain on. None takes the rows that the estimator keeps, less any erased ones among them.
     y_retained : array-like of shape (n_retained,), default=None
         Their targets.
-    n_references : int, default=3
-        How many models to retrain; at least 3. The more there are, the narrower the intervals.
+    n_references : int, default=8
+        How many models to retrain; at least 3. The more there are, the narrower the intervals: with fewer than eight
+        many a retrained model is not decided.
     references : sequence of at least three estimators or Pipelines, or path, default=None
         Models that were retrained elsewhere, on none of the erased rows, or the folder to which `references.save` wrote
         them. If given, none are retrained here. A Pipeline takes rows as they came; any other model is taken to stand
@@ -118,15 +119,21 @@ def audit(
     Notes
     -----
     Two figures are taken of each retrained model: its distance from the others, and the AUC of a membership attack by
-    losses on it. From them follow 95 % prediction intervals for one more retrained model, by Student's t, for distances
-    on a logarithmic scale. The verdict is one of five:
+    losses on it; where a whole class was erased also what its features tell of the class (`metrics.feature_probe`).
+    From them follow 99 % prediction intervals for one more retrained model, by Student's t, for distances on a
+    logarithmic scale. The verdict is one of six:
 
     - "over_forgotten" or "not_yet": the model that forgot lies above the interval of the distance, on the erased rows
       or on rows never seen, or outside that of the attack's AUC. It is over-forgotten where the erased rows look
       stranger to it than to retrained models, by the attack or by their losses.
+    - "outputs_only": neither, but features inside the network tell an erased class better than those of retrained ones.
     - "closer": it is no farther than retrained models are on average, on both sets of rows.
-    - "within": it is farther than that, but within the interval, which ends below twice the average.
+    - "within": it is farther than that, but within the interval, which ends below four times the average.
     - "undecided" otherwise: more references would narrow the interval.
+
+    The rules are tried on what is known: each retrained model is judged by the others, and `before` by all of them
+    (``calibration``). Where more than a quarter of the retrained models fail, so that failing says nothing, the verdict
+    is "undecided" as well.
 
     Distances are Jensen-Shannon divergences of probabilities, for regressors RMS differences. With few references the
     intervals are wide, and only gross failures are found.
@@ -186,20 +193,27 @@ def audit(
     )  # fmt: skip
     measured = measure(case, shown, n_still_stored=n_still_stored, random_state=random_state, verbose=verbose)
     assumptions = [*_assumptions(model, len(models), told), *notes, *measured.notes]
-    return _report(case, trained, measured, assumptions, random_state, time.perf_counter() - started)
+    seconds = time.perf_counter() - started
+    return _report(case, trained, measured, n_still_stored, assumptions, random_state, seconds)
 
 
 def _report(
-    case: Case, trained: References, measured: Measured, assumptions: list[str], random_state: int, seconds: float
+    case: Case,
+    trained: References,
+    measured: Measured,
+    n_still_stored: int | None,
+    assumptions: list[str],
+    random_state: int,
+    seconds: float,
 ) -> AuditReport:
     model = last_step(case.after)
     request = getattr(model, "unlearning_report_", None)
-    verdict = judge(measured.findings)
     certificate, no_certificate = _certificate(model)
     return AuditReport(
-        verdict=verdict.code,
-        headline=verdict.headline,
-        reasons=verdict.reasons,
+        verdict=measured.verdict.code,
+        headline=measured.verdict.headline,
+        reasons=measured.verdict.reasons,
+        calibration=measured.calibration,
         complete=trained.complete,
         measures=measured.frame(),
         request=request,
@@ -207,7 +221,7 @@ def _report(
         certificate=certificate,
         no_certificate=no_certificate,
         n_erased=len(case.erased.y),
-        n_still_stored=measured.findings.n_still_stored,
+        n_still_stored=n_still_stored,
         n_retained=len(case.retained.y),
         n_test=len(case.test.y),
         assumptions=assumptions,

@@ -20,6 +20,7 @@ _SIGNS = {
     "closer": ("good", "✓"),
     "within": ("good", "✓"),
     "undecided": ("open", "?"),
+    "outputs_only": ("bad", "✗"),
     "not_yet": ("bad", "✗"),
     "over_forgotten": ("bad", "✗"),
 }

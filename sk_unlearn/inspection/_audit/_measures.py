@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import permutations
-from typing import Any
+from itertools import combinations, permutations
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -15,8 +15,16 @@ from sklearn.metrics import accuracy_score, root_mean_squared_error
 from sklearn.pipeline import Pipeline
 from tqdm import tqdm
 
+from sk_unlearn.inspection._audit._calibration import (
+    Calibration,
+    Seen,
+    calibrate,
+    distances_of_another,
+    findings,
+    tempered,
+)
 from sk_unlearn.inspection._audit._shown import Recalling, Shown
-from sk_unlearn.inspection._audit._verdict import ENOUGH_REFERENCES, Closeness, Findings, expected_of_another
+from sk_unlearn.inspection._audit._verdict import ENOUGH_REFERENCES, Verdict, expected_of_another, judge
 from sk_unlearn.metrics import (
     distance_ratio_interval,
     gap_closed,
@@ -41,6 +49,10 @@ _N_BOOTSTRAP = 500
 # The probe learns from so many draws of rows, and wants so many rows of the class to be tried on.
 _N_DRAWS = 20
 _FEW_ROWS = 5
+# Models this close differ in no probability by more than 1.4 %, by Pinsker's inequality; regressors by a thousandth of
+# the spread of the targets.
+_NEGLIGIBLE_DIVERGENCE = 1e-4
+_NEGLIGIBLE_ERROR = 1e-3
 
 
 @dataclass(frozen=True)
@@ -80,8 +92,11 @@ class Measured:
     attacks : dict of str to AttackResult
         By kind of model; "retrained" is the first of the references.
 
-    findings : Findings
-        What the verdict rests on.
+    verdict : Verdict
+        On the model that forgot.
+
+    calibration : Calibration
+        What the same rules say of retrained models, and of the model before the request.
 
     notes : list of str
         What could not be measured, and how the attack's rows were chosen.
@@ -89,7 +104,8 @@ class Measured:
 
     losses: dict[str, NDArray[np.float64]]
     attacks: dict[str, AttackResult]
-    findings: Findings
+    verdict: Verdict
+    calibration: Calibration
     notes: list[str]
     records: list[dict[str, Any]] = field(default_factory=list)
 
@@ -98,6 +114,10 @@ class Measured:
         table = pd.DataFrame(self.records, columns=["measure", "rows", "model", "value", "low", "high"])
         order = {name: number for number, name in enumerate(table["measure"].unique())}
         return table.sort_values("measure", key=lambda names: names.map(order), kind="stable", ignore_index=True)
+
+
+# The AUC of an attack, its interval, and the mean loss of the erased rows.
+_Attacked: TypeAlias = tuple[float, tuple[float, float], float]
 
 
 class _Table:
@@ -125,47 +145,59 @@ def measure(case: Case, shown: Shown, *, n_still_stored: int | None, random_stat
     )
     table, notes = _Table(), list[str]()
     with tqdm(total=4, desc="audit: measuring", unit="part", disable=not verbose, leave=False) as bar:
-        ratios = _distances(case, table, notes)
+        distances = _distances(case, table, notes)
         bar.update()
-        _sides(case, table, random_state)
+        sides = _sides(case, table, random_state)
         _performance(case, table)
         bar.update()
-        _inside(inside, table, notes, random_state)
+        recalls = _inside(inside, table, notes, random_state)
         bar.update()
-        losses, attacks, reference_aucs, reference_losses = _attacks(case, table, notes, random_state)
+        losses, attacks, each = _attacks(case, table, notes, random_state)
         bar.update()
-    findings = Findings(
-        ratios=ratios,
-        auc=attacks["after"].auc,
-        auc_interval=attacks["after"].auc_interval,
-        reference_aucs=reference_aucs,
-        loss=float(losses["after"].mean()),
-        reference_losses=reference_losses,
-        n_still_stored=n_still_stored,
-    )
-    return Measured(losses, attacks, findings, notes, table.records)
+    seen = {
+        name: [Seen(*of) for of in zip(distances[name], *zip(*each[name], strict=True), recalls[name], strict=True)]
+        if distances[name] else []
+        for name in distances
+    }  # fmt: skip
+    negligible = _negligible(case)
+    after, before, references = seen["after"][0], seen.get("before", [None])[0], seen["retrained"]
+    calibration = calibrate(references, before, negligible)
+    verdict = tempered(judge(findings(after, references, negligible, n_still_stored)), calibration, n_still_stored)
+    verdict = verdict._replace(reasons=[*verdict.reasons, *sides, *calibration.in_words])
+    return Measured(losses, attacks, verdict, calibration, notes, table.records)
 
 
-def _distances(case: Case, table: _Table, notes: list[str]) -> dict[str, Closeness]:
+def _negligible(case: Case) -> float:
+    """Return a distance that makes no difference to anybody."""
+    if is_classifier(case.after):
+        return _NEGLIGIBLE_DIVERGENCE
+    spread = np.std(np.asarray(case.test.y, dtype=np.float64), axis=0)
+    return max(_NEGLIGIBLE_ERROR * float(np.sqrt(np.mean(np.square(spread)))), float(np.finfo(np.float32).tiny))
+
+
+def _distances(case: Case, table: _Table, notes: list[str]) -> dict[str, list[dict[str, NDArray[np.float64]]]]:
+    """Return the distances of each model to the retrained ones on erased and on test rows."""
     name = {"js": "JS distance (nats)", "rms": "RMS distance"}[case.distance]
-    ratios: dict[str, Closeness] = {}
+    groups = {label: [model] for label, model in case.judged.items()} | {"retrained": case.references}
+    found: dict[str, list[dict[str, NDArray[np.float64]]]] = {label: [{} for _ in of] for label, of in groups.items()}
     for rows, part in case.sets.items() if case.references else ():
-        for label, model in case.judged.items():
-            table.add(name, rows, label, _mean_distance(model, case.references, part.X, case.distance))
         among = _among(case.references, part.X, case.distance)
-        if len(case.references) < ENOUGH_REFERENCES:
-            table.add_all(name, rows, among)
+        for label, model in case.judged.items():
+            each = [retrain_distance(model, reference, part.X, case.distance) for reference in case.references]
+            table.add(name, rows, label, float(np.mean(each)))
+            found[label][0][rows] = np.array(each)
+        for k, own in enumerate(among):
+            found["retrained"][k][rows] = own
+        means = list(among.sum(axis=1) / max(len(among) - 1, 1))
+        if len(means) < ENOUGH_REFERENCES:
+            table.add_all(name, rows, means if len(means) > 1 else [])
             continue
+        low, high = distances_of_another(means, _negligible(case))
+        table.add(name, rows, "retrained", float(np.mean(means)), low, high)
         try:
             for label, model in case.judged.items():
                 interval = distance_ratio_interval(model, case.references, part.X, case.distance)
                 table.add("distance ratio", rows, label, *interval)
-            floor = float(np.mean(among))
-            # The interval is taken on a logarithmic scale, so that it holds no negative distance.
-            low, high = np.exp(expected_of_another(list(np.log(among)), least=0.0))
-            table.add(name, rows, "retrained", floor, float(low), float(high))
-            own = _mean_distance(case.after, case.references, part.X, case.distance)
-            ratios[rows] = Closeness(own / floor, float(low) / floor, float(high) / floor)
         except ValueError as reason:
             notes.append(f"No distance ratio on {rows} rows: {reason}")
     if case.before is not None and case.references:
@@ -174,47 +206,53 @@ def _distances(case: Case, table: _Table, notes: list[str]) -> dict[str, Closene
             table.add("gap closed", "erased", "after", closed)
         except ValueError as reason:
             notes.append(f"No gap closed: {reason}")
-    return ratios
+    return found
 
 
-def _mean_distance(model: Any, references: Sequence[Any], X: Any, distance: Distance) -> float:
-    return float(np.mean([retrain_distance(model, reference, X, distance) for reference in references]))
+def _among(references: Sequence[Any], X: Any, distance: Distance) -> NDArray[np.float64]:
+    """Return the distances of retrained models from each other; both that are used are symmetric."""
+    matrix = np.zeros((len(references), len(references)))
+    for j, k in combinations(range(len(references)), 2):
+        matrix[j, k] = matrix[k, j] = retrain_distance(references[j], references[k], X, distance)
+    return matrix
 
 
-def _among(references: Sequence[Any], X: Any, distance: Distance) -> list[float]:
-    """Return the mean distance of each retrained model to the others."""
-    if len(references) < 2:
-        return []
-    others = [[b for b in references if b is not a] for a in references]
-    return [_mean_distance(a, rest, X, distance) for a, rest in zip(references, others, strict=True)]
-
-
-def _sides(case: Case, table: _Table, random_state: int) -> None:
+def _sides(case: Case, table: _Table, random_state: int) -> list[str]:
     """Tell on which side of the model before the request and of retrained ones the model that forgot stands."""
     if case.before is None or len(case.references) < 2:
-        return
-    for rows in ("erased", "test"):
+        return []
+    said = []
+    for rows, words in (("erased", "the erased rows"), ("test", "rows never seen")):
         found = relative_distance(
             case.after, case.before, case.references, case.sets[rows].X,
             n_bootstrap=_N_BOOTSTRAP, random_state=random_state,
         )  # fmt: skip
         table.add(_SIDE, rows, "after", found.difference, found.low, found.high)
+        said.append(_SIDES[found.verdict].format(rows=words))
+    return said
 
 
+_SIDES = {
+    "closer": "On {rows} it is closer to retrained models than to the model before the request.",
+    "farther": "On {rows} it is closer to the model before the request than to retrained models.",
+    "undecided": "On {rows} it is about as close to the model before the request as to retrained models.",
+}
 # Below zero it is closer to the retrained models.
 _SIDE = "distance to retrained less that to before"
 
 
-def _inside(case: Case, table: _Table, notes: list[str], random_state: int) -> None:
-    """Probe the features of the nets for a class of which no row is left."""
+def _inside(case: Case, table: _Table, notes: list[str], random_state: int) -> dict[str, list[float | None]]:
+    """Probe the features of the nets for a class of which no row is left, and return what is recognised by model."""
+    none: dict[str, list[float | None]] = {label: [None] for label in case.judged}
+    none["retrained"] = [None] * len(case.references)
     label = _class_that_is_gone(case)
     if label is None or not case.references:
-        return
+        return none
     names, counts = np.unique(case.test.y, return_counts=True)
     enough = np.isin(case.test.y, names[counts > 1])
     if np.count_nonzero(case.test.y == label) < _FEW_ROWS or len(np.unique(case.test.y[enough])) < 2:
         notes.append("Features inside the net were not probed: there are too few test rows of the erased class.")
-        return
+        return none
     X, y = taken(case.test.X, enough), case.test.y[enough]
     others = [*([] if case.before is None else [case.before]), *map(_with_net, case.references)]
     try:
@@ -222,22 +260,17 @@ def _inside(case: Case, table: _Table, notes: list[str], random_state: int) -> N
         found = feature_probe(case.after, others, X, y, label, n_draws=_N_DRAWS, random_state=random_state)
     except (AttributeError, TypeError, ValueError) as reason:
         notes.append(f"Features inside the net were not probed: {reason}")
-        return
-    recalls = list(found.reference_recalls)
-    if case.before is not None:
-        table.add(_PROBE, "test", "before", recalls.pop(0))
+        return none
+    before = [] if case.before is None else [found.reference_recalls[0]]
+    recalls = found.reference_recalls[len(before) :]
+    for value in before:
+        table.add(_PROBE, "test", "before", value)
     table.add(_PROBE, "test", "after", found.recall)
     if len(recalls) < ENOUGH_REFERENCES:
         table.add_all(_PROBE, "test", recalls)
-        return
-    low, high = expected_of_another(recalls)
-    table.add(_PROBE, "test", "retrained", float(np.mean(recalls)), low, high)
-    if found.recall > high:
-        notes.append(
-            "Features inside the net still tell the erased class. Where it is learnt anew from one row of each class, "
-            f"{found.recall:.0%} of its test rows are recognised, and at most {min(high, 1.0):.0%} are "
-            "expected with the features of one more retrained model. The verdict is on outputs."
-        )
+    else:
+        table.add(_PROBE, "test", "retrained", float(np.mean(recalls)), *expected_of_another(recalls))
+    return {"before": [*before], "after": [found.recall], "retrained": [*recalls]}
 
 
 _PROBE = "class learnt anew from features"
@@ -277,7 +310,7 @@ def _performance(case: Case, table: _Table) -> None:
 
 def _attacks(
     case: Case, table: _Table, notes: list[str], random_state: int
-) -> tuple[dict[str, NDArray[np.float64]], dict[str, AttackResult], list[float], list[float]]:
+) -> tuple[dict[str, NDArray[np.float64]], dict[str, AttackResult], dict[str, list[_Attacked]]]:
     """Attack the erased rows by their losses, under the models judged and under each retrained one."""
     X_out, y_out = _nonmembers(case, notes)
     known = not is_classifier(case.after) or all(np.isin(case.erased.y, m.classes_).all() for m in case.references)
@@ -290,9 +323,15 @@ def _attacks(
     losses, attacks = {}, {}
     for label, model in case.judged.items():
         losses[label], unseen, attacks[label] = attack(model, _N_BOOTSTRAP)
-    # Only the first reference is drawn, so only it needs an interval of its own.
-    of_references = [attack(model, _N_BOOTSTRAP if k == 0 else 1) for k, model in enumerate(case.references)]
-    for label, result in attacks.items():
+    of_references = [attack(model, 1) for model in case.references]
+    aucs = [result.auc for *_, result in of_references]
+    for k, model in enumerate(case.references):
+        # Intervals take time: of these one is drawn, and those are judged by them that differ from others which agree.
+        others = np.delete(aucs, k)
+        if k == 0 or (np.ptp(others) == 0 and others[0] != aucs[k]):
+            of_references[k] = attack(model, _N_BOOTSTRAP)
+    judged = list(attacks.items())
+    for label, result in judged:
         table.add("attack AUC", "erased", label, result.auc, *result.auc_interval)
         table.add("attack TPR at 1 % FPR", "erased", label, result.tpr[_LOW_RATE], *result.tpr_interval[_LOW_RATE])
         reversed_rate = result.streisand_tpr[_LOW_RATE], *result.streisand_tpr_interval[_LOW_RATE]
@@ -300,7 +339,6 @@ def _attacks(
         if of_references and known:
             p_values = [ks_pvalue(losses[label], own) for own, *_ in of_references]
             table.add("KS p-value of losses", "erased", label, float(np.median(p_values)))
-    aucs = [result.auc for *_, result in of_references]
     if not known:
         notes.append(
             "The retrained models do not know every erased class: their loss of such a row is that of probability "
@@ -323,7 +361,9 @@ def _attacks(
         losses["retrained"] = np.concatenate([own for own, *_ in of_references])
         attacks["retrained"] = of_references[0][2]
     losses["unseen"] = unseen
-    return losses, attacks, aucs, [float(own.mean()) for own, *_ in of_references]
+    each = {label: [(result.auc, result.auc_interval, float(losses[label].mean()))] for label, result in judged}
+    each["retrained"] = [(result.auc, result.auc_interval, float(own.mean())) for own, _, result in of_references]
+    return losses, attacks, each
 
 
 def _nonmembers(case: Case, notes: list[str]) -> tuple[Any, Any]:
@@ -338,4 +378,16 @@ def _nonmembers(case: Case, notes: list[str]) -> tuple[Any, Any]:
         if not alike.all() and alike.sum() >= _ENOUGH_ROWS:
             notes.append(f"The attack compares with the {alike.sum()} test rows of the erased rows' classes.")
             return taken(X, alike), y[alike]
+        if not alike.all():
+            notes.append(
+                f"Only {alike.sum()} of the {len(y)} test rows are of the erased rows' classes, and {_ENOUGH_ROWS} are "
+                "needed: the attack compares with all test rows, and may tell classes apart rather than rows that were "
+                "trained on. Give more test rows of these classes."
+            )
+            return X, y
+    if len(y) < _ENOUGH_ROWS:
+        notes.append(
+            f"The attack compares with {len(y)} test rows, and {_ENOUGH_ROWS} are needed: it finds gross traces only. "
+            "Give more test rows."
+        )
     return X, y

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from sk_unlearn.inspection._audit._calibration import Calibration
 from sk_unlearn.inspection._audit._compliance import NOT_LEGAL_ADVICE, clauses
 from sk_unlearn.inspection._audit._html import fragment, page
 
@@ -25,7 +26,7 @@ class AuditReport:
 
     Attributes
     ----------
-    verdict : {"closer", "within", "undecided", "not_yet", "over_forgotten"}
+    verdict : {"closer", "within", "undecided", "outputs_only", "not_yet", "over_forgotten"}
         The outcome; see `audit`.
 
     headline : str
@@ -33,6 +34,10 @@ class AuditReport:
 
     reasons : list of str
         What the verdict rests on.
+
+    calibration : Calibration
+        How many retrained models pass by the same rules, fail or are not decided (``n_passed``, ``n_failed``,
+        ``n_undecided``), each judged by the others, and the verdict on the model ``before`` the request, if given.
 
     complete : bool
         False if the audit was interrupted, and rests on fewer references than asked for.
@@ -86,6 +91,7 @@ class AuditReport:
     verdict: str
     headline: str
     reasons: list[str]
+    calibration: Calibration
     complete: bool
     measures: pd.DataFrame = field(repr=False)
     request: Any = field(repr=False)
@@ -123,6 +129,7 @@ class AuditReport:
         kept = ["verdict", "headline", "reasons", "complete", "created", "model", "n_requests"]
         kept += ["n_erased", "n_retained", "n_test", "n_still_stored", "no_certificate", "assumptions"]
         plain = {name: getattr(self, name) for name in (*kept, "seeds", "versions", "seconds")}
+        plain["calibration"] = self.calibration._asdict()
         plain["measures"] = self.measures.to_dict("records")
         plain["request"] = None if self.request is None else self.request.to_dict() | {"certificate": None}
         plain["certificate"] = None if self.certificate is None else self.certificate.to_dict()
