@@ -26,6 +26,8 @@ __all__ = ["Calibration", "Seen", "calibrate", "distances_of_another", "findings
 _MOST_FAILURES = 0.25
 # The interval reaches at least this far, in logarithms of a distance: a tenth more or less is no difference.
 _LEAST_REACH = 0.1
+# If what is negligible is a larger share of the yardstick, the reader is told.
+_WORTH_SAYING = 0.1
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Seen:
     Attributes
     ----------
     distances : dict of str to ndarray of shape (n_references,)
-        By "erased" and "test": its distance from each retrained model, where it is one of them 0 from itself.
+        By set of rows, its distance from each retrained model; where it is one of them, 0 from itself.
 
     auc : float
         AUC of the attack on the erased rows.
@@ -56,9 +58,9 @@ class Seen:
     loss: float
     recall: float | None = None
 
-    def without(self, number: int) -> Seen:
-        """Return the same beside all retrained models but one."""
-        return replace(self, distances={rows: np.delete(each, number) for rows, each in self.distances.items()})
+    def beside(self, numbers: Sequence[int]) -> Seen:
+        """Return the same beside some of the retrained models."""
+        return replace(self, distances={rows: each[list(numbers)] for rows, each in self.distances.items()})
 
 
 class Calibration(NamedTuple):
@@ -100,7 +102,9 @@ class Calibration(NamedTuple):
         return said
 
 
-def findings(own: Seen, references: Sequence[Seen], negligible: float, n_still_stored: int | None = None) -> Findings:
+def findings(
+    own: Seen, references: Sequence[Seen], negligible: dict[str, float], n_still_stored: int | None = None
+) -> Findings:
     """Return what a verdict on one model rests on.
 
     Parameters
@@ -109,8 +113,8 @@ def findings(own: Seen, references: Sequence[Seen], negligible: float, n_still_s
         The model to be judged.
     references : sequence of Seen
         The retrained models, in the order of the distances.
-    negligible : float
-        A distance that makes no difference to anybody.
+    negligible : dict of str to float
+        Of each set of rows, a distance that makes no difference to anybody.
     n_still_stored : int or None
         Erased rows that the model still holds.
     """
@@ -128,13 +132,14 @@ def findings(own: Seen, references: Sequence[Seen], negligible: float, n_still_s
     )
 
 
-def calibrate(references: Sequence[Seen], before: Seen | None, negligible: float) -> Calibration:
+def calibrate(references: Sequence[Seen], before: Seen | None, negligible: dict[str, float]) -> Calibration:
     """Judge each retrained model by the others, and the model before the request by all of them."""
     codes: list[Code] = []
     if len(references) > ENOUGH_REFERENCES:
         for k, one in enumerate(references):
-            others = [each.without(k) for j, each in enumerate(references) if j != k]
-            codes.append(judge(findings(one.without(k), others, negligible)).code)
+            others = [j for j in range(len(references)) if j != k]
+            beside = [references[j].beside(others) for j in others]
+            codes.append(judge(findings(one.beside(others), beside, negligible)).code)
     n_passed, n_undecided = sum(code in PASSES for code in codes), codes.count("undecided")
     of_before = None if before is None else judge(findings(before, references, negligible)).code
     return Calibration(n_passed, len(codes) - n_passed - n_undecided, n_undecided, of_before)
@@ -166,16 +171,20 @@ def distances_of_another(among: Sequence[float], negligible: float) -> tuple[flo
     among : sequence of at least three floats
         The mean distance of each retrained model to the others.
     negligible : float
-        Distances far below it differ by large factors, and mean nothing; it is added to all.
+        Distances far below it differ by large factors, and mean nothing; it is added to all. The interval reaches as
+        far above their mean at least.
     """
     n, logs = len(among), np.log(np.asarray(among) + negligible)
     spread = logs.mean() + (logs - logs.mean()) * ((n - 1) / (n - 2))
     low, high = np.exp(expected_of_another(list(spread), least=_LEAST_REACH)) - negligible
-    return max(float(low), 0.0), float(high)
+    return max(float(low), 0.0), max(float(high), float(np.mean(among)) + negligible)
 
 
-def _ratios(own: Seen, references: Sequence[Seen], negligible: float) -> dict[str, Closeness]:
-    """Return how far a model is from retrained ones, in units of their distance from each other."""
+def _ratios(own: Seen, references: Sequence[Seen], negligible: dict[str, float]) -> dict[str, Closeness]:
+    """Return how far a model is from retrained ones, in units of their distance from each other.
+
+    What is negligible is added to all distances: where retrained models agree to many digits, it is the yardstick.
+    """
     n, ratios = len(references), {}
     if n < ENOUGH_REFERENCES:
         return {}
@@ -183,7 +192,9 @@ def _ratios(own: Seen, references: Sequence[Seen], negligible: float) -> dict[st
         among = np.array([each.distances[rows].sum() / (n - 1) for each in references])
         if not np.isfinite([*among, *distances]).all():
             continue
-        low, high = distances_of_another(list(among), negligible)
-        unit = float(among.mean()) or negligible
-        ratios[rows] = Closeness(float(distances.mean()) / unit, low / unit, high / unit)
+        added = negligible[rows]
+        ends = distances_of_another(list(among), added)
+        unit = float(among.mean()) + added
+        ratio, low, high = ((float(each) + added) / unit for each in (distances.mean(), *ends))
+        ratios[rows] = Closeness(ratio, low, high, added if added > _WORTH_SAYING * unit else 0.0)
     return ratios

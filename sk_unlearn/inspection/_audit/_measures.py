@@ -49,10 +49,12 @@ _N_BOOTSTRAP = 500
 # The probe learns from so many draws of rows, and wants so many rows of the class to be tried on.
 _N_DRAWS = 20
 _FEW_ROWS = 5
-# Models this close differ in no probability by more than 1.4 %, by Pinsker's inequality; regressors by a thousandth of
-# the spread of the targets.
-_NEGLIGIBLE_DIVERGENCE = 1e-4
-_NEGLIGIBLE_ERROR = 1e-3
+# Models this close differ in probabilities by 3 percentage points at most, on average over rows, by Pinsker's
+# inequality; regressors by a hundredth of the spread of the targets. Nor does it matter to anybody if all but three
+# thousandths of what the request had to remove are gone.
+_NEGLIGIBLE_DIVERGENCE = 5e-4
+_NEGLIGIBLE_ERROR = 1e-2
+_NEGLIGIBLE_SHARE = 0.003
 
 
 @dataclass(frozen=True)
@@ -159,20 +161,25 @@ def measure(case: Case, shown: Shown, *, n_still_stored: int | None, random_stat
         if distances[name] else []
         for name in distances
     }  # fmt: skip
-    negligible = _negligible(case)
     after, before, references = seen["after"][0], seen.get("before", [None])[0], seen["retrained"]
+    negligible = {rows: _negligible(case, _mean(before, rows)) for rows in after.distances}
     calibration = calibrate(references, before, negligible)
     verdict = tempered(judge(findings(after, references, negligible, n_still_stored)), calibration, n_still_stored)
     verdict = verdict._replace(reasons=[*verdict.reasons, *sides, *calibration.in_words])
     return Measured(losses, attacks, verdict, calibration, notes, table.records)
 
 
-def _negligible(case: Case) -> float:
-    """Return a distance that makes no difference to anybody."""
-    if is_classifier(case.after):
-        return _NEGLIGIBLE_DIVERGENCE
-    spread = np.std(np.asarray(case.test.y, dtype=np.float64), axis=0)
-    return max(_NEGLIGIBLE_ERROR * float(np.sqrt(np.mean(np.square(spread)))), float(np.finfo(np.float32).tiny))
+def _mean(before: Seen | None, rows: str) -> float:
+    return 0.0 if before is None else float(before.distances[rows].mean())
+
+
+def _negligible(case: Case, before: float) -> float:
+    """Return a distance that makes no difference to anybody, given that of the model before the request."""
+    least = _NEGLIGIBLE_DIVERGENCE
+    if case.distance == "rms":
+        spread = np.std(np.asarray(case.test.y, dtype=np.float64), axis=0)
+        least = max(_NEGLIGIBLE_ERROR * float(np.sqrt(np.mean(np.square(spread)))), float(np.finfo(np.float32).tiny))
+    return max(least, _NEGLIGIBLE_SHARE * before if np.isfinite(before) else 0.0)
 
 
 def _distances(case: Case, table: _Table, notes: list[str]) -> dict[str, list[dict[str, NDArray[np.float64]]]]:
@@ -192,7 +199,8 @@ def _distances(case: Case, table: _Table, notes: list[str]) -> dict[str, list[di
         if len(means) < ENOUGH_REFERENCES:
             table.add_all(name, rows, means if len(means) > 1 else [])
             continue
-        low, high = distances_of_another(means, _negligible(case))
+        before = float(np.mean(found["before"][0][rows])) if "before" in found else 0.0
+        low, high = distances_of_another(means, _negligible(case, before))
         table.add(name, rows, "retrained", float(np.mean(means)), low, high)
         try:
             for label, model in case.judged.items():

@@ -39,11 +39,15 @@ class Verdict(NamedTuple):
 
 
 class Closeness(NamedTuple):
-    """A distance ratio, and the interval in which that of another retrained model is expected."""
+    """A distance ratio, the interval in which that of another retrained model is expected, and what it counts as none.
+
+    The last was added to all distances if it is not zero.
+    """
 
     ratio: float
     low: float
     high: float
+    added: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -200,7 +204,10 @@ def _inside(found: Findings) -> list[str]:
 
 
 def _in_words(rows: str, closeness: Closeness) -> str:
+    added = (
+        f" ({closeness.added:.2g} is added to each distance, as less makes no difference)" if closeness.added else ""
+    )
     return (
         f"On {rows} the model is {closeness.ratio:.2f} times as far from retrained models as these are from each "
-        f"other; another retrained model is expected between {closeness.low:.2f} and {closeness.high:.2f}."
+        f"other{added}; another retrained model is expected between {closeness.low:.2f} and {closeness.high:.2f}."
     )
