@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import combinations, permutations
+from itertools import combinations
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -312,7 +312,7 @@ def _performance(case: Case, table: _Table) -> None:
         for label, model in case.judged.items():
             scores = [tug_of_war_score(model, reference, *sets) for reference in case.references]
             table.add("Tug-of-War", "all", label, float(np.mean(scores)))
-        pairs = permutations(case.references, 2)
+        pairs = combinations(case.references, 2)
         table.add_all("Tug-of-War", "all", [tug_of_war_score(a, b, *sets) for a, b in pairs])
 
 
@@ -359,7 +359,7 @@ def _attacks(
     table.add_all("attack TPR at 1 % FPR", "erased", [result.tpr[_LOW_RATE] for *_, result in of_references])
     reversed_rates = [result.streisand_tpr[_LOW_RATE] for *_, result in of_references]
     table.add_all("reversed attack TPR at 1 % FPR", "erased", reversed_rates)
-    pairs = permutations(range(len(of_references)), 2)
+    pairs = combinations(range(len(of_references)), 2)
     p_values = [ks_pvalue(of_references[a][0], of_references[b][0]) for a, b in pairs]
     if p_values and known:
         table.add(
