@@ -16,4 +16,7 @@ def test_a_short_run(tmp_path, capsys):
         assert f"({ratio:.2f} times)" in printed
     assert found["shadows"]["gap"] < 0.05
     assert len(re.findall(r"factor \d", printed)) == 2
+    (calibration,) = found["calibration"]
+    assert all(sum(calibration[kind].values()) == 2 for kind in ("retrained", "forgot nothing"))
+    assert re.search(r"blobs, a class: of 2 retrained models \d pass", printed)
     assert json.loads((tmp_path / "audit.json").read_text())["costs"] == found["costs"]
