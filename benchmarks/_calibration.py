@@ -78,7 +78,7 @@ def wine_group() -> Case:
 
 
 def blobs_class() -> Case:
-    """Return one of a small network that is trained briefly: retrained models differ little, and now and then by much."""
+    """Return one of a small network: retrained models differ little, and now and then by much."""
     net = NeuralNetClassifier(
         lambda: nn.Sequential(nn.Linear(4, 16), nn.Tanh(), nn.Linear(16, 3)), criterion=nn.CrossEntropyLoss,
         optimizer=torch.optim.Adam, lr=0.02, max_epochs=30, batch_size=32, train_split=None, verbose=0,
