@@ -30,11 +30,13 @@ from sk_unlearn.metrics.membership import tug_of_war_mia_score
 from sk_unlearn.metrics.neighbourhood import residual_knowledge
 from sk_unlearn.metrics.probe import FeatureProbe, feature_probe, hidden_features
 from sk_unlearn.metrics.relative import RelativeDistance, relative_distance
+from sk_unlearn.metrics.relearning import RelearningCurve, relearning_curve
 from sk_unlearn.metrics.scorer import make_retrain_scorer
 
 __all__ = [
     "FeatureProbe",
     "RelativeDistance",
+    "RelearningCurve",
     "anamnesis_index",
     "distance_ratio",
     "distance_ratio_interval",
@@ -54,6 +56,7 @@ __all__ = [
     "privacy_degrees",
     "relative_distance",
     "relearn_time",
+    "relearning_curve",
     "residual_knowledge",
     "retrain_distance",
     "retrain_warm",
