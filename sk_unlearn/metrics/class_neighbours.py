@@ -11,6 +11,7 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.utils.validation import _num_samples
 
 from sk_unlearn.metrics.distances import Floats, distance_of, mean_distance, row_distances_among
+from sk_unlearn.metrics.neighbourhood import as_numbers
 from sk_unlearn.metrics.probe import hidden_features
 
 __all__ = ["NeighbourDistance", "nearest_rows", "neighbour_distance"]
@@ -73,7 +74,7 @@ def neighbour_distance(
     ------
     ValueError
         If there are fewer than two references, there are fewer rows than `n_neighbours` or none erased, `space` or
-        `n_neighbours` is not as above, or a retrained model has no output layer.
+        `n_neighbours` is not as above, a retrained model has no output layer, or X holds no numbers in a table.
 
     Notes
     -----
@@ -140,4 +141,5 @@ def distances_on(estimator: Any, references: Sequence[Any], X: Any, near: NDArra
 def _placed(references: Sequence[Any], X: Any, space: str) -> Floats:
     if space == "features":
         return np.concatenate([hidden_features(model, X) for model in references], axis=1)
-    return np.asarray(X, dtype=np.float64).reshape(len(X), -1)
+    rows = as_numbers(X)
+    return rows.reshape(len(rows), -1)

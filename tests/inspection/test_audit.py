@@ -143,6 +143,10 @@ def test_features_that_still_know_a_class_are_noted():
     own, old, others = (value(found, measure, "test", each) for each in ("after", "before", "retrained"))
     assert own["value"] == old["value"] > others["high"]
     assert any("Features inside the net still tell the erased class." in each for each in found.assumptions)
+    again = "recognised while learnt again"
+    own, old, others = (value(found, again, "erased", each) for each in ("after", "before", "retrained"))
+    assert own["value"] == old["value"] > others["high"]
+    assert any("The erased rows are learnt again faster" in each for each in found.assumptions)
     few = audit(head_only, X[:700][gone], y[:700][gone], X[700:][y[700:] != 3], y[700:][y[700:] != 3], **retained)
     assert any("there are too few test rows of the erased class" in each for each in few.assumptions)
     assert measure not in set(few.to_frame()["measure"])

@@ -63,6 +63,7 @@ def test_features_are_those_of_the_models_behind_their_steps():
     [
         ({"references": []}, "references must hold at least 2 retrained models, got 0"),
         ({"space": "outputs"}, "space must be 'features' or 'inputs', got 'outputs'"),
+        ({"X": [["secret"]] * 9}, "X must hold numbers, in one dense array or table.$"),
         ({"n_neighbours": 11}, "n_neighbours must lie between 1 and the number of rows in X"),
         ({"X_erased": LINE[:0]}, "and X_erased hold at least one; got 3, 10 and 0 rows"),
     ],

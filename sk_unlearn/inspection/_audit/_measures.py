@@ -12,9 +12,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.base import is_classifier
 from sklearn.metrics import accuracy_score, root_mean_squared_error
-from sklearn.pipeline import Pipeline
 from tqdm import tqdm
 
+from sk_unlearn.inspection._audit._inside import Inside
 from sk_unlearn.inspection._audit._shown import Recalling, Shown
 from sk_unlearn.inspection._audit._verdict import ENOUGH_REFERENCES, Closeness, Findings, expected_of_another
 from sk_unlearn.metrics import (
@@ -25,9 +25,8 @@ from sk_unlearn.metrics import (
     row_losses,
     tug_of_war_score,
 )
-from sk_unlearn.metrics.distances import Distance, last_step
+from sk_unlearn.metrics.distances import Distance
 from sk_unlearn.metrics.membership import AttackResult, evaluate_attack, loss_scores
-from sk_unlearn.metrics.probe import feature_probe
 from sk_unlearn.metrics.relative import relative_distance
 from sk_unlearn.references.retrained import Rows
 from sk_unlearn.rows.forms import taken
@@ -38,9 +37,6 @@ __all__ = ["Case", "Measured", "measure"]
 _ENOUGH_ROWS = 20
 _LOW_RATE = 0.01
 _N_BOOTSTRAP = 500
-# The probe learns from so many draws of rows, and wants so many rows of the class to be tried on.
-_N_DRAWS = 20
-_FEW_ROWS = 5
 
 
 @dataclass(frozen=True)
@@ -114,8 +110,16 @@ class _Table:
             self.add(measure, rows, "retrained", float(np.mean(values)), float(np.min(values)), float(np.max(values)))
 
 
-def measure(case: Case, shown: Shown, *, n_still_stored: int | None, random_state: int, verbose: int = 0) -> Measured:
-    """Measure everything that there are models for."""
+def measure(
+    case: Case,
+    shown: Shown,
+    *,
+    n_still_stored: int | None,
+    random_state: int,
+    verbose: int = 0,
+    retrain: Callable[[int], list[Any]] | None = None,
+) -> Measured:
+    """Measure everything that there are models for; `retrain` makes one more from a seed, if a measure needs it."""
     inside = case  # of which predictions are not enough
     case = replace(
         case,
@@ -130,7 +134,7 @@ def measure(case: Case, shown: Shown, *, n_still_stored: int | None, random_stat
         _sides(case, table, random_state)
         _performance(case, table)
         bar.update()
-        _inside(inside, table, notes, random_state)
+        Inside(inside, case, shown, table, notes, random_state, retrain).measure()
         bar.update()
         losses, attacks, reference_aucs, reference_losses = _attacks(case, table, notes, random_state)
         bar.update()
@@ -203,59 +207,6 @@ def _sides(case: Case, table: _Table, random_state: int) -> None:
 
 # Below zero it is closer to the retrained models.
 _SIDE = "distance to retrained less that to before"
-
-
-def _inside(case: Case, table: _Table, notes: list[str], random_state: int) -> None:
-    """Probe the features of the nets for a class of which no row is left."""
-    label = _class_that_is_gone(case)
-    if label is None or not case.references:
-        return
-    names, counts = np.unique(case.test.y, return_counts=True)
-    enough = np.isin(case.test.y, names[counts > 1])
-    if np.count_nonzero(case.test.y == label) < _FEW_ROWS or len(np.unique(case.test.y[enough])) < 2:
-        notes.append("Features inside the net were not probed: there are too few test rows of the erased class.")
-        return
-    X, y = taken(case.test.X, enough), case.test.y[enough]
-    others = [*([] if case.before is None else [case.before]), *map(_with_net, case.references)]
-    try:
-        # All of them at once, so that each is probed once; the model before the request stands among the others.
-        found = feature_probe(case.after, others, X, y, label, n_draws=_N_DRAWS, random_state=random_state)
-    except (AttributeError, TypeError, ValueError) as reason:
-        notes.append(f"Features inside the net were not probed: {reason}")
-        return
-    recalls = list(found.reference_recalls)
-    if case.before is not None:
-        table.add(_PROBE, "test", "before", recalls.pop(0))
-    table.add(_PROBE, "test", "after", found.recall)
-    if len(recalls) < ENOUGH_REFERENCES:
-        table.add_all(_PROBE, "test", recalls)
-        return
-    low, high = expected_of_another(recalls)
-    table.add(_PROBE, "test", "retrained", float(np.mean(recalls)), low, high)
-    if found.recall > high:
-        notes.append(
-            "Features inside the net still tell the erased class. Where it is learnt anew from one row of each class, "
-            f"{found.recall:.0%} of its test rows are recognised, and at most {min(high, 1.0):.0%} are "
-            "expected with the features of one more retrained model. The verdict is on outputs."
-        )
-
-
-_PROBE = "class learnt anew from features"
-
-
-def _with_net(model: Any) -> Any:
-    """Return a retrained model itself, where it stands in one that knows outputs for erased classes."""
-    last = last_step(model)
-    inner = getattr(last, "model", last)
-    return inner if last is model else Pipeline([*model.steps[:-1], ("last", inner)])
-
-
-def _class_that_is_gone(case: Case) -> Any:
-    """Return the class of all erased rows, if no row of it stays; else None."""
-    if not is_classifier(case.after):
-        return None
-    labels = np.unique(case.erased.y)
-    return labels[0] if len(labels) == 1 and not np.isin(case.retained.y, labels).any() else None
 
 
 def _performance(case: Case, table: _Table) -> None:
