@@ -62,6 +62,7 @@ __all__ = [
     "pending_positions",
     "refuse_to_drop_requests",
     "request_at",
+    "rows_for_net",
     "stored_already",
     "stored_rows",
     "stored_targets",
@@ -143,6 +144,18 @@ def is_table(estimator: BaseUnlearnable) -> bool:
 def as_stored(estimator: BaseUnlearnable, X: Any) -> Any:
     """Return features as a fitted estimator stores them."""
     return estimator._validate_features(X)
+
+
+def rows_for_net(estimator: BaseUnlearnable, X: Any, y: Any) -> tuple[Any, NDArray[Any]]:
+    """Return rows and their targets as a fitted estimator's net takes them.
+
+    Raises
+    ------
+    ValueError
+        For rows or targets of another kind than it knows, or another number of them.
+    """
+    features, targets = estimator._validate_request(X, y, "X", "y")
+    return features, np.asarray(targets)
 
 
 def stored_rows(estimator: BaseUnlearnable, verb: str) -> TrainingSet:

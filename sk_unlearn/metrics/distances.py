@@ -392,8 +392,23 @@ def row_distances(model: Any, others: Sequence[Any], X: Any) -> Floats:
 
     The Jensen-Shannon divergence of probabilities; for regressors the squared difference, averaged over outputs.
     """
-    distance: Distance = "rms" if is_regressor(model) else "js"
-    own, rest = _outputs(model, X, distance), [_outputs(other, X, distance) for other in others]
+    distance = distance_of(model)
+    return _row_distances(_outputs(model, X, distance), [_outputs(other, X, distance) for other in others], distance)
+
+
+def row_distances_among(models: Sequence[Any], X: Any) -> Floats:
+    """Return the same between each two of several models: an array of shape (n_models, n_models, n_rows)."""
+    distance = distance_of(models[0])
+    outputs = [_outputs(model, X, distance) for model in models]
+    return np.array([_row_distances(each, outputs, distance) for each in outputs])
+
+
+def distance_of(model: Any) -> Distance:
+    """Return the distance that suits the kind of model."""
+    return "rms" if is_regressor(model) else "js"
+
+
+def _row_distances(own: Any, rest: Sequence[Any], distance: Distance) -> Floats:
     if distance == "rms":
         for each in rest:
             check_same_shape("predictions of one model", own, "those of another", each)
@@ -405,6 +420,20 @@ def row_distances(model: Any, others: Sequence[Any], X: Any) -> Floats:
             for each, names in zip(rest, union, strict=True)
         ]
     )
+
+
+def mean_distance(rows: Floats, distance: Distance) -> float:
+    """Return the mean over pairs of models of their distance.
+
+    Parameters
+    ----------
+    rows : ndarray of shape (n_pairs, n_rows)
+        Of `row_distances`.
+    distance : {"js", "rms"}
+        Of squared differences it is the root of their mean.
+    """
+    of_pairs = rows.mean(axis=-1)
+    return float(np.mean(np.sqrt(of_pairs) if distance == "rms" else of_pairs))
 
 
 def _over_classes(known: tuple[Floats, NDArray[Any]], classes: NDArray[Any]) -> Floats:

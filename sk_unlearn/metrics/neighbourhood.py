@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["residual_knowledge"]
+__all__ = ["as_numbers", "recognised_nearby", "residual_knowledge"]
 
 
 def residual_knowledge(
@@ -54,7 +54,7 @@ def residual_knowledge(
     Raises
     ------
     ValueError
-        If there are no references, X is not finite or does not hold two different rows, or `radius` or `n_neighbours`
+        If there are no references, X does not hold finite numbers or two different rows, or `radius` or `n_neighbours`
         is not positive.
 
     Notes
@@ -73,10 +73,27 @@ def residual_knowledge(
     >>> residual_knowledge(one, others, X[:5], y[:5])
     1.0
     """
-    rows = np.asarray(X, dtype=np.float64)
-    labels = np.asarray(y)
     if len(references) == 0:
         raise ValueError("references must hold at least one retrained model, got none.")
+    models = (estimator, *references)
+    shares = recognised_nearby(models, X, y, radius=radius, n_neighbours=n_neighbours, random_state=random_state)
+    own, others = shares[0], float(np.mean(shares[1:]))
+    if others == 0:
+        return float("nan") if own == 0 else float("inf")
+    return own / others
+
+
+def recognised_nearby(
+    models: Sequence[Any],
+    X: Any,
+    y: ArrayLike,
+    *,
+    radius: float = 0.1,
+    n_neighbours: int = 50,
+    random_state: int = 0,
+) -> list[float]:
+    """Return for each model how often it recognises rows near the given ones, in [0, 1]; as `residual_knowledge`."""
+    rows, labels = as_numbers(X), np.asarray(y)
     if rows.size == 0 or len(labels) != len(rows):
         raise ValueError(f"X and y must hold the same number of rows, at least one; got {len(rows)} and {len(labels)}.")
     if not np.isfinite(rows).all():
@@ -89,14 +106,19 @@ def residual_knowledge(
         raise ValueError(
             "X must hold at least two different rows, by which radius is measured: no noise would be added."
         )
-    hits = np.zeros(1 + len(references))
+    hits = np.zeros(len(models))
     for _ in range(n_neighbours):
         near = _like(rows + radius * spread * rng.normal(size=rows.shape), X)
-        hits += [np.count_nonzero(model.predict(near) == labels) for model in (estimator, *references)]
-    own, others = hits[0], hits[1:].mean()
-    if others == 0:
-        return float("nan") if own == 0 else float("inf")
-    return float(own / others)
+        hits += [np.count_nonzero(model.predict(near) == labels) for model in models]
+    return [float(share) for share in hits / (n_neighbours * len(rows))]
+
+
+def as_numbers(X: Any) -> NDArray[np.float64]:
+    """Return rows as an array of numbers."""
+    try:
+        return np.asarray(X, dtype=np.float64)
+    except (TypeError, ValueError):  # which quotes what is no number
+        raise ValueError("X must hold numbers, in one dense array or table.") from None
 
 
 def _like(rows: NDArray[np.float64], X: Any) -> Any:

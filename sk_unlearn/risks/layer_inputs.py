@@ -154,6 +154,44 @@ class Sums(NumpyStateMixin):
         before, left = (squares[:-1] for squares in (self.moments[1], self.moments[1] - gone.moments[1]))
         return _columns((before > 1e6 * self._noise[:-1]) & (left <= self._noise[:-1]), with_bias=False)
 
+    def uses_beside(self, staying: Sums, *, with_bias: bool) -> tuple[Tensor, Tensor]:
+        """Return how much these rows use each entry of the input, and how much the rows that stay do.
+
+        An entry is used as often as it was counted; where moments are known, as much as it differs from its mean over
+        the rows that stay, since a bias takes what is the same in all of these.
+
+        Parameters
+        ----------
+        staying : Sums
+            Of one kind with these, over the rows that stay.
+
+        with_bias : bool
+            Whether there is a bias; else an entry is used as much as it differs from zero.
+        """
+        if self.uses is not None and staying.uses is not None:
+            return self.uses.double(), staying.uses.double()
+        totals = staying._totals
+        mean = totals / staying._n_rows.clamp_min(1) if with_bias else torch.zeros_like(totals)
+        return self._spread_around(mean), staying._spread_around(mean)
+
+    @property
+    def _totals(self) -> Tensor:
+        assert self.moments is not None
+        is_whole = self.moments.shape[0] == self.moments.shape[1]
+        return self.moments[:-1, -1] if is_whole else self.moments[0, :-1]
+
+    @property
+    def _n_rows(self) -> Tensor:
+        assert self.moments is not None
+        return self.moments[-1, -1]
+
+    def _spread_around(self, centre: Tensor) -> Tensor:
+        """Return the sum of squared differences from a centre, zero where it is one of rounding only."""
+        assert self.moments is not None
+        squares = squares_of(self.moments)[:-1]
+        spread = squares - 2 * centre * self._totals + self._n_rows * centre**2
+        return spread.where(spread > self._noise[:-1], torch.zeros_like(spread))
+
     @property
     def _noise(self) -> Tensor:
         assert self.rounding is not None

@@ -133,7 +133,7 @@ def test_features_that_still_know_a_class_are_noted():
     X, y = X[:1200], y[:1200]
     gone = y[:700] == 3
     before = UnlearnableClassifier(random_state=0).fit(X[:700], y[:700])
-    references = fit_many(UnlearnableClassifier(), X[:700][~gone], y[:700][~gone], seeds=[1, 2, 3])
+    references = fit_many(UnlearnableClassifier(), X[:700][~gone], y[:700][~gone], seeds=range(1, 7))
     head_only = copy.deepcopy(before).forget(X[:700][gone], y[:700][gone])
     head_only.net_.module_.load_state_dict(before.net_.module_.state_dict())
     with torch.no_grad():
@@ -145,6 +145,10 @@ def test_features_that_still_know_a_class_are_noted():
     assert own["value"] == old["value"] > others["high"]
     told = "The features inside the network still tell the erased class."
     assert any(told in each for each in found.reasons)
+    again = "recognised while learnt again"
+    own, old, others = (value(found, again, "erased", each) for each in ("after", "before", "retrained"))
+    assert own["value"] == old["value"] > others["high"]
+    assert any("The erased rows are learnt again faster" in each for each in found.assumptions)
     few = audit(head_only, X[:700][gone], y[:700][gone], X[700:][y[700:] != 3], y[700:][y[700:] != 3], **retained)
     assert any("there are too few test rows of the erased class" in each for each in few.assumptions)
     assert measure not in set(few.to_frame()["measure"])

@@ -9,12 +9,14 @@ from sklearn.preprocessing import StandardScaler
 
 from sk_unlearn.inspection import (
     ErasedLossDisplay,
+    FeatureProbeDisplay,
     ForgetCurveDisplay,
     FrontierDisplay,
     MembershipRocDisplay,
+    RelearningDisplay,
     SequenceDriftDisplay,
 )
-from sk_unlearn.metrics import distance_ratio, row_losses
+from sk_unlearn.metrics import RelearningCurve, distance_ratio, feature_probe, relearning_curve, row_losses
 from sk_unlearn.metrics.membership import evaluate_attack, membership_attack
 from sk_unlearn.unlearners import FineTune, StoCuReNU
 from tests._problems import tiny_classifier
@@ -170,6 +172,49 @@ def test_drift_of_distances(ax):
     assert display.floor == 0.15
     with pytest.raises(ValueError, match=r"values\['default'\] must have shape \(2,\)"):
         SequenceDriftDisplay([3, 6], {"default": [0.1]})
+
+
+def test_probe_of_features_is_that_of_the_models(ax, data, fitted, forgetful, references):
+    X, y = data
+    display = FeatureProbeDisplay.from_estimator(
+        forgetful, references, X[40:], y[40:], 1, before=fitted, n_draws=3, ax=ax
+    )  # fmt: skip
+    assert is_drawn_on(display, ax)
+    found, old = (feature_probe(each, references, X[40:], y[40:], 1, n_draws=3) for each in (forgetful, fitted))
+    assert list(display.recalls) == ["before", "after", "retrained"]
+    drawn = [points.get_xdata().tolist() for points in display.points_]
+    assert drawn == [[old.recall], [found.recall], list(found.reference_recalls)]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["before", "after", "retrained"]
+
+
+def test_recalls_that_are_known(ax):
+    (points,) = FeatureProbeDisplay.from_recalls({"after": 0.7}, ax=ax).points_
+    assert points.get_xdata().tolist() == [0.7]
+    with pytest.raises(ValueError, match="recalls is empty"):
+        FeatureProbeDisplay({})
+    with pytest.raises(ValueError, match=r"recalls\['after'\] must be finite"):
+        FeatureProbeDisplay({"after": [np.nan]})
+
+
+def test_relearning_is_that_of_the_models(ax, data, fitted, forgetful, references):
+    X, y = data
+    display = RelearningDisplay.from_estimator(forgetful, references, X[:8], y[:8], before=fitted, n_steps=4, ax=ax)
+    assert is_drawn_on(display, ax)
+    found, old = (relearning_curve(each, references, X[:8], y[:8], n_steps=4) for each in (forgetful, fitted))
+    shown = {line.get_label(): line.get_ydata() for line in display.lines_}
+    np.testing.assert_array_equal(shown["before"], old.scores)
+    np.testing.assert_array_equal(shown["after"], found.scores)
+    np.testing.assert_array_equal(shown["retrained"], found.reference_scores.mean(axis=0))
+    assert display.band_.get_datalim(ax.transData).y1 == pytest.approx(found.reference_scores.max())
+
+
+def test_relearning_that_is_known(ax):
+    curve = RelearningCurve(np.array([4.0, 1.0]), np.array([[4.0, 2.0], [3.0, 2.5]]), 2.0, True)
+    display = RelearningDisplay.from_curve(curve, ax=ax)
+    assert [line.get_label() for line in display.lines_] == ["after", "retrained"]
+    assert ax.get_ylabel() == "squared error"
+    with pytest.raises(ValueError, match=r"before must have shape \(2,\), as the scores of the curve, got \(1,\)"):
+        RelearningDisplay(curve, before=[1.0])
 
 
 def test_pipelines(ax, data):

@@ -58,6 +58,7 @@ def test_data_frames_keep_names_and_types():
         ({"references": []}, "references must hold at least one retrained model"),
         ({"y": y[:3]}, "X and y must hold the same number of rows, at least one; got 20 and 3"),
         ({"X": np.full((20, 3), np.inf)}, "X must be finite"),
+        ({"X": np.full((20, 3), "secret")}, "X must hold numbers, in one dense array or table.$"),
         ({"X": X[:1], "y": y[:1]}, "X must hold at least two different rows, by which radius is measured"),
         ({"radius": 0.0}, "radius must be positive, got 0.0"),
         ({"n_neighbours": 0}, "n_neighbours must be positive, got 0"),

@@ -191,7 +191,14 @@ def audit(
         whole(model, steps), untouched, models,
         erased._replace(X=X_del), retained._replace(X=X_retained), test._replace(X=X_test),
     )  # fmt: skip
-    measured = measure(case, shown, n_still_stored=n_still_stored, random_state=random_state, verbose=verbose)
+
+    def one_more(seed: int) -> list[Any]:
+        return train_references(model, retained, [seed]).models  # none, if it was interrupted
+
+    measured = measure(
+        case, shown, n_still_stored=n_still_stored, random_state=random_state, verbose=verbose,
+        retrain=one_more if references is None else None,
+    )  # fmt: skip
     assumptions = [*_assumptions(model, len(models), told), *notes, *measured.notes]
     seconds = time.perf_counter() - started
     return _report(case, trained, measured, n_still_stored, assumptions, random_state, seconds)

@@ -12,7 +12,6 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.base import is_classifier
 from sklearn.metrics import accuracy_score, root_mean_squared_error
-from sklearn.pipeline import Pipeline
 from tqdm import tqdm
 
 from sk_unlearn.inspection._audit._calibration import (
@@ -23,6 +22,7 @@ from sk_unlearn.inspection._audit._calibration import (
     findings,
     tempered,
 )
+from sk_unlearn.inspection._audit._inside import Inside
 from sk_unlearn.inspection._audit._shown import Recalling, Shown
 from sk_unlearn.inspection._audit._verdict import ENOUGH_REFERENCES, Verdict, expected_of_another, judge
 from sk_unlearn.metrics import (
@@ -33,9 +33,8 @@ from sk_unlearn.metrics import (
     row_losses,
     tug_of_war_score,
 )
-from sk_unlearn.metrics.distances import Distance, last_step
+from sk_unlearn.metrics.distances import Distance
 from sk_unlearn.metrics.membership import AttackResult, evaluate_attack, loss_scores
-from sk_unlearn.metrics.probe import feature_probe
 from sk_unlearn.metrics.relative import relative_distance
 from sk_unlearn.references.retrained import Rows
 from sk_unlearn.rows.forms import taken
@@ -46,9 +45,6 @@ __all__ = ["Case", "Measured", "measure"]
 _ENOUGH_ROWS = 20
 _LOW_RATE = 0.01
 _N_BOOTSTRAP = 500
-# The probe learns from so many draws of rows, and wants so many rows of the class to be tried on.
-_N_DRAWS = 20
-_FEW_ROWS = 5
 # Models this close differ in probabilities by 3 percentage points at most, on average over rows, by Pinsker's
 # inequality; regressors by a hundredth of the spread of the targets. Nor does it matter to anybody if all but three
 # thousandths of what the request had to remove are gone.
@@ -136,9 +132,17 @@ class _Table:
             self.add(measure, rows, "retrained", float(np.mean(values)), float(np.min(values)), float(np.max(values)))
 
 
-def measure(case: Case, shown: Shown, *, n_still_stored: int | None, random_state: int, verbose: int = 0) -> Measured:
-    """Measure everything that there are models for."""
-    inside = case  # of which predictions are not enough
+def measure(
+    case: Case,
+    shown: Shown,
+    *,
+    n_still_stored: int | None,
+    random_state: int,
+    verbose: int = 0,
+    retrain: Callable[[int], list[Any]] | None = None,
+) -> Measured:
+    """Measure everything that there are models for; `retrain` makes one more from a seed, if a measure needs it."""
+    models = case  # of which predictions are not enough
     case = replace(
         case,
         after=Recalling(case.after, shown),
@@ -152,19 +156,20 @@ def measure(case: Case, shown: Shown, *, n_still_stored: int | None, random_stat
         sides = _sides(case, table, random_state)
         _performance(case, table)
         bar.update()
-        recalls = _inside(inside, table, notes, random_state)
+        inside = Inside(models, case, shown, table, notes, random_state, retrain)
+        inside.measure()
         bar.update()
         losses, attacks, each = _attacks(case, table, notes, random_state)
         bar.update()
     seen = {
-        name: [Seen(*of) for of in zip(distances[name], *zip(*each[name], strict=True), recalls[name], strict=True)]
-        if distances[name] else []
-        for name in distances
-    }  # fmt: skip
+        name: [Seen(d, *attacked, r) for d, attacked, r in zip(of, each[name], inside.recalls[name], strict=True)]
+        for name, of in distances.items()
+    }
     after, before, references = seen["after"][0], seen.get("before", [None])[0], seen["retrained"]
     negligible = {rows: _negligible(case, _mean(before, rows)) for rows in after.distances}
     calibration = calibrate(references, before, negligible)
-    verdict = tempered(judge(findings(after, references, negligible, n_still_stored)), calibration, n_still_stored)
+    found = replace(findings(after, references, negligible, n_still_stored), inside=inside.facts)
+    verdict = tempered(judge(found), calibration, n_still_stored)
     verdict = verdict._replace(reasons=[*verdict.reasons, *sides, *calibration.in_words])
     return Measured(losses, attacks, verdict, calibration, notes, table.records)
 
@@ -247,56 +252,6 @@ _SIDES = {
 }
 # Below zero it is closer to the retrained models.
 _SIDE = "distance to retrained less that to before"
-
-
-def _inside(case: Case, table: _Table, notes: list[str], random_state: int) -> dict[str, list[float | None]]:
-    """Probe the features of the nets for a class of which no row is left, and return what is recognised by model."""
-    none: dict[str, list[float | None]] = {label: [None] for label in case.judged}
-    none["retrained"] = [None] * len(case.references)
-    label = _class_that_is_gone(case)
-    if label is None or not case.references:
-        return none
-    names, counts = np.unique(case.test.y, return_counts=True)
-    enough = np.isin(case.test.y, names[counts > 1])
-    if np.count_nonzero(case.test.y == label) < _FEW_ROWS or len(np.unique(case.test.y[enough])) < 2:
-        notes.append("Features inside the net were not probed: there are too few test rows of the erased class.")
-        return none
-    X, y = taken(case.test.X, enough), case.test.y[enough]
-    others = [*([] if case.before is None else [case.before]), *map(_with_net, case.references)]
-    try:
-        # All of them at once, so that each is probed once; the model before the request stands among the others.
-        found = feature_probe(case.after, others, X, y, label, n_draws=_N_DRAWS, random_state=random_state)
-    except (AttributeError, TypeError, ValueError) as reason:
-        notes.append(f"Features inside the net were not probed: {reason}")
-        return none
-    before = [] if case.before is None else [found.reference_recalls[0]]
-    recalls = found.reference_recalls[len(before) :]
-    for value in before:
-        table.add(_PROBE, "test", "before", value)
-    table.add(_PROBE, "test", "after", found.recall)
-    if len(recalls) < ENOUGH_REFERENCES:
-        table.add_all(_PROBE, "test", recalls)
-    else:
-        table.add(_PROBE, "test", "retrained", float(np.mean(recalls)), *expected_of_another(recalls))
-    return {"before": [*before], "after": [found.recall], "retrained": [*recalls]}
-
-
-_PROBE = "class learnt anew from features"
-
-
-def _with_net(model: Any) -> Any:
-    """Return a retrained model itself, where it stands in one that knows outputs for erased classes."""
-    last = last_step(model)
-    inner = getattr(last, "model", last)
-    return inner if last is model else Pipeline([*model.steps[:-1], ("last", inner)])
-
-
-def _class_that_is_gone(case: Case) -> Any:
-    """Return the class of all erased rows, if no row of it stays; else None."""
-    if not is_classifier(case.after):
-        return None
-    labels = np.unique(case.erased.y)
-    return labels[0] if len(labels) == 1 and not np.isin(case.retained.y, labels).any() else None
 
 
 def _performance(case: Case, table: _Table) -> None:

@@ -82,6 +82,9 @@ class Findings:
 
     reference_recalls : sequence of float
         The same with the features of each retrained model.
+
+    inside : sequence of str
+        What is still there of the erased rows inside the network, beyond doubt.
     """
 
     ratios: dict[str, Closeness]
@@ -93,6 +96,7 @@ class Findings:
     n_still_stored: int | None
     recall: float | None = None
     reference_recalls: Sequence[float] = ()
+    inside: Sequence[str] = ()
 
 
 def expected_of_another(values: Sequence[float], least: float = _NEGLIGIBLE_AUC) -> tuple[float, float]:
@@ -142,8 +146,8 @@ def judge(found: Findings) -> Verdict:
         reasons.insert(0, "On the erased rows nothing is left to see, but elsewhere the model has changed too much.")
         return _not_yet(reasons)
     if inside:
-        headline = "Forgotten in its outputs alone: the features inside the network still tell the erased class."
-        return Verdict("outputs_only", headline, [*inside, *reasons[:-1]])
+        headline = "Forgotten in its outputs alone: inside the network there is more left than in a retrained one."
+        return Verdict("outputs_only", headline, [*inside, *reasons[: -len(inside)]])
     worst = max(erased, test)
     if worst.ratio <= 1:
         headline = "Forgotten: closer to retrained models than another retraining would be on average."
@@ -190,16 +194,17 @@ def _not_yet(reasons: list[str]) -> Verdict:
 
 
 def _inside(found: Findings) -> list[str]:
-    """Say so where features inside the network still tell an erased class."""
+    """Say what is left of the erased rows inside the network."""
     if found.recall is None:
-        return []
+        return [*found.inside]
     low, high = expected_of_another(found.reference_recalls)
     if found.recall <= high:
-        return []
+        return [*found.inside]
     return [
+        *found.inside,
         "The features inside the network still tell the erased class. Where it is learnt anew from one row of each "
         f"class, {found.recall:.0%} of its test rows are recognised; with the features of another retrained model it "
-        f"should be between {max(low, 0):.0%} and {min(high, 1):.0%}."
+        f"should be between {max(low, 0):.0%} and {min(high, 1):.0%}.",
     ]
 
 
