@@ -22,7 +22,8 @@ from sk_unlearn.inspection._audit._verdict import PASSES, Verdict, judge
 from sk_unlearn.metrics import feature_probe, row_losses
 from sk_unlearn.metrics.membership import evaluate_attack, loss_scores
 from sk_unlearn.references import fit_many
-from tests._problems import Mlp
+from sk_unlearn.unlearners import Retrain
+from tests._problems import Mlp, regressor
 
 N_REFERENCES, N_JUDGED = 8, 100
 
@@ -228,3 +229,27 @@ def test_too_few_rows_for_an_attack_are_told():
     assert told(np.r_[few[0], few[1]])[0].startswith(f"Only 5 of the {5 + len(few[1])} test rows are of the erased")
     assert told(few[0])[0].startswith("The attack compares with 5 test rows, and 20 are needed")
     assert told(np.arange(len(y_test)))[0].startswith("The attack compares with the ")
+
+
+def test_many_runs_judge_the_procedure():
+    """A request that does nothing leaves the margins of the erased rows as they were; retraining moves them."""
+    X, y, train, test, gone = a_memorised_group()
+    rows = X[train][gone], y[train][gone], X[test], y[test]
+    models = fit_many(classifier(), X[train][~gone], y[train][~gone], seeds=range(3))
+    forgot = classifier().set_params(unlearner=Retrain(), random_state=9).fit(X[train], y[train]).forget(*rows[:2])
+    report = audit(forgot, *rows, references=models, n_runs=12, random_state=1)
+    klom = report.to_frame().query("measure.str.startswith('KLoM')").pivot(index="rows", columns="model")["value"]
+    assert list(klom.index) == ["erased", "retained", "test"]
+    assert klom.loc["erased", "before"] > 2 * klom.loc["erased", "retrained"]
+    assert klom.loc["erased", "after"] < 1.5 * klom.loc["erased", "retrained"]
+    assert any("KLoM compares 12 models of each kind" in each for each in report.assumptions)
+    with pytest.raises(ValueError, match="n_runs must be an int of at least 2"):
+        audit(forgot, *rows, references=models, n_runs=1)
+
+
+def test_regressors_have_no_margins():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(90, 3)).astype(np.float32)
+    est = regressor(module__n_features_in=3, module__n_outputs=1).fit(X[:60], X[:60, 0]).forget(X[:6])
+    report = audit(est, X[:6], X[:6, 0], X[60:], X[60:, 0], n_references=3, n_runs=2)
+    assert "KLoM was not measured: it takes a classifier that forgets." in report.assumptions

@@ -23,6 +23,7 @@ from sk_unlearn._version import __version__
 from sk_unlearn.estimators.lookup import find_rows, named, stored_features
 from sk_unlearn.inspection._audit._measures import Case, Measured, measure
 from sk_unlearn.inspection._audit._references import chosen, handed_in
+from sk_unlearn.inspection._audit._repeated import repeated
 from sk_unlearn.inspection._audit._report import AuditReport
 from sk_unlearn.inspection._audit._shown import Shown, whole
 from sk_unlearn.inspection._audit._verdict import ENOUGH_REFERENCES
@@ -53,6 +54,7 @@ def audit(
     y_retained: ArrayLike | None = None,
     n_references: int = 8,
     references: Sequence[Any] | str | os.PathLike[str] | None = None,
+    n_runs: int = 0,
     random_state: int = 0,
     n_jobs: int | None = None,
     verbose: int = 0,
@@ -93,6 +95,10 @@ def audit(
         Models that were retrained elsewhere, on none of the erased rows, or the folder to which `references.save` wrote
         them. If given, none are retrained here. A Pipeline takes rows as they came; any other model is taken to stand
         behind the earlier steps of `estimator`.
+    n_runs : int, default=0
+        How often training and forgetting are done anew from other seeds, to judge the procedure and not one outcome by
+        KLoM (`metrics.klom`), beside as many retrained models; at least 2, and 20 or more tell something. Each takes
+        three trainings and one request. 0 leaves it out.
     random_state : int, default=0
         The seeds of the references and of the bootstrap are derived from it.
     n_jobs : int, default=None
@@ -150,6 +156,8 @@ def audit(
     """
     started = time.perf_counter()
     _check_int("random_state", random_state, 0)
+    if n_runs != 0:
+        _check_int("n_runs", n_runs, 2)
     check_is_fitted(last_step(estimator))
     estimator = chosen(estimator)
     model, steps = last_step(estimator), _earlier_steps(estimator)
@@ -178,7 +186,7 @@ def audit(
         trained, told = handed_in(references, model, X_del, erased, steps)
     models = [whole(each, steps) for each in trained.models]
     untouched = None if before is None else whole(chosen(before), steps)
-    notes = []
+    notes: list[str] = []
     if stays is not None:
         X_retained = None if steps is None else _as_they_came(estimator, stays)
         if X_retained is None:
@@ -199,6 +207,9 @@ def audit(
         case, shown, n_still_stored=n_still_stored, random_state=random_state, verbose=verbose,
         retrain=one_more if references is None else None,
     )  # fmt: skip
+    if n_runs:
+        sets = {"erased": erased, "retained": retained, "test": test}
+        notes.append(_repeat(measured, model, sets, _seeds(random_state, 3 * n_runs), n_jobs, verbose))
     assumptions = [*_assumptions(model, len(models), told), *notes, *measured.notes]
     seconds = time.perf_counter() - started
     return _report(case, trained, measured, n_still_stored, assumptions, random_state, seconds)
@@ -222,7 +233,7 @@ def _report(
         reasons=measured.verdict.reasons,
         calibration=measured.calibration,
         complete=trained.complete,
-        measures=measured.frame(),
+        measures=measured.table.frame(),
         request=request,
         n_requests=len(getattr(model, "unlearning_history_", [])),
         certificate=certificate,
@@ -244,6 +255,27 @@ def _report(
         losses=measured.losses,
         attacks=measured.attacks,
     )
+
+
+def _repeat(
+    measured: Measured, model: Any, sets: dict[str, Rows], seeds: list[int], n_jobs: int | None, verbose: int
+) -> str:
+    """Add what many runs come to to the table, and return what is to be said of it."""
+    try:
+        found = repeated(model, sets, seeds, n_jobs=n_jobs, verbose=verbose)
+    except (ValueError, TypeError, AttributeError) as reason:
+        return f"KLoM was not measured: {reason}"
+    except KeyboardInterrupt:
+        return "KLoM was not measured: it was interrupted."
+    for kind, scores in found._asdict().items():
+        for rows, value in scores.items():
+            measured.table.add(_KLOM, rows, kind, value)
+    return (
+        f"KLoM compares {len(seeds) // 3} models of each kind; what retrained models have of it is due to their number."
+    )
+
+
+_KLOM = "KLoM, 95th percentile (nats)"
 
 
 def _earlier_steps(estimator: Any) -> Any:

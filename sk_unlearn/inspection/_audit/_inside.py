@@ -13,6 +13,7 @@ from sklearn.pipeline import Pipeline
 from torch import nn
 
 from sk_unlearn.inspection._audit._shown import Shown
+from sk_unlearn.inspection._audit._table import Table
 from sk_unlearn.inspection._audit._verdict import ENOUGH_REFERENCES, expected_of_another
 from sk_unlearn.metrics.class_neighbours import distances_on, nearest_rows
 from sk_unlearn.metrics.distances import last_step
@@ -24,7 +25,7 @@ from sk_unlearn.metrics.strata import memorisation_strata
 from sk_unlearn.rows.forms import taken
 
 if TYPE_CHECKING:
-    from sk_unlearn.inspection._audit._measures import Case, _Table
+    from sk_unlearn.inspection._audit._measures import Case
 
 __all__ = ["Inside"]
 
@@ -53,7 +54,7 @@ class Inside:
         The same models, which remember their predictions on the rows of the case.
     shown : Shown
         What the last step of each is shown.
-    table : table of the audit
+    table : Table
         Gets the figures.
     notes : list of str
         Gets what could not be measured, and what was found that the verdict does not look at.
@@ -75,7 +76,7 @@ class Inside:
         case: Case,
         recalling: Case,
         shown: Shown,
-        table: _Table,
+        table: Table,
         notes: list[str],
         random_state: int,
         retrain: Callable[[int], list[Any]] | None = None,

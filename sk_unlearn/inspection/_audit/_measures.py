@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any, TypeAlias
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from sklearn.base import is_classifier
 from sklearn.metrics import accuracy_score, root_mean_squared_error
@@ -24,6 +23,7 @@ from sk_unlearn.inspection._audit._calibration import (
 )
 from sk_unlearn.inspection._audit._inside import Inside
 from sk_unlearn.inspection._audit._shown import Recalling, Shown
+from sk_unlearn.inspection._audit._table import Table
 from sk_unlearn.inspection._audit._verdict import ENOUGH_REFERENCES, Verdict, expected_of_another, judge
 from sk_unlearn.metrics import (
     distance_ratio_interval,
@@ -98,6 +98,9 @@ class Measured:
 
     notes : list of str
         What could not be measured, and how the attack's rows were chosen.
+
+    table : Table
+        All figures.
     """
 
     losses: dict[str, NDArray[np.float64]]
@@ -105,31 +108,11 @@ class Measured:
     verdict: Verdict
     calibration: Calibration
     notes: list[str]
-    records: list[dict[str, Any]] = field(default_factory=list)
-
-    def frame(self) -> pd.DataFrame:
-        """Return the table, the records of a measure together."""
-        table = pd.DataFrame(self.records, columns=["measure", "rows", "model", "value", "low", "high"])
-        order = {name: number for number, name in enumerate(table["measure"].unique())}
-        return table.sort_values("measure", key=lambda names: names.map(order), kind="stable", ignore_index=True)
+    table: Table
 
 
 # The AUC of an attack, its interval, and the mean loss of the erased rows.
 _Attacked: TypeAlias = tuple[float, tuple[float, float], float]
-
-
-class _Table:
-    def __init__(self) -> None:
-        self.records: list[dict[str, Any]] = []
-
-    def add(self, measure: str, rows: str, model: str, value: float, low: float = np.nan, high: float = np.nan) -> None:
-        names = ("measure", "rows", "model", "value", "low", "high")
-        self.records.append(dict(zip(names, (measure, rows, model, value, low, high), strict=True)))
-
-    def add_all(self, measure: str, rows: str, values: Sequence[float]) -> None:
-        """Add the mean over retrained models, with their range."""
-        if len(values):
-            self.add(measure, rows, "retrained", float(np.mean(values)), float(np.min(values)), float(np.max(values)))
 
 
 def measure(
@@ -149,7 +132,7 @@ def measure(
         before=None if case.before is None else Recalling(case.before, shown),
         references=[Recalling(model, shown) for model in case.references],
     )
-    table, notes = _Table(), list[str]()
+    table, notes = Table(), list[str]()
     with tqdm(total=4, desc="audit: measuring", unit="part", disable=not verbose, leave=False) as bar:
         distances = _distances(case, table, notes)
         bar.update()
@@ -171,7 +154,7 @@ def measure(
     found = replace(findings(after, references, negligible, n_still_stored), inside=inside.facts)
     verdict = tempered(judge(found), calibration, n_still_stored)
     verdict = verdict._replace(reasons=[*verdict.reasons, *sides, *calibration.in_words])
-    return Measured(losses, attacks, verdict, calibration, notes, table.records)
+    return Measured(losses, attacks, verdict, calibration, notes, table)
 
 
 def _mean(before: Seen | None, rows: str) -> float:
@@ -187,7 +170,7 @@ def _negligible(case: Case, before: float) -> float:
     return max(least, _NEGLIGIBLE_SHARE * before if np.isfinite(before) else 0.0)
 
 
-def _distances(case: Case, table: _Table, notes: list[str]) -> dict[str, list[dict[str, NDArray[np.float64]]]]:
+def _distances(case: Case, table: Table, notes: list[str]) -> dict[str, list[dict[str, NDArray[np.float64]]]]:
     """Return the distances of each model to the retrained ones on erased and on test rows."""
     name = {"js": "JS distance (nats)", "rms": "RMS distance"}[case.distance]
     groups = {label: [model] for label, model in case.judged.items()} | {"retrained": case.references}
@@ -230,7 +213,7 @@ def _among(references: Sequence[Any], X: Any, distance: Distance) -> NDArray[np.
     return matrix
 
 
-def _sides(case: Case, table: _Table, random_state: int) -> list[str]:
+def _sides(case: Case, table: Table, random_state: int) -> list[str]:
     """Tell on which side of the model before the request and of retrained ones the model that forgot stands."""
     if case.before is None or len(case.references) < 2:
         return []
@@ -254,7 +237,7 @@ _SIDES = {
 _SIDE = "distance to retrained less that to before"
 
 
-def _performance(case: Case, table: _Table) -> None:
+def _performance(case: Case, table: Table) -> None:
     classifier = is_classifier(case.after)
     name = "accuracy" if classifier else "RMS error"
     score: Callable[[Any, Any], float] = accuracy_score if classifier else root_mean_squared_error
@@ -272,7 +255,7 @@ def _performance(case: Case, table: _Table) -> None:
 
 
 def _attacks(
-    case: Case, table: _Table, notes: list[str], random_state: int
+    case: Case, table: Table, notes: list[str], random_state: int
 ) -> tuple[dict[str, NDArray[np.float64]], dict[str, AttackResult], dict[str, list[_Attacked]]]:
     """Attack the erased rows by their losses, under the models judged and under each retrained one."""
     X_out, y_out = _nonmembers(case, notes)
