@@ -191,7 +191,8 @@ def _guaranteed(certificate: Certificate | None) -> tuple[float, float, float]:
         return math.nan, math.nan, certificate.bound
     if certificate.noise == "objective":  # its bound is of a gradient, and its ε is asked for and not used up
         return certificate.bound / objective_budget(certificate.sigma, epsilon, delta), epsilon, math.nan
-    return math.nan, epsilon, certificate.bound
+    # That of a walk is of how much the distance changed.
+    return math.nan, epsilon, math.nan if certificate.noise == "walk" else certificate.bound
 
 
 def _many_erased(share: float, policy: RetrainPolicy) -> list[str]:
