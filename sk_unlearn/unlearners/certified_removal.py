@@ -369,7 +369,7 @@ def _moved_by(retained: Any, w: Tensor, fresh: Tensor) -> tuple[Tensor, dict[str
         found = _newton_step(retained, w, gradient)
         n_products += found.n_products
         there, left, _ = _descended(retained, w, gradient, found.solution, term)
-        if not float(left.norm()) < 0.9 * float(gradient.norm()):
+        if not float(left.norm()) < 0.5 * float(gradient.norm()):
             break
         w, gradient = there, left
     missed = float(double(gradient).norm())
