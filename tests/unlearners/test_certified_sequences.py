@@ -326,3 +326,10 @@ def test_a_bound_of_change_is_no_distance(name):
 def test_a_noise_that_is_not_known(unlearner):
     with pytest.raises(InvalidParameterError, match="'noise' parameter"):
         unlearner.recorder()
+
+
+def test_a_request_that_left_little_is_no_reason_to_train_anew():
+    unlearner = CertifiedRemoval(epsilon=2.0, max_steps=1, noise="random_walk")
+    est = fitted(unlearner, max_epochs=400).forget(X[:3]).forget(X[3:6])
+    assert est.certificate_.epsilon > 2 * est.unlearning_report_.certificate.epsilon > 0
+    assert not est.retrain_recommended_
