@@ -146,7 +146,7 @@ def advise(estimator: BaseUnlearnable, policy: RetrainPolicy | None = None) -> R
         *_alarms(since, policy),
         *_nothing_undone(last),
         *_budget_used_up(certificate, history),
-        *_noise_added_up(certificate, last, policy),
+        *_noise_added_up(certificate, history, policy),
     ]
     return RetrainAdvice(
         reasons,
@@ -191,7 +191,8 @@ def _guaranteed(certificate: Certificate | None) -> tuple[float, float, float]:
         return math.nan, math.nan, certificate.bound
     if certificate.noise == "objective":  # its bound is of a gradient, and its ε is asked for and not used up
         return certificate.bound / objective_budget(certificate.sigma, epsilon, delta), epsilon, math.nan
-    return math.nan, epsilon, certificate.bound
+    # That of a walk is of how much the distance changed.
+    return math.nan, epsilon, math.nan if certificate.noise == "walk" else certificate.bound
 
 
 def _many_erased(share: float, policy: RetrainPolicy) -> list[str]:
@@ -243,9 +244,15 @@ def _budget_used_up(certificate: Certificate | None, history: list[UnlearningRep
     ]
 
 
-def _noise_added_up(certificate: Certificate | None, last: UnlearningReport | None, policy: RetrainPolicy) -> list[str]:
+def _noise_added_up(
+    certificate: Certificate | None, history: list[UnlearningReport], policy: RetrainPolicy
+) -> list[str]:
     _, epsilon, _ = _guaranteed(certificate)
-    one = None if last is None or last.certificate is None else last.certificate.epsilon
+    if certificate is None or math.isnan(epsilon):
+        return []
+    ones = [each.certificate.epsilon for each in history[-certificate.n_requests :] if each.certificate is not None]
+    # Steps of a walk are as dear as what each request leaves, so that the last may be next to nothing.
+    one = (max(each or 0.0 for each in ones) if certificate.noise == "walk" else ones[-1]) if ones else None
     if not one or not epsilon > policy.max_epsilon_growth * one:
         return []
     return [f"all requests together guarantee epsilon = {epsilon:.3g}, where one alone does {one:.3g}"]

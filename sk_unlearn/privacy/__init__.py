@@ -10,11 +10,13 @@ from sk_unlearn.privacy.mechanisms import (
     zcdp_rho,
 )
 from sk_unlearn.privacy.noisy_steps import NoisySteps
+from sk_unlearn.privacy.random_walk import RandomWalk
 
 __all__ = [
     "Assumption",
     "Certificate",
     "NoisySteps",
+    "RandomWalk",
     "compose_certificates",
     "compose_gaussians",
     "gaussian_delta",

@@ -45,18 +45,20 @@ class Certificate:
     bound : float
         Upper bound of the Euclidean distance between the parameters (before noise) and those of retraining; for
         noise in the objective, of the gradient that is left of the perturbed sum of losses; for noise in steps, between
-        the ends of the same steps, without noise, from here and from a retrained model. For the kind "exact" it is 0,
+        the ends of the same steps, without noise, from here and from a retrained model; for a walk, of how much the gap
+        to retraining (in parameters or gradients) has changed with the request. For the kind "exact" it is 0,
         from training the retained rows alone *in the same way*, which may be a shorter one than ``fit``'s.
 
     epsilon, delta : float or None
         The guarantee, None where nothing random hides the distance: then only the bound is claimed.
 
     sigma : float
-        Standard deviation of the noise, of all steps together; 0 for none.
+        Standard deviation of the noise, of all steps together, but of a walk that of its fresh step; 0 for none.
 
-    noise : {"none", "output", "objective", "steps"}
-        Whether noise was added to the parameters after each request, to the objective in training, or in steps from the
-        parameters before to those after. Such steps hide all that there was before, whatever it was.
+    noise : {"none", "output", "walk", "objective", "steps"}
+        Whether noise was added to the parameters after each request, independent or as a walk that goes on (there, or
+        in the objective); to the objective in training; or in steps from the parameters before to those after. Such
+        steps hide all that there was before, whatever it was.
 
     vacuous : bool
         Whether the bound says no more than what holds for any two models; an ε that follows from it is then true and
@@ -90,7 +92,7 @@ class Certificate:
     epsilon: float | None = None
     delta: float | None = None
     sigma: float = 0.0
-    noise: Literal["none", "output", "objective", "steps"] = "none"
+    noise: Literal["none", "output", "walk", "objective", "steps"] = "none"
     vacuous: bool = False
     assumptions: list[Assumption] = field(default_factory=list)
     n_requests: int = 1
@@ -122,6 +124,8 @@ class Certificate:
             head = f"gradient of the perturbed objective left: at most {self.bound:.4g}"
         elif self.noise == "steps":
             head = f"within {self.bound:.4g} of the same steps after retraining, before noise"
+        elif self.noise == "walk":
+            head = f"the gap to retraining changed by at most {self.bound:.4g}"
         else:
             head = f"within {self.bound:.4g} of retraining"
         if self.epsilon is None:
@@ -145,12 +149,13 @@ class Certificate:
 
 
 def compose_certificates(certificates: Sequence[Certificate]) -> Certificate:
-    """Return what a sequence of certificates, one a request, guarantees to someone who saw every model in between.
+    """Return what a sequence of certificates, one a request, guarantees together.
 
-    Noise that was added to the parameters after each request is composed exactly. Otherwise the last one stands by
-    itself: a distance is that of the last model, noise in the objective has one budget for all requests, a model that
-    was trained anew on the rows that stay owes nothing to any that came before, and noise in the steps that lead to a
-    model hides all of them. What several models of the last kind tell together is in ``sequence_epsilon``.
+    Noise that is fresh with each request, independent or as the step of a walk, is composed exactly. Otherwise the last
+    one stands by itself: a distance is that of the last model, a model that was trained anew on the rows that stay owes
+    nothing to any that came before, and noise in the steps that lead to a model hides all of them (what several such
+    models tell together is in ``sequence_epsilon``). Noise that entered the objective in training alone hides each
+    model by itself and *not* several: between two of them it cancels.
 
     Parameters
     ----------
@@ -170,9 +175,11 @@ def compose_certificates(certificates: Sequence[Certificate]) -> Certificate:
     6.57
     """
     last = certificates[-1]
-    if last.noise not in ("output", "steps") or last.delta is None:
+    fresh = ("output", "walk")
+    if last.noise not in (*fresh, "steps") or last.delta is None:
         return last
-    alike = list(takewhile(lambda each: each.noise == last.noise, reversed(certificates)))
+    kinds = fresh if last.noise in fresh else ("steps",)
+    alike = list(takewhile(lambda each: each.noise in kinds, reversed(certificates)))
     epsilon = gaussian_epsilon(compose_gaussians([each.bound / each.sigma for each in alike]), 1.0, last.delta)
     if last.noise == "steps":
         return replace(last, sequence_epsilon=epsilon, n_requests=len(certificates))

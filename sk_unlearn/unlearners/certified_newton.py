@@ -6,7 +6,7 @@ import itertools
 import math
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any
 
@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.utils._param_validation import Interval, StrOptions
-from skorch import NeuralNet
 from torch import Tensor
 
 from sk_unlearn.exceptions import CertificateRefused, DominatingNoiseWarning, NotConvexError, VacuousBoundWarning
@@ -22,53 +21,18 @@ from sk_unlearn.privacy import Assumption, Certificate, gaussian_epsilon, gaussi
 from sk_unlearn.privacy.certificates import SECRET_SEED
 from sk_unlearn.risks.convexity import distance_certificate
 from sk_unlearn.risks.protocol import Linearised
-from sk_unlearn.solvers.lanczos import lanczos
 from sk_unlearn.solvers.linear import conjugate_gradient, lissa
 from sk_unlearn.training.recorder import TrainingRecorder
+from sk_unlearn.unlearners._ball import InBall, Projection, projected
+from sk_unlearn.unlearners._newton_bound import LANCZOS_PRODUCTS, BoundConstants, Spectrum
 from sk_unlearn.unlearners.base import Unlearner, UnlearnerTags, UnlearningProblem, UnlearningResult
 from sk_unlearn.unlearners.status import Status
 from sk_unlearn.utils._random import standard_normal
 
 __all__ = ["BoundConstants", "CertifiedNewton"]
 
-_LANCZOS_PRODUCTS = 30
 # What "auto" adds to what makes the curvature positive; the paper's setting.
 _CONVEXITY = 0.01
-
-
-@dataclass(frozen=True)
-class _InBall:
-    """That training stayed in a ball, and how far from stationary it ended (known from the first request on)."""
-
-    radius: float
-    residual: float | None = None
-
-
-class _Projection(TrainingRecorder):
-    """Project the parameters to a ball after each step of the optimiser."""
-
-    def __init__(self, radius: float) -> None:
-        self.radius = radius
-
-    def begin(self, net: NeuralNet, n_rows: int, mass: float, rng: np.random.Generator) -> None:
-        self._project(net)
-
-    def on_batch_end(self, net: NeuralNet, batch: Any = None, training: bool = False, **kwargs: Any) -> None:
-        if training:
-            self._project(net)
-
-    def recording(self, net: NeuralNet) -> _InBall:
-        # Once more: Ctrl-C may have come between a step and its projection.
-        self._project(net)
-        return _InBall(self.radius)
-
-    @torch.no_grad()
-    def _project(self, net: NeuralNet) -> None:
-        parameters = [p for p in net.module_.parameters() if p.requires_grad]
-        norm = math.sqrt(sum(float(p.square().sum()) for p in parameters))
-        if norm > self.radius:
-            for p in parameters:
-                p.mul_(self.radius / norm)
 
 
 class CertifiedNewton(Unlearner):
@@ -127,8 +91,20 @@ class CertifiedNewton(Unlearner):
     n_runs : int, default=1
         Independent runs of LiSSA that are averaged.
 
+    noise : {"independent", "random_walk"}, default="independent"
+        What noise a request adds. "independent": fresh noise each time, and the next request goes on from parameters
+        that have it. "random_walk": the noise of earlier requests stays, a fresh step comes on top, and the next
+        request goes on from the parameters without any. The step hides how much the gap to retraining has *changed*,
+        of which nothing better is known than the sum of its last two bounds. A first request is the same with both.
+
     Notes
     -----
+    *Which noise.* With both the certificates of a sequence compose to one of all its models together. Where Δ is about
+    the same for all requests, independent noise is better: changes of twice Δ are to be hidden, and the walk grows. The
+    walk pays where Δ would grow with the noise before it: a damped step from noisy parameters takes that noise away in
+    part only. Its price is a state: the estimator knows the noise, so that the model may be given away, the
+    estimator not.
+
     What is known at one point only is called *estimated, not proven* in the certificate: λ_min is the smallest Ritz
     value of a Lanczos run, which lies above the true one. The projection alters training, so that ``fit`` must have run
     with this unlearner. Parameters that noise has carried out of the ball are projected back at the next request. With
@@ -165,6 +141,7 @@ class CertifiedNewton(Unlearner):
         "n_products": [Interval(Integral, 1, None, closed="left")],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "n_runs": [Interval(Integral, 1, None, closed="left")],
+        "noise": [StrOptions({"independent", "random_walk"})],
     }
 
     def __init__(
@@ -181,6 +158,7 @@ class CertifiedNewton(Unlearner):
         n_products: int = 200,
         batch_size: int = 128,
         n_runs: int = 1,
+        noise: str = "independent",
     ) -> None:
         self.epsilon = epsilon
         self.delta = delta
@@ -193,6 +171,7 @@ class CertifiedNewton(Unlearner):
         self.n_products = n_products
         self.batch_size = batch_size
         self.n_runs = n_runs
+        self.noise = noise
 
     def __unlearner_tags__(self) -> UnlearnerTags:
         tags = super().__unlearner_tags__()
@@ -203,7 +182,7 @@ class CertifiedNewton(Unlearner):
     def recorder(self) -> TrainingRecorder:
         """Return the projection to the ball; see :meth:`sk_unlearn.unlearners.Unlearner.recorder`."""
         self._validate_params()
-        return _Projection(float(self.radius))
+        return Projection(float(self.radius))
 
     def unlearn(self, problem: UnlearningProblem) -> UnlearningResult:
         """Solve one problem.
@@ -237,14 +216,15 @@ class CertifiedNewton(Unlearner):
         """
         self._validate_params()
         ball = self._ball(problem)
-        w = _projected(problem.parameters, self.radius)
+        walk = None if ball.walk is None else ball.walk.to(problem.parameters)
+        w = projected(problem.parameters if walk is None else problem.parameters - walk, self.radius)
         local = problem.retained.linearise(w)
-        # Parameters that were projected back have another gradient than the problem says.
+        # Parameters that were projected back, or freed of noise, have another gradient than the problem says.
         gradient = problem.gradient if torch.equal(w, problem.parameters) else local.gradient
-        spectrum = _Spectrum.of(local, gradient, problem.rng)
+        spectrum = Spectrum.of(local, gradient, problem.rng)
         convexity = self._convexity(spectrum)
         solution, left, n_products = self._solve(problem, local, gradient, convexity, spectrum)
-        target = _projected(w - solution, self.radius)
+        target = projected(w - solution, self.radius)
         constants = BoundConstants(
             radius=float(self.radius),
             convexity=convexity,
@@ -253,13 +233,18 @@ class CertifiedNewton(Unlearner):
             residual=(ball.residual or 0.0) if self.gradient_bound is None else float(self.gradient_bound),
             solver_residual=left,
         )
-        certificate = self._certificate(problem, constants, target)
-        noise = certificate.sigma * standard_normal(target, problem.rng)
-        notes = _spoken(certificate, constants, target)
+        certificate, gap = self._certificate(problem, constants, target, ball)
+        noise, spread = certificate.sigma * standard_normal(target, problem.rng), certificate.sigma
+        reason = f"one damped Newton step, then noise of standard deviation {spread:.3g}"
+        if walk is not None:
+            noise, spread = walk + noise, math.hypot(ball.spread, spread)
+            reason += f" on top of what was there, {spread:.3g} together"
+        notes = _spoken(certificate, constants, target, spread)
         record = {"step": 1, "damping": convexity, "gradient_norm": float(gradient.norm()), "n_products": n_products}
-        record["step_norm"] = float((target - w).norm())
+        record |= {"step_norm": float((target - w).norm()), "gap": gap}
         problem.report_step(record)
-        reason = f"one damped Newton step, then noise of standard deviation {certificate.sigma:.3g}"
+        if certificate.noise == "walk":
+            ball = replace(ball, walk=noise.cpu(), spread=spread, gap=gap)
         return UnlearningResult(
             target + noise,
             Status.COMPLETED,
@@ -274,20 +259,22 @@ class CertifiedNewton(Unlearner):
             notes=notes,
         )
 
-    def _ball(self, problem: UnlearningProblem) -> _InBall:
+    def _ball(self, problem: UnlearningProblem) -> InBall:
         recording = problem.recording
-        if not isinstance(recording, _InBall) or recording.radius != self.radius:
+        if not isinstance(recording, InBall) or recording.radius != self.radius:
             raise ValueError(
                 f"fit with unlearner={type(self).__name__}(radius={self.radius}) so that training is projected to the "
                 "ball, which the bound rests on; this estimator was "
                 + (
                     f"trained in one of radius {recording.radius}."
-                    if isinstance(recording, _InBall)
+                    if isinstance(recording, InBall)
                     else "trained without (or partial_fit or another unlearner came since)."
                 )
             )
         if recording.residual is None:
             recording = replace(recording, residual=float(problem.residual.norm()))
+        if self.noise == "independent" or (self.epsilon is None and self.sigma == 0):
+            recording = recording.without_walk()
         assert recording.residual is not None
         if self.gradient_bound is not None and recording.residual > self.gradient_bound:
             raise CertificateRefused(
@@ -297,7 +284,7 @@ class CertifiedNewton(Unlearner):
             )
         return recording
 
-    def _convexity(self, spectrum: _Spectrum) -> float:
+    def _convexity(self, spectrum: Spectrum) -> float:
         if self.convexity == "auto":
             return _CONVEXITY + 2 * max(0.0, -spectrum.low)
         if not self.convexity + spectrum.low > 0:
@@ -313,7 +300,7 @@ class CertifiedNewton(Unlearner):
         local: Linearised,
         gradient: Tensor,
         convexity: float,
-        spectrum: _Spectrum,
+        spectrum: Spectrum,
     ) -> tuple[Tensor, float, int]:
         """Return the solution of the damped system, the norm of what it leaves, and the products it took."""
         if self.solver == "lissa":
@@ -337,10 +324,10 @@ class CertifiedNewton(Unlearner):
                 "make it positive; choose a larger convexity."
             )
         left = local.hessian(found.solution) + convexity * found.solution - gradient
-        return found.solution, float(left.norm()), found.n_products + _LANCZOS_PRODUCTS + 1
+        return found.solution, float(left.norm()), found.n_products + LANCZOS_PRODUCTS + 1
 
     def _lipschitz(
-        self, problem: UnlearningProblem, local: Linearised, w: Tensor, target: Tensor, spectrum: _Spectrum
+        self, problem: UnlearningProblem, local: Linearised, w: Tensor, target: Tensor, spectrum: Spectrum
     ) -> float:
         """Return M: as given, or the largest change of the Hessian along a few directions."""
         if self.hessian_lipschitz is not None:
@@ -356,7 +343,10 @@ class CertifiedNewton(Unlearner):
                 largest = max(largest, float((moved.hessian(v) - local.hessian(v)).norm()) / length)
         return largest
 
-    def _certificate(self, problem: UnlearningProblem, constants: BoundConstants, target: Tensor) -> Certificate:
+    def _certificate(
+        self, problem: UnlearningProblem, constants: BoundConstants, target: Tensor, ball: InBall
+    ) -> tuple[Certificate, float]:
+        """Return what the request guarantees, and how far the parameters before noise can be from retraining."""
         bound, assumptions = constants.bound, self._assumptions(constants)
         method = "damped Newton step in a ball (Zhang et al. 2024)"
         try:
@@ -371,16 +361,20 @@ class CertifiedNewton(Unlearner):
         # Both models are in the ball.
         diameter = 2 * constants.radius
         vacuous = bound >= diameter
-        bound = min(bound, diameter)
+        gap = min(bound, diameter)
+        # Where noise goes on it has to hide how the gap changes. It had some direction and now has another: by both
+        # lengths.
+        hidden = gap if ball.walk is None else ball.gap + gap
         sigma = float(self.sigma)
         if self.epsilon is not None:
-            sigma = gaussian_sigma(bound, float(self.epsilon), float(self.delta))
+            sigma = gaussian_sigma(hidden, float(self.epsilon), float(self.delta))
             assumptions.append(Assumption("the scale of the noise, though it depends on the rows, tells nothing", None))
         if sigma == 0:
-            return Certificate(method, bound, vacuous=vacuous, assumptions=assumptions)
-        epsilon = gaussian_epsilon(bound, sigma, float(self.delta))
+            return Certificate(method, hidden, vacuous=vacuous, assumptions=assumptions), gap
+        epsilon = gaussian_epsilon(hidden, sigma, float(self.delta))
         assumptions.append(SECRET_SEED)
-        return Certificate(method, bound, epsilon, float(self.delta), sigma, "output", vacuous, assumptions)
+        kind: Any = "walk" if self.noise == "random_walk" else "output"
+        return Certificate(method, hidden, epsilon, float(self.delta), sigma, kind, vacuous, assumptions), gap
 
     def _assumptions(self, constants: BoundConstants) -> list[Assumption]:
         estimated = "estimated, not proven"
@@ -404,59 +398,7 @@ class CertifiedNewton(Unlearner):
         ]  # fmt: skip
 
 
-@dataclass(frozen=True)
-class BoundConstants:
-    """What the bound on the distance from the retrained optimum is made of.
-
-    Attributes
-    ----------
-    radius : float
-        C, of the ball.
-    convexity : float
-        λ, which is added to the curvature.
-    curvature_min : float
-        Smallest eigenvalue of the Hessian.
-    hessian_lipschitz : float
-        M, the Lipschitz constant of the Hessian.
-    residual : float
-        G, the norm of the gradient that training leaves.
-    solver_residual : float
-        Norm of what the linear solver left.
-    """
-
-    radius: float
-    convexity: float
-    curvature_min: float
-    hessian_lipschitz: float
-    residual: float
-    solver_residual: float
-
-    @property
-    def bound(self) -> float:
-        """The bound; see :class:`CertifiedNewton`."""
-        C, lam = self.radius, self.convexity
-        above = 2 * C * (self.hessian_lipschitz * C + lam) + self.residual + self.solver_residual
-        return above / (lam + self.curvature_min)
-
-
-@dataclass(frozen=True)
-class _Spectrum:
-    """Extreme Ritz values of a Hessian, and the vector of the largest."""
-
-    low: float
-    high: float
-    top: Tensor
-
-    @classmethod
-    def of(cls, local: Linearised, gradient: Tensor, rng: np.random.Generator) -> _Spectrum:
-        start = standard_normal(gradient, rng)
-        space = lanczos(local.hessian, start, n_products=min(_LANCZOS_PRODUCTS, gradient.numel()))
-        values, vectors = torch.linalg.eigh(space.tridiagonal)
-        top = space.basis.T @ vectors[:, -1].to(space.basis)
-        return cls(float(values[0]), float(values[-1]), top)
-
-
-def _spoken(certificate: Certificate, constants: BoundConstants, target: Tensor) -> list[str]:
+def _spoken(certificate: Certificate, constants: BoundConstants, target: Tensor, spread: float) -> list[str]:
     """Warn of what makes the certificate or the model useless; return the same words for the report."""
     notes = []
     if certificate.vacuous:
@@ -467,7 +409,7 @@ def _spoken(certificate: Certificate, constants: BoundConstants, target: Tensor)
             f"{2 * constants.radius:.3g} of the ball, which holds for any two models.{implied}"
         )
         warnings.warn(notes[-1], VacuousBoundWarning, stacklevel=3)
-    expected = certificate.sigma * math.sqrt(target.numel())
+    expected = spread * math.sqrt(target.numel())
     if expected > float(target.norm()):
         notes.append(
             f"The noise of norm {expected:.3g} is longer than the parameters of norm {float(target.norm()):.3g}: the "
@@ -475,11 +417,6 @@ def _spoken(certificate: Certificate, constants: BoundConstants, target: Tensor)
         )
         warnings.warn(notes[-1], DominatingNoiseWarning, stacklevel=3)
     return notes
-
-
-def _projected(w: Tensor, radius: float) -> Tensor:
-    norm = float(w.norm())
-    return w if norm <= radius else w * (radius / norm)
 
 
 def _sampled_products(problem: UnlearningProblem, size: int) -> Iterator[Callable[[Tensor], Tensor]]:

@@ -9,17 +9,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.utils._param_validation import Interval
+from sklearn.utils._param_validation import Interval, StrOptions
 from skorch import NeuralNet
 from torch import Tensor
 
 from sk_unlearn.exceptions import NotConvexError, RetrainRequired
-from sk_unlearn.privacy import Assumption, Certificate
+from sk_unlearn.privacy import Assumption, Certificate, RandomWalk, gaussian_epsilon, gaussian_sigma
 from sk_unlearn.privacy.certificates import SECRET_SEED
 from sk_unlearn.privacy.mechanisms import objective_budget
 from sk_unlearn.risks.convexity import ConvexModel, convex_model
 from sk_unlearn.risks.empirical import flat_parameters
-from sk_unlearn.solvers.linear import conjugate_gradient
+from sk_unlearn.solvers.linear import LinearSolution, conjugate_gradient
 from sk_unlearn.training.recorder import TrainingRecorder
 from sk_unlearn.unlearners.base import Unlearner, UnlearnerTags, UnlearningProblem, UnlearningResult
 from sk_unlearn.unlearners.status import Status
@@ -28,6 +28,9 @@ from sk_unlearn.utils._numpy_state import NumpyStateMixin
 from sk_unlearn.utils._random import standard_normal
 
 __all__ = ["CertifiedRemoval"]
+
+# Newton's method doubles the digits with each step, once it is near.
+_STEPS_TO_ROUNDING = 50
 
 
 @dataclass(frozen=True)
@@ -47,12 +50,16 @@ class _Perturbed(NumpyStateMixin):
 
     spent : float
         Norm of the gradient of the perturbed sum of losses that may be left.
+
+    changes : tuple of float
+        What each request under noise that goes on left of it.
     """
 
     term: Tensor
     sigma: float
     mass: float | None = None
     spent: float = 0.0
+    changes: tuple[float, ...] = ()
 
 
 class _Perturbation(TrainingRecorder):
@@ -103,6 +110,13 @@ class CertifiedRemoval(Unlearner):
         Newton steps in a request at most. A model trained to its optimum needs one, which is the paper's algorithm;
         further ones are taken only while the bound of the last does not fit into the budget.
 
+    noise : {"constant", "random_walk"}, default="constant"
+        What becomes of the random term. "constant": it stays what it was in training, as in the paper. That hides the
+        rows from whoever sees *one* model. Between two models it cancels, so that who sees both and knows the rows that
+        stay is shown what is left without any noise. "random_walk": each request adds a fresh step N(0, σ²) to it, and
+        goes on to the optimum that is moved by this step. That hides the rows from whoever sees *all* models, the
+        fitted one too, and σ√(k+1) is in the objective after k requests.
+
     Notes
     -----
     The module must be one :class:`torch.nn.Linear` over fixed features, with weight decay on every parameter (bias
@@ -116,6 +130,11 @@ class CertifiedRemoval(Unlearner):
 
     The step is Newton's on the full gradient, so that what training left undone is taken away as well. A step after
     which the gradient is larger than before is halved, and followed by another.
+
+    *With a random walk* the ε of the certificate is that of a Gaussian mechanism, exactly, and adds up in squares; a
+    request is refused where the ε of all would be above ``epsilon``. What a request leaves is settled before its noise
+    is drawn, and stays in the objective from then on: the next request leaves something of its own, and nothing adds
+    up in the dark. To arrive at the moved optimum takes a few Newton steps more, to the last digits.
 
     References
     ----------
@@ -144,13 +163,23 @@ class CertifiedRemoval(Unlearner):
         "delta": [Interval(Real, 0, 1, closed="neither")],
         "sigma": [Interval(Real, 0, None, closed="neither")],
         "max_steps": [Interval(Integral, 1, None, closed="left")],
+        "noise": [StrOptions({"constant", "random_walk"})],
     }
 
-    def __init__(self, epsilon: float = 1.0, delta: float = 1e-4, *, sigma: float = 1.0, max_steps: int = 20) -> None:
+    def __init__(
+        self,
+        epsilon: float = 1.0,
+        delta: float = 1e-4,
+        *,
+        sigma: float = 1.0,
+        max_steps: int = 20,
+        noise: str = "constant",
+    ) -> None:
         self.epsilon = epsilon
         self.delta = delta
         self.sigma = sigma
         self.max_steps = max_steps
+        self.noise = noise
 
     def __unlearner_tags__(self) -> UnlearnerTags:
         tags = super().__unlearner_tags__()
@@ -191,19 +220,49 @@ class CertifiedRemoval(Unlearner):
         state = self._state(problem)
         assert state.mass is not None
         scale = state.sigma * state.mass  # of b, in the sum of losses
-        budget = objective_budget(scale, float(self.epsilon), float(self.delta))
         mass = problem.retained.mass
         # b itself stays; in the mean over fewer rows it weighs more.
         term = state.term.to(problem.parameters) * (state.mass / mass)
+        w, gradient, trace = self._newton_steps(problem, model, state, scale, term)
+        charge = trace[-1]["charge"]
+        if self.noise == "random_walk":
+            fresh = (scale / mass) * standard_normal(w, problem.rng)
+            w, record = _moved_by(problem.retained, w, fresh)
+            charge += mass * record["gradient_norm"]
+            trace.append({"step": len(trace) + 1, **record, "charge": charge})
+            problem.report_step(trace[-1])
+        share = self._share(state, charge, scale)
+        if not share <= 1:
+            raise self._refusal(state, charge, scale, len(trace))
+        after = replace(state, spent=state.spent + charge)
+        if self.noise == "random_walk":
+            # What is left goes into the term: of that the model is the optimum, and the next request leaves its own.
+            after, term = replace(after, changes=(*state.changes, charge)), -problem.retained.gradient(w)
+            gradient = torch.zeros_like(term)
+        after = replace(after, term=(term * (mass / state.mass)).cpu())
+        return UnlearningResult(
+            w,
+            Status.CONVERGED,
+            f"{share:.0%} of the budget is spent",
+            trace=trace,
+            gradient=gradient - term,
+            recording=after,
+            n_products=sum(record["n_products"] for record in trace),
+            solver="conjugate_gradient",
+            certificate=self._certificate(model, after, charge, scale),
+        )
+
+    def _newton_steps(
+        self, problem: UnlearningProblem, model: ConvexModel, state: _Perturbed, scale: float, term: Tensor
+    ) -> tuple[Tensor, Tensor, list[dict[str, Any]]]:
+        """Return where steps lead after which no more is left than the budget allows, and the gradient there."""
+        mass = problem.retained.mass
         Z, shares = _all_features(problem.retained, model)
         norm = _spectral_norm(Z, shares)
         w, gradient = problem.parameters, problem.gradient + term
         trace: list[dict[str, Any]] = []
-        charge = math.inf
         for step in range(1, self.max_steps + 1):
-            local = problem.retained.linearise(w)
-            tol = 10 * float(torch.finfo(w.dtype).eps)
-            found = conjugate_gradient(local.hessian, gradient, damping=0.0, tol=tol, max_products=10 * w.numel())
+            found = _newton_step(problem.retained, w, gradient)
             w, gradient, share = _descended(problem.retained, w, gradient, found.solution, term)
             # Of a step that was cut short the bound says nothing.
             bound = mass * _residual_bound(model, found.solution, Z, shares, norm) if share == 1 else math.inf
@@ -219,36 +278,44 @@ class CertifiedRemoval(Unlearner):
                 }
             )
             problem.report_step(trace[-1])
-            if state.spent + charge <= budget:
-                break
-        if not state.spent + charge <= budget:
-            raise RetrainRequired(
-                f"the request would leave a gradient of up to {charge:.3g} after {len(trace)} Newton steps, and of the "
-                f"budget {budget:.3g} (sigma={scale:.3g}, epsilon={self.epsilon}, delta={self.delta}) "
-                f"{state.spent:.3g} is spent. Nothing was changed: fit again without these rows, with a larger sigma "
-                "to last longer."
+            if self._share(state, charge, scale) <= 1:
+                return w, gradient, trace
+        raise self._refusal(state, charge, scale, len(trace))
+
+    def _share(self, state: _Perturbed, charge: float, scale: float) -> float:
+        """Return the share of the budget that is spent when a request leaves so much."""
+        epsilon, delta = float(self.epsilon), float(self.delta)
+        if self.noise == "constant":
+            return (state.spent + charge) / objective_budget(scale, epsilon, delta)
+        if not math.isfinite(charge):
+            return math.inf
+        return RandomWalk((*state.changes, charge)).distance / (scale / gaussian_sigma(1.0, epsilon, delta))
+
+    def _refusal(self, state: _Perturbed, charge: float, scale: float, n_steps: int) -> RetrainRequired:
+        before = self._share(state, 0.0, scale)
+        return RetrainRequired(
+            f"the request would leave a gradient of up to {charge:.3g} after {n_steps} Newton steps, and of the budget "
+            f"of epsilon={self.epsilon} at delta={self.delta} (sigma={scale:.3g}) {before:.0%} is spent. Nothing was "
+            "changed: fit again without these rows, with a larger sigma to last longer."
+        )
+
+    def _certificate(self, model: ConvexModel, state: _Perturbed, charge: float, scale: float) -> Certificate:
+        epsilon, delta = float(self.epsilon), float(self.delta)
+        share = f"this request {charge:.3g}; {self._share(state, 0.0, scale):.0%} of the budget is spent"
+        assumptions = [
+            *model.assumptions,
+            Assumption("training had the random term in its objective", True, "recorded"),
+            Assumption("what is left fits into the budget of the random term", True, share),
+            Assumption("retraining minimises its perturbed objective exactly", None),
+        ]
+        if self.noise == "constant":
+            assumptions += _OF_CONSTANT_NOISE
+            return Certificate(
+                _METHOD, state.spent, epsilon, delta, scale, "objective", False, [*assumptions, SECRET_SEED]
             )
-        spent = state.spent + charge
-        certificate = Certificate(
-            "certified removal (Guo et al. 2020)",
-            spent,
-            float(self.epsilon),
-            float(self.delta),
-            scale,
-            "objective",
-            assumptions=self._assumptions(model, charge, spent, budget),
-        )
-        return UnlearningResult(
-            w,
-            Status.CONVERGED,
-            f"{spent / budget:.0%} of the budget is spent",
-            trace=trace,
-            gradient=gradient - term,
-            recording=replace(state, term=(term * (mass / state.mass)).cpu(), spent=spent),
-            n_products=sum(record["n_products"] for record in trace),
-            solver="conjugate_gradient",
-            certificate=certificate,
-        )
+        assumptions.append(Assumption("retraining has the same walk in its objective", None))
+        spent = gaussian_epsilon(charge, scale, delta)
+        return Certificate(_METHOD, charge, spent, delta, scale, "walk", False, [*assumptions, SECRET_SEED])
 
     def _model(self, problem: UnlearningProblem) -> ConvexModel:
         try:
@@ -275,17 +342,38 @@ class CertifiedRemoval(Unlearner):
         _, base = problem.retained.parts[0]
         return replace(state, mass=base.mass + problem.erased.mass)
 
-    def _assumptions(self, model: ConvexModel, charge: float, spent: float, budget: float) -> list[Assumption]:
-        return [
-            *model.assumptions,
-            Assumption("training had the random term in its objective", True, "recorded"),
-            Assumption(
-                "what is left fits into the budget of the random term", True,
-                f"this request {charge:.3g}, all {spent:.3g} of {budget:.3g}",
-            ),
-            Assumption("retraining minimises its perturbed objective exactly", None),
-            SECRET_SEED,
-        ]  # fmt: skip
+
+_METHOD = "certified removal (Guo et al. 2020)"
+# What the published proof takes for granted, in words.
+_OF_CONSTANT_NOISE = [
+    Assumption(
+        "whoever looks has seen no other model with this random term, nor the one before the request", None,
+        'between two of them it cancels; noise="random_walk" covers all models together',
+    ),
+    Assumption("what a step leaves does not hang on the random term", None, "as the published proof takes it"),
+]  # fmt: skip
+
+
+def _newton_step(retained: Any, w: Tensor, gradient: Tensor) -> LinearSolution:
+    tol = 10 * float(torch.finfo(w.dtype).eps)
+    return conjugate_gradient(
+        retained.linearise(w).hessian, gradient, damping=0.0, tol=tol, max_products=10 * w.numel()
+    )
+
+
+def _moved_by(retained: Any, w: Tensor, fresh: Tensor) -> tuple[Tensor, dict[str, Any]]:
+    """Go to where the gradient is that at w less a vector, to the last digits; return that, and what is missed."""
+    start, term = w, fresh - retained.gradient(w)
+    gradient, n_products = fresh, 0
+    for _ in range(_STEPS_TO_ROUNDING):
+        found = _newton_step(retained, w, gradient)
+        n_products += found.n_products
+        there, left, _ = _descended(retained, w, gradient, found.solution, term)
+        if not float(left.norm()) < 0.5 * float(gradient.norm()):
+            break
+        w, gradient = there, left
+    missed = float(double(gradient).norm())
+    return w, {"gradient_norm": missed, "step_norm": float((w - start).norm()), "n_products": n_products}
 
 
 def _all_features(retained: Any, model: ConvexModel) -> tuple[Tensor, Tensor]:

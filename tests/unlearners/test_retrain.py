@@ -176,7 +176,7 @@ MODELS = {
 
 
 @pytest.mark.parametrize("name", MODELS)
-@pytest.mark.parametrize("share", [0.2, 1.0])
+@pytest.mark.parametrize("share", [0.05, 0.2, 0.6, 1.0])
 def test_no_number_depends_on_what_the_erased_rows_were(name, share):
     kind, estimator, rows = MODELS[name]
     X, y = rows()
