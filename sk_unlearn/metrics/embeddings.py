@@ -35,7 +35,8 @@ class EmbeddingRows(NamedTuple):
     reference_distances: tuple[float, ...]
     """Mean distance of these rows in each further retrained model, from another seed, from those of the same one."""
     n_unchanged: int | None
-    """How many are the same as before to the last bit; None without the original."""
+    """How many are the same as before to the last bit, and not those of the retrained model; None without the original.
+    """
 
 
 def embedding_rows(
@@ -137,7 +138,7 @@ def embedding_rows(
                 distance_before=float("nan") if before is None else _apart(before, goal, alone),
                 distance_of_others=_apart(own, goal, (by_others > 0) & ~alone),
                 reference_distances=tuple(_apart(other, goal, alone) for other in rest),
-                n_unchanged=None if before is None else int((own == before).all(dim=0)[alone].sum()),
+                n_unchanged=None if before is None else int(_kept(own, before, goal)[alone].sum()),
             )
         )
     return found
@@ -170,6 +171,11 @@ def _matrices(nets: Sequence[Any], place: Place) -> tuple[str, list[Tensor]]:
     if len(names) > 1 or len(shapes) > 1:
         raise ValueError(f"The networks differ in the layer {max(names)}, which has shapes {sorted(shapes)}.")
     return names.pop(), matrices
+
+
+def _kept(own: Tensor, before: Tensor, goal: Tensor) -> Tensor:
+    """Tell which columns are as they were, though those of the retrained model are others."""
+    return (own == before).all(dim=0) & (own != goal).any(dim=0)
 
 
 def _apart(a: Tensor, b: Tensor, rows: Tensor) -> float:

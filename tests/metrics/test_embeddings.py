@@ -83,6 +83,10 @@ def test_rows_that_were_forgotten_are_those_of_the_retrained_net(users):
     assert found.distance_of_others > 0.01
     (same,) = embedding_rows(users.retrained, users.retrained, *users.erased, *users.retained)
     assert (same.distance, same.n_unchanged) == (0, None)
+    (nothing_to_do,) = embedding_rows(
+        users.retrained, users.retrained, *users.erased, *users.retained, original=users.retrained
+    )  # fmt: skip
+    assert nothing_to_do.n_unchanged == 0
     assert np.isnan(same.distance_before)
 
 

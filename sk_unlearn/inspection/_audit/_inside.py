@@ -152,7 +152,7 @@ class Inside:
         if found.mean < low if found.is_loss else found.mean > high:
             self.notes.append(
                 "The erased rows are learnt again faster than retrained models learn them: what was hidden in the "
-                "outputs is still there. The verdict is on outputs."
+                "outputs is still there. The verdict does not count this."
             )
 
     def _n_steps(self) -> int:
@@ -219,7 +219,7 @@ class Inside:
         others = [last_step(model) for model in self.references]
         seed = getattr(after, "random_state", None)
         same = [model for model in others if isinstance(seed, int) and getattr(model, "random_state", None) == seed]
-        if not same and not (has_table and embedding_rows(after, after, *made)):
+        if not same and not (has_table and embedding_rows(after, after, *made, least_share=1)):
             return
         if not same and self.retrain is not None and isinstance(seed, int):
             same = self.retrain(seed)
@@ -229,7 +229,7 @@ class Inside:
                 "(random_state, a whole number)."
             )
         rest = [model for model in others if model is not same[0]]
-        for each in embedding_rows(after, same[0], *made, original=original, references=rest):
+        for each in embedding_rows(after, same[0], *made, original=original, references=rest, least_share=1):
             name = f"distance from the same seed, {each.layer}"
             before = [] if original is None else [each.distance_before]
             self._add(name, "used by erased alone", [each.distance, *before, *each.reference_distances])

@@ -117,10 +117,11 @@ class AuditReport:
         Returns
         -------
         DataFrame
-            Columns "measure", "rows" (erased, retained, test or all), "model" (before, after or retrained), "value",
-            "low" and "high". For retrained models the value is the mean over them, or over their pairs, and the bounds
-            are the smallest and the largest; for distances and "attack AUC" the bounds are the interval in which one
-            more retrained model is expected. For the other models they are a 95 % interval, or NaN if there is none.
+            Columns "measure", "rows" (erased, retained, test, all, or some of these), "model" (before, after or
+            retrained), "value", "low" and "high". For retrained models the value is the mean over them, or over their
+            pairs, and the bounds are the smallest and the largest; for distances, "attack AUC" and what is found inside
+            the network or around the erased rows the bounds are the interval in which one more retrained model is
+            expected. For the other models they are a 95 % interval, or NaN if there is none.
         """
         return self.measures.copy()
 
