@@ -239,8 +239,8 @@ def _let_memory_stay() -> None:
     """Let the process keep the memory of one step for the next.
 
     The C library of Linux returns what is free at the top of its heap to the system, if this is more than twice the
-    largest block that was freed so far, and gets it back page by page: a fifth of the time of a large stack. Only blocks
-    of up to 32 MB count, so that at most 64 MB are held back. Other libraries take no notice.
+    largest block that was freed so far, and gets it back page by page: a fifth of the time of a large stack. Only
+    blocks of up to 32 MB count, so that at most 64 MB are held back. Other libraries take no notice.
     """
     torch.empty(2**25 - 2**20, dtype=torch.uint8)
 
