@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import inspect
 import time
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -91,7 +91,9 @@ def groups_to_stack(members: Sequence[Member], X: NDArray[Any]) -> list[list[int
     return [group for group in groups.values() if len(group) > 1 and _stack_agrees([members[i] for i in group], X)]
 
 
-def train_stacked(members: Sequence[Member], X: NDArray[Any]) -> list[NDArray[np.int8]]:
+def train_stacked(
+    members: Sequence[Member], X: NDArray[Any], advance: Callable[[float], object] | None = None
+) -> list[NDArray[np.int8]]:
     """Train the members of one group and return the role that every row of each played.
 
     Parameters
@@ -101,6 +103,9 @@ def train_stacked(members: Sequence[Member], X: NDArray[Any]) -> list[NDArray[np
 
     X : ndarray of shape (n_rows, ...)
         The rows that they share, as the nets take them.
+
+    advance : callable, default=None
+        Called after each epoch with the number of nets that it has brought nearer to their end, as a fraction.
     """
     leader = members[0].net
     device = torch.device(leader.device)
@@ -138,6 +143,8 @@ def train_stacked(members: Sequence[Member], X: NDArray[Any]) -> list[NDArray[np
                     schedule.on_batch_end(stage, training=True)
             for schedule in schedules:
                 schedule.on_epoch_end(stage)
+            if advance is not None:
+                advance(len(members) / leader.max_epochs)
             losses.append(torch.stack(in_epoch))
             seconds.append(time.perf_counter() - started)
     _hand_back(members, trainable, optimiser)
