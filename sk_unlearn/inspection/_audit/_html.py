@@ -50,6 +50,7 @@ def _context(report: Any) -> dict[str, Any]:
     return {
         "report": report,
         "shown": VERDICTS[report.verdict],
+        "reasons": [reason for reason in report.reasons if reason not in report.calibration.in_words],
         "models": models,
         "main": [(words, scales[key]) for key, words in main_measures(ranges).items()],
         "groups": _grouped(figures, models, scales),

@@ -43,6 +43,7 @@ _MAIN = {
     ("JS distance (nats)", "test"): "The same on rows never seen",
     ("RMS distance", "test"): "The same on rows never seen",
     ("attack AUC", "erased"): "How well an attacker tells that the erased rows were once learnt",
+    ("class learnt anew from features", "test"): "How much of the erased class the inside of the network still tells",
 }
 
 GROUPS: dict[str, dict[str, str]] = {
