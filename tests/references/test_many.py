@@ -1,6 +1,10 @@
 """Models trained together are the models that training one after the other gives."""
 
+import os
 import re
+import signal
+import sys
+import threading
 
 import numpy as np
 import pytest
@@ -273,6 +277,19 @@ def test_verbose_shows_progress_on_stderr(data, capsys, verbose, n_jobs):
 
 
 # ---------------------------------------------------------------------------------------------------- one by one anyway
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+@pytest.mark.parametrize("kind", ["plain", "batch norm"])
+def test_ctrl_c_ends_all_trainings(data, kind):
+    X, y = data
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    estimator = UnlearnableClassifier(tiny_net(kind, max_epochs=10**6))
+    threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        fit_many(estimator, X, y, seeds=[0, 1])
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 class Doubled(NeuralNetClassifier):
