@@ -603,6 +603,7 @@ def fit_shadows(
     n_shadows: int = 64,
     random_state: int = 0,
     n_jobs: int | None = None,
+    verbose: int = 0,
 ) -> Shadows:
     """Train the shadow models of U-LiRA, together where `sk_unlearn.references.many.fit_many` can.
 
@@ -624,6 +625,8 @@ def fit_shadows(
         Seeds the halves and the models.
     n_jobs : int, default=None
         See `sk_unlearn.references.many.fit_many`.
+    verbose : int, default=0
+        Above 0 shows on stderr how much is done.
 
     Returns
     -------
@@ -652,7 +655,7 @@ def fit_shadows(
     masks = np.ones((n_shadows, len(y)), dtype=bool)
     masks[:, chosen] = trained_on
     seeds = rng.integers(2**31 - 1, size=n_shadows)
-    models = fit_many(estimator, X, y, list(masks), seeds=seeds.tolist(), n_jobs=n_jobs)
+    models = fit_many(estimator, X, y, list(masks), seeds=seeds.tolist(), n_jobs=n_jobs, verbose=verbose)
     return Shadows(models, trained_on, taken(X, chosen), y[chosen])
 
 

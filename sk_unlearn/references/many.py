@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, clone
 from sklearn.pipeline import Pipeline
 from sklearn.utils import check_array
+from tqdm import tqdm
 
 from sk_unlearn.estimators.base import BaseUnlearnable
 from sk_unlearn.estimators.fitting import begin_fit, end_fit, new_net
@@ -39,6 +40,7 @@ def fit_many(
     sample_weight: ArrayLike | None = None,
     sample_id: ArrayLike | None = None,
     n_jobs: int | None = None,
+    verbose: int = 0,
 ) -> list[Any]:
     """Fit one clone of an estimator for every seed, each on its own subset of the rows.
 
@@ -63,6 +65,8 @@ def fit_many(
         Handed on to ``fit``.
     n_jobs : int, default=None
         Number of processes; the models are divided among them.
+    verbose : int, default=0
+        Above 0 shows on stderr how much is done: by epochs in this process, by processes that are done in others.
 
     Returns
     -------
@@ -73,6 +77,8 @@ def fit_many(
     ------
     ValueError
         If there are not as many subsets as seeds, or a subset is empty, or `fit` raises one.
+    KeyboardInterrupt
+        At Ctrl-C. No model is returned then; to keep those that are done, call this for a few seeds at a time.
 
     Notes
     -----
@@ -103,11 +109,30 @@ def fit_many(
     given: dict[str, Any] = {name: column for name, column in columns.items() if column is not None}
     n_parts = max(effective_n_jobs(n_jobs), -(-len(seeds) // _MODELS_A_STACK))
     parts = [part for part in np.array_split(np.arange(len(seeds)), n_parts) if len(part)]
-    fitted = Parallel(n_jobs=n_jobs)(
-        delayed(_fit_part)(estimator, X, y, given, [chosen[i] for i in part], [int(seeds[i]) for i in part])
-        for part in parts
-    )
+    work = [(estimator, X, y, given, [chosen[i] for i in part], [int(seeds[i]) for i in part]) for part in parts]
+    bar_format = "{desc}: {percentage:3.0f}%|{bar}| [{elapsed}<{remaining}]"
+    with tqdm(total=len(seeds), desc="training", bar_format=bar_format, disable=not verbose, leave=False) as bar:
+        if effective_n_jobs(n_jobs) == 1:
+            fitted = [_fit_part(*arguments, bar.update) for arguments in work]
+        else:
+            fitted = _Shown(bar, n_jobs=n_jobs)(delayed(_fit_part)(*arguments) for arguments in work)
     return [model for part in fitted for model in part]
+
+
+class _Shown(Parallel):
+    """Processes whose ends are shown."""
+
+    def __init__(self, bar: Any, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._bar = bar
+
+    def print_progress(self) -> None:
+        """Move the bar; joblib calls it whenever a task is done."""
+        self._bar.update(self._bar.total * self.n_completed_tasks / max(self.n_dispatched_tasks, 1) - self._bar.n)
+
+
+def _nowhere(n_models: float) -> object:
+    """Show no progress."""
 
 
 def _fit_part(
@@ -117,14 +142,16 @@ def _fit_part(
     given: dict[str, Any],
     subsets: Sequence[NDArray[np.int64] | None],
     seeds: Sequence[int],
+    advance: Callable[[float], object] = _nowhere,
 ) -> list[Any]:
-    """Fit some of the models in this process."""
+    """Fit some of the models in this process; `advance` is told how many more are done, in fractions of one."""
     models = [_seeded(estimator, seed) for seed in seeds]
     if len(models) > 1 and _trains_as_skorch_does(models[0]):
-        _fit_together(models, X, y, given, subsets)
+        _fit_together(models, X, y, given, subsets, advance)
     for model, subset in zip(models, subsets, strict=True):
         if not hasattr(model, "net_") or not isinstance(model, BaseUnlearnable):
             model.fit(_rows(X, subset), _rows(y, subset), **{k: _rows(v, subset) for k, v in given.items()})
+            advance(1)
     return models
 
 
@@ -134,6 +161,7 @@ def _fit_together(
     y: Any,
     given: dict[str, Any],
     subsets: Sequence[NDArray[np.int64] | None],
+    advance: Callable[[float], object],
 ) -> None:
     """Fit those of the models that can be trained in a stack with others; leave the rest unfitted."""
     members, seeds, weights, targets = [], [], [], []
@@ -156,7 +184,7 @@ def _fit_together(
         targets.append(y_net)
     shared = np.require(check_array(X, dtype="numeric", allow_nd=True), X_net.dtype, ["C_CONTIGUOUS", "WRITEABLE"])
     for group in groups_to_stack(members, shared):
-        roles = train_stacked([members[i] for i in group], shared)
+        roles = train_stacked([members[i] for i in group], shared, advance)
         for i, seen_role in zip(group, roles, strict=True):
             net, weight, subset = members[i].net, weights[i], subsets[i]
             check_trained(net.module_, buffers_not_finite(net.module_))  # buffers do not change in a stack

@@ -3,6 +3,8 @@
 import copy
 import json
 import os
+import signal
+import sys
 
 import numpy as np
 import pytest
@@ -112,6 +114,26 @@ def test_a_set_replaces_the_one_before(models, folder):
     assert references.load(folder).seeds == [4, 5]
     assert (folder / "notes.txt").read_text() == "mine"
     assert not (folder / f".{old[0]}.part").exists()
+
+
+class PressesCtrlC:
+    """A setting that a model is written with."""
+
+    def __getstate__(self):
+        os.kill(os.getpid(), signal.SIGINT)
+        return {}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+def test_ctrl_c_while_a_set_is_saved_leaves_the_old_one(models, folder):
+    old = files(folder)
+    last = copy.deepcopy(models[2])
+    last.verbose = PressesCtrlC()
+    with pytest.raises(KeyboardInterrupt):
+        references.save([*models[:2], last], folder)
+    assert files(folder) == old
+    assert references.load(folder).seeds == [4, 5, 6]
+    references.save(models[:2], folder)  # nothing is locked
 
 
 def test_a_save_that_fails_leaves_the_old_set(models, folder):

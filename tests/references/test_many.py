@@ -1,5 +1,11 @@
 """Models trained together are the models that training one after the other gives."""
 
+import os
+import re
+import signal
+import sys
+import threading
+
 import numpy as np
 import pytest
 import torch
@@ -64,9 +70,9 @@ def stacks(monkeypatch):
     """The sizes of the stacks that were trained."""
     sizes = []
 
-    def watched(members, X):
+    def watched(members, X, advance):
         sizes.append(len(members))
-        return _stacked.train_stacked(members, X)
+        return _stacked.train_stacked(members, X, advance)
 
     monkeypatch.setattr(shadow, "train_stacked", watched)
     return sizes
@@ -255,7 +261,35 @@ def test_global_random_state_is_left_alone(data):
     assert torch.equal(torch.get_rng_state(), before)
 
 
+@pytest.mark.parametrize("n_jobs", [1, 2])
+@pytest.mark.parametrize("verbose", [0, 1])
+def test_verbose_shows_progress_on_stderr(data, capsys, verbose, n_jobs):
+    X, y = data
+    # One stack, and nets that cannot be stacked.
+    for kind in ("plain", "batch norm"):
+        fit_many(UnlearnableClassifier(tiny_net(kind)), X, y, seeds=range(4), n_jobs=n_jobs, verbose=verbose)
+        printed = capsys.readouterr()
+        assert printed.out == ""
+        shown = [int(percent) for percent in re.findall(r"training: +(\d+)%", printed.err)]
+        assert bool(shown) == bool(verbose)
+        assert shown == sorted(shown)
+        assert all(percent <= 100 for percent in shown)
+
+
 # ---------------------------------------------------------------------------------------------------- one by one anyway
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+@pytest.mark.parametrize("kind", ["plain", "batch norm"])
+def test_ctrl_c_ends_all_trainings(data, kind):
+    X, y = data
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    estimator = UnlearnableClassifier(tiny_net(kind, max_epochs=10**6))
+    threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        fit_many(estimator, X, y, seeds=[0, 1])
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 class Doubled(NeuralNetClassifier):
