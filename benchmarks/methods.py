@@ -307,11 +307,11 @@ def table(records: Sequence[Record]) -> pd.DataFrame:
         },
         index=means.index,
     )
-    text["ended"] = by.ended.agg(_counted)
+    text["ended"] = by.ended.agg(counted)
     return text
 
 
-def _counted(endings: pd.Series) -> str:
+def counted(endings: pd.Series) -> str:
     """Name every status that occurs, the most frequent first, with how often it does."""
     return ", ".join(f"{status} {n}" for status, n in endings.value_counts().items() if status)
 
