@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,6 +22,7 @@ from sk_unlearn.unlearners import (
     UnlearningProblem,
     UnlearningResult,
 )
+from sk_unlearn.unlearners.distillation import divergence_from_others
 
 # Rows times parameters up to which a full Hessian is taken: some seconds.
 DENSE_LIMIT = 1e7
@@ -110,6 +112,31 @@ class DenseNewton(Unlearner):
         else:
             step = torch.linalg.pinv(H, hermitian=True) @ problem.gradient
         return UnlearningResult(problem.parameters - step, Status.COMPLETED, "one step")
+
+
+class PlainDELETE(Unlearner):
+    """DELETE as published: every pass is made, whatever becomes of the retained rows. For nets that return logits."""
+
+    def __init__(self, n_epochs: int = 20, learning_rate: float = 1e-4, batch_size: int = 128) -> None:
+        self.n_epochs = n_epochs
+        self.learning_rate = learning_rate
+        self.batch_size = batch_size
+
+    def unlearn(self, problem: UnlearningProblem) -> UnlearningResult:
+        w, erased = problem.parameters.clone().requires_grad_(), problem.erased
+        optimiser = torch.optim.Adam([w], lr=self.learning_rate)
+        stored = erased.sample(erased.n_rows, problem.rng)
+        for _ in range(self.n_epochs):
+            order = problem.rng.permutation(stored)
+            for rows in np.array_split(order, math.ceil(len(order) / self.batch_size)):
+                teacher = erased.outputs(problem.parameters, rows)
+
+                def loss(output: Tensor, y: Any, at: slice, teacher: Tensor = teacher) -> Tensor:
+                    return divergence_from_others(teacher[at], output, y)
+
+                w.grad = erased.other_loss(w.detach(), loss, rows)[1]
+                optimiser.step()
+        return UnlearningResult(w.detach(), Status.COMPLETED, f"{self.n_epochs} passes over the erased rows")
 
 
 def dense_hessian(risk: Any, w: Tensor) -> Tensor:

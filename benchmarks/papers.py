@@ -51,7 +51,7 @@ from benchmarks import _options, methods
 from benchmarks._measure import PARTS as KINDS
 from benchmarks._measure import forgetful, parameter_distance
 from benchmarks._papers_tasks import NETS, PARTS, Images, Net, Problem, images, problems
-from benchmarks._rivals import NO_OP, Method
+from benchmarks._rivals import NO_OP, Method, PlainDELETE
 from sk_unlearn.metrics import tug_of_war
 from sk_unlearn.unlearners import DELETE, SCRUB, CuReNU, DampedNewton, Retrain, StoCuReNU
 
@@ -80,9 +80,11 @@ def compared(net: Net) -> list[Method]:
         NO_OP,
         Method("Retrain", methods.REFERENCE, Retrain()),
         Method("StoCuReNU", methods.DEFAULTS, StoCuReNU()),
+        Method("StoCuReNU(renew=False)", methods.DEFAULTS, StoCuReNU(renew=False)),
         Method("Retrain(share=0.2)", methods.DEFAULTS, Retrain(share=0.2)),
         as_published["StoCuReNU"],
         Method("DELETE, published", methods.PUBLISHED, DELETE(20, learning_rate=1e-4)),
+        Method("DELETE, published, without brakes", methods.PUBLISHED, PlainDELETE(20, 1e-4)),
         Method("SCRUB, published", methods.PUBLISHED, SCRUB(10, n_max_epochs=3, learning_rate=5e-4)),
     ]
     if net.dense:
@@ -119,7 +121,11 @@ class Bench:
             common = {"part": part, "request": problem.name, "seed": seed, "erased": len(problem.erased)}
             yield common | {"method": "retrained", "seconds": ruler.seconds} | retrained(problem, ruler)
             for method in chosen:
-                yield common | {"method": method.name} | asked(problem, method, fitted, ruler)
+                try:
+                    measured = asked(problem, method, fitted, ruler)
+                except (FloatingPointError, torch.linalg.LinAlgError) as error:  # type: ignore[attr-defined]
+                    measured = {"ended": "failed", "stopped": str(error)}
+                yield common | {"method": method.name} | measured
 
     def fitted(self, problem: Problem, seed: int) -> Any:
         key = (seed, problem.fit)

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from benchmarks import papers
+from benchmarks._measure import forgetful
 from benchmarks._papers_tasks import NETS, PAIRS, PARTS, ROUNDS, SWAPPED, images, problems
-from benchmarks._rivals import NO_OP, Method
+from benchmarks._rivals import NO_OP, Method, PlainDELETE
 from sk_unlearn.metrics import tug_of_war
-from sk_unlearn.unlearners import Retrain
+from sk_unlearn.unlearners import Retrain, Unlearner
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +83,31 @@ def test_confusion_is_counted_between_the_two_classes(rows):
     assert problem.confused(np.eye(10)[np.full(len(true), a)]) == pytest.approx(
         np.mean(true[np.isin(true, [a, b])] == b)
     )
+
+
+def test_a_method_that_fails_has_a_line_and_the_others_are_measured(rows):
+    class Diverging(Unlearner):
+        def unlearn(self, problem):
+            raise FloatingPointError("the step is not finite")
+
+    bench = papers.Bench(rows, replace(NETS["small"], epochs=2))
+    records = list(bench.records("sample", 0, [Method("diverging", "", Diverging()), NO_OP]))
+    assert [r["method"] for r in records] == ["retrained", "diverging", "no-op"]
+    assert records[1]["ended"] == "failed"
+    assert records[1]["stopped"] == "the step is not finite"
+    assert "| diverging |" in papers.table(records)
+    assert papers.line(records[1]).endswith("failed")
+
+
+def test_the_rival_without_brakes_makes_all_its_passes(rows):
+    bench = papers.Bench(rows, replace(NETS["small"], epochs=5))
+    (problem,) = problems("class", rows, bench.net, 0)
+    fitted, ruler = bench.fitted(problem, 0), bench.ruler(problem, 0)
+    losses = []
+    for passes in (5, 20):
+        model, _ = forgetful(fitted, problem.task, problem.erased, PlainDELETE(passes, 1e-2))
+        losses.append(model.unlearning_report_.erased_loss_after)
+    assert losses[1] > losses[0] > -ruler.yardstick.log_likelihood(fitted, *ruler.members).mean()
 
 
 def test_rounds_add_up_and_are_measured_at_the_end(rows):
