@@ -11,7 +11,8 @@ perturbation (0.1; sources differ). Not known are its network, its training and 
 63,562 parameters (``--net cnn``) is trained by Adam in batches of 128 at an annealed rate of 0.002 for 8 epochs. What
 needs the full Hessian (16 GB for that network) is exact with ``--net small``, a CNN of 730 parameters. With ``cnn``
 30 products stand for it in the step of `CuReNU`, conjugate gradients in that of `DampedNewton`, which end where they
-meet negative curvature, and the pseudo-inverse is left out.
+meet negative curvature, and the pseudo-inverse is left out. `DELETE` of the package ends where a step would harm
+retained rows; the one without brakes makes all the passes of its paper.
 
 Parts:
 
@@ -28,7 +29,7 @@ Jensen-Shannon divergence from three networks retrained from other seeds on the 
 over that among them; ``ToW``, Tug-of-War, mean over the three, and the published one; ``time``, processor seconds over
 those of one retraining. ``retrained`` are the three themselves, each beside the other two; ``Retrain`` is one more.
 
-Each part that is done is written to a file of its own, so that parts can be run one at a time.
+What is measured is printed and written at once, each part to a file of its own, so that parts can be run one at a time.
 
 .. [1] Goel et al., "Towards Adversarial Evaluations for Inexact Machine Unlearning", 2022.
 """
@@ -226,9 +227,10 @@ def main(arguments: Sequence[str] | None = None) -> list[Record]:
             for record in bench.records(part, seed, chosen):
                 records.append(record)
                 print(line(record), flush=True)
+                content = {"rows": len(bench.rows[1]), "epochs": net.epochs, "records": records}
+                _options.write(options, f"papers_{options.net}_{part}", content)
         for request in dict.fromkeys(record["request"] for record in records):
             print(f"\n### {request}\n\n{table([r for r in records if r['request'] == request])}\n", flush=True)
-        _options.write(options, f"papers_{options.net}_{part}", {"rows": len(bench.rows[1]), "records": records})
         everything += records
     return everything
 
