@@ -88,6 +88,7 @@ def compared(net: Net) -> list[Method]:
         Method("DELETE, published, without brakes", methods.PUBLISHED, PlainDELETE(20, 1e-4)),
         Method("SCRUB, published", methods.PUBLISHED, SCRUB(10, n_max_epochs=3, learning_rate=5e-4)),
     ]
+    listed.append(Method("SCRUB", methods.DEFAULTS, SCRUB()))
     if net.dense:
         listed += [as_published[name] for name in ("DampedNewton", "PseudoInverseNewton", "CuReNU")]
     else:
