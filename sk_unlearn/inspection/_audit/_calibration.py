@@ -27,7 +27,7 @@ _MOST_FAILURES = 0.25
 # The interval reaches at least this far, in logarithms of a distance: a tenth more or less is no difference.
 _LEAST_REACH = 0.1
 # If what is negligible is a larger share of the yardstick, the reader is told.
-_WORTH_SAYING = 0.1
+_WORTH_SAYING = 0.25
 
 
 @dataclass(frozen=True)

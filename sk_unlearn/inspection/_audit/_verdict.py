@@ -132,12 +132,20 @@ def judge(found: Findings) -> Verdict:
             (high + max(0, found.auc - found.auc_interval[0])),
         )
     erased, test = found.ratios["erased"], found.ratios["test"]
-    reasons = [_in_words("the erased rows", erased), _in_words("rows never seen", test)]
-    attack = f"An attack on the erased rows reaches an AUC of {found.auc:.3f}; another retrained model is expected "
-    reasons.append(attack + f"between {max(low, 0):.3f} and {min(high, 1):.3f}.")
-    inside = _inside(found)
-    reasons += inside
     told = found.auc < low or found.auc > high
+    attack = (
+        f"An attack on the erased rows reaches an AUC of {found.auc:.3f}; another retrained model is expected between "
+        f"{max(low, 0):.3f} and {min(high, 1):.3f}."
+    )
+    inside = _inside(found)
+    findings = [
+        (erased.ratio > erased.high, _in_words("the erased rows", erased)),
+        (test.ratio > test.high, _in_words("rows never seen", test)),
+        (told, attack),
+        *((True, reason) for reason in inside),
+    ]
+    # What speaks against the model comes first.
+    reasons = [reason for _, reason in sorted(findings, key=lambda finding: not finding[0])]
     # The erased rows look stranger to the model than to retrained ones: it was pushed away from them.
     pushed = found.auc < low or (found.auc <= high and found.loss > max(found.reference_losses))
     if told or erased.ratio > erased.high:
@@ -147,7 +155,7 @@ def judge(found: Findings) -> Verdict:
         return _not_yet(reasons)
     if inside:
         headline = "Forgotten in its outputs alone: inside the network there is more left than in a retrained one."
-        return Verdict("outputs_only", headline, [*inside, *reasons[: -len(inside)]])
+        return Verdict("outputs_only", headline, reasons)
     worst = max(erased, test)
     if worst.ratio <= 1:
         headline = "Forgotten: closer to retrained models than another retraining would be on average."
