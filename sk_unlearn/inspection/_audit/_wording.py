@@ -34,7 +34,13 @@ VERDICTS = {
     ),
 }
 
-ROWS = {"erased": "erased rows", "retained": "rows that stay", "test": "rows never seen", "all": "all rows"}
+ROWS = {
+    "erased": "erased rows",
+    "retained": "rows that stay",
+    "test": "rows never seen",
+    "all": "all rows",
+    "next to erased": "rows next to erased ones",
+}
 
 # What the verdict rests on, in a few words for the picture beside it.
 _MAIN = {
@@ -65,6 +71,9 @@ GROUPS: dict[str, dict[str, str]] = {
         "class learnt anew from features": (
             "How much of the erased class is recognised after one example of each class is shown to its features."
         ),
+        "recognised while learnt again": "What is recognised as it is learnt again; what knew it learns faster.",
+        "squared error while learnt again": "The error as the rows are learnt again; what knew them learns faster.",
+        "noisy copies recognised": "How often slightly changed copies of the erased rows are still answered rightly.",
     },
     "Does it still do its work?": {
         "accuracy": "The share of rows that are answered rightly.",
