@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.special import rel_entr
+from sklearn.base import clone
 from sklearn.datasets import make_blobs
 from skorch import NeuralNetClassifier
 from torch import nn
@@ -211,6 +212,22 @@ def test_an_audit_reports_it():
     assert (
         "On the erased rows it is closer to the model before the request than to retrained models." in nothing.reasons
     )
+
+
+def test_a_class_that_was_retrained_away_passes_though_an_output_for_it_is_left():
+    """Test rows of the class differ from those that were trained on; a spare output tells them apart by that alone."""
+    X, y, train, test, gone = a_class()
+    X_test = X[test] + np.where(y[test] == 2, 1.5, 0.0)[:, None].astype(np.float32)
+    kept, rows = (X[train][~gone], y[train][~gone]), (X[train][gone], y[train][gone], X_test, y[test])
+    longer = classifier().set_params(estimator__max_epochs=120)  # until next to nothing goes to the spare output
+    models = fit_many(longer, *kept, seeds=range(8))
+    forgot = clone(longer).set_params(unlearner=Retrain(), random_state=9).fit(X[train], y[train]).forget(*rows[:2])
+    assert len(forgot.classes_) == 1 + len(models[0].classes_)
+    by_loss = [row_losses(forgot, *part) for part in (rows[:2], (X_test[y[test] == 2], y[test][y[test] == 2]))]
+    assert abs(evaluate_attack(*map(loss_scores, by_loss), n_bootstrap=20).auc - 0.5) > 0.15
+    report = audit(forgot, *rows, references=models)
+    assert report.verdict in PASSES
+    assert any("do not know every erased class" in each for each in report.assumptions)
 
 
 def test_too_few_rows_for_an_attack_are_told():

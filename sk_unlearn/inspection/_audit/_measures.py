@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -261,9 +262,12 @@ def _attacks(
     X_out, y_out = _nonmembers(case, notes)
     known = not is_classifier(case.after) or all(np.isin(case.erased.y, m.classes_).all() for m in case.references)
 
+    shared = None if known else _shared_classes(case)
+
     def attack(model: Any, n_bootstrap: int) -> tuple[NDArray[np.float64], NDArray[np.float64], AttackResult]:
         own, others = row_losses(model, case.erased.X, case.erased.y), row_losses(model, X_out, y_out)
-        scores = loss_scores(own), loss_scores(others)
+        seen = (own, others) if shared is None else (_unsureness(model, X, shared) for X in (case.erased.X, X_out))
+        scores = map(loss_scores, seen)
         return own, others, evaluate_attack(*scores, n_bootstrap=n_bootstrap, random_state=random_state)
 
     losses, attacks = {}, {}
@@ -287,8 +291,8 @@ def _attacks(
             table.add("KS p-value of losses", "erased", label, float(np.median(p_values)))
     if not known:
         notes.append(
-            "The retrained models do not know every erased class: their loss of such a row is that of probability "
-            "zero, so that the attack tells little, and the losses are not tested for being distributed equally."
+            "The retrained models do not know every erased class. So the attack goes, in all models, by the confidence "
+            "in the classes that all of them know, and the losses are not tested for being distributed equally."
         )
     if len(aucs) >= ENOUGH_REFERENCES:
         table.add("attack AUC", "erased", "retrained", float(np.mean(aucs)), *expected_of_another(aucs))
@@ -310,6 +314,23 @@ def _attacks(
     each = {label: [(result.auc, result.auc_interval, float(losses[label].mean()))] for label, result in judged}
     each["retrained"] = [(result.auc, result.auc_interval, float(own.mean())) for own, _, result in of_references]
     return losses, attacks, each
+
+
+def _shared_classes(case: Case) -> NDArray[Any]:
+    """Return the classes that all models know."""
+    models = [*case.judged.values(), *case.references]
+    return functools.reduce(np.intersect1d, [model.classes_ for model in models])
+
+
+def _unsureness(model: Any, X: Any, classes: NDArray[Any]) -> NDArray[np.float64]:
+    """Return minus the logarithm of the largest probability of a row, among some classes alone.
+
+    A retrained model that lacks a class has the same loss for all its rows, and tells nothing of them by it, whereas
+    one that has an output to spare for it does: no attack by losses would compare the two.
+    """
+    probabilities = np.asarray(model.predict_proba(X), dtype=np.float64)[:, np.isin(model.classes_, classes)]
+    probabilities = np.maximum(probabilities, np.finfo(np.float32).tiny)
+    return -np.log(probabilities.max(axis=1) / probabilities.sum(axis=1))
 
 
 def _nonmembers(case: Case, notes: list[str]) -> tuple[Any, Any]:
