@@ -115,7 +115,7 @@ class CertifiedRemoval(Unlearner):
         rows from whoever sees *one* model. Between two models it cancels, so that who sees both and knows the rows that
         stay is shown what is left without any noise. "random_walk": each request adds a fresh step N(0, σ²) to it, and
         goes on to the optimum that is moved by this step. That hides the rows from whoever sees *all* models, the
-        fitted one too, and σ√(k+1) is in the objective after k requests.
+        fitted one too, and σ√(k+1) is in the objective after k requests. It stays what it was at the first request.
 
     Notes
     -----
@@ -210,7 +210,8 @@ class CertifiedRemoval(Unlearner):
         Raises
         ------
         ValueError
-            When the objective is not strongly convex, its loss has no known constant, or training had no random term.
+            When the objective is not strongly convex, its loss has no known constant, training had no random term, or
+            earlier requests were answered with another ``noise``.
 
         RetrainRequired
             When the request would pass the budget. Nothing has changed then.
@@ -336,6 +337,12 @@ class CertifiedRemoval(Unlearner):
             raise ValueError(
                 "fit with unlearner=CertifiedRemoval so that the random term is in the objective; this estimator was "
                 "trained without (or partial_fit or another unlearner came since)."
+            )
+        earlier = "random_walk" if state.changes else "constant"
+        if state.spent and earlier != self.noise:
+            raise ValueError(
+                f"noise={self.noise!r}, but earlier requests were answered with noise={earlier!r}, and no certificate "
+                "covers models of both: set it back, or fit again with the other one."
             )
         if state.mass is not None:
             return state

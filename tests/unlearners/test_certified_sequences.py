@@ -333,3 +333,32 @@ def test_a_request_that_left_little_is_no_reason_to_train_anew():
     est = fitted(unlearner, max_epochs=400).forget(X[:3]).forget(X[3:6])
     assert est.certificate_.epsilon > 2 * est.unlearning_report_.certificate.epsilon > 0
     assert not est.retrain_recommended_
+
+
+@pytest.mark.parametrize(("first", "then"), [("constant", "random_walk"), ("random_walk", "constant")])
+def test_no_certificate_covers_models_under_two_kinds_of_noise(first, then):
+    """Between two models under the same term what is left has no noise: no walk that starts later can hide it."""
+    est = fitted(CertifiedRemoval(epsilon=5.0, noise=first)).forget(X[:6]).set_params(unlearner__noise=then)
+    before = pickle.dumps(est)
+    with pytest.raises(ValueError, match=f"noise='{then}', but earlier requests were answered with noise='{first}'"):
+        est.forget(X[6:12])
+    assert pickle.dumps(est) == before
+    est.set_params(unlearner__noise=first).forget(X[6:12])
+    assert len(est.unlearning_history_) == 2
+    # Before any request the term is the same for both.
+    assert fitted(CertifiedRemoval(epsilon=5.0, noise=first)).set_params(unlearner__noise=then).forget(X[:6])
+
+
+@pytest.mark.parametrize("noise", ["constant", "random_walk"])
+def test_a_refused_request_changes_nothing_and_the_sequence_goes_on_as_if_it_had_not_been(noise):
+    est = fitted(CertifiedRemoval(epsilon=5.0, noise=noise)).forget(X[:6])
+    other = copy.deepcopy(est)
+    est.request_forget(X[6:12])
+    est.set_params(unlearner__epsilon=1e-6)
+    before = pickle.dumps(est)
+    with pytest.raises(RetrainRequired):
+        est.settle()
+    assert pickle.dumps(est) == before
+    est = pickle.loads(pickle.dumps(est.set_params(unlearner__epsilon=5.0))).settle()
+    assert torch.equal(*(flat_parameters(each.net_) for each in (est, other.forget(X[6:12]))))
+    assert est.certificate_.epsilon == other.certificate_.epsilon
