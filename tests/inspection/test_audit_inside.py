@@ -141,6 +141,8 @@ def test_rows_of_embeddings_that_stayed_as_they_were_are_noted(users):
     assert value(report, measure, "used by others", "after")["value"] > 0
     (note,) = [each for each in report.reasons if "to the last bit" in each]
     assert note.startswith("1 of 1 rows of user.weight that erased rows alone had used are as they were")
+    # Whatever the outputs tell, and however many retrained models fail by them.
+    assert report.verdict in ("outputs_only", "not_yet", "over_forgotten")
 
 
 def test_a_model_of_the_same_seed_is_retrained_where_others_are(users):

@@ -182,17 +182,22 @@ def test_three_models_are_too_few_to_leave_one_out():
     found = calibrate(with_distances(1 - np.eye(3)), None, NEGLIGIBLE)
     assert found.n_retrained == 0
     assert "were not tried" in found.in_words[0]
+    assert "at least 4" in found.in_words[0]
+    assert (
+        "3 of 4 retrained models pass, each judged by the others, and 1 is not"
+        in Calibration(3, 0, 1, None).in_words[0]
+    )
 
 
 def test_failing_says_nothing_where_retrained_models_fail():
     fails, passes = Verdict("not_yet", "Not yet.", ["A reason."]), Verdict("within", "Forgotten.", [])
     doubtful, sound = Calibration(5, 3, 0, None), Calibration(6, 2, 0, None)
-    assert tempered(fails, doubtful, 0).code == "undecided"
-    assert "3 of 8 retrained models" in tempered(fails, doubtful, 0).headline
-    assert tempered(fails, sound, 0) == fails
-    assert tempered(passes, doubtful, 0) == passes
-    # Rows that are still stored are no matter of statistics.
-    assert tempered(fails, doubtful, 2) == fails
+    assert tempered(fails, doubtful, is_fact=False).code == "undecided"
+    assert "3 of 8 retrained models" in tempered(fails, doubtful, is_fact=False).headline
+    assert tempered(fails, sound, is_fact=False) == fails
+    assert tempered(passes, doubtful, is_fact=False) == passes
+    # Rows that are still stored, and weights that are as they were, are no matter of statistics.
+    assert tempered(fails, doubtful, is_fact=True) == fails
 
 
 def test_an_audit_reports_it():

@@ -82,15 +82,16 @@ class Calibration(NamedTuple):
         """Return a sentence for each of the two."""
         said = []
         if self.n_retrained:
-            undecided = f", and {self.n_undecided} are not decided" if self.n_undecided else ""
+            are = "is" if self.n_undecided == 1 else "are"
+            undecided = f", and {self.n_undecided} {are} not decided" if self.n_undecided else ""
             said.append(
                 f"By the same rules {self.n_passed} of {self.n_retrained} retrained models pass, each judged by the "
                 f"others{undecided}."
             )
         else:
             said.append(
-                "The rules were not tried on a retrained model: that takes one reference more than "
-                f"{ENOUGH_REFERENCES} (n_references)."
+                "The rules were not tried on retrained models: each is judged by the others, which takes at least "
+                f"{ENOUGH_REFERENCES + 1} of them (n_references)."
             )
         if self.before in PASSES:
             said.append(
@@ -145,11 +146,14 @@ def calibrate(references: Sequence[Seen], before: Seen | None, negligible: dict[
     return Calibration(n_passed, len(codes) - n_passed - n_undecided, n_undecided, of_before)
 
 
-def tempered(verdict: Verdict, calibration: Calibration, n_still_stored: int | None) -> Verdict:
-    """Return the verdict, which is undecided instead of "fails" where retrained models fail as well."""
+def tempered(verdict: Verdict, calibration: Calibration, *, is_fact: bool) -> Verdict:
+    """Return the verdict, which is undecided instead of "fails" where retrained models fail as well.
+
+    Rows that are still stored, or weights that are as they were, are no matter of statistics: `is_fact` says so.
+    """
     n = calibration.n_retrained
     fails = verdict.code not in (*PASSES, "undecided")
-    if not fails or n_still_stored or calibration.n_failed <= _MOST_FAILURES * n:
+    if not fails or is_fact or calibration.n_failed <= _MOST_FAILURES * n:
         return verdict
     return Verdict(
         "undecided",

@@ -153,7 +153,7 @@ def measure(
     negligible = {rows: _negligible(case, _mean(before, rows)) for rows in after.distances}
     calibration = calibrate(references, before, negligible)
     found = replace(findings(after, references, negligible, n_still_stored), inside=inside.facts)
-    verdict = tempered(judge(found), calibration, n_still_stored)
+    verdict = tempered(judge(found), calibration, is_fact=bool(n_still_stored or inside.facts))
     verdict = verdict._replace(reasons=[*verdict.reasons, *sides, *calibration.in_words])
     return Measured(losses, attacks, verdict, calibration, notes, table)
 

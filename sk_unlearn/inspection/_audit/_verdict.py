@@ -122,7 +122,9 @@ def judge(found: Findings) -> Verdict:
     if stored is not None:
         return stored
     if n < ENOUGH_REFERENCES or "erased" not in found.ratios or "test" not in found.ratios:
-        return _without_yardstick(n)
+        nothing = _without_yardstick(n)
+        # What was found in the network needs none.
+        return _outputs_only([*found.inside, *nothing.reasons]) if found.inside else nothing
     low, high = expected_of_another(found.reference_aucs)
     if np.ptp(found.reference_aucs) == 0:
         # The attack does equally well on all references, since they lack the class or fit it perfectly. Their spread
@@ -154,8 +156,7 @@ def judge(found: Findings) -> Verdict:
         reasons.insert(0, "On the erased rows nothing is left to see, but elsewhere the model has changed too much.")
         return _not_yet(reasons)
     if inside:
-        headline = "Forgotten in its outputs alone: inside the network there is more left than in a retrained one."
-        return Verdict("outputs_only", headline, reasons)
+        return _outputs_only(reasons)
     worst = max(erased, test)
     if worst.ratio <= 1:
         headline = "Forgotten: closer to retrained models than another retraining would be on average."
@@ -192,7 +193,15 @@ def _without_yardstick(n: int) -> Verdict:
 def _over_forgotten(reasons: list[str]) -> Verdict:
     return Verdict(
         "over_forgotten",
-        "Over-forgotten: the erased rows look stranger to the model than rows it has never seen, which betrays them.",
+        "Over-forgotten: the erased rows look stranger to it than they do to retrained models, which betrays them.",
+        reasons,
+    )
+
+
+def _outputs_only(reasons: list[str]) -> Verdict:
+    return Verdict(
+        "outputs_only",
+        "Not yet: inside the network more is left than in a retrained one, though its outputs do not show it.",
         reasons,
     )
 

@@ -24,7 +24,7 @@ VERDICTS = {
     "outputs_only": Shown(
         "bad",
         "✗",
-        "Its answers no longer show the class, but the network still holds it. Do not rely on this deletion.",
+        "Its answers do not show it, but the network still holds something of the rows. Do not rely on this deletion.",
     ),
     "not_yet": Shown(
         "bad", "✗", "Something tells this model from one that has never seen the rows. Do not rely on this deletion."
