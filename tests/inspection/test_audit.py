@@ -16,7 +16,7 @@ from sklearn.ensemble import BaggingClassifier
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from skorch import NeuralNetClassifier
+from skorch import NeuralNetBinaryClassifier, NeuralNetClassifier
 from skorch.callbacks import Callback
 from torch import nn
 
@@ -400,6 +400,30 @@ def test_references_that_were_trained_on_erased_rows_are_refused(after, data, re
     assert audit(after, *rows(data), references=[*references, *other]).n_still_stored == 0
 
 
+def test_one_model_more_than_once_is_refused(after, data, references):
+    for again in (references[1], copy.deepcopy(references[1])):
+        with pytest.raises(ValueError, match=r"references\[3\] is references\[1\] again, or a copy of it"):
+            audit(after, *rows(data), references=[*references, again])
+
+
+def test_references_that_lack_a_class_of_the_rows_that_stay_are_refused(references):
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(60, 3)), np.array(["a", "b", "c"]).repeat(20)
+    est = tiny_classifier(random_state=0, n_outputs=3).fit(X, y).forget(X[:10])
+    without = fit_many(tiny_classifier(), X[10:40], y[10:40], seeds=range(3))
+    with pytest.raises(ValueError, match=r"references\[0\] does not know 1 of the 3 classes of the rows that stay"):
+        audit(est, X[:10], y[:10], X[::4], y[::4], references=without)
+
+
+def test_rows_that_nothing_can_be_trained_on():
+    X, y = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32), np.arange(40) % 2
+    module = nn.Sequential(nn.Linear(3, 1), nn.Flatten(0))
+    net = NeuralNetBinaryClassifier(module, max_epochs=1, train_split=None, verbose=0)
+    est = UnlearnableClassifier(net, random_state=0).fit(X, y)
+    with pytest.raises(ValueError, match=r"No model can be retrained on the rows that stay: .* separates 2 classes"):
+        audit(est, X[y == 0], y[y == 0], X, y)
+
+
 @pytest.mark.parametrize("own_steps", [True, False])
 def test_references_of_a_pipeline_that_were_trained_on_erased_rows_are_refused(data, own_steps):
     X, y = data
@@ -588,6 +612,12 @@ FORGOTTEN = {
             "over_forgotten",
         ),
         ({"ratios": {"erased": Closeness(0.9, 0.6, 1.5)}}, "undecided"),
+        # What is in the weights needs no yardstick, and no interval that is narrow.
+        ({"ratios": {}, "inside": ["A fact."]}, "outputs_only"),
+        (
+            {"ratios": {"erased": Closeness(2.0, 0.1, 9.0), "test": Closeness(0.8, 0.6, 1.5)}, "inside": ["A fact."]},
+            "outputs_only",
+        ),
         ({"reference_aucs": [0.5, 0.5], "reference_losses": [1.0, 1.0]}, "undecided"),
         # Models that do not vary leave the noise of the rows.
         ({"reference_aucs": [0.5, 0.5, 0.5], "auc": 0.47, "auc_interval": (0.4, 0.56)}, "closer"),
@@ -598,6 +628,7 @@ def test_verdicts(change, code):
     verdict = judge(Findings(**FORGOTTEN | change))
     assert verdict.code == code
     assert verdict.headline.endswith(".")
+    assert set(change.get("inside", ())) <= set(verdict.reasons)
     assert all(reason.endswith(".") for reason in verdict.reasons if "n_references" not in reason)
 
 

@@ -116,9 +116,10 @@ def audit(
     ------
     ValueError
         If rows and targets differ in number, there are fewer than two erased or two test rows, or fewer than three
-        references, or if there are no rows to retrain on. For a model without ``forget``, if `references` or retained
-        rows are not given. If erased rows are among those that a reference stores, or not among those that saved
-        references were retrained without.
+        references, or if there are no rows to retrain on, or none that a model can be trained on. For a model without
+        ``forget``, if `references` or retained rows are not given. If erased rows are among those that a reference
+        stores, or not among those that saved references were retrained without. If a reference is a copy of another, or
+        does not know a class of the rows that stay.
     PersistenceError
         As `references.load`, if `references` is a path.
 
@@ -180,10 +181,13 @@ def audit(
     if references is None:
         _check_int("n_references", n_references, ENOUGH_REFERENCES)
         seeds = _seeds(random_state, n_references)
-        trained = train_references(model, retained, seeds, n_jobs=n_jobs, verbose=verbose)
+        try:
+            trained = train_references(model, retained, seeds, n_jobs=n_jobs, verbose=verbose)
+        except ValueError as reason:
+            raise ValueError(f"No model can be retrained on the rows that stay: {reason}") from reason
         told = f"retrained here from seeds {', '.join(map(str, trained.seeds))}"
     else:
-        trained, told = handed_in(references, model, X_del, erased, steps)
+        trained, told = handed_in(references, model, X_del, erased, retained, steps)
     models = [whole(each, steps) for each in trained.models]
     untouched = None if before is None else whole(chosen(before), steps)
     notes: list[str] = []

@@ -37,6 +37,8 @@ _LEARNT_ROWS, _SHARE_OF_STEPS, _STEPS = 200, 1 / 300, (5, 30)
 # So many noisy copies of so many rows.
 _N_COPIES, _COPIED_ROWS = 4, 100
 _N_NEIGHBOURS = 5
+# High, middle and low.
+_N_STRATA = 3
 # No interval of distances reaches less far than by a tenth.
 _LEAST_REACH = 0.1
 # What may be wrong with models that others built.
@@ -200,6 +202,8 @@ class Inside:
             return
         judged, others = self._recalled
         erased = self.recalling.erased
+        if len(erased.y) < _N_STRATA:
+            raise ValueError(f"there are {len(erased.y)} erased rows, and it takes {_N_STRATA}.")
         found = [memorisation_strata(model, self.recalling.before, others, erased.X, erased.y) for model in judged]
         for of_before, of_after in zip(found[0], found[-1], strict=True):
             values = [of_after.ratio, of_before.ratio, *of_after.reference_ratios]

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from numbers import Integral
 from typing import Any
 
+import joblib
+import numpy as np
+from sklearn.base import is_classifier
 from sklearn.pipeline import Pipeline
 
 from sk_unlearn.composites import which_parts_know
 from sk_unlearn.estimators.lookup import find_rows
 from sk_unlearn.inspection._audit._verdict import ENOUGH_REFERENCES
+from sk_unlearn.metrics.distances import last_step
 from sk_unlearn.references.files import SavedReferences, load
 from sk_unlearn.references.retrained import References, Rows
 
@@ -23,7 +28,12 @@ def chosen(estimator: Any) -> Any:
 
 
 def handed_in(
-    references: Sequence[Any] | str | os.PathLike[str], audited: Any, X_del: Any, erased: Rows, steps: Any
+    references: Sequence[Any] | str | os.PathLike[str],
+    audited: Any,
+    X_del: Any,
+    erased: Rows,
+    retained: Rows,
+    steps: Any,
 ) -> tuple[References, str]:
     """Return models that were retrained elsewhere, and what is known of where they come from.
 
@@ -37,13 +47,16 @@ def handed_in(
         The erased rows as they came.
     erased : Rows
         The same as the audited net takes them, with their targets.
+    retained : Rows
+        The rows that stay.
     steps : transformer or None
         What the audited net is behind.
 
     Raises
     ------
     ValueError
-        If there are too few, or erased rows are among those that one of them was trained on, as far as can be seen.
+        If there are too few, two of them are one model, one does not know a class of the rows that stay, or erased rows
+        are among those that one of them was trained on, as far as can be seen.
     """
     listed = load(references) if isinstance(references, str | os.PathLike) else references
     models = [chosen(each) for each in listed]
@@ -58,6 +71,9 @@ def handed_in(
                 "and shows nothing about this request. Give models that were retrained without them."
             )
         n_untold += n_known is None
+    _check_each_is_another(models)
+    if is_classifier(audited):
+        _check_classes(models, retained)
     seeds = [seed for seed in getattr(listed, "seeds", []) if seed is not None]
     told = "handed in as retrained without the erased rows, none of which they store"
     if n_untold:
@@ -66,6 +82,39 @@ def handed_in(
             f"({n_untold} of them keep no rows to look in)"
         )
     return References(models, seeds, float("nan"), True), told
+
+
+def _check_each_is_another(models: Sequence[Any]) -> None:
+    """Raise a ValueError if two models are one, by which nobody sees how far retrained ones differ."""
+    marks = [_training_of(model) for model in models]
+    for later, mark in enumerate(marks):
+        earlier = marks.index(mark)
+        if earlier < later:
+            raise ValueError(
+                f"references[{later}] is references[{earlier}] again, or a copy of it: how far retrained models are "
+                "from each other cannot be seen. Give models that were retrained from different seeds."
+            )
+
+
+def _training_of(model: Any) -> Any:
+    """Return what copies of a model have in common: where it starts from, and where it has come to."""
+    last = last_step(model)
+    seed, net = getattr(last, "random_state", None), getattr(last, "net_", None)
+    if net is None or not isinstance(seed, Integral):
+        return id(model)
+    return int(seed), joblib.hash([value.cpu().numpy() for value in net.module_.state_dict().values()])
+
+
+def _check_classes(models: Sequence[Any], retained: Rows) -> None:
+    """Raise a ValueError if a model has never seen a class of the rows that stay."""
+    labels = np.unique(retained.y)
+    for number, model in enumerate(models):
+        n_unknown = np.count_nonzero(~np.isin(labels, model.classes_))
+        if n_unknown:
+            raise ValueError(
+                f"references[{number}] does not know {n_unknown} of the {len(labels)} classes of the rows that stay: "
+                "it was not trained on these. Give models that were retrained on all rows but the erased ones."
+            )
 
 
 def _n_known(model: Any, X_del: Any, erased: Rows, steps: Any) -> int | None:
