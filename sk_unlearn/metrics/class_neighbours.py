@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
 from sklearn.utils.validation import _num_samples
 
+from sk_unlearn.metrics._arguments import check_int, check_references
 from sk_unlearn.metrics.distances import Floats, distance_of, mean_distance, row_distances_among
 from sk_unlearn.metrics.neighbourhood import as_numbers
 from sk_unlearn.metrics.probe import hidden_features
@@ -100,8 +101,7 @@ def neighbour_distance(
     >>> neighbour_distance(original, retrained, X[erased], X[stays]).ratio > 2
     True
     """
-    if len(references) < 2:
-        raise ValueError(f"references must hold at least 2 retrained models, got {len(references)}.")
+    check_references(references, 2)
     near = nearest_rows(references, X_erased, X, n_neighbours=n_neighbours, space=space)
     return distances_on(estimator, references, X, near)
 
@@ -118,12 +118,15 @@ def nearest_rows(
     if space not in ("features", "inputs"):
         raise ValueError(f"space must be 'features' or 'inputs', got {space!r}.")
     n_erased, n = _num_samples(X_erased), _num_samples(X)
-    if not 1 <= n_neighbours <= n or n_erased == 0:
+    check_int("n_neighbours", n_neighbours)
+    if n_neighbours > n or n_erased == 0:
         raise ValueError(
             "n_neighbours must lie between 1 and the number of rows in X, and X_erased hold at least one; got "
             f"{n_neighbours!r}, {n} and {n_erased} rows."
         )
     erased, others = (_placed(references, rows, space) for rows in (X_erased, X))
+    if erased.shape[1] != others.shape[1]:
+        raise ValueError(f"X_erased has {erased.shape[1]} columns and X {others.shape[1]}; give rows of the same kind.")
     scale = others.std(axis=0)
     scale[scale == 0] = 1
     found = NearestNeighbors(n_neighbors=n_neighbours, algorithm="brute").fit(others / scale)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Real
 from typing import Any, NamedTuple
 
 import torch
@@ -12,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from sk_unlearn.estimators.drafts import rows_for_net
+from sk_unlearn.metrics._arguments import check_references
 from sk_unlearn.metrics.distances import last_step
 from sk_unlearn.risks.empirical import EmpiricalRisk, flat_parameters
 from sk_unlearn.risks.layer_inputs import LayerInputs, Place
@@ -113,7 +115,8 @@ def embedding_rows(
     >>> found.n_rows, found.n_unchanged, found.distance > 0.1
     (1, 1, True)
     """
-    if not 0 < least_share <= 1:
+    check_references(references, 0)
+    if not (isinstance(least_share, Real) and 0 < least_share <= 1):
         raise ValueError(f"least_share must lie in (0, 1], got {least_share!r}.")
     nets = [_net(model) for model in (estimator, retrained, *references, *([] if original is None else [original]))]
     gone, stay = (_inputs(estimator, *rows) for rows in ((X_erased, y_erased), (X_retained, y_retained)))

@@ -263,11 +263,21 @@ def row_losses(estimator: Any, X: Any, y: ArrayLike) -> NDArray[np.float64]:
     -------
     ndarray of shape (n_rows,)
         Nats, or the squared unit of the target.
+
+    Raises
+    ------
+    ValueError
+        If rows and targets differ in number.
     """
     if is_classifier(estimator):
         known = label_probabilities(estimator, X, y)
         return -np.log(np.maximum(known, np.finfo(np.float32).tiny))
-    error = np.asarray(estimator.predict(X), dtype=np.float64) - np.asarray(y, dtype=np.float64)
+    predicted, targets = (np.asarray(each, dtype=np.float64) for each in (estimator.predict(X), y))
+    if targets.size != predicted.size or len(targets) != len(predicted):
+        raise ValueError(
+            f"X and y must be of the same rows and targets; {predicted.shape} are predicted, y has {targets.shape}."
+        )
+    error = predicted - targets.reshape(predicted.shape)  # a single target may come as a column
     return np.asarray((error.reshape(len(error), -1) ** 2).mean(axis=1))
 
 
@@ -275,6 +285,8 @@ def label_probabilities(estimator: Any, X: Any, y: ArrayLike) -> NDArray[np.floa
     """Return the probability that a classifier gives to each row's label, 0 for a label that it does not know."""
     proba = np.asarray(estimator.predict_proba(X), dtype=np.float64)
     labels = np.asarray(y)
+    if labels.shape != (len(proba),):
+        raise ValueError(f"y must have shape ({len(proba)},), as X has rows, got {labels.shape}.")
     at = np.minimum(np.searchsorted(estimator.classes_, labels), len(estimator.classes_) - 1)
     return np.where(estimator.classes_[at] == labels, proba[np.arange(len(labels)), at], 0.0)
 

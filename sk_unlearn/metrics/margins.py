@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from sk_unlearn.metrics._arguments import check_int
 from sk_unlearn.metrics.distances import as_finite
 from sk_unlearn.metrics.forgetting import label_probabilities
 from sk_unlearn.metrics.membership import logit_confidence
@@ -86,8 +87,7 @@ def klom(margins: ArrayLike, reference_margins: ArrayLike, *, n_bins: int = 20) 
         raise ValueError(
             f"margins and reference_margins must be of the same rows, got {own.shape[1]} and {others.shape[1]} columns."
         )
-    if n_bins < 2:
-        raise ValueError(f"n_bins must be at least 2, got {n_bins!r}.")
+    check_int("n_bins", n_bins, 2)
     low = np.minimum(own.min(axis=0), others.min(axis=0))
     width = np.maximum(own.max(axis=0), others.max(axis=0)) - low
     p, q = (_histograms(each, low, width, n_bins) for each in (own, others))

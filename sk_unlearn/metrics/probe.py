@@ -13,6 +13,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import _num_samples, check_is_fitted
 
 from sk_unlearn.estimators.drafts import as_stored
+from sk_unlearn.metrics._arguments import check_int, check_references
 from sk_unlearn.metrics.distances import last_step
 from sk_unlearn.risks.empirical import EmpiricalRisk
 from sk_unlearn.risks.output_layer import output_layer
@@ -137,15 +138,13 @@ def feature_probe(
     """
     labels = np.asarray(y)
     classes, counts = np.unique(labels, return_counts=True)
-    if len(references) == 0:
-        raise ValueError("references must hold at least one retrained model, got none.")
+    check_references(references, 1)
     if labels.shape != (_num_samples(X),):
         raise ValueError(f"y must have shape ({_num_samples(X)},), as X has rows, got {labels.shape}.")
     if len(classes) < 2 or label not in classes.tolist():
         raise ValueError("y must hold rows of at least two classes, and label must be one of them.")
     for name, value in (("n_shots", n_shots), ("n_draws", n_draws)):
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value!r}.")
+        check_int(name, value)
     if counts.min() <= n_shots:
         raise ValueError(
             f"n_shots={n_shots} rows of each class are drawn, and one of the classes has {counts.min()}: hand in more "

@@ -15,6 +15,7 @@ from torch import nn
 
 from sk_unlearn.estimators.drafts import as_stored, rows_for_net
 from sk_unlearn.estimators.lookup import codes_of
+from sk_unlearn.metrics._arguments import check_int, check_references
 from sk_unlearn.metrics.distances import last_step
 from sk_unlearn.metrics.forgetting import row_losses
 from sk_unlearn.risks.empirical import EmpiricalRisk, flat_parameters
@@ -126,9 +127,9 @@ def relearning_curve(
     Raises
     ------
     ValueError
-        If there are no references or no rows, `X_test` comes without `y_test`, `n_steps` is below 1, or a class has to
-        start afresh in a net that does not end in a linear layer with one output a class, or whose criterion weighs
-        classes.
+        If there are no references, or of another kind, or no rows; if `X_test` comes without `y_test`, `n_steps` is no
+        int of at least 1, labels are text and classes numbers or the other way round, or a class has to start afresh in
+        a net that does not end in a linear layer with one output a class, or whose criterion weighs classes.
     TypeError
         For a model that is no unlearnable estimator.
     sklearn.exceptions.NotFittedError
@@ -159,19 +160,19 @@ def relearning_curve(
     >>> found.mean > max(found.reference_means)
     True
     """
+    check_references(references, 1)
+    check_int("n_steps", n_steps)
     models = [_checked(model) for model in (estimator, *references)]
-    if len(models) < 2:
-        raise ValueError("references must hold at least one retrained model, got none.")
-    if n_steps < 1:
-        raise ValueError(f"n_steps must be at least 1, got {n_steps!r}.")
+    if len({is_classifier(model) for model in models}) > 1:
+        raise ValueError("references must be of the kind of estimator: classifiers, or regressors.")
     if (X_test is None) != (y_test is None):
         raise ValueError("X_test and y_test belong together: give both or neither.")
     labels, test_labels = np.asarray(y), np.asarray(y if y_test is None else y_test)
     for name, rows, targets in (("", X, labels), ("_test", X if X_test is None else X_test, test_labels)):
-        if _num_samples(rows) == 0 or len(targets) != _num_samples(rows):
+        if _num_samples(rows) == 0 or targets.shape[:1] != (_num_samples(rows),):
             raise ValueError(
                 f"X{name} and y{name} must hold the same number of rows, at least one; got {_num_samples(rows)} and "
-                f"{len(targets)}."
+                f"{targets.shape[0] if targets.ndim else 'one number'}."
             )
     classes, gone = None, np.empty(0)
     if is_classifier(models[0]):
@@ -209,6 +210,9 @@ def _through(model: Any, X: Any) -> Any:
 def _classes(models: Sequence[Any], labels: NDArray[Any], fresh: ArrayLike | None) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return all classes that any model knows or is to learn, and those of them whose outputs start afresh."""
     known = [model.classes_ for model in models]
+    # Joined with text, numbers would be text as well, and none of them known to any model.
+    if len({each.dtype.kind in "US" for each in (*known, labels, np.asarray(fresh)) if each.dtype.kind != "O"}) > 1:
+        raise ValueError("y, fresh and the classes of all models must be numbers, or all of them text.")
     union = known[0]
     for each in (*known[1:], labels):
         union = np.union1d(union, each)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import is_classifier
 
+from sk_unlearn.metrics._arguments import check_references
 from sk_unlearn.metrics.distances import Floats, distance_of, mean_distance, row_distances_among
 from sk_unlearn.metrics.forgetting import label_probabilities, row_losses
 
@@ -98,11 +99,7 @@ def memorisation_strata(
     True
     """
     targets = np.asarray(y)
-    if len(references) < 3:
-        raise ValueError(
-            f"references must hold at least 3 retrained models, got {len(references)}: each of them is judged beside "
-            "two others."
-        )
+    check_references(references, 3)  # each of them is judged beside two others
     rows, learnt = row_distances_among([estimator, *references], X), _learnt([original, *references], X, targets)
     n = rows.shape[-1]
     if n < len(_NAMES) or len(targets) != n:

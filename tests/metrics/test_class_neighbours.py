@@ -64,6 +64,8 @@ def test_features_are_those_of_the_models_behind_their_steps():
         ({"references": []}, "references must hold at least 2 retrained models, got 0"),
         ({"space": "outputs"}, "space must be 'features' or 'inputs', got 'outputs'"),
         ({"X": [["secret"]] * 9}, "X must hold numbers, in one dense array or table.$"),
+        ({"n_neighbours": 1.5}, "n_neighbours must be an int of at least 1, got 1.5"),
+        ({"X_erased": np.zeros((2, 3))}, "X_erased has 3 columns and X 1; give rows of the same kind"),
         ({"n_neighbours": 11}, "n_neighbours must lie between 1 and the number of rows in X"),
         ({"X_erased": LINE[:0]}, "and X_erased hold at least one; got 3, 10 and 0 rows"),
     ],

@@ -142,6 +142,10 @@ def test_what_cannot_be_compared(users):
     sets = (*users.erased, *users.retained)
     with pytest.raises(ValueError, match=r"least_share must lie in \(0, 1\], got 0"):
         embedding_rows(users.original, users.retrained, *sets, least_share=0)
+    with pytest.raises(ValueError, match=r"least_share must lie in \(0, 1\], got 'most'"):
+        embedding_rows(users.original, users.retrained, *sets, least_share="most")
+    with pytest.raises(TypeError, match="references must be a list of retrained models"):
+        embedding_rows(users.original, users.retrained, *sets, references=users.retrained)
     larger = users.fit(0, ~users.gone, module__n_users=USERS + 1)
     with pytest.raises(ValueError, match="The networks differ in the layer user"):
         embedding_rows(users.original, larger, *sets)

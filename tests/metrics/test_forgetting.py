@@ -134,6 +134,10 @@ def test_row_losses_agree_with_scikit_learn():
     without = LogisticRegression(max_iter=500).fit(X[y > 0], y[y > 0])
     assert (row_losses(without, X[:3], y[:3]) > 80).all()
     assert loss_ks_pvalue(model, model, X, y) == 1
+    # A single target as a column is no matrix of differences.
+    assert np.array_equal(row_losses(line, X, y[:, None]), row_losses(line, X, y))
+    with pytest.raises(ValueError, match="X and y must be of the same rows and targets"):
+        row_losses(line, X, y[:1])
 
 
 def test_interval_is_the_jackknife_by_hand():

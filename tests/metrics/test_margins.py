@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import logsumexp, softmax
+from sklearn.linear_model import LogisticRegression
 
 from sk_unlearn.metrics import klom, klom_score, row_margins
 from tests.metrics.test_distances import FixedClassifier
@@ -57,12 +58,15 @@ def test_score_is_a_quantile():
         (np.zeros((1, 3)), np.zeros((2, 3)), {}, r"margins must have shape .* at least 2 models, got \(1, 3\)"),
         (np.zeros((2, 3)), np.zeros(3), {}, r"reference_margins must have shape .*, got \(3,\)"),
         (np.zeros((2, 3)), np.zeros((2, 4)), {}, "must be of the same rows, got 3 and 4 columns"),
-        (np.zeros((2, 3)), np.zeros((2, 3)), {"n_bins": 1}, "n_bins must be at least 2, got 1"),
+        (np.zeros((2, 3)), np.zeros((2, 3)), {"n_bins": 1}, "n_bins must be an int of at least 2, got 1"),
         (np.full((2, 3), np.nan), np.zeros((2, 3)), {}, "margins must be finite"),
     ],
 )
 def test_arguments(a, b, more, message):
     with pytest.raises(ValueError, match=message):
         klom(a, b, **more)
+    for y in ([0], 0, [0, 1, 2]):
+        with pytest.raises(ValueError, match=r"y must have shape \(2,\), as X has rows"):
+            row_margins(LogisticRegression().fit([[0], [1]], [0, 1]), [[0], [1]], y)
     with pytest.raises(ValueError, match="quantile must lie in"):
         klom_score([], [], np.zeros((1, 1)), [0], quantile=2)

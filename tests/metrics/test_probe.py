@@ -56,11 +56,11 @@ def test_arguments(digits):
         return feature_probe(**given | change)
 
     for change, message in (
-        ({"references": []}, "references must hold at least one retrained model"),
+        ({"references": []}, "references must hold at least 1 retrained model, got 0"),
         ({"y": y[:5]}, r"y must have shape \(60,\), as X has rows, got \(5,\)"),
         ({"label": "three"}, "y must hold rows of at least two classes, and label must be one of them"),
-        ({"n_shots": 0}, "n_shots must be at least 1, got 0"),
-        ({"n_draws": 0}, "n_draws must be at least 1, got 0"),
+        ({"n_shots": 0}, "n_shots must be an int of at least 1, got 0"),
+        ({"n_draws": 1.5}, "n_draws must be an int of at least 1, got 1.5"),
         ({"n_shots": 40}, "n_shots=40 rows of each class are drawn, and one of the classes has"),
     ):
         with pytest.raises(ValueError, match=message):

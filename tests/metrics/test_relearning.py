@@ -8,7 +8,7 @@ from sklearn.preprocessing import FunctionTransformer
 from skorch import NeuralNetBinaryClassifier
 from torch import nn
 
-from sk_unlearn import MLPNetClassifier, UnlearnableClassifier
+from sk_unlearn import MLPNetClassifier, UnlearnableClassifier, UnlearnableRegressor
 from sk_unlearn.metrics import RelearningCurve, relearning_curve
 from sk_unlearn.references import fit_many
 from sk_unlearn.risks.empirical import flat_parameters
@@ -204,11 +204,15 @@ def test_what_cannot_start_afresh_is_refused():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"references": []}, "references must hold at least one retrained model"),
+        ({"references": []}, "references must hold at least 1 retrained model, got 0"),
         ({"y": [1]}, "X and y must hold the same number of rows, at least one; got 5 and 1"),
         ({"X_test": np.ones((2, 64))}, "X_test and y_test belong together"),
         ({"X_test": np.ones((2, 64)), "y_test": [1]}, "X_test and y_test must hold the same number of rows"),
-        ({"n_steps": 0}, "n_steps must be at least 1, got 0"),
+        ({"n_steps": 0}, "n_steps must be an int of at least 1, got 0"),
+        ({"n_steps": 2.5}, "n_steps must be an int of at least 1, got 2.5"),
+        ({"y": 1}, "X and y must hold the same number of rows, at least one; got 5 and one number"),
+        ({"y": list("abcde")}, "must be numbers, or all of them text"),
+        ({"fresh": ["a"]}, "must be numbers, or all of them text"),
     ],
 )
 def test_arguments(digits, change, message):
@@ -221,6 +225,11 @@ def test_other_models(digits):
     rows = digits.X[:9], digits.y[:9]
     with pytest.raises(TypeError, match="A network is trained here, and LogisticRegression has none"):
         relearning_curve(digits.original, [LogisticRegression().fit(*rows)], *rows)
+    with pytest.raises(TypeError, match="references must be a list of retrained models, got UnlearnableClassifier"):
+        relearning_curve(digits.original, digits.retrained[0], *rows)
+    regressor = UnlearnableRegressor(random_state=0).fit(*rows)
+    with pytest.raises(ValueError, match="references must be of the kind of estimator"):
+        relearning_curve(digits.original, [regressor], *rows)
     with pytest.raises(NotFittedError):
         relearning_curve(UnlearnableClassifier(), digits.retrained, *rows)
 
