@@ -56,6 +56,9 @@ def test_figures_are_those_of_the_metrics(data):
     shares = recognised_nearby([after, before, *references], X[ERASED], y[ERASED], n_neighbours=4)
     found = [value(report, "noisy copies recognised", "erased", each)["value"] for each in ("after", "before")]
     assert found == shares[:2]
+    shares = report.to_frame().query("measure.str.contains('recognised|AUC') and model == 'retrained'")
+    assert len(shares) >= 3
+    assert shares[["low", "high"]].stack().between(0, 1).all()
 
 
 def test_regression(data):

@@ -183,10 +183,17 @@ def test_three_models_are_too_few_to_leave_one_out():
     assert found.n_retrained == 0
     assert "were not tried" in found.in_words[0]
     assert "at least 4" in found.in_words[0]
-    assert (
-        "3 of 4 retrained models pass, each judged by the others, and 1 is not"
-        in Calibration(3, 0, 1, None).in_words[0]
-    )
+
+
+@pytest.mark.parametrize(
+    ("counts", "told"),
+    [((3, 0, 1), "others: 1 is not decided."), ((1, 2, 1), "others: 2 fail and 1 is not decided."),
+     ((4, 1, 2), "others: 1 fails and 2 are not decided."), ((4, 0, 0), "each judged by the others.")],
+)  # fmt: skip
+def test_every_retrained_model_is_accounted_for(counts, told):
+    found = Calibration(*counts, None).in_words[0]
+    assert found.startswith(f"By the same rules {counts[0]} of {sum(counts)} retrained models pass")
+    assert found.endswith(told)
 
 
 def test_failing_says_nothing_where_retrained_models_fail():

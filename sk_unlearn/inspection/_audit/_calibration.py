@@ -82,11 +82,12 @@ class Calibration(NamedTuple):
         """Return a sentence for each of the two."""
         said = []
         if self.n_retrained:
-            are = "is" if self.n_undecided == 1 else "are"
-            undecided = f", and {self.n_undecided} {are} not decided" if self.n_undecided else ""
+            others = [f"{self.n_failed} fail{'s' * (self.n_failed == 1)}"] if self.n_failed else []
+            if self.n_undecided:
+                others.append(f"{self.n_undecided} {'is' if self.n_undecided == 1 else 'are'} not decided")
             said.append(
                 f"By the same rules {self.n_passed} of {self.n_retrained} retrained models pass, each judged by the "
-                f"others{undecided}."
+                f"others{': ' * bool(others)}{' and '.join(others)}."
             )
         else:
             said.append(

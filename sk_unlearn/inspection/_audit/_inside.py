@@ -126,7 +126,7 @@ class Inside:
             self.case.after, [*self.first, *self.references], taken(test.X, enough), test.y[enough], self.gone,
             n_draws=_N_DRAWS, random_state=self.random_state,
         )  # fmt: skip
-        self._add(_PROBE, "test", [found.recall, *found.reference_recalls])
+        self._add(_PROBE, "test", [found.recall, *found.reference_recalls], most=1.0)
         others = list(found.reference_recalls)
         if self.first:
             self.recalls["before"] = [others.pop(0)]
@@ -150,6 +150,7 @@ class Inside:
             "erased",
             [found.mean, *found.reference_means],
             logarithmic=found.is_loss,
+            most=np.inf if found.is_loss else 1.0,
         )
         if found.mean < low if found.is_loss else found.mean > high:
             self.notes.append(
@@ -193,7 +194,7 @@ class Inside:
         shares = recognised_nearby(
             models, taken(erased.X, some), erased.y[some], n_neighbours=_N_COPIES, random_state=self.random_state
         )
-        self._add("noisy copies recognised", "erased", shares)
+        self._add("noisy copies recognised", "erased", shares, most=1.0)
 
     def _strata(self) -> None:
         """Take the distance ratio on rows that the model before the request knew by heart, and on others."""
@@ -252,9 +253,17 @@ class Inside:
         return erased, case.erased.y, retained, case.retained.y
 
     def _add(
-        self, measure: str, rows: str, values: Sequence[float], *, logarithmic: bool = False
+        self,
+        measure: str,
+        rows: str,
+        values: Sequence[float],
+        *,
+        logarithmic: bool = False,
+        most: float = np.inf,
     ) -> tuple[float, float]:
         """Add the figures of the model that forgot, of the one before if there is one, and of retrained ones.
+
+        None is below 0, nor above `most`.
 
         Returns
         -------
@@ -269,6 +278,7 @@ class Inside:
             self.table.add_all(measure, rows, rest)
             return -np.inf, np.inf
         low, high = _of_another(rest, logarithmic)
+        low, high = max(low, 0.0), min(high, most)
         self.table.add(measure, rows, "retrained", float(np.mean(rest)), low, high)
         return low, high
 

@@ -295,7 +295,8 @@ def _attacks(
             "in the classes that all of them know, and the losses are not tested for being distributed equally."
         )
     if len(aucs) >= ENOUGH_REFERENCES:
-        table.add("attack AUC", "erased", "retrained", float(np.mean(aucs)), *expected_of_another(aucs))
+        expected = np.clip(expected_of_another(aucs), 0, 1)
+        table.add("attack AUC", "erased", "retrained", float(np.mean(aucs)), *map(float, expected))
     else:
         table.add_all("attack AUC", "erased", aucs)
     table.add_all("attack TPR at 1 % FPR", "erased", [result.tpr[_LOW_RATE] for *_, result in of_references])

@@ -109,7 +109,7 @@ def _check_classes(models: Sequence[Any], retained: Rows) -> None:
     """Raise a ValueError if a model has never seen a class of the rows that stay."""
     labels = np.unique(retained.y)
     for number, model in enumerate(models):
-        n_unknown = np.count_nonzero(~np.isin(labels, model.classes_))
+        n_unknown = np.count_nonzero(~np.isin(labels, getattr(model, "classes_", labels)))
         if n_unknown:
             raise ValueError(
                 f"references[{number}] does not know {n_unknown} of the {len(labels)} classes of the rows that stay: "

@@ -30,7 +30,10 @@ VERDICTS = {
         "bad", "✗", "Something tells this model from one that has never seen the rows. Do not rely on this deletion."
     ),
     "over_forgotten": Shown(
-        "bad", "✗", "The model was pushed away from the rows, and this stands out. Do not rely on this deletion."
+        "bad",
+        "✗",
+        "The rows look stranger to it than to models that never saw them, and this stands out. Do not rely on this "
+        "deletion.",
     ),
 }
 
