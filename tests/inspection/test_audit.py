@@ -363,6 +363,10 @@ def test_without_stored_rows(data):
         ({"n_references": 2}, "n_references must be an int of at least 3, got 2"),
         ({"references": []}, "references must hold at least 3"),
         ({"random_state": None}, "random_state must be an int"),
+        ({"X_retained": np.zeros((3, 3))}, "X_retained and y_retained belong together: give both or neither"),
+        ({"y_retained": [0, 1]}, "X_retained and y_retained belong together: give both or neither"),
+        ({"before": tiny_classifier()}, "before is not fitted"),
+        ({"references": [tiny_classifier()] * 3}, r"references\[0\] is not fitted"),
         ({"y_del": [0]}, "X_del has 12 rows and y_del 1"),
         ({"X_test": [[0.0, 0.0, 0.0]], "y_test": [0]}, "X_test must hold at least 2 rows"),
     ],
@@ -371,6 +375,22 @@ def test_arguments(after, data, change, message):
     given = dict(zip(("X_del", "y_del", "X_test", "y_test"), rows(data), strict=True)) | change
     with pytest.raises(ValueError, match=message):
         audit(after, **given)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"references": 3}, "references must be a list of retrained models or a folder, got int"),
+        ({"references": tiny_classifier()}, "references must be a list of retrained models or a folder, got Unl"),
+        ({"references": [1, 2, 3]}, r"references\[0\] must be a fitted estimator, got int"),
+        ({"before": "model"}, "before must be a fitted estimator, got str"),
+        ({"estimator": None}, "estimator must be a fitted estimator, got NoneType"),
+    ],
+)
+def test_what_is_no_model(after, data, change, message):
+    given = dict(zip(("X_del", "y_del", "X_test", "y_test"), rows(data), strict=True)) | {"estimator": after} | change
+    with pytest.raises(TypeError, match=message):
+        audit(**given | {"n_references": 3})
 
 
 # ------------------------------------------------------------------ references that are handed in

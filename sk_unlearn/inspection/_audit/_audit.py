@@ -17,12 +17,12 @@ import skorch
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.pipeline import Pipeline
-from sklearn.utils.validation import check_consistent_length, check_is_fitted
+from sklearn.utils.validation import check_consistent_length
 
 from sk_unlearn._version import __version__
 from sk_unlearn.estimators.lookup import find_rows, named, stored_features
 from sk_unlearn.inspection._audit._measures import Case, Measured, measure
-from sk_unlearn.inspection._audit._references import chosen, handed_in
+from sk_unlearn.inspection._audit._references import chosen, fitted, handed_in
 from sk_unlearn.inspection._audit._repeated import repeated
 from sk_unlearn.inspection._audit._report import AuditReport
 from sk_unlearn.inspection._audit._shown import Shown, whole
@@ -119,7 +119,11 @@ def audit(
         references, or if there are no rows to retrain on, or none that a model can be trained on. For a model without
         ``forget``, if `references` or retained rows are not given. If erased rows are among those that a reference
         stores, or not among those that saved references were retrained without. If a reference is a copy of another, or
-        does not know a class of the rows that stay.
+        does not know a class of the rows that stay. If `X_retained` comes without `y_retained` or the other way round.
+    TypeError
+        If `estimator`, `before` or a reference is no estimator, or `references` no list of them.
+    sklearn.exceptions.NotFittedError
+        If one of them is not fitted.
     PersistenceError
         As `references.load`, if `references` is a path.
 
@@ -159,8 +163,8 @@ def audit(
     _check_int("random_state", random_state, 0)
     if n_runs != 0:
         _check_int("n_runs", n_runs, 2)
-    check_is_fitted(last_step(estimator))
-    estimator = chosen(estimator)
+    estimator = chosen(fitted("estimator", estimator))
+    before = None if before is None else chosen(fitted("before", before))
     model, steps = last_step(estimator), _earlier_steps(estimator)
     shown = Shown(steps)
 
@@ -175,6 +179,8 @@ def audit(
     X_del, erased = checked("X_del", X_del, "y_del", y_del)
     X_test, test = checked("X_test", X_test, "y_test", y_test)
     given = None
+    if (X_retained is None) != (y_retained is None):
+        raise ValueError("X_retained and y_retained belong together: give both or neither.")
     if X_retained is not None and y_retained is not None:
         X_retained, given = checked("X_retained", X_retained, "y_retained", y_retained)
     retained, n_still_stored, stays = _rows_that_stay(model, erased, given)
@@ -189,7 +195,7 @@ def audit(
     else:
         trained, told = handed_in(references, model, X_del, erased, retained, steps)
     models = [whole(each, steps) for each in trained.models]
-    untouched = None if before is None else whole(chosen(before), steps)
+    untouched = None if before is None else whole(before, steps)
     notes: list[str] = []
     if stays is not None:
         X_retained = None if steps is None else _as_they_came(estimator, stays)

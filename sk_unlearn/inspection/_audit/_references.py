@@ -10,7 +10,9 @@ from typing import Any
 import joblib
 import numpy as np
 from sklearn.base import is_classifier
+from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import Pipeline
+from sklearn.utils.validation import check_is_fitted
 
 from sk_unlearn.composites import which_parts_know
 from sk_unlearn.estimators.lookup import find_rows
@@ -19,12 +21,23 @@ from sk_unlearn.metrics.distances import last_step
 from sk_unlearn.references.files import SavedReferences, load
 from sk_unlearn.references.retrained import References, Rows
 
-__all__ = ["chosen", "handed_in"]
+__all__ = ["chosen", "fitted", "handed_in"]
 
 
 def chosen(estimator: Any) -> Any:
     """Return what a search predicts with, and any other estimator as it is."""
     return getattr(estimator, "best_estimator_", estimator)
+
+
+def fitted(name: str, model: Any) -> Any:
+    """Return the model that an argument holds; a TypeError or a NotFittedError that names it where that is no such."""
+    try:
+        check_is_fitted(last_step(model))
+    except TypeError:
+        raise TypeError(f"{name} must be a fitted estimator, got {type(model).__name__}.") from None
+    except NotFittedError:
+        raise NotFittedError(f"{name} is not fitted: give the model as it came out of training.") from None
+    return model
 
 
 def handed_in(
@@ -59,7 +72,9 @@ def handed_in(
         are among those that one of them was trained on, as far as can be seen.
     """
     listed = load(references) if isinstance(references, str | os.PathLike) else references
-    models = [chosen(each) for each in listed]
+    if not isinstance(listed, Sequence | np.ndarray):
+        raise TypeError(f"references must be a list of retrained models or a folder, got {type(listed).__name__}.")
+    models = [chosen(fitted(f"references[{number}]", each)) for number, each in enumerate(listed)]
     if len(models) < ENOUGH_REFERENCES:
         raise ValueError(f"references must hold at least {ENOUGH_REFERENCES} retrained models, got {len(models)}.")
     n_untold = 0
