@@ -420,6 +420,25 @@ def test_references_that_were_trained_on_erased_rows_are_refused(after, data, re
     assert audit(after, *rows(data), references=[*references, *other]).n_still_stored == 0
 
 
+def test_receipts_say_whether_the_rows_are_those_of_a_request(before, after, data, references):
+    def told(est, X, y):
+        found = audit(est, X, y, data[0][TEST], data[1][TEST], references=references)
+        return [each for each in found.assumptions if "handed to the audit" in each]
+
+    X, y = data
+    (all_of_them,) = told(after, X[ERASED], y[ERASED])
+    assert all_of_them.endswith("by its receipts the model was asked to erase all 12.")
+    (unknown,) = told(after, X[[0, 1, 70, 71, 72]], y[[0, 1, 70, 71, 72]])
+    assert unknown.startswith("3 of the 5 rows handed to the audit as erased are in no receipt of the model")
+    (no_request,) = told(references[0], X[ERASED], y[ERASED])
+    assert no_request.endswith("which was not looked up in receipts.")
+    steps = StandardScaler().fit(X[:60])
+    behind = make_pipeline(steps, tiny_classifier(random_state=0).fit(steps.transform(X[:60]), y[:60]))
+    behind[-1].forget(steps.transform(X[ERASED]))
+    (of_features,) = told(behind, X[ERASED], y[ERASED])
+    assert of_features.endswith("by its receipts the model was asked to erase all 12.")
+
+
 def test_one_model_more_than_once_is_refused(after, data, references):
     for again in (references[1], copy.deepcopy(references[1])):
         with pytest.raises(ValueError, match=r"references\[3\] is references\[1\] again, or a copy of it"):

@@ -21,6 +21,7 @@ from sklearn.utils.validation import check_consistent_length
 
 from sk_unlearn._version import __version__
 from sk_unlearn.estimators.lookup import find_rows, named, stored_features
+from sk_unlearn.inspection._audit._asked import told_of_erased
 from sk_unlearn.inspection._audit._measures import Case, Measured, measure
 from sk_unlearn.inspection._audit._references import chosen, fitted, handed_in
 from sk_unlearn.inspection._audit._repeated import repeated
@@ -220,7 +221,11 @@ def audit(
     if n_runs:
         sets = {"erased": erased, "retained": retained, "test": test}
         notes.append(_repeat(measured, model, sets, _seeds(random_state, 3 * n_runs), n_jobs, verbose))
-    assumptions = [*_assumptions(model, len(models), told), *notes, *measured.notes]
+    assumptions = [
+        *_assumptions(model, len(models), told, told_of_erased(estimator, X_del, erased.X)),
+        *notes,
+        *measured.notes,
+    ]
     seconds = time.perf_counter() - started
     return _report(case, trained, measured, n_still_stored, assumptions, random_state, seconds)
 
@@ -364,13 +369,13 @@ def _certificate(model: Any) -> tuple[Any, str]:
         return None, str(reason)
 
 
-def _assumptions(model: Any, n_references: int, told: str) -> list[str]:
+def _assumptions(model: Any, n_references: int, told: str, erased: str) -> list[str]:
     parts = [] if hasattr(model, "forget") else [_NOT_LOOKED_UP]
     return [
         *parts,
         f"The standard is retraining: {n_references} models, {told}, with the settings of the audited one.",
-        "The erased rows are those handed to the audit, and the test rows were used for no training and come from the "
-        "same distribution.",
+        erased,
+        "The test rows were used for no training and come from the same distribution.",
         "Closeness is that of predictions on these rows, not a proof about all rows, nor about parameters.",
         "The attack knows losses only. Stronger attacks exist; what they would find is not excluded.",
         "Copies of the model, files, logs, and predictions made earlier are outside this audit.",
