@@ -99,7 +99,7 @@ def audit(
     n_runs : int, default=0
         How often training and forgetting are done anew from other seeds, to judge the procedure and not one outcome by
         KLoM (`metrics.klom`), beside as many retrained models; at least 2, and 20 or more tell something. Each takes
-        three trainings and one request. 0 leaves it out.
+        three trainings and one request; where rows have weights, erased ones count as 1. 0 leaves it out.
     random_state : int, default=0
         The seeds of the references and of the bootstrap are derived from it.
     n_jobs : int, default=None
@@ -138,7 +138,8 @@ def audit(
     - "over_forgotten" or "not_yet": the model that forgot lies above the interval of the distance, on the erased rows
       or on rows never seen, or outside that of the attack's AUC. It is over-forgotten where the erased rows look
       stranger to it than to retrained models, by the attack or by their losses.
-    - "outputs_only": neither, but features inside the network tell an erased class better than those of retrained ones.
+    - "outputs_only": neither, but features inside the network tell an erased class better than those of retrained ones,
+      or weights that erased rows alone had used are as they were.
     - "closer": it is no farther than retrained models are on average, on both sets of rows.
     - "within": it is farther than that, but within the interval, which ends below four times the average.
     - "undecided" otherwise: more references would narrow the interval.

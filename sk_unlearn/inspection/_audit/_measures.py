@@ -172,7 +172,7 @@ def _negligible(case: Case, before: float) -> float:
 
 
 def _distances(case: Case, table: Table, notes: list[str]) -> dict[str, list[dict[str, NDArray[np.float64]]]]:
-    """Return the distances of each model to the retrained ones on erased and on test rows."""
+    """Return the distances of each model to the retrained ones on each set of rows."""
     name = {"js": "JS distance (nats)", "rms": "RMS distance"}[case.distance]
     groups = {label: [model] for label, model in case.judged.items()} | {"retrained": case.references}
     found: dict[str, list[dict[str, NDArray[np.float64]]]] = {label: [{} for _ in of] for label, of in groups.items()}

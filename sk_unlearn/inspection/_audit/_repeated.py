@@ -60,9 +60,12 @@ def repeated(
     y = np.concatenate([retained.y, erased.y])
     blank = clone(model).set_params(verbose=0, keep_training_set=True)
     models = fit_many(
-        blank, _joined(retained.X, erased.X), y, seeds=trained_from.tolist(), sample_weight=weight, n_jobs=n_jobs
+        blank, _joined(retained.X, erased.X), y, seeds=trained_from.tolist(), sample_weight=weight, n_jobs=n_jobs,
+        verbose=verbose,
+    )  # fmt: skip
+    references, more = (
+        train_references(model, retained, each.tolist(), n_jobs=n_jobs, verbose=verbose).models for each in others
     )
-    references, more = (train_references(model, retained, each.tolist(), n_jobs=n_jobs).models for each in others)
     if min(len(references), len(more)) < len(trained_from):
         raise KeyboardInterrupt
     rng = np.random.default_rng(int(trained_from[0]))
