@@ -107,3 +107,24 @@ def draw_every_layer(records: Sequence[dict[str, Any]], path: Path) -> None:
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=5)
     figure.savefig(path, dpi=110)
     plt.close(figure)
+
+
+def draw_growth(records: Sequence[dict[str, Any]], path: Path, clock: str) -> None:
+    """Draw seconds against rows, log axes, a line for each thing that is measured; dotted: as fast as the rows grow."""
+    import matplotlib.pyplot as plt
+
+    ending = "_s" if clock == "wall" else "_cpu_s"
+    rows = [record["rows"] for record in records]
+    shown = {
+        "adopt a trained net": "adopt", "build the index": "index", "first forget": "first",
+        "forget many rows at once": "many", "forget one row": "one_row", "the same without steps": "no_steps",
+    }  # fmt: skip
+    figure, axis = plt.subplots(figsize=(6.4, 4.4), layout="constrained")
+    for label, name in shown.items():
+        axis.plot(rows, [record[name + ending] for record in records], "o-", label=label)
+    start = records[0]["index" + ending]
+    axis.plot(rows, [start * n / rows[0] for n in rows], color="grey", lw=0.8, ls=":")
+    axis.set(xscale="log", yscale="log", xlabel="rows of the training set", ylabel=f"seconds, {clock}")
+    axis.legend()
+    figure.savefig(path, dpi=110)
+    plt.close(figure)

@@ -12,6 +12,7 @@ from torch import Tensor
 from sk_unlearn.risks.empirical import EmpiricalRisk
 from sk_unlearn.risks.output_layer import KeptFeatures, output_layer
 from sk_unlearn.rows import TrainingSet
+from sk_unlearn.rows.ranks import n_true_before, nth_true
 from sk_unlearn.unlearners.cubic import Policy
 from sk_unlearn.utils._numpy_state import NumpyStateMixin
 
@@ -60,14 +61,13 @@ class StoredFeatures(NumpyStateMixin):
     @classmethod
     def of(cls, kept: KeptFeatures, rows: TrainingSet, gone: NDArray[np.int64]) -> StoredFeatures:
         """Keep what is known of rows in slots, for when rows in other slots have gone."""
-        stays = rows.live_mask.copy()
-        stays[gone] = False
-        of_those = stays[kept.rows]
-        numbers = np.searchsorted(np.flatnonzero(stays), kept.rows[of_those])
+        of_those = rows.live_mask[kept.rows] & ~np.isin(kept.rows, gone)
+        slots = kept.rows[of_those]
+        numbers = n_true_before(rows.live_mask, slots) - np.searchsorted(np.sort(gone), slots)
         return cls(torch.from_numpy(numbers), kept.values[torch.from_numpy(of_those)])
 
     def of_retained(self, rows: TrainingSet, changed: NDArray[np.int64]) -> KeptFeatures:
         """Return what is known of the rows that a request leaves as they are, by slot."""
-        slots = np.flatnonzero(rows.live_mask)[self.numbers.numpy()]
+        slots = nth_true(rows.live_mask, self.numbers.numpy())
         same = ~np.isin(slots, changed)
         return KeptFeatures(slots[same], self.values[torch.from_numpy(same)])

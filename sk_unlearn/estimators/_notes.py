@@ -58,8 +58,7 @@ def out_of_reach(
         notes.append("memory keeps networks that were trained on the erased rows until it is cleared.")
     if rows is None or solution.role is not None:
         return notes
-    numbers = np.searchsorted(np.flatnonzero(rows.live_mask), request.positions)
-    role = rows.role[numbers]
+    role = rows.raw_role[request.positions]
     if estimator.unlearning_state_.chosen_by_validation:
         n_validated = int(np.count_nonzero(role == RowRole.VALIDATED))
         if n_validated:

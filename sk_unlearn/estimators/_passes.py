@@ -33,18 +33,18 @@ def plan_rows(stored: TrainingSet, call: TrainingSet) -> list[Assignment]:
         Those of the call, with their roles.
     """
     known, slots = known_rows(stored, call)
-    role = stored.role.copy()
+    role = stored.raw_role.copy()
     if known.any():
-        role[np.isin(np.flatnonzero(stored.live_mask), slots)] = RowRole.TRAINED
+        role[slots] = RowRole.TRAINED
     if known.all():
-        return stored.plan(role=role)
+        return stored.plan(role=role[stored.live_mask])
     return stored.plan_append(
         *(column[~known] for column in (call.X, call.y)),
         sample_weight=None if call.sample_weight is None else call.sample_weight[~known],
         sample_id=None if call.sample_id is None else call.sample_id[~known],
         role=call.role[~known],
         source=None if call.source is None else call.source[~known],
-        stored_role=role,
+        stored_role=role[stored.live_mask],
     )
 
 
@@ -91,7 +91,6 @@ def _known(stored: TrainingSet, call: TrainingSet) -> tuple[NDArray[np.bool_], N
 
 
 def _keys(rows: TrainingSet, slots: NDArray[np.int64], first: NDArray[np.int64]) -> Iterator[_Key]:
-    number = np.searchsorted(np.flatnonzero(rows.live_mask), slots)
-    weight = np.ones(len(slots)) if rows.sample_weight is None else rows.sample_weight[number]
-    ids = [None] * len(slots) if rows.sample_id is None else rows.sample_id[number].tolist()
+    weight = np.ones(len(slots)) if rows.raw_weight is None else rows.raw_weight[slots]
+    ids = [None] * len(slots) if rows.raw_id is None else rows.raw_id[slots].tolist()
     return (_Key(*key) for key in zip(first.tolist(), weight.tolist(), ids, strict=True))

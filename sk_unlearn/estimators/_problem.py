@@ -25,7 +25,7 @@ from sk_unlearn.risks.layer_inputs import InputChange, LayerInputs
 from sk_unlearn.risks.protocol import Risk
 from sk_unlearn.risks.quadratic import QuadraticRisk
 from sk_unlearn.rows import RowRole, TrainingSet
-from sk_unlearn.rows.content import same_content
+from sk_unlearn.rows.content import chunks, same_content
 from sk_unlearn.training.ledger import Trained
 from sk_unlearn.training.start import TrainingStart
 from sk_unlearn.unlearners.base import Unlearner, UnlearningProblem, UnlearningResult
@@ -242,11 +242,16 @@ def _n_to_train(rows: TrainingSet | None, request: Request, anchor: Anchor) -> i
     """Return how many rows a training anew would read; without stored rows, those that the first one had read."""
     if rows is None:
         return anchor.n_rows - (0 if request.replaces else request.n_trained)
-    read = rows.live_mask.copy()
-    read[read] = rows.role != RowRole.VALIDATED
+    n_read = sum(_n_read(rows, part) for part in chunks(rows.n_slots, 1))
+    return n_read if request.replaces else n_read - _n_read(rows, request.positions)
+
+
+def _n_read(rows: TrainingSet, slots: slice | NDArray[np.int64]) -> int:
+    """Count the rows in some slots that a training reads: neither held out nor of weight zero."""
+    read = rows.live_mask[slots] & (rows.raw_role[slots] != RowRole.VALIDATED)
     if rows.raw_weight is not None:
-        read &= rows.raw_weight > 0
-    return int(np.count_nonzero(request.stay(read)))
+        read &= rows.raw_weight[slots] > 0
+    return int(np.count_nonzero(read))
 
 
 def _inputs_of_some(retained: Risk, w: Tensor) -> LayerInputs | None:

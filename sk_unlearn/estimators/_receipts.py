@@ -230,7 +230,7 @@ def digests_of_ids(estimator: BaseUnlearnable, key: bytes, ids: NDArray[Any]) ->
 
 
 def _hexadecimal(digests: NDArray[np.uint8]) -> list[str]:
-    return [each.tobytes().hex() for each in digests]
+    return np.frombuffer(digests.tobytes().hex().encode(), dtype="S32").astype("U32").tolist()
 
 
 def _outcome(report: UnlearningReport) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from skorch import NeuralNetBinaryClassifier
 
 from sk_unlearn.estimators._validation import validated
 from sk_unlearn.estimators.base import BaseUnlearnable
+from sk_unlearn.estimators.lookup import codes_of
 from sk_unlearn.rows.parts import for_net
 from sk_unlearn.utils._lock import one_at_a_time
 
@@ -153,9 +153,8 @@ class UnlearnableClassifier(ClassifierMixin, BaseUnlearnable):
         # By Python's equality, as identifiers: 1 and 1.0 are one label, 1 and "1" are two. In a list they stay what
         # they are.
         given = np.asarray(y, dtype=object) if isinstance(y, list | tuple) else y
-        labels = validated(name, y, lambda: column_or_1d(given, warn=True), called="y").tolist()
-        code_of = {label: code for code, label in enumerate(self.classes_.tolist())}
-        codes = np.array([code_of.get(label, -1) if isinstance(label, Hashable) else -1 for label in labels], np.int64)
+        labels = validated(name, y, lambda: column_or_1d(given, warn=True), called="y")
+        codes = codes_of(self.classes_, labels)
         unknown = np.flatnonzero(codes < 0).tolist()
         if unknown:
             raise ValueError(

@@ -14,7 +14,7 @@ from sklearn.utils.validation import _num_samples
 from sk_unlearn.estimators._receipts import kept_ids
 from sk_unlearn.estimators._request import listed
 from sk_unlearn.estimators.base import BaseUnlearnable
-from sk_unlearn.rows import TrainingSet, as_identifiers, count_distinct
+from sk_unlearn.rows import as_identifiers, count_distinct
 
 __all__ = [
     "Found",
@@ -130,9 +130,12 @@ def codes_of(classes: NDArray[Any], y: Any) -> NDArray[np.int64]:
     """
     given = np.asarray(y, dtype=object) if isinstance(y, list | tuple) else np.asarray(y)
     code_of = {label: code for code, label in enumerate(np.asarray(classes).tolist())}
-    labels = given.reshape(-1).tolist()
-    codes = [code_of.get(label, -1) if isinstance(label, Hashable) else -1 for label in labels]
-    return np.array(codes, dtype=np.int64)
+    labels: NDArray[Any] = given.reshape(-1)
+    which: Any = slice(None)
+    if labels.dtype.kind in "biufU":  # of many rows, each label is looked up once
+        labels, which = np.unique(labels, return_inverse=True)
+    codes = [code_of.get(label, -1) if isinstance(label, Hashable) else -1 for label in labels.tolist()]
+    return np.array(codes, dtype=np.int64)[which]
 
 
 def targets_of(est: BaseUnlearnable, y: NDArray[Any]) -> NDArray[Any]:
@@ -178,20 +181,8 @@ def _by_id(est: BaseUnlearnable, sample_id: Any) -> Found:
     given = listed(sample_id)
     # Invalid ones are an error whoever is asked.
     as_identifiers(given, len(given))
-    ids = kept_ids(est, given)
-    try:
-        return Found(rows.locate_ids(ids), known_ids=np.ones(len(ids), dtype=bool))
-    except ValueError:
-        each = [_positions_of_id(rows, one) for one in ids]
-    known = np.array([len(positions) > 0 for positions in each], dtype=bool)
-    return Found(np.unique(np.concatenate(each)), known_ids=known)
-
-
-def _positions_of_id(rows: TrainingSet, one: Any) -> NDArray[np.int64]:
-    try:
-        return rows.locate_ids([one])
-    except ValueError:
-        return np.empty(0, dtype=np.int64)
+    match = rows.match_ids(kept_ids(est, given))
+    return Found(match.positions, known_ids=match.known)
 
 
 def _by_content(est: BaseUnlearnable, X: Any, y: Any, rounded: bool) -> Found:

@@ -204,6 +204,8 @@ def plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(name): plain(each) for name, each in value.items()}
     if isinstance(value, tuple | list):
+        if set(map(type, value)) <= {str}:  # as of many rows
+            return list(value)
         return [plain(each) for each in value]
     if isinstance(value, type) or callable(value):
         return getattr(value, "__qualname__", type(value).__qualname__)

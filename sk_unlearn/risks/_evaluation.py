@@ -167,7 +167,7 @@ class Evaluator:
         return self._difference_per_row(with_gradient=self.twice_differentiable)
 
     def _difference_per_row(self, *, with_gradient: bool) -> int:
-        rows = self.rows.numbers(None)[:4]
+        rows = self.rows.first(4)
         if len(rows) < 4:
             return 1
         known = _SIZES.setdefault(source_of(self.net), {})

@@ -84,11 +84,14 @@ class RiskRows:
         self._net, self._row_loss = net, row_loss
         self._slices_arrays = _slices_arrays(net, X, y)
 
-    def numbers(self, rows: Rows | None) -> Rows:
-        """Return rows as indices into X; None stands for all rows of the mask."""
-        if rows is not None:
-            return rows
-        return np.arange(self.n_stored) if self.mask is None else np.flatnonzero(self.mask)
+    def first(self, size: int) -> Rows:
+        """Return the first rows of the mask, so many or all, as indices into X, without a list of the others."""
+        if self.mask is None:
+            return np.arange(min(size, self.n_stored))
+        end = size
+        while end < self.n_stored and np.count_nonzero(self.mask[:end]) < size:
+            end *= 2
+        return np.flatnonzero(self.mask[:end])[:size]
 
     def selected(self, rows: Rows | None) -> slice | Rows:
         """Return rows as an index into X: a slice, which copies nothing, where that is possible."""
@@ -102,7 +105,7 @@ class RiskRows:
     def sample(self, size: int, rng: np.random.Generator) -> Rows:
         """Draw rows of the mask uniformly, without replacement; all of them, in order, where there are no more."""
         if size >= self.n:
-            return self.numbers(None)
+            return np.arange(self.n_stored) if self.mask is None else np.flatnonzero(self.mask)
         if self.mask is None:
             return rng.choice(self.n_stored, size=size, replace=False)
         return sample_mask(self.mask, self.n, size, rng)

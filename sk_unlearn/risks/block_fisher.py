@@ -212,7 +212,7 @@ def _called_once(evaluator: Evaluator, blocks: list[_Block]) -> list[_Block]:
     """Leave out layers that the module goes through several times: their gradient is a sum over the calls."""
     watched = _watched([block.module for block in blocks])
     with evaluator.at(evaluator.parameters.current(), needs_grad=False), watched as seen:
-        for chunk in evaluator.chunks(evaluator.rows.numbers(None)[:1]):
+        for chunk in evaluator.chunks(evaluator.rows.first(1)):
             evaluator.infer(chunk)
     return [block for block in blocks if len(seen[block.module]) == 1]
 

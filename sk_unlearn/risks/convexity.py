@@ -178,7 +178,7 @@ def _linear_layer(net: NeuralNet) -> nn.Linear:
 def _check_output(risk: EmpiricalRisk, layer: nn.Linear) -> None:
     """Check that the output of the module is that of the layer, up to the softmax that its loss undoes."""
     net = risk.net
-    rows = risk.evaluator.rows.numbers(None)[:_PROBE_ROWS]
+    rows = risk.evaluator.rows.first(_PROBE_ROWS)
     criterion = net.criterion_
     takes_probabilities = isinstance(criterion, nn.NLLLoss) and isinstance(net, NeuralNetClassifier)
     for x, _ in risk.inputs(rows):

@@ -95,7 +95,7 @@ def output_layer(risk: EmpiricalRisk) -> tuple[OutputLayer | None, str]:
     27
     """
     evaluator = risk.evaluator
-    probes = evaluator.rows.numbers(None)[:_N_PROBES]
+    probes = evaluator.rows.first(_N_PROBES)
     if not len(probes):
         return None, "the risk has no rows to look at the module with"
     with evaluator.at(risk.parameters(), needs_grad=False):

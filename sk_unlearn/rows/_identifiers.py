@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from sk_unlearn.rows._columns import check_length, indices
-from sk_unlearn.rows.content import Array
+from sk_unlearn.rows.content import Array, Mask
 
 # Types whose values are held in one block of memory; all others, and mixtures, as Python objects.
 _COMPACT: dict[type, type] = {int: np.int64, float: np.float64, str: np.str_}
@@ -77,11 +77,25 @@ def as_identifiers(sample_id: Any, n: int) -> Array | None:
             f"sample_id must be in the order of the rows in X, which a {type(sample_id).__name__} does not keep for "
             "certain; give a list or an array"
         )
-    ids = listed_ids(sample_id)
-    _check_found_again(ids)
-    column = as_column(ids)
+    if _are_small_integers(sample_id):
+        column: Array = np.array(sample_id, dtype=np.int64)
+    else:
+        ids = listed_ids(sample_id)
+        _check_found_again(ids)
+        column = as_column(ids)
     check_length(column, n, "sample_id", "X")
     return column
+
+
+def _are_small_integers(sample_id: Any) -> bool:
+    """Tell whether identifiers are a column of integers of NumPy's or pandas', with room for each in 64 bits.
+
+    None of them can be missing or lack a hash, so that millions need not be looked at one by one.
+    """
+    dtype: Any = getattr(sample_id, "dtype", None)
+    is_column = isinstance(dtype, np.dtype) and getattr(sample_id, "ndim", 0) == 1 and len(sample_id) > 0
+    is_column = is_column and not np.ma.isMaskedArray(sample_id)
+    return is_column and dtype.kind in "iu" and np.can_cast(dtype, np.int64)
 
 
 def as_column(ids: list[Any]) -> Array:
@@ -116,6 +130,14 @@ def joined_ids(old: Array | None, new: Array | None) -> Array | None:
 def same_id(one: Any, other: Any) -> bool:
     """Tell whether two identifiers are equal, as a dict would."""
     return one is other or (hash(one) == hash(other) and bool(one == other))
+
+
+def same_ids(some: Array, others: Array) -> Mask:
+    """Tell for each pair of identifiers out of two columns whether they are equal."""
+    if some.dtype.kind == others.dtype.kind and some.dtype.kind in "ifU":
+        same: Mask = some == others
+        return same
+    return np.fromiter(map(same_id, some.tolist(), others.tolist()), dtype=bool, count=len(some))
 
 
 def _plain(one: Any) -> Any:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from itertools import compress
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from sk_unlearn.rows._columns import as_sources, cast_like, indices
-from sk_unlearn.rows._identifiers import listed_ids, same_id
+from sk_unlearn.rows._identifiers import as_column, listed_ids, same_ids
 from sk_unlearn.rows._index import Segment, Segments, id_hash, source_hash
 from sk_unlearn.rows._near import near_misses, near_pairs
 from sk_unlearn.rows._stored import StoredRows
@@ -28,7 +29,7 @@ from sk_unlearn.rows.content import (
 )
 from sk_unlearn.rows.forms import as_rows
 
-__all__ = ["LookUp", "RowMatch"]
+__all__ = ["IdMatch", "LookUp", "RowMatch"]
 
 # Of rows that are not stored, how many are looked at for the reason.
 _MOST_TOLD = 1000
@@ -45,6 +46,15 @@ class RowMatch(NamedTuple):
     """(n_query,) whether a query row equals any stored row, its label included where labels were given."""
     row_found: Mask
     """(n_query,) the same with labels left aside."""
+
+
+class IdMatch(NamedTuple):
+    """Which stored rows have which of some ids; what `TrainingSet.match_ids` returns."""
+
+    positions: Positions
+    """Slots of the rows that have one of them, ascending, each once, int64."""
+    known: Mask
+    """(n_ids,) whether any stored row has an id."""
 
 
 class LookUp(StoredRows):
@@ -306,14 +316,38 @@ class LookUp(StoredRows):
         if self._id is None:
             raise ValueError("sample_id cannot be looked up: none was given at fit; give the rows themselves")
         given = listed_ids(sample_id)
-        wanted = list(dict.fromkeys(given))
-        slots, owner = self._candidates(self._id_index(self._id), id_hash(wanted, len(wanted)))
-        pairs = zip(self._id[slots].tolist(), owner.tolist(), strict=True)
-        same = np.fromiter((same_id(stored, wanted[i]) for stored, i in pairs), dtype=bool, count=len(slots))
-        known = _marked(owner[same], len(wanted))
+        positions, known = self.match_ids(given)
         if not known.all():
-            raise ValueError(self._unknown_ids(given, [wanted[i] for i in np.flatnonzero(~known)]))
-        return np.sort(slots[same])
+            raise ValueError(self._unknown_ids(given, list(dict.fromkeys(compress(given, ~known)))))
+        return positions
+
+    def match_ids(self, sample_id: Iterable[Any]) -> IdMatch:
+        """Find every live row with one of the given ids; unknown ones raise nothing.
+
+        Parameters
+        ----------
+        sample_id : one-dimensional array or iterable of ids
+
+        Returns
+        -------
+        match : IdMatch
+
+        Raises
+        ------
+        ValueError
+            If an id is missing or cannot be hashed.
+        """
+        given = listed_ids(sample_id)
+        if self._id is None or not given:
+            return IdMatch(np.empty(0, dtype=np.int64), np.zeros(len(given), dtype=bool))
+        wanted = list(dict.fromkeys(given))
+        asked = as_column(wanted)
+        slots, owner = self._candidates(self._id_index(self._id), id_hash(asked, len(wanted)))
+        same = same_ids(self._id[slots], asked[owner])
+        known = _marked(owner[same], len(wanted))
+        number = dict(zip(wanted, range(len(wanted)), strict=True))
+        which = np.fromiter(map(number.__getitem__, given), dtype=np.int64, count=len(given))
+        return IdMatch(np.sort(slots[same]), known[which])
 
     def _unknown_ids(self, given: list[Any], unknown: list[Any]) -> str:
         """Say how many of the given ids are not stored, where the first five stand, and of what type; never which."""
@@ -372,7 +406,7 @@ class LookUp(StoredRows):
         self.journal.settle()
         if self._id_segments is None:
             slots = np.flatnonzero(self._live)
-            self._id_segments = (Segment(slots, id_hash(ids[slots].tolist(), len(slots))),)
+            self._id_segments = (Segment(slots, id_hash(ids[slots], len(slots))),)
         return self._id_segments
 
 

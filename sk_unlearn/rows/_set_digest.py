@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sk_unlearn.rows.content import Array, Words, as_words
-from sk_unlearn.rows.digests import digest_ids, digest_rows
+from sk_unlearn.rows.content import Array, Words, as_words, chunks, row_bytes
+from sk_unlearn.rows.digests import digest_each, digest_ids, digest_rows
 from sk_unlearn.rows.training_set import TrainingSet
 
 __all__ = ["SetDigest"]
@@ -52,7 +52,10 @@ class SetDigest:
         key : bytes
         rows : TrainingSet
         """
-        return cls.of_slots(key, rows, np.flatnonzero(rows.live_mask))
+        whole = cls(0, 0)
+        for part in chunks(rows.n_slots, row_bytes(rows.raw_X)):
+            whole = whole.plus(cls.of_slots(key, rows, part.start + np.flatnonzero(rows.live_mask[part])))
+        return whole
 
     @classmethod
     def of_slots(cls, key: bytes, rows: TrainingSet, slots: NDArray[np.int64]) -> SetDigest:
@@ -100,13 +103,11 @@ class SetDigest:
             columns.append(digest_ids(key, ids).view(np.uint64))
         message = memoryview(np.concatenate(columns, axis=1).astype("<u8").tobytes())
         size = len(message) // n if n else 0
-        keyed, digests = blake2b(key=key, digest_size=_BYTES, person=b"sk_unlearn kept"), []
-        for start in range(0, n * size, size or 1):
-            one = keyed.copy()
-            one.update(message[start : start + size])
-            digests.append(one.digest())
+        begins = range(0, n * size, size or 1)
+        keyed = blake2b(key=key, digest_size=_BYTES, person=b"sk_unlearn kept")
+        digests = digest_each(keyed, message, begins, [begin + size for begin in begins])
         # Summed column by column, 32 bits at a time: so many rows as fit into memory cannot make a column overflow.
-        parts = np.frombuffer(b"".join(digests), dtype="<u4").reshape(n, _BYTES // 4).sum(axis=0, dtype=np.uint64)
+        parts = np.frombuffer(digests, dtype="<u4").reshape(n, _BYTES // 4).sum(axis=0, dtype=np.uint64)
         return cls(sum(int(part) << (32 * i) for i, part in enumerate(parts)) % _MODULUS, n)
 
     def plus(self, other: SetDigest) -> SetDigest:

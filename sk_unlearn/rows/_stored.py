@@ -160,6 +160,11 @@ class StoredRows:
         return self._raw("_source")
 
     @property
+    def raw_role(self) -> NDArray[np.int8]:
+        """What rows were used for (`RowRole`), (n_slots,), tombstones included as `RowRole.TRAINED`. Not a copy."""
+        return self._raw("_role")
+
+    @property
     def live_mask(self) -> Mask:
         """Which slots hold a live row, whatever its role, (n_slots,) bool. Not a copy; not to be written to."""
         return self._raw("_live")

@@ -1,6 +1,7 @@
 """A keyed digest of a set of rows: of the rows alone, not of how they came to be the rows."""
 
 import pickle
+from hashlib import blake2b
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sk_unlearn.rows import SetDigest, TrainingSet
-from sk_unlearn.rows.digests import new_key
+from sk_unlearn.rows.digests import digest_each, new_key
 
 KEY = bytes(range(32))
 
@@ -91,3 +92,15 @@ def test_rows_that_are_no_arrays_count_by_their_content():
     assert digest == SetDigest.of_content(KEY, {"b": ["x", "y"], "a": np.array([1, 2])}, y)
     assert digest != SetDigest.of_content(KEY, {"b": ["x", "x"], "a": np.array([1, 2])}, y)
     assert SetDigest.of_content(KEY, np.zeros((0, 2)), np.zeros(0)) == SetDigest(0, 0)
+
+
+def test_many_pieces_are_digested_as_one_by_one():
+    keyed = blake2b(key=KEY, digest_size=16)
+    content, ends = bytes(range(256)) * 40, [*range(1, 10_001)]
+    begins = [max(0, end - end % 70) for end in ends]
+    alone = []
+    for begin, end in zip(begins, ends, strict=True):
+        one = keyed.copy()
+        one.update(content[begin:end])
+        alone.append(one.digest())
+    assert digest_each(keyed, memoryview(content), begins, ends) == b"".join(alone)
