@@ -235,16 +235,23 @@ class BaseUnlearnable(
         """Fit rows that were made of others, whose digests are given: see ``drafts.fit_made``."""
         if first_pass:
             return self._first_partial_fit(X, y, classes, sample_weight, sample_id, source, key)
-        return self._fit(X, y, sample_weight, sample_id, source, key)
+        return self._fit(X, y, sample_weight, sample_id, source, key, classes)
 
     def _fit(
-        self, X: Any, y: Any, sample_weight: Any, sample_id: Any, source: Any = None, key: bytes | None = None
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        sample_id: Any,
+        source: Any = None,
+        key: bytes | None = None,
+        classes: Any = None,
     ) -> BaseUnlearnable:
         refuse_to_drop_requests(self)
         draft = draft_of(self)
         if key is not None:
             draft._receipt_key = key
-        task = begin_fit(draft, X, y, sample_weight)
+        task = begin_fit(draft, X, y, sample_weight, classes)
         ids = as_identifiers(kept_ids(draft, sample_id, len(task.X)), len(task.X))
         trained, X_net, y_net = train_net(self, draft, task, self._unlearner().recorder())
         rows = TrainingSet(X_net, y_net, sample_weight=task.weight, sample_id=ids, role=trained.role, source=source)

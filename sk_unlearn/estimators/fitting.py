@@ -93,11 +93,16 @@ def is_learnt(name: str) -> bool:
     return name in _LEARNT
 
 
-def begin_fit(draft: BaseUnlearnable, X: Any, y: Any, sample_weight: ArrayLike | None) -> FitTask:
-    """Validate the rows, learn the kind of target and draw the seed of the training."""
+def begin_fit(
+    draft: BaseUnlearnable, X: Any, y: Any, sample_weight: ArrayLike | None, classes: ArrayLike | None = None
+) -> FitTask:
+    """Validate the rows, learn the kind of target and draw the seed of the training.
+
+    With `classes` a classifier learns these labels, of which y may lack some.
+    """
     warn_of_methods_not_called(draft.estimator)
     X, y, weight = draft._validate_training_rows(X, y, sample_weight, reset=True)
-    y = draft._learn_targets(y)
+    y = draft._learn_targets(y, classes)
     return FitTask(X, y, weight, draw_seed(draft))
 
 
