@@ -22,6 +22,7 @@ from sk_unlearn.estimators._inputs import InputsMixin
 from sk_unlearn.estimators._orders import Order, as_moment
 from sk_unlearn.estimators._pending import PendingRequest, refuse_to_drop_requests
 from sk_unlearn.estimators._receipts import audited, versions
+from sk_unlearn.estimators._slices import Slicing
 from sk_unlearn.estimators.base import BaseUnlearnable
 from sk_unlearn.estimators.fitting import draft_of, take_over
 from sk_unlearn.estimators.report import UnlearningReport
@@ -68,6 +69,7 @@ class BaseSharded(VersionedMixin, ChecksummedMixin, InputsMixin, BaseEstimator):
     _parameter_constraints: dict[str, Any] = {  # noqa: RUF012  scikit-learn's convention
         "estimator": [BaseUnlearnable, None],
         "n_shards": [Interval(Integral, 1, None, closed="left")],
+        "n_slices": [Interval(Integral, 1, None, closed="left")],
         "unlearner": [Unlearner, None],
         "n_jobs": [Integral, None],
         "random_state": ["random_state"],
@@ -77,6 +79,7 @@ class BaseSharded(VersionedMixin, ChecksummedMixin, InputsMixin, BaseEstimator):
         self,
         estimator: Any = None,
         n_shards: int = 5,
+        n_slices: int = 1,
         *,
         unlearner: Unlearner | None = None,
         n_jobs: int | None = None,
@@ -84,6 +87,7 @@ class BaseSharded(VersionedMixin, ChecksummedMixin, InputsMixin, BaseEstimator):
     ) -> None:
         self.estimator = estimator
         self.n_shards = n_shards
+        self.n_slices = n_slices
         self.unlearner = unlearner
         self.n_jobs = n_jobs
         self.random_state = random_state
@@ -143,7 +147,7 @@ class BaseSharded(VersionedMixin, ChecksummedMixin, InputsMixin, BaseEstimator):
             if name in vars(learner):
                 setattr(self, name, vars(learner)[name])
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        self.sharded_state_ = ShardedState(seed, self.n_shards)
+        self.sharded_state_ = ShardedState(seed, self.n_shards, self.n_slices)
         self._receipt_key = new_key()
         self.estimators_ = [None] * self.n_shards
         self.estimators_ = self._with_rows(X, y, weight, as_identifiers(sample_id, len(X)), one_pass=one_pass)
@@ -172,6 +176,14 @@ class BaseSharded(VersionedMixin, ChecksummedMixin, InputsMixin, BaseEstimator):
             )
         return template.set_params(unlearner=self._unlearner())
 
+    def _new_shard(self, number: int) -> BaseUnlearnable:
+        state = self.sharded_state_
+        shard: BaseUnlearnable = self._template().set_params(random_state=state.seed_of(number))
+        if state.n_slices > 1:
+            # Identifiers that are kept as digests have another key after every fit, and would be sliced otherwise.
+            shard._slicing = Slicing(state.seed_of(number), state.n_slices, not shard.hash_ids)
+        return shard
+
     def _unlearner(self) -> Unlearner:
         return Retrain() if self.unlearner is None else clone(self.unlearner)
 
@@ -192,7 +204,7 @@ class BaseSharded(VersionedMixin, ChecksummedMixin, InputsMixin, BaseEstimator):
                     "rows out, or take fewer shards by n_shards."
                 )
             present = self.estimators_[number]
-            shard = self._template().set_params(random_state=state.seed_of(number)) if present is None else present
+            shard = self._new_shard(number) if present is None else present
             trainings.append(
                 Training(
                     shard, X[rows], y[rows], None if weight is None else weight[rows],

@@ -26,12 +26,16 @@ class ShardedState:
     n_shards : int
         How many there are, those without rows included.
 
+    n_slices : int
+        In how many slices each shard is trained.
+
     moved : bool
         Whether rows have been corrected that are found by their content: they stay in the shard of their old content.
     """
 
     seed: int
     n_shards: int
+    n_slices: int = 1
     moved: bool = False
 
     def seed_of(self, number: int) -> int:

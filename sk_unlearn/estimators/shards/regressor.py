@@ -32,6 +32,13 @@ class ShardedRegressor(RegressorMixin, BaseSharded):
     n_shards : int, default=5
         Number of shards. With more of them a request is cheaper, and each shard learns from fewer rows.
 
+    n_slices : int, default=1
+        Number of slices of each shard. With more than one a shard is trained on its first slice, then on the first two,
+        and so on, and keeps its parameters after each stage. A request that trains it anew goes on from the last stage
+        that knew none of the rows. A stage has its share of the ``max_epochs`` of the net, so that all stages take as
+        many steps as one training at once; give ``max_epochs`` a number, for the built-in network makes more of few
+        rows. Parameters that slices have saved go into memory and files `n_slices` - 1 times.
+
     unlearner : Unlearner, default=None
         How a shard forgets. None trains it anew, which is exact; another one may be cheaper, and its guarantees are
         those that it gives for each shard.

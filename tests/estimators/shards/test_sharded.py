@@ -413,3 +413,95 @@ def test_settings_are_searched(data):
     X, y, _ = data
     search = GridSearchCV(sharded(), {"n_shards": [1, 3], "estimator__estimator__lr": [0.1]}, cv=2).fit(X, y)
     assert search.best_estimator_.predict(X).shape == (N,)
+
+
+# ---------------------------------------------------------------------------------------------------------------- slices
+
+
+def sliced(n_slices=4, n_shards=2, *, unlearner=None, **settings):
+    estimator = UnlearnableClassifier(net(), **settings)
+    return ShardedClassifier(estimator, n_shards, n_slices, unlearner=unlearner, random_state=0)
+
+
+def numbers_of(shard):
+    rows = shard.training_set_
+    at = np.flatnonzero(rows.live_mask)
+    return shard._slicing.slice_of(rows.raw_X[at], None if rows.raw_id is None else rows.raw_id[at])
+
+
+@pytest.mark.parametrize("hash_ids", [False, True])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_a_request_leaves_what_training_in_slices_makes_of_the_rows_that_are_left(data, weighted, hash_ids):
+    X, y, rng = data
+    person = np.arange(N) // 2
+    weight = rng.uniform(0.5, 2, size=N) if weighted else np.ones(N)
+    est = sliced(hash_ids=hash_ids).fit(X, y, sample_weight=weight, sample_id=person)
+    stay = np.ones(N, dtype=bool)
+    for one in (3, 11, 20):
+        est.forget(sample_id=[one])
+        stay &= person != one
+        again = clone(est).fit(X[stay], y[stay], sample_weight=weight[stay], sample_id=person[stay])
+        assert equal(est, again)
+        for a, b in zip(est.estimators_, again.estimators_, strict=True):
+            assert [each.number for each in a.unlearning_state_.slices] == [
+                each.number for each in b.unlearning_state_.slices
+            ]
+    assert est.certificate_.kind == "exact"
+    assert est.certificate_.proven
+
+
+def test_states_of_slices_before_the_erased_row_are_kept_and_later_ones_made_anew(data):
+    X, y, _ = data
+    est = sliced(n_shards=1).fit(X, y)
+    (shard,) = est.estimators_
+    numbers = numbers_of(shard)
+    row = int(np.flatnonzero(numbers == np.unique(numbers)[2])[0])
+    before = {each.number: vars(each.state) for each in shard.unlearning_state_.slices}
+    est.forget(shard.training_set_.X[row : row + 1])
+    after = {each.number: vars(each.state) for each in est.estimators_[0].unlearning_state_.slices}
+    assert before.keys() == after.keys()
+    for number, state in before.items():
+        same = all(torch.equal(state[name], after[number][name]) for name in state)
+        assert same == (number < numbers[row])
+
+
+def test_a_state_holds_nothing_of_later_slices(data):
+    X, y, _ = data
+    est = sliced(n_shards=1).fit(X, y)
+    (shard,) = est.estimators_
+    numbers = numbers_of(shard)
+    first = np.unique(numbers)[0]
+    keep = np.r_[np.flatnonzero(numbers == first), np.flatnonzero(numbers > first)[:1]]
+    fewer = clone(est).fit(X[np.sort(keep)], y[np.sort(keep)]) if len(set(y[keep])) == 3 else None
+    if fewer is None:
+        pytest.skip("the rows that are kept lack a class")
+    one, other = shard.unlearning_state_.slices[0], fewer.estimators_[0].unlearning_state_.slices[0]
+    assert one.number == other.number
+    assert all(torch.equal(value, vars(other.state)[name]) for name, value in vars(one.state).items())
+
+
+def test_an_unlearner_keeps_no_state_that_knew_the_row(data):
+    X, y, _ = data
+    est = sliced(n_shards=1, unlearner=FineTune(epochs=1)).fit(X, y)
+    (shard,) = est.estimators_
+    numbers = numbers_of(shard)
+    row = int(np.flatnonzero(numbers == np.unique(numbers)[1])[0])
+    est.forget(shard.training_set_.X[row : row + 1])
+    kept = est.estimators_[0].unlearning_state_.slices
+    assert [each.number for each in kept] == [n for n in np.unique(numbers)[:-1] if n < numbers[row]]
+    stay = np.delete(np.arange(N), row)
+    assert equal(est.retrain(), clone(est).set_params(unlearner=None).fit(X[stay], y[stay]))
+
+
+def test_slices_with_the_built_in_network_survive_files_and_further_passes(data, tmp_path):
+    X, y, _ = data
+    est = ShardedClassifier(
+        UnlearnableClassifier(sk_unlearn.MLPNetClassifier(max_epochs=6)), 2, 3, random_state=0
+    ).fit(X[:50], y[:50])
+    est.partial_fit(X[50:], y[50:])
+    sk_unlearn.save(est, tmp_path / "model.skops")
+    back = sk_unlearn.load(tmp_path / "model.skops")
+    stay = np.delete(np.arange(N), [5, 55])
+    est.forget(X[[5, 55]])
+    assert equal(est, back.forget(X[[5, 55]]))
+    assert equal(est.retrain(), clone(est).fit(X[stay], y[stay]))
