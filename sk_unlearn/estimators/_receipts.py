@@ -247,9 +247,7 @@ def digests_of_rows(key: bytes, rows: TrainingSet, positions: NDArray[np.int64])
     return digest_rows(key, rows.raw_X[positions]) if stored is None else stored[positions]
 
 
-def erased_digests(
-    estimator: BaseUnlearnable, positions: NDArray[np.int64]
-) -> tuple[list[str], list[str]]:
+def erased_digests(estimator: BaseUnlearnable, positions: NDArray[np.int64]) -> tuple[list[str], list[str]]:
     """Return the digests of stored rows, and those of their identifiers, each once, as receipts have them."""
     key, rows = key_of(estimator), estimator.training_set_
     ids = [] if rows.raw_id is None else digests_of_ids(estimator, key, rows.raw_id[positions])

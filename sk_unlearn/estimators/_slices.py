@@ -193,9 +193,7 @@ def _shortened(net: NeuralNet, n_slices: int) -> Iterator[int]:
     whole = net.max_epochs
     epochs = max(1, round(2 * whole / (n_slices + 1)))
     schedules = [
-        each.kwargs
-        for _, each in net.callbacks_
-        if isinstance(each, LRScheduler) and each.kwargs.get("T_max") == whole
+        each.kwargs for _, each in net.callbacks_ if isinstance(each, LRScheduler) and each.kwargs.get("T_max") == whole
     ]
     net.max_epochs = epochs
     for each in schedules:

@@ -137,7 +137,9 @@ def _ended(told: Sequence[UnlearningReport], n_emptied: int, n_shards: int) -> t
         return Status.NOTHING_TO_UNDO, "no row in the request had entered a gradient"
     order = list(Status)
     status = max((report.status for report in told), key=order.index, default=Status.COMPLETED)
-    reasons = [f"{'; '.join(dict.fromkeys(report.stop_reason for report in told))}, in {len(told)} of {n_shards} shards"]
+    reasons = [
+        f"{'; '.join(dict.fromkeys(report.stop_reason for report in told))}, in {len(told)} of {n_shards} shards"
+    ]
     emptied = f"{n_emptied} of {n_shards} shards have lost their last row and are gone"
     return status, "; ".join([*(reasons if told else []), *([emptied] if n_emptied else [])])
 
@@ -208,9 +210,7 @@ def certificate_of(
         return None
     assumptions = {one.statement: one for each in parts for one in each.assumptions if one.statement != _CLASSES}
     for each in parts:  # of one that does not hold everywhere
-        assumptions |= {
-            one.statement: one for one in each.assumptions if not one.checked and one.statement != _CLASSES
-        }
+        assumptions |= {one.statement: one for one in each.assumptions if not one.checked and one.statement != _CLASSES}
     method = f"{parts[0].method} of the shards that held the rows" if parts else "shards without rows are gone"
     told = [*assumptions.values(), _shards_by_rows(after, state)]
     one = live(after)[0]

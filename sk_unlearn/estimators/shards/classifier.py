@@ -20,8 +20,8 @@ class ShardedClassifier(ClassifierMixin, BaseSharded):
     """A classifier of many :class:`UnlearnableClassifier`, each trained on its own shard of the rows.
 
     A request concerns the shards that hold its rows, and each of these is trained anew on the rows it is left with:
-    afterwards the model is what ``fit`` makes of all rows that are left, bit for bit, for the price of a few shards. The
-    scheme is that of SISA [1]_. Probabilities are the mean of those of the shards.
+    afterwards the model is what ``fit`` makes of all rows that are left, bit for bit, for the price of a few shards.
+    The scheme is that of SISA [1]_. Probabilities are the mean of those of the shards.
 
     Parameters
     ----------

@@ -126,7 +126,7 @@ def test_regression_on_many_targets(data):
     assert est.certificate_.kind == "exact"
 
 
-# ------------------------------------------------------------------------------------------------- rows, classes, shards
+# ------------------------------------------------------------------------------------------------ rows, classes, shards
 
 
 def test_all_rows_of_a_person_are_in_one_shard_and_stay_there(data):
@@ -186,7 +186,7 @@ def test_more_shards_than_rows(data):
     assert equal(est, clone(est).fit(X[:8], y[:8]))
 
 
-# ----------------------------------------------------------------------------------------------------------- other verbs
+# ---------------------------------------------------------------------------------------------------------- other verbs
 
 
 def test_requests_wait_across_shards_and_are_settled_together(data):
@@ -358,7 +358,7 @@ def test_a_shard_that_fails_leaves_all_as_they_were(data):
     assert pickle.dumps(est) == state
 
 
-# -------------------------------------------------------------------------------------------------- what is left of rows
+# ------------------------------------------------------------------------------------------------- what is left of rows
 
 
 def test_no_erased_row_is_left_in_the_object_or_a_file(data, tmp_path):
@@ -415,7 +415,7 @@ def test_settings_are_searched(data):
     assert search.best_estimator_.predict(X).shape == (N,)
 
 
-# ---------------------------------------------------------------------------------------------------------------- slices
+# --------------------------------------------------------------------------------------------------------------- slices
 
 
 def sliced(n_slices=4, n_shards=2, *, unlearner=None, **settings):
@@ -495,9 +495,9 @@ def test_an_unlearner_keeps_no_state_that_knew_the_row(data):
 
 def test_slices_with_the_built_in_network_survive_files_and_further_passes(data, tmp_path):
     X, y, _ = data
-    est = ShardedClassifier(
-        UnlearnableClassifier(sk_unlearn.MLPNetClassifier(max_epochs=6)), 2, 3, random_state=0
-    ).fit(X[:50], y[:50])
+    est = ShardedClassifier(UnlearnableClassifier(sk_unlearn.MLPNetClassifier(max_epochs=6)), 2, 3, random_state=0).fit(
+        X[:50], y[:50]
+    )
     est.partial_fit(X[50:], y[50:])
     sk_unlearn.save(est, tmp_path / "model.skops")
     back = sk_unlearn.load(tmp_path / "model.skops")
