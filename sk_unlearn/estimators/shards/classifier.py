@@ -9,8 +9,8 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import ClassifierMixin, _fit_context
 
 from sk_unlearn.estimators.classifier import UnlearnableClassifier
-from sk_unlearn.estimators.shards._base import BaseSharded
 from sk_unlearn.estimators.shards._told import live
+from sk_unlearn.estimators.shards.base import BaseSharded
 from sk_unlearn.utils._lock import one_at_a_time
 
 __all__ = ["ShardedClassifier"]
@@ -63,6 +63,9 @@ class ShardedClassifier(ClassifierMixin, BaseSharded):
 
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of the features, when X had string column names.
+
+    training_set_ : ShardRows
+        The rows that may still matter, one shard after the other; to be read.
 
     sharded_state_ : ShardedState
         The seed and the number of shards. To be read, not changed.

@@ -28,6 +28,7 @@ from sk_unlearn.estimators.fitting import draft_of, take_over
 from sk_unlearn.estimators.report import UnlearningReport
 from sk_unlearn.estimators.shards._found import FoundInShards, find_in_shards, pending_slots
 from sk_unlearn.estimators.shards._routing import ShardedState
+from sk_unlearn.estimators.shards._rows import ShardRows
 from sk_unlearn.estimators.shards._told import (
     Touched,
     certificate_of,
@@ -58,6 +59,8 @@ class BaseSharded(VersionedMixin, ChecksummedMixin, InputsMixin, BaseEstimator):
     _receipt_key: bytes
     _orders: tuple[Order, ...]
     _shard_kind: type[BaseUnlearnable]
+    # Shards are trained anew on their rows: no parameter turns that off.
+    keep_training_set = True
     estimators_: list[BaseUnlearnable | None]
     sharded_state_: ShardedState
     unlearning_history_: list[UnlearningReport]
@@ -638,6 +641,13 @@ class BaseSharded(VersionedMixin, ChecksummedMixin, InputsMixin, BaseEstimator):
         check_is_fitted(self)
         self._journal.commit([(vars(self), "receipts_", audited(self.receipts_, report))])
         return self
+
+    @property
+    def training_set_(self) -> ShardRows:
+        """The rows that may still matter, one shard after the other; to be read."""
+        if not self.__sklearn_is_fitted__():
+            raise AttributeError("There is no training_set_ before fit.")
+        return ShardRows([shard.training_set_ for shard in live(self.estimators_)])
 
     # ------------------------------------------------------------------ one shard for all
 
