@@ -63,8 +63,8 @@ class Work:
 
     verb : {"forget", "correct", "settle", "retrain"}
 
-    positions : int64 ndarray
-        Slots of the rows that go, or change.
+    at : int64 ndarray
+        Which of the stored rows go, counted from the first one that is left: a copy numbers its slots anew.
 
     given : dict
         Arguments of the verb that name no slots.
@@ -72,7 +72,7 @@ class Work:
 
     number: int
     verb: str
-    positions: NDArray[np.int64]
+    at: NDArray[np.int64]
     given: dict[str, Any]
 
 
@@ -111,7 +111,8 @@ def _trained(task: Training) -> BaseUnlearnable:
 def _done(work: Work, shard: BaseUnlearnable) -> BaseUnlearnable:
     shard = _copied(shard)
     if work.verb == "forget":
-        commit_drafts([draft_deletion_at(shard, work.positions)])
+        slots = np.flatnonzero(shard.training_set_.live_mask)[work.at]
+        commit_drafts([draft_deletion_at(shard, slots)])
     else:
         getattr(shard, work.verb)(**work.given)
     return shard

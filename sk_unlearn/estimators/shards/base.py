@@ -433,7 +433,8 @@ class BaseSharded(VersionedMixin, ChecksummedMixin, InputsMixin, BaseEstimator):
             assert shard is not None
             olds[number] = shard
             if not goes or len(slots) < len(shard.training_set_):
-                work.append(Work(number, act, slots, {} if given is None else given[number]))
+                at = np.searchsorted(np.flatnonzero(shard.training_set_.live_mask), slots)
+                work.append(Work(number, act, at, {} if given is None else given[number]))
         asked = [self._for_request(olds[each.number]) for each in work]
         news = dict(zip([each.number for each in work], all_done(work, asked, self.n_jobs), strict=True))
         after = [news.get(number) if number in positions else shard for number, shard in enumerate(before)]
