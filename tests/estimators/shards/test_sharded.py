@@ -12,7 +12,7 @@ from sklearn.preprocessing import StandardScaler
 
 import sk_unlearn
 from sk_unlearn import ShardedClassifier, ShardedRegressor, UnlearnableClassifier, UnlearnableRegressor
-from sk_unlearn.exceptions import PartsCannotForget
+from sk_unlearn.exceptions import PartsCannotForget, PersistenceError
 from sk_unlearn.receipts import prove_erased, verify
 from sk_unlearn.risks.empirical import flat_parameters
 from sk_unlearn.unlearners import FineTune, StoCuReNU
@@ -405,6 +405,19 @@ def test_receipts_speak_of_all_shards(data):
     again = sharded().fit(X, y)
     again.forget(X[at[:2]]).forget(X[at[2:]])
     assert again.receipts_[-1].parameters_after == receipt.parameters_after
+
+
+def test_an_older_copy_is_brought_up_to_date_by_a_log(data, tmp_path):
+    X, y, rng = data
+    est = sharded().fit(X, y)
+    sk_unlearn.save(est, tmp_path / "old.skops")
+    at = some(rng)
+    est.forget(X[at[:2]]).forget(X[at[2:]])
+    with pytest.raises(PersistenceError, match="missing"):
+        sk_unlearn.load(tmp_path / "old.skops", log=est.receipts_)
+    back = sk_unlearn.load(tmp_path / "old.skops", log=est.receipts_, replay=True)
+    assert equal(est, back)
+    assert [receipt.verb for receipt in back.receipts_] == ["forget", "forget", "replay"]
 
 
 def test_other_functions_take_it_as_one_part(data):
