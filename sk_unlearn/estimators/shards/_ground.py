@@ -98,7 +98,9 @@ class Ground(VersionedMixin, ChecksummedMixin, InputsMixin, BaseEstimator):
             if name in vars(learner):
                 setattr(self, name, vars(learner)[name])
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        self.sharded_state_ = ShardedState(seed, self.n_shards, self.n_slices)
+        self.sharded_state_ = ShardedState(
+            seed, self.n_shards, self.n_slices, isinstance(self.random_state, Integral)
+        )  # fmt: skip
         self._receipt_key = new_key()
         self.estimators_ = [None] * self.n_shards
         self.estimators_ = self._with_rows(X, y, weight, as_identifiers(sample_id, len(X)), one_pass=one_pass)

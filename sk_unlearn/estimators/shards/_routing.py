@@ -29,6 +29,9 @@ class ShardedState:
     n_slices : int
         In how many slices each shard is trained.
 
+    given : bool
+        Whether the seed follows from a number that the user gave.
+
     moved : bool
         Whether rows have been corrected that are found by their content: they stay in the shard of their old content.
     """
@@ -36,6 +39,7 @@ class ShardedState:
     seed: int
     n_shards: int
     n_slices: int = 1
+    given: bool = True
     moved: bool = False
 
     def seed_of(self, number: int) -> int:

@@ -12,6 +12,7 @@ from uuid import uuid4
 import numpy as np
 from numpy.typing import NDArray
 
+from sk_unlearn.estimators._exact import seed_from_user
 from sk_unlearn.estimators._orders import Order, now
 from sk_unlearn.estimators._receipts import erased_digests, key_of, parameters_of, written
 from sk_unlearn.estimators.base import BaseUnlearnable
@@ -212,7 +213,8 @@ def certificate_of(
     for each in parts:  # of one that does not hold everywhere
         assumptions |= {one.statement: one for one in each.assumptions if not one.checked and one.statement != _CLASSES}
     method = f"{parts[0].method} of the shards that held the rows" if parts else "shards without rows are gone"
-    told = [*assumptions.values(), _shards_by_rows(after, state)]
+    seed = seed_from_user(state.given)  # those of the shards are numbers that follow from it
+    told = [*(assumptions | {seed.statement: seed}).values(), _shards_by_rows(after, state)]
     one = live(after)[0]
     if one._classifier:
         told.append(_classes_are_left(one, after))

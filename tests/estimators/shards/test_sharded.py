@@ -110,6 +110,13 @@ def test_forgetting_leaves_what_fit_makes_of_the_rows_that_are_left(data, weight
     assert est.certificate_.proven
 
 
+def test_a_seed_that_was_drawn_is_not_vouched_for(data):
+    X, y, _ = data
+    est = sharded().set_params(random_state=None).fit(X, y).forget(X[5:6])
+    assert [each.checked for each in est.certificate_.assumptions if each.statement.startswith("the seed")] == [None]
+    assert not est.certificate_.proven
+
+
 def test_shards_that_hold_no_erased_row_are_the_same_objects(data):
     X, y, _ = data
     est = sharded().fit(X, y)
