@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Any
@@ -78,13 +78,18 @@ class Work:
 
 def all_trained(trainings: Sequence[Training], n_jobs: int | None) -> list[BaseUnlearnable]:
     """Return the shards, trained on the rows that came to each."""
-    return list(Parallel(n_jobs=n_jobs)(delayed(_trained)(each) for each in trainings))
+    return _parallel(n_jobs, (delayed(_trained)(each) for each in trainings))
 
 
 def all_done(work: Sequence[Work], shards: Sequence[BaseUnlearnable], n_jobs: int | None) -> list[BaseUnlearnable]:
     """Return what becomes of some shards, one for each piece of work, by the requests to them."""
-    jobs = (delayed(_done)(each, shard) for each, shard in zip(work, shards, strict=True))
-    return list(Parallel(n_jobs=n_jobs)(jobs))
+    return _parallel(n_jobs, (delayed(_done)(each, shard) for each, shard in zip(work, shards, strict=True)))
+
+
+def _parallel(n_jobs: int | None, jobs: Iterable[Any]) -> list[BaseUnlearnable]:
+    # Without a limit of bytes, joblib would write larger arrays to files on their way to other processes: rows that are
+    # about to be erased.
+    return list(Parallel(n_jobs=n_jobs, max_nbytes=None)(jobs))
 
 
 def rows_digest(shard: BaseUnlearnable) -> SetDigest:
