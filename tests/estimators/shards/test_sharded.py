@@ -20,6 +20,7 @@ from tests._problems import Mlp, skorch_net
 
 N, D = 60, 3
 NAMES = np.array(["ant", "bee", "cat"])
+TRUSTED = ["tests._problems.Mlp"]
 
 
 def net(**settings):
@@ -389,7 +390,7 @@ def test_no_erased_row_is_left_in_the_object_or_a_file(data, tmp_path):
     assert [held in pickle.dumps(est) for held in patterns].count(True) >= 2
     est.forget(sample_id=person[7])
     sk_unlearn.save(est, tmp_path / "model.skops")
-    back = sk_unlearn.load(tmp_path / "model.skops")
+    back = sk_unlearn.load(tmp_path / "model.skops", trusted=TRUSTED)
     for held in patterns:
         assert held not in pickle.dumps(est)
         assert held not in pickle.dumps(back)
@@ -421,8 +422,8 @@ def test_an_older_copy_is_brought_up_to_date_by_a_log(data, tmp_path):
     at = some(rng)
     est.forget(X[at[:2]]).forget(X[at[2:]])
     with pytest.raises(PersistenceError, match="missing"):
-        sk_unlearn.load(tmp_path / "old.skops", log=est.receipts_)
-    back = sk_unlearn.load(tmp_path / "old.skops", log=est.receipts_, replay=True)
+        sk_unlearn.load(tmp_path / "old.skops", log=est.receipts_, trusted=TRUSTED)
+    back = sk_unlearn.load(tmp_path / "old.skops", log=est.receipts_, replay=True, trusted=TRUSTED)
     assert equal(est, back)
     assert [receipt.verb for receipt in back.receipts_] == ["forget", "forget", "replay"]
 
@@ -532,7 +533,7 @@ def test_slices_with_the_built_in_network_survive_files_and_further_passes(data,
     )
     est.partial_fit(X[50:], y[50:])
     sk_unlearn.save(est, tmp_path / "model.skops")
-    back = sk_unlearn.load(tmp_path / "model.skops")
+    back = sk_unlearn.load(tmp_path / "model.skops", trusted=TRUSTED)
     stay = np.delete(np.arange(N), [5, 55])
     est.forget(X[[5, 55]])
     assert equal(est, back.forget(X[[5, 55]]))
