@@ -832,7 +832,7 @@ class _SquaredLoss(nn.MSELoss):
 def _unlearner(estimator: Any) -> Unlearner:
     if estimator.unlearner is None:
         return Retrain() if isinstance(estimator, BaseSharded) else StoCuReNU()
-    return estimator.unlearner  # type: ignore[no-any-return]
+    return estimator.unlearner
 
 
 def _nets(est: Any) -> list[NeuralNet]:

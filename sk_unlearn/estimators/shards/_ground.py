@@ -277,7 +277,7 @@ class Ground(VersionedMixin, ChecksummedMixin, InputsMixin, BaseEstimator):
         other: Any = object.__new__(type(shard))
         other.__dict__.update(shard.__dict__)
         other.unlearner = self._unlearner()
-        return other  # type: ignore[no-any-return]
+        return other
 
     def _commit_marks(self, assignments: list[Any]) -> None:
         journals = [shard._journal for shard in live(self.estimators_)]
@@ -294,14 +294,14 @@ class Ground(VersionedMixin, ChecksummedMixin, InputsMixin, BaseEstimator):
         return shard
 
     @property
-    def training_set_(self) -> ShardRows:
+    def training_set_(self) -> ShardRows:  # type: ignore[override]
         """The rows that may still matter, one shard after the other; to be read."""
         if not self.__sklearn_is_fitted__():
             raise AttributeError("There is no training_set_ before fit.")
         return ShardRows([shard.training_set_ for shard in live(self.estimators_)])
 
     @property
-    def unlearning_state_(self) -> Any:
+    def unlearning_state_(self) -> Any:  # type: ignore[override]
         """Of one of the shards, whose data type and shape of rows are those of all."""
         check_is_fitted(self)
         return self._one.unlearning_state_

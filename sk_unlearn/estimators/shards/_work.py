@@ -102,7 +102,7 @@ def _trained(task: Training) -> BaseUnlearnable:
     shard = _copied(task.shard)
     if task.one_pass and shard.__sklearn_is_fitted__():
         given: dict[str, Any] = {"sample_weight": task.sample_weight, "sample_id": task.sample_id}
-        shard = shard.partial_fit(task.X, task.y, **given)  # type: ignore[attr-defined]
+        shard = shard.partial_fit(task.X, task.y, **given)
     else:
         shard._fit_made(
             None, task.X, task.y, task.sample_weight, sample_id=task.sample_id, first_pass=task.one_pass,

@@ -325,7 +325,9 @@ class BaseSharded(Ground):
         n_rows: dict[str, int] = {order.request_id: 0 for order in self._orders}
         for shard in live(self.estimators_) if n_rows else []:
             for mark in shard.training_set_.marks:
-                n_rows[mark.label] += len(mark.positions)
+                # A log may have settled one that an older copy still had.
+                if mark.label in n_rows:
+                    n_rows[mark.label] += len(mark.positions)
         return tuple(PendingRequest(*order, order.deadline, n_rows[order.request_id]) for order in self._orders)
 
     @one_at_a_time
