@@ -38,6 +38,7 @@ PAGES = [
     "docs/user_guide.rst",
     "docs/pipelines.rst",
     "docs/ensembles.rst",
+    "docs/shards.rst",
     "docs/saving.rst",
     "docs/command_line.rst",
     "docs/metrics.rst",

@@ -30,6 +30,7 @@ from sk_unlearn.estimators._notes import (
 from sk_unlearn.estimators._problem import Solution
 from sk_unlearn.estimators._receipts import receipt_of, receipts_so_far, retained_after
 from sk_unlearn.estimators._request import Request
+from sk_unlearn.estimators._slices import slices_left
 from sk_unlearn.estimators._state import Anchor, FittedState
 from sk_unlearn.estimators.report import report_of
 from sk_unlearn.risks.empirical import EmpiricalRisk, flat_parameters
@@ -242,6 +243,11 @@ def _state_after(estimator: BaseUnlearnable, request: Request, solution: Solutio
                 schedule=_schedule_after(state, trained) if estimator.keep_initial else None,
             )
         state = state.after_training(trained.notes, not_renewed(trained.net, trained.side_state))
+    if trained is not None and trained.role is not None:
+        slices = trained.slices
+    else:
+        slices = slices_left(estimator._slicing, state.slices, rows, request.positions)
+    state = replace(state, slices=slices)
     if solution.result is not None and solution.result.set_aside_at is not None:
         state = replace(state, set_aside_at=solution.result.set_aside_at)
     return replace(

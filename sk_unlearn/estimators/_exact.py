@@ -17,7 +17,7 @@ from sk_unlearn.training.ledger import Trained, decides_by_measure
 if TYPE_CHECKING:
     from sk_unlearn.estimators.base import BaseUnlearnable
 
-__all__ = ["exact_certificate", "training_assumptions"]
+__all__ = ["exact_certificate", "seed_from_user", "training_assumptions"]
 
 
 def exact_certificate(estimator: BaseUnlearnable, content: Content, trained: Trained) -> Certificate:
@@ -57,7 +57,7 @@ def training_assumptions(
     """
     assumptions = [
         _weights_from_seed(estimator.estimator, began_there),
-        _seed_from_user(estimator.random_state),
+        seed_from_user(isinstance(estimator.random_state, Integral)),
         _no_code_with_memory(trained.net),
     ]
     if estimator._classifier:
@@ -77,8 +77,8 @@ def _weights_from_seed(given: Any, began_there: bool) -> Assumption:
     )
 
 
-def _seed_from_user(random_state: Any) -> Assumption:
-    given = isinstance(random_state, Integral)
+def seed_from_user(given: bool) -> Assumption:
+    """Return what it takes for the seed to know nothing of the rows; `given` if ``random_state`` is a number."""
     return Assumption(
         "the seed knows nothing of the rows",
         True if given else None,

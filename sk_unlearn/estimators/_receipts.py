@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
@@ -31,11 +31,15 @@ __all__ = [
     "begin_receipts",
     "digests_of_ids",
     "digests_of_rows",
+    "erased_digests",
     "kept_ids",
     "key_of",
+    "parameters_of",
     "receipt_of",
     "receipts_so_far",
     "retained_after",
+    "versions",
+    "written",
 ]
 
 _NOT_COVERED = (
@@ -58,13 +62,13 @@ def key_of(estimator: BaseUnlearnable) -> bytes:
 def begin_receipts(draft: BaseUnlearnable, net: NeuralNet) -> None:
     """Give an estimator that was just fitted a chain without receipts, which names what it has learnt."""
     key_of(draft)
-    draft.receipts_ = ReceiptChain.begin(digest_parameters(net), _versions())
+    draft.receipts_ = ReceiptChain.begin(digest_parameters(net), versions())
 
 
 def receipts_so_far(estimator: BaseUnlearnable) -> ReceiptChain:
     """Return the receipts of a fitted estimator; an empty chain where they were left out of the file it comes from."""
     chain: ReceiptChain | None = vars(estimator).get("receipts_")
-    return ReceiptChain.begin(digest_parameters(estimator.net_), _versions()) if chain is None else chain
+    return ReceiptChain.begin(digest_parameters(estimator.net_), versions()) if chain is None else chain
 
 
 def kept_ids(estimator: BaseUnlearnable, sample_id: Any, n: int | None = None) -> Any:
@@ -142,34 +146,53 @@ def receipt_of(
     """
     rows: TrainingSet | None = getattr(estimator, "training_set_", None)
     key = key_of(estimator)
-    completed = datetime.now(timezone.utc)
-    asked = [each.received for each in request.orders] or [completed - timedelta(seconds=report.seconds)]
-    received = min(asked)
     digests, content, dtype = _erased(key, rows, request, estimator.unlearning_state_)
-    return Receipt(
-        request.verb,
-        report.request_id,
-        utc(received),
-        utc(completed),
-        utc(deadline_of(received)),
+    return written(
+        report,
+        [each.received for each in request.orders],
         rows=tuple(sorted(digests)),
         ids=_erased_ids(estimator, key, rows, request),
         content=content,
         dtype=dtype,
-        n_erased=report.n_erased,
-        n_trained=report.n_trained_erased,
-        n_retained=report.n_retained,
         parameters_before=estimator.unlearning_state_.served or digest_parameters(estimator.net_),
         parameters_after=digest_parameters(net),
         retained_set=None if state.retained_set is None else state.retained_set.hex(key),
-        method=report.method,
-        parameters={name: _parameter(value) for name, value in sorted(unlearner.get_params().items())},
-        versions=_versions(),
+        parameters=parameters_of(unlearner),
         seeds={"random_state": state.seed, "request": 1 + len(estimator.unlearning_history_)},
+    )
+
+
+def written(report: UnlearningReport, received: Sequence[datetime], **told: Any) -> Receipt:
+    """Return the receipt of a request that is reported like this.
+
+    Parameters
+    ----------
+    report : UnlearningReport
+
+    received : sequence of datetime
+        When the pending requests came that it carries out; empty for one that was asked and done in one go.
+
+    **told
+        Fields of the receipt that the report does not have.
+    """
+    completed = datetime.now(timezone.utc)
+    first = min(received, default=completed - timedelta(seconds=report.seconds))
+    return Receipt(
+        report.request,
+        report.request_id,
+        utc(first),
+        utc(completed),
+        utc(deadline_of(first)),
+        n_erased=report.n_erased,
+        n_trained=report.n_trained_erased,
+        n_retained=report.n_retained,
+        method=report.method,
+        versions=versions(),
         outcome=_outcome(report),
         notes=tuple(report.notes),
         certificate=None if report.certificate is None else plain(report.certificate),
         not_covered=_NOT_COVERED,
+        **told,
     )
 
 
@@ -224,6 +247,13 @@ def digests_of_rows(key: bytes, rows: TrainingSet, positions: NDArray[np.int64])
     return digest_rows(key, rows.raw_X[positions]) if stored is None else stored[positions]
 
 
+def erased_digests(estimator: BaseUnlearnable, positions: NDArray[np.int64]) -> tuple[list[str], list[str]]:
+    """Return the digests of stored rows, and those of their identifiers, each once, as receipts have them."""
+    key, rows = key_of(estimator), estimator.training_set_
+    ids = [] if rows.raw_id is None else digests_of_ids(estimator, key, rows.raw_id[positions])
+    return _hexadecimal(digests_of_rows(key, rows, positions)), sorted(set(ids))
+
+
 def digests_of_ids(estimator: BaseUnlearnable, key: bytes, ids: NDArray[Any]) -> list[str]:
     """Return the digests of stored identifiers as receipts have them, in hexadecimal."""
     return [each.hex() for each in ids.tolist()] if estimator.hash_ids else _hexadecimal(digest_ids(key, ids.tolist()))
@@ -243,6 +273,11 @@ def _outcome(report: UnlearningReport) -> dict[str, Any]:
     return {"status": str(report.status), **told, "stages": dict(blocks), **requests, **plain(extra)}
 
 
+def parameters_of(owner: Any) -> dict[str, Any]:
+    """Return the parameters of an object as they are written down."""
+    return {name: _parameter(value) for name, value in sorted(owner.get_params().items())}
+
+
 def _parameter(value: Any) -> Any:
     """Return a parameter as it is written down: of anything that could hold rows, only what it is."""
     if value is None or isinstance(value, str | bool | int | float):
@@ -255,7 +290,8 @@ def _parameter(value: Any) -> Any:
 
 
 @lru_cache(maxsize=1)
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that take part."""
     return {"python": python_version(), "sk_unlearn": __version__, **{name: _version(name) for name in _PACKAGES}}
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from skorch import NeuralNet
 from torch import Tensor
 
@@ -16,7 +17,9 @@ from sk_unlearn.estimators._check import make_lazy_parameters
 from sk_unlearn.estimators._commit import load_flat
 from sk_unlearn.estimators._exact import exact_certificate, training_assumptions
 from sk_unlearn.estimators._handed_in import chance_loss
+from sk_unlearn.estimators._receipts import key_of
 from sk_unlearn.estimators._request import Content, Request
+from sk_unlearn.estimators._slices import trained_in_slices
 from sk_unlearn.estimators.fitting import blank_net
 from sk_unlearn.risks.empirical import EmpiricalRisk, flat_parameters
 from sk_unlearn.training.finite import TrainingDivergedError
@@ -68,7 +71,8 @@ def retrain(
         content = request.rows_after(rows, np.flatnonzero(stay))
         targets = None if teacher is None else _predictions(fitted, content, teacher)
         if share == 1:
-            trained = _afresh(estimator, content, targets=targets)
+            ids = None if rows.raw_id is None else rows.raw_id[np.flatnonzero(stay)]
+            trained = _afresh(estimator, content, targets=targets, ids=ids)
         else:
             trained = _in_fewer_steps(estimator, content, share, targets, 1 if at_once else _ATTEMPTS)
         if targets is not None:
@@ -145,11 +149,20 @@ def _predictions(net: NeuralNet, content: Content, w: Tensor) -> Tensor:
 
 
 def _afresh(
-    estimator: BaseUnlearnable, content: Content, pace: Pace | None = None, targets: Tensor | None = None
+    estimator: BaseUnlearnable,
+    content: Content,
+    pace: Pace | None = None,
+    targets: Tensor | None = None,
+    ids: NDArray[Any] | None = None,
 ) -> Trained:
     """Train a net as ``fit`` would on these rows, or at the pace given, or for other targets."""
     X, y, weight = content
     seed = estimator.unlearning_state_.seed
+    if estimator._slicing is not None and pace is None and targets is None:
+        return trained_in_slices(
+            estimator._slicing, content, ids, estimator.unlearning_state_.slices, key=key_of(estimator), seed=seed,
+            blank=lambda rows: blank_net(estimator, *rows),
+        )  # fmt: skip
     with seeded_torch(seed):
         net = blank_net(estimator, X, y, weight).initialize()
         recorder = estimator._unlearner().recorder()

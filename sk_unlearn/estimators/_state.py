@@ -123,6 +123,9 @@ class FittedState:
 
     served : str
         SHA-256 of the parameters that predictions are served with, where the net has moved since; else empty.
+
+    slices : tuple
+        States in between of a training in slices; empty for others.
     """
 
     seed: int
@@ -144,6 +147,7 @@ class FittedState:
 
     retained_set: SetDigest | None = None
     served: str = ""
+    slices: tuple[Any, ...] = ()
 
     def after_training(self, notes: tuple[str, ...], side_state: tuple[str, ...]) -> FittedState:
         """Return the state of a net that was trained further, with what is to be told of that too."""

@@ -47,6 +47,7 @@ from sk_unlearn.estimators._request import (
 )
 from sk_unlearn.estimators._retrain import retrain, why_not_shorter
 from sk_unlearn.estimators._retrained import RetrainMixin
+from sk_unlearn.estimators._slices import Slicing
 from sk_unlearn.estimators._state import Anchor
 from sk_unlearn.estimators.fitting import (
     begin_fit,
@@ -94,6 +95,8 @@ class BaseUnlearnable(
 
     _journal: Journal
     _receipt_key: bytes
+    # Whoever trains an estimator in slices says so by an attribute of the object, which clones do not have.
+    _slicing: Slicing | None = None
     unlearning_history_: list[UnlearningReport]
     receipts_: ReceiptChain
     training_set_: TrainingSet
@@ -235,18 +238,25 @@ class BaseUnlearnable(
         """Fit rows that were made of others, whose digests are given: see ``drafts.fit_made``."""
         if first_pass:
             return self._first_partial_fit(X, y, classes, sample_weight, sample_id, source, key)
-        return self._fit(X, y, sample_weight, sample_id, source, key)
+        return self._fit(X, y, sample_weight, sample_id, source, key, classes)
 
     def _fit(
-        self, X: Any, y: Any, sample_weight: Any, sample_id: Any, source: Any = None, key: bytes | None = None
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        sample_id: Any,
+        source: Any = None,
+        key: bytes | None = None,
+        classes: Any = None,
     ) -> BaseUnlearnable:
         refuse_to_drop_requests(self)
         draft = draft_of(self)
         if key is not None:
             draft._receipt_key = key
-        task = begin_fit(draft, X, y, sample_weight)
+        task = begin_fit(draft, X, y, sample_weight, classes)
         ids = as_identifiers(kept_ids(draft, sample_id, len(task.X)), len(task.X))
-        trained, X_net, y_net = train_net(self, draft, task, self._unlearner().recorder())
+        trained, X_net, y_net = train_net(self, draft, task, self._unlearner().recorder(), ids)
         rows = TrainingSet(X_net, y_net, sample_weight=task.weight, sample_id=ids, role=trained.role, source=source)
         end_fit(draft, trained, rows, task.seed)
         return take_over(self, draft)

@@ -19,7 +19,9 @@ from sk_unlearn.estimators._handed_in import chance_loss
 from sk_unlearn.estimators._inputs import cast_targets, cast_values, feature_dtype, warn_of_merged_rows
 from sk_unlearn.estimators._nets import build_net, warn_of_methods_not_called
 from sk_unlearn.estimators._problem import stored_risk
-from sk_unlearn.estimators._receipts import begin_receipts
+from sk_unlearn.estimators._receipts import begin_receipts, key_of
+from sk_unlearn.estimators._request import Content
+from sk_unlearn.estimators._slices import trained_in_slices
 from sk_unlearn.estimators._state import Anchor, FittedState
 from sk_unlearn.risks.empirical import flat_parameters
 from sk_unlearn.risks.quadratic import CurvatureSketch
@@ -93,11 +95,16 @@ def is_learnt(name: str) -> bool:
     return name in _LEARNT
 
 
-def begin_fit(draft: BaseUnlearnable, X: Any, y: Any, sample_weight: ArrayLike | None) -> FitTask:
-    """Validate the rows, learn the kind of target and draw the seed of the training."""
+def begin_fit(
+    draft: BaseUnlearnable, X: Any, y: Any, sample_weight: ArrayLike | None, classes: ArrayLike | None = None
+) -> FitTask:
+    """Validate the rows, learn the kind of target and draw the seed of the training.
+
+    With `classes` a classifier learns these labels, of which y may lack some.
+    """
     warn_of_methods_not_called(draft.estimator)
     X, y, weight = draft._validate_training_rows(X, y, sample_weight, reset=True)
-    y = draft._learn_targets(y)
+    y = draft._learn_targets(y, classes)
     return FitTask(X, y, weight, draw_seed(draft))
 
 
@@ -141,7 +148,11 @@ def _cast(estimator: BaseUnlearnable, net: NeuralNet, X: Any, y: NDArray[Any]) -
 
 
 def train_net(
-    estimator: BaseUnlearnable, draft: BaseUnlearnable, task: FitTask, recorder: TrainingRecorder | None
+    estimator: BaseUnlearnable,
+    draft: BaseUnlearnable,
+    task: FitTask,
+    recorder: TrainingRecorder | None,
+    ids: NDArray[Any] | None = None,
 ) -> tuple[Trained, Any, NDArray[Any]]:
     """Train a new net, or find it in the cache; and return rows and targets as it takes them.
 
@@ -156,8 +167,19 @@ def train_net(
     task : FitTask
 
     recorder : TrainingRecorder or None
+
+    ids : ndarray or None
+        Identifiers of the rows as they are stored, where the training is one in slices.
     """
     X, y, weight, seed = task
+    if draft._slicing is not None:
+        with seeded_torch(seed):
+            _, X_net, y_net = checked_net(draft, X, y, weight)
+        trained = trained_in_slices(
+            draft._slicing, Content(X_net, y_net, weight), ids, (), key=key_of(draft), seed=seed,
+            blank=lambda rows: blank_net(draft, *rows),
+        )  # fmt: skip
+        return trained, X_net, y_net
     # Callbacks of scikit-learn wait for a training, so nothing is taken from the cache then.
     if draft.memory is None or getattr(estimator, "_skl_callbacks", None):
         with seeded_torch(seed):
@@ -253,6 +275,7 @@ def end_fit(
         start=trained.start if draft.keep_initial else None,
         schedule=trained.start.schedule if trained.start and draft.keep_initial and not n_partial_fits else None,
         side_state=not_renewed(net, trained.side_state),
+        slices=trained.slices,
         features=StoredFeatures.taken(risk, np.random.default_rng(seed)) if draft.keep_training_set else None,
     )
     draft.net_ = net

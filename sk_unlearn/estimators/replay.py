@@ -24,7 +24,7 @@ from sk_unlearn.rows.digests import DigestIndex
 if TYPE_CHECKING:
     from sk_unlearn.estimators.base import BaseUnlearnable
 
-__all__ = ["Replay", "draft_replay_at", "replay_of"]
+__all__ = ["Replay", "draft_replay_at", "found_by_receipt", "orders_of", "replay_of"]
 
 _DIGEST_BYTES = 16
 
@@ -77,10 +77,10 @@ def replay_of(estimator: BaseUnlearnable, chain: ReceiptChain) -> Replay:
             "rows were left out of it (rows=False, or keep_training_set=False), so that those of the missing requests "
             "cannot be found. Take a copy that was saved after them."
         )
-    found = {receipt.sequence: _found(estimator, receipt) for receipt in missing}
+    found = {receipt.sequence: found_by_receipt(estimator, receipt) for receipt in missing}
     positions = np.unique(np.concatenate([np.empty(0, dtype=np.int64), *found.values()]))
     check_some_stay(estimator.training_set_, positions)
-    return Replay(chain, positions, _orders(missing), _notes(estimator, missing, found, positions))
+    return Replay(chain, positions, orders_of(missing), _notes(estimator, missing, found, positions))
 
 
 def draft_replay_at(
@@ -109,7 +109,7 @@ def draft_replay_at(
     return draft_aside(estimator, to, replay.positions, act, [*replay.notes, *notes])
 
 
-def _found(estimator: BaseUnlearnable, receipt: Receipt) -> NDArray[np.int64]:
+def found_by_receipt(estimator: BaseUnlearnable, receipt: Receipt) -> NDArray[np.int64]:
     """Return the slots of the rows of a receipt: those of its content, with one of its identifiers where it has some.
 
     Several rows may have the content of one that a request told apart by its target: they are all returned, for the
@@ -136,7 +136,7 @@ def _digests(texts: Sequence[str]) -> NDArray[np.uint8]:
     return np.frombuffer(bytes.fromhex("".join(texts)), dtype=np.uint8).reshape(len(texts), _DIGEST_BYTES)
 
 
-def _orders(missing: Sequence[Receipt]) -> tuple[Order, ...]:
+def orders_of(missing: Sequence[Receipt]) -> tuple[Order, ...]:
     """Return the requests that receipts are of: those that a settlement, or an earlier replay, carried out."""
     orders = {}
     for receipt in missing:

@@ -149,7 +149,7 @@ def _replay(parts: dict[str, Any], logs: dict[str, _Log], n_requests: dict[str, 
     commit_drafts(drafts)
     for path, part in parts.items():
         if not n_requests[path]:  # nothing but what audits found
-            last = part if isinstance(part, BaseUnlearnable) else part.steps[-1][1]
+            last = part.steps[-1][1] if hasattr(part, "steps") else part
             last.receipts_ = logs[path].chain
 
 

@@ -431,10 +431,14 @@ class TrainingSet(LookUp):
         ValueError
             If a position is not a live slot or appears twice, or the label is taken.
         """
+        self.journal.commit(self.plan_mark(label, since, positions))
+
+    def plan_mark(self, label: str, since: str, positions: ArrayLike) -> list[Assignment]:
+        """Return the assignments of `mark` without making them, as `plan` does."""
         slots = np.sort(self._check_positions(positions))
         if any(mark.label == label for mark in self._marks):
             raise ValueError("label is taken by another mark; give each its own")
-        self.journal.commit([(self.__dict__, "_marks", (*self._marks, Mark(label, since, slots)))])
+        return [(self.__dict__, "_marks", (*self._marks, Mark(label, since, slots)))]
 
     def unmark(self, label: str) -> None:
         """Take a mark off. Its rows stay.

@@ -523,6 +523,9 @@ class Trained(NamedTuple):
     basis : tuple of Assumption
         What it takes for nothing but its rows, the settings, the seed and the parameters that it was given to have
         entered the net; empty where that is not looked at.
+
+    slices : tuple
+        States in between, for a training in slices to go back to; empty for others.
     """
 
     net: NeuralNet
@@ -534,6 +537,7 @@ class Trained(NamedTuple):
     paced: Paced | None = None
     certificate: Certificate | None = None
     basis: tuple[Assumption, ...] = ()
+    slices: tuple[Any, ...] = ()
 
     @property
     def notes(self) -> tuple[str, ...]:

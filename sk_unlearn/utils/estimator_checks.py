@@ -34,9 +34,11 @@ from torch import nn
 
 from sk_unlearn.estimators import UnlearnableClassifier, UnlearnableRegressor, UnlearningReport
 from sk_unlearn.estimators.base import BaseUnlearnable
+from sk_unlearn.estimators.shards.base import BaseSharded
 from sk_unlearn.risks.empirical import flat_parameters
 from sk_unlearn.rows import RowRole
 from sk_unlearn.unlearners import (
+    Retrain,
     Status,
     StoCuReNU,
     TrainingRecorder,
@@ -97,7 +99,8 @@ def estimator_checks(estimator: Any) -> Iterator[tuple[BaseUnlearnable, Check]]:
 
     Parameters
     ----------
-    estimator : UnlearnableClassifier, UnlearnableRegressor, subclass or instance of one, or Unlearner instance
+    estimator : UnlearnableClassifier, UnlearnableRegressor, ShardedClassifier, ShardedRegressor, subclass or instance \
+            of one, or Unlearner instance
         A class is built with its defaults. A bare unlearner is wrapped into both estimators (into the classifier alone
         if it ``needs_logits``), and once more with ``keep_training_set=False`` unless it ``needs_rows``.
 
@@ -152,9 +155,9 @@ def parametrize_with_checks(estimators: Iterable[Any]) -> Any:
 
 
 def _subjects(estimator: Any) -> list[BaseUnlearnable]:
-    if isinstance(estimator, type) and issubclass(estimator, BaseUnlearnable):
+    if isinstance(estimator, type) and issubclass(estimator, BaseUnlearnable | BaseSharded):
         return [estimator()]
-    if isinstance(estimator, BaseUnlearnable):
+    if isinstance(estimator, BaseUnlearnable | BaseSharded):
         return [estimator]
     if isinstance(estimator, Unlearner):
         tags = estimator.__unlearner_tags__()
@@ -170,6 +173,8 @@ def _subjects(estimator: Any) -> list[BaseUnlearnable]:
 
 def _applicable(estimator: BaseUnlearnable) -> list[Check]:
     tags = _unlearner(estimator).__unlearner_tags__()
+    if isinstance(estimator, BaseSharded):
+        return list(_FOR_SHARDS)
     general: list[Check] = [check_not_fitted_refused, check_clone_is_unfitted, check_nested_parameters]
     if not estimator.keep_training_set and tags.needs_rows:
         return [*general, check_unlearner_that_needs_rows_refused]
@@ -621,6 +626,29 @@ def check_nested_parameters(estimator: Any) -> None:
     assert est.net_ is not given_net, "fit must train a clone of the net"
 
 
+#: Those that ask for nothing but verbs and reports: a model of many shards has no one net.
+_FOR_SHARDS: tuple[Check, ...] = (
+    check_all_rows_refused,
+    check_clone_is_unfitted,
+    check_copies_go_together,
+    check_empty_request_refused,
+    check_fault_leaves_untouched,
+    check_finite_and_deterministic,
+    check_forget_by_id,
+    check_forget_then_refuse,
+    check_no_erased_bytes,
+    check_not_fitted_refused,
+    check_predictions_keep_their_form,
+    check_refit_after_forget,
+    check_report,
+    check_sparse_rows,
+    check_status,
+    check_unknown_row_refused,
+    check_unlearner_changes_nothing,
+    check_wrong_width_refused,
+)
+
+
 # ------------------------------------------------------------------------------------------------- faults and watching
 
 
@@ -725,11 +753,12 @@ def _refused(est: Any, what: str, *, error: type[BaseException] = ValueError, sa
 
 def _snapshot(est: Any) -> dict[str, Any]:
     """Return by name everything about a fitted estimator that a failed request must leave alone."""
-    net = est.net_
-    state: dict[str, Any] = {f"module {k}": v.detach().clone() for k, v in net.module_.state_dict().items()}
-    for name in net._optimizers:
-        groups = getattr(net, f"{name}_").state_dict()["state"]
-        state |= {f"{name} {i} {k}": _copied(v) for i, slot in groups.items() for k, v in slot.items()}
+    state: dict[str, Any] = {}
+    for n, net in enumerate(_nets(est)):
+        state |= {f"module {n} {k}": v.detach().clone() for k, v in net.module_.state_dict().items()}
+        for name in net._optimizers:
+            groups = getattr(net, f"{name}_").state_dict()["state"]
+            state |= {f"{name} {n} {i} {k}": _copied(v) for i, slot in groups.items() for k, v in slot.items()}
     rows = getattr(est, "training_set_", None)
     if rows is not None:
         columns = ("X", "y", "sample_weight", "sample_id", "role")
@@ -801,11 +830,20 @@ class _SquaredLoss(nn.MSELoss):
 
 
 def _unlearner(estimator: Any) -> Unlearner:
-    return StoCuReNU() if estimator.unlearner is None else estimator.unlearner
+    if estimator.unlearner is None:
+        return Retrain() if isinstance(estimator, BaseSharded) else StoCuReNU()
+    return estimator.unlearner
+
+
+def _nets(est: Any) -> list[NeuralNet]:
+    """Return the net of an estimator, or those of all shards that have rows."""
+    if isinstance(est, BaseSharded):
+        return [each.net_ for each in est.estimators_ if each is not None]
+    return [est.net_]
 
 
 def _parameters(est: Any) -> torch.Tensor:
-    return flat_parameters(est.net_)
+    return torch.cat([flat_parameters(net) for net in _nets(est)])
 
 
 def _request(est: Any, X: NDArray[Any], y: NDArray[Any]) -> None:
@@ -845,6 +883,9 @@ def _prepared(estimator: Any) -> Any:
         est.set_params(random_state=0)
     if est.estimator is not None:
         return est
+    if isinstance(est, BaseSharded):
+        single = _prepared(UnlearnableClassifier() if is_classifier(est) else UnlearnableRegressor())
+        return est.set_params(estimator=single.set_params(random_state=None), n_shards=3)
     settings: dict[str, Any] = {
         "max_epochs": 4,
         "batch_size": 16,

@@ -6,9 +6,9 @@ import pytest
 
 import sk_unlearn
 import sk_unlearn.unlearners
-from sk_unlearn import UnlearnableClassifier, UnlearnableRegressor
+from sk_unlearn import ShardedClassifier, ShardedRegressor, UnlearnableClassifier, UnlearnableRegressor
 from sk_unlearn.estimators.base import BaseUnlearnable
-from sk_unlearn.unlearners import HessianFreeRecording, Unlearner
+from sk_unlearn.unlearners import HessianFreeRecording, StoCuReNU, Unlearner
 from sk_unlearn.utils.estimator_checks import parametrize_with_checks
 from tests._problems import LinearLayer, classifier, regressor
 
@@ -30,6 +30,8 @@ def _with_plain_sgd(unlearner):
 
 def _subjects():
     yield from ESTIMATORS
+    for sharded in (ShardedClassifier, ShardedRegressor):
+        yield from (sharded, sharded(n_slices=2), sharded(unlearner=StoCuReNU()))
     for unlearner in UNLEARNERS:
         if unlearner is HessianFreeRecording:
             yield from _with_plain_sgd(unlearner())
