@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -30,10 +30,18 @@ from sk_unlearn.estimators._validation import check_numbers, listed, validated
 from sk_unlearn.rows import OutsideRows, SparseRows, TrainingSet, count_distinct
 from sk_unlearn.rows.content import chunks, row_bytes
 from sk_unlearn.rows.forms import as_rows, outside_rows
-from sk_unlearn.rows.parts import as_records, fields, has_parts, part_name, parts_in
+from sk_unlearn.rows.parts import as_records, fields, for_net, has_parts, part_name, parts_in
 from sk_unlearn.rows.storage import dense, in_blocks
 
-__all__ = ["InputsMixin", "cast_targets", "cast_values", "check_same_length", "feature_dtype", "warn_of_merged_rows"]
+__all__ = [
+    "InputsMixin",
+    "cast_targets",
+    "cast_values",
+    "check_same_length",
+    "feature_dtype",
+    "predicted",
+    "warn_of_merged_rows",
+]
 
 
 class InputsMixin:
@@ -190,6 +198,13 @@ def _validated_part(part: str, values: Any, whole: str) -> NDArray[Any]:
         ),
     )
     return check_numbers(name, array)
+
+
+def predicted(predict: Callable[[Any], Any], X: Any) -> NDArray[Any]:
+    """Return what a net predicts for rows as it takes them; of rows outside a block is in memory at a time."""
+    if not isinstance(X, OutsideRows):
+        return np.asarray(predict(for_net(X)))
+    return np.concatenate([np.asarray(predict(block)) for _, block in in_blocks(X)])
 
 
 def feature_dtype(net: NeuralNet, X: Any) -> np.dtype[Any]:

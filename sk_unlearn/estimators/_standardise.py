@@ -118,20 +118,13 @@ def _column(values: NDArray[np.float64], weight: NDArray[np.float64] | None) -> 
 
 def _median(values: NDArray[np.float64], weight: NDArray[np.float64] | None) -> float:
     """Return the value below which half of the rows lie, or half of their weight; of two in the middle the lower."""
-    # Sorting is slow where many values are the same, as in columns of a category; of those it is one of a few.
-    few = np.sort(values[:: max(1, len(values) // 99)])
-    guess = few[len(few) // 2]
-    half = (len(values) if weight is None else weight.sum()) / 2
-    below = _mass(values < guess, weight)
-    if below < half <= below + _mass(values == guess, weight):
-        return float(guess)
     if weight is None:
         middle = (len(values) - 1) // 2
+        # Selection is slow where many values are the same, such as in columns of a category.
+        below, same = np.count_nonzero(values < values[0]), np.count_nonzero(values == values[0])
+        if below <= middle < below + same:
+            return float(values[0])
         return float(np.partition(values, middle)[middle])
     order = np.argsort(values)
     reached = np.cumsum(weight[order])
     return float(values[order[np.searchsorted(reached, reached[-1] / 2)]])
-
-
-def _mass(rows: NDArray[np.bool_], weight: NDArray[np.float64] | None) -> float:
-    return float(np.count_nonzero(rows) if weight is None else weight[rows].sum())

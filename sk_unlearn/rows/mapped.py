@@ -117,7 +117,7 @@ class MappedFile:
         with open(self._checked(), "rb", buffering=0) as file:
             for number, piece in pieces:
                 file.seek(place + number * strides[0])
-                file.readinto(piece)
+                file.readinto(piece.data)
         return rows
 
     def __getstate__(self) -> dict[str, Any]:
@@ -169,7 +169,7 @@ def mapped_file(values: Any) -> MappedFile | None:
     """
     if not isinstance(values, np.memmap) or values.dtype.kind not in "biuf" or values.dtype.char in "gG":
         return None
-    memory, path = values._mmap, values.filename
+    memory, path = getattr(values, "_mmap", None), values.filename
     if memory is None or path is None or values.mode == "c" or values.ndim == 0 or 0 in values.shape:
         return None
     if any(part.startswith(_OF_JOBLIB) for part in Path(path).parts):

@@ -130,16 +130,17 @@ def test_a_second_file_of_further_rows_stays_outside_too(stored, tmp_path):
 
 def test_no_copy_of_the_rows_is_made(stored):
     rng = np.random.default_rng(0)
-    X, y = rng.normal(size=(30_000, 200)).astype(np.float32), rng.integers(0, 2, 30_000)
+    X, y = rng.random(size=(100_000, 200), dtype=np.float32), rng.integers(0, 2, 100_000)
     mapped, gone = stored(X), X[:3].copy()
     size = X.nbytes
     del X
     est = UnlearnableClassifier(net(LinearLayer, max_epochs=1, batch_size=1024), random_state=0)
+    clone(est).fit(gone, [0, 1, 0]).forget(gone[:1])  # what is imported on the way is not counted
     tracemalloc.start()
     try:
         est.fit(mapped, y)
         est.forget(gone)
-        est.predict(mapped)
+        est.predict(mapped[:1000])
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -150,7 +151,7 @@ def test_copies_and_files_refer_to_the_rows(stored, tmp_path):
     X, y = data()
     est = UnlearnableClassifier(net(), random_state=0).fit(stored(X), y).forget(X[:2])
     save(est, tmp_path / "model.skops")
-    loaded = load(tmp_path / "model.skops", trusted=["sk_unlearn.rows.mapped.MappedFile"])
+    loaded = load(tmp_path / "model.skops", trusted=["sk_unlearn.rows.mapped.MappedFile", Mlp])
     copies = [pickle.loads(pickle.dumps(est)), loaded]
     est.forget(X[5:8])
     for each in copies:
@@ -177,8 +178,8 @@ def test_a_cached_training_is_of_the_rows_as_they_are(stored, tmp_path):
 
 
 def test_workers_of_joblib_bring_their_rows_along():
-    X, y = data(20_000, 20)  # which joblib maps from a file of its own, and deletes that
-    est = UnlearnableClassifier(net(LinearLayer, max_epochs=1, batch_size=1024), random_state=0)
+    X, y = data(2_000, 20)  # which joblib maps from a file of its own, and deletes that
+    est = UnlearnableClassifier(net(LinearLayer, max_epochs=1), random_state=0)
     [fitted] = Parallel(n_jobs=2, max_nbytes=1000)(delayed(est.fit)(X, y) for _ in range(1))
     assert isinstance(fitted.training_set_.X, np.ndarray)
     assert len(fitted.forget(X[:2]).training_set_) == len(X) - 2
@@ -229,7 +230,7 @@ def test_an_audit_reads_them(stored):
         each.forget(X[:8])
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            reports.append(audit(each, X[:8], y[:8], X_test, y_test, before=before, n_references=2))
+            reports.append(audit(each, X[:8], y[:8], X_test, y_test, before=before, n_references=3))
     assert reports[0].n_erased == reports[1].n_erased == 8
     assert reports[0].verdict == reports[1].verdict
 

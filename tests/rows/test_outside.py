@@ -310,6 +310,11 @@ class Items(Dataset):
         return self.make(i)
 
 
+class Stream(IterableDataset):
+    def __iter__(self):
+        return iter([(np.zeros(3), 0)])
+
+
 FORMS = {
     "tensors": lambda table: TensorDataset(torch.tensor(table), torch.arange(40)),
     "subset": lambda table: Subset(TensorDataset(torch.tensor(table), torch.arange(40)), range(40)),
@@ -354,4 +359,4 @@ def test_data_sets_that_cannot_be_rows_are_refused(table):
     with pytest.raises(ValueError, match="data set Items differ in shape"):
         open_rows(Items(lambda i: (np.zeros(3 + i // 20), 0))).toarray()
     with pytest.raises(TypeError, match="has no length"):
-        open_rows(IterableDataset())
+        open_rows(Stream())
