@@ -62,7 +62,10 @@ def _column_blocks(A: Any) -> Iterator[NDArray[Any]]:
         return
     width = max(1, _AT_A_TIME // max(1, len(A)))
     for start in range(0, A.shape[1], width):
-        yield np.concatenate([rows[:, start : start + width] for _, rows in in_blocks(A)])
+        columns = np.empty((len(A), min(width, A.shape[1] - start)), dtype=A.dtype)
+        for part, rows in in_blocks(A):
+            columns[part] = rows[:, start : start + width]
+        yield columns
 
 
 def _of_sparse(A: SparseRows, weight: NDArray[np.float64]) -> tuple[list[float], list[float]]:
