@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import mmap
 import os
 from pathlib import Path
@@ -117,7 +118,7 @@ class MappedFile:
         with open(self._checked(), "rb", buffering=0) as file:
             for number, piece in pieces:
                 file.seek(place + number * strides[0])
-                file.readinto(piece.data)
+                _fill(file, memoryview(piece.reshape(-1)))
         return rows
 
     def __getstate__(self) -> dict[str, Any]:
@@ -131,6 +132,15 @@ class MappedFile:
 
     def __repr__(self) -> str:
         return f"MappedFile({len(self.shape)} axes of {self.dtype})"
+
+
+def _fill(file: io.FileIO, wanted: memoryview) -> None:
+    """Fill memory from where a file stands; the system gives no more than some gigabytes at a time."""
+    while len(wanted):
+        n_read = file.readinto(wanted)
+        if not n_read:
+            raise OSError("the file of rows was cut while it was read: put it back as it was, or fit anew")
+        wanted = wanted[n_read:]
 
 
 def npy_file(path: str | os.PathLike[str], name: str | None = None) -> MappedFile:
