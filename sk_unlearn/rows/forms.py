@@ -79,6 +79,7 @@ def open_rows(source: Any, *, name: str | None = None) -> OutsideRows:
     >>> rows[1:].toarray()
     array([[2., 3.],
            [4., 5.]])
+    >>> folder.cleanup()
     """
     if not isinstance(source, Dataset):
         return OutsideRows(npy_file(source, name))
