@@ -118,7 +118,7 @@ class MappedFile:
         with open(self._checked(), "rb", buffering=0) as file:
             for number, piece in pieces:
                 file.seek(place + number * strides[0])
-                _fill(file, memoryview(piece.reshape(-1)))
+                _fill(file, piece.reshape(-1).data)
         return rows
 
     def __getstate__(self) -> dict[str, Any]:
