@@ -40,6 +40,9 @@ class TrainingTask:
 
     recorder : TrainingRecorder or None
         Watches the training or takes part in it. The unlearner has no other influence on training.
+
+    content : str
+        A hash of the rows that stay in a file, of which the cache would else see the path alone.
     """
 
     net: NeuralNet
@@ -49,6 +52,7 @@ class TrainingTask:
     seed: int
     classifier: bool
     recorder: TrainingRecorder | None
+    content: str = ""
 
 
 def cached_training(memory: Any, task: TrainingTask, *, verbose: int) -> Trained:

@@ -12,6 +12,7 @@ from torch import Tensor
 from sk_unlearn.risks.empirical import EmpiricalRisk
 from sk_unlearn.rows import SparseRows
 from sk_unlearn.rows.parts import fields, has_parts
+from sk_unlearn.rows.storage import RowStorage, dense
 
 __all__ = ["why_not_converged"]
 
@@ -102,6 +103,8 @@ def _flat(X: Any, rows: NDArray[np.int64]) -> _Flat:
     """Return some rows as vectors; parts stand side by side."""
     if isinstance(X, SparseRows):
         return _Flat(X[rows].csr, slice(None), len(rows))
+    if isinstance(X, RowStorage):
+        return _Flat(dense(X[rows]).reshape(len(rows), -1), slice(None), len(rows))
     if not has_parts(X):
         return _Flat(X.reshape(len(X), -1), rows, len(rows))
     parts = [part[rows].reshape(len(rows), -1) for part in fields(X)]

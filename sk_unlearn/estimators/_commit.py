@@ -22,6 +22,7 @@ from sk_unlearn.estimators._features import StoredFeatures
 from sk_unlearn.estimators._footing import Footing, set_decay
 from sk_unlearn.estimators._notes import (
     kept_side_state,
+    left_outside,
     moved_by_statistics,
     on_trust,
     out_of_reach,
@@ -109,6 +110,7 @@ def draft_of_solution(
             *out_of_reach(estimator, rows, request, solution),
             *on_trust(rows, request),
             *kept_side_state(state, solution),
+            *left_outside(rows, request),
             *renewed.notes,
             *notes,
         ],

@@ -15,7 +15,7 @@ from sk_unlearn.estimators._request import Content, Request
 from sk_unlearn.estimators._standardise import coarse_standardisation
 from sk_unlearn.estimators.default_net import CUT, MLP
 from sk_unlearn.rows import TrainingSet
-from sk_unlearn.rows.sparse_rows import in_blocks
+from sk_unlearn.rows.storage import in_blocks
 from sk_unlearn.utils._twins import uncompiled
 
 __all__ = ["Constants", "Review", "built_in", "constants_of", "fold", "gradient_under", "review"]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -26,11 +27,21 @@ from sk_unlearn.estimators._forms import (
 )
 from sk_unlearn.estimators._state import FittedState
 from sk_unlearn.estimators._validation import check_numbers, listed, validated
-from sk_unlearn.rows import SparseRows, TrainingSet, count_distinct
-from sk_unlearn.rows.forms import as_rows
-from sk_unlearn.rows.parts import as_records, fields, has_parts, part_name, parts_in
+from sk_unlearn.rows import OutsideRows, SparseRows, TrainingSet, count_distinct
+from sk_unlearn.rows.content import chunks, row_bytes
+from sk_unlearn.rows.forms import as_rows, outside_rows
+from sk_unlearn.rows.parts import as_records, fields, for_net, has_parts, part_name, parts_in
+from sk_unlearn.rows.storage import dense, in_blocks
 
-__all__ = ["InputsMixin", "cast_targets", "cast_values", "check_same_length", "feature_dtype", "warn_of_merged_rows"]
+__all__ = [
+    "InputsMixin",
+    "cast_targets",
+    "cast_values",
+    "check_same_length",
+    "feature_dtype",
+    "predicted",
+    "warn_of_merged_rows",
+]
 
 
 class InputsMixin:
@@ -86,7 +97,7 @@ class InputsMixin:
         return X, y, None if (weight == 1).all() else weight
 
     def _validate_numbers(self, X: Any, name: str, *, reset: bool, net: Any = None) -> Any:
-        """Return rows of finite numbers: an array, sparse rows, or records where they have parts."""
+        """Return rows of finite numbers: an array, sparse rows, rows outside, or records where they have parts."""
         if reset:
             parts = parts_in(X)
             parts = named_parts(X, self.estimator if net is None else net) if parts is None else parts
@@ -97,8 +108,14 @@ class InputsMixin:
             if is_table(X):
                 validate_data(self, X, reset=reset, skip_check_array=True)
             return records_of({part: _validated_part(part, values, name) for part, values in parts.items()}, name)
-        X = X.csr if isinstance(X, SparseRows) else X
+        outside = outside_rows(X)
+        if outside is not None:
+            for _, block in in_blocks(outside):
+                self._validate_table(block, name, reset=reset)
+            return outside
+        return self._validate_table(X.csr if isinstance(X, SparseRows) else X, name, reset=reset)
 
+    def _validate_table(self, X: Any, name: str, *, reset: bool) -> Any:
         def check() -> Any:
             # scikit-learn counts the features along the second axis alone: of rows that are images it would name the
             # wrong number.
@@ -125,7 +142,7 @@ class InputsMixin:
         if isinstance(X, SparseRows):
             return X.at_columns(state.filled, width)
         wide = np.zeros((len(X), width), dtype=X.dtype)
-        wide[:, state.filled] = X
+        wide[:, state.filled] = dense(X)
         return wide
 
     def _check_row_shape(self, X: Any, name: str) -> None:
@@ -183,6 +200,13 @@ def _validated_part(part: str, values: Any, whole: str) -> NDArray[Any]:
     return check_numbers(name, array)
 
 
+def predicted(predict: Callable[[Any], Any], X: Any) -> NDArray[Any]:
+    """Return what a net predicts for rows as it takes them; of rows outside a block is in memory at a time."""
+    if not isinstance(X, OutsideRows):
+        return np.asarray(predict(for_net(X)))
+    return np.concatenate([np.asarray(predict(block)) for _, block in in_blocks(X)])
+
+
 def feature_dtype(net: NeuralNet, X: Any) -> np.dtype[Any]:
     """Return the data type in which the module takes its rows: that of its parameters, or integers for look-ups.
 
@@ -225,28 +249,49 @@ def cast_values(values: Any, dtype: np.dtype[Any], name: str = "X") -> Any:
             # The numbers alone are looked at: a zero is a zero in every data type.
             _cast_dense(values.csr.data, dtype, name, len(values), values.row_of_entry)
         return SparseRows(values, dtype)
+    if isinstance(values, OutsideRows):
+        if values.dtype != dtype:
+            lost = (_lost(block, _cast(block, dtype)).any(axis=1) for _, block in in_blocks(values))
+            _refuse_lost(sum(map(np.count_nonzero, lost)), len(values), dtype, name)
+        return values.astype(dtype)
     return _cast_dense(values, dtype, name, len(values))
 
 
 def _cast_dense(
     values: NDArray[Any], dtype: np.dtype[Any], name: str, n_rows: int, row: NDArray[np.int64] | None = None
 ) -> NDArray[Any]:
-    if values.dtype == dtype:
-        return np.require(values, dtype, ["C_CONTIGUOUS", "WRITEABLE"])
+    cast = _cast(values, dtype)
+    if values.dtype != dtype:
+        lost = _lost(values, cast)
+        n = np.count_nonzero(lost.any(axis=1)) if row is None else len(np.unique(row[lost[:, 0]]))
+        _refuse_lost(int(n), n_rows, dtype, name)
+    return cast
+
+
+def _cast(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
     with np.errstate(over="ignore", invalid="ignore"):
         cast: NDArray[Any] = np.require(values, dtype, ["C_CONTIGUOUS", "WRITEABLE"])
-        if dtype.kind == "f":
-            lost = np.isinf(cast)  # what has been validated is finite
-            cure = "scale them, or use a net of float64 parameters"
-        else:
+    return cast
+
+
+def _lost(values: NDArray[Any], cast: NDArray[Any]) -> NDArray[np.bool_]:
+    """Tell which numbers a cast has changed by more than rounding, one row of them for each row."""
+    if cast.dtype.kind == "f":
+        lost = np.isinf(cast)  # what has been validated is finite
+    else:
+        with np.errstate(over="ignore", invalid="ignore"):
             lost = (cast.astype(values.dtype) != values) | ((cast < 0) != (values < 0))
-            cure = "the net was fitted on whole numbers; for others, fit it on a table of floats"
-    if lost.any():
-        n = np.count_nonzero(lost.reshape(len(lost), -1).any(axis=1)) if row is None else len(np.unique(row[lost]))
+    return lost.reshape(len(lost), math.prod(lost.shape[1:]))
+
+
+def _refuse_lost(n: int, n_rows: int, dtype: np.dtype[Any], name: str) -> None:
+    cure = "the net was fitted on whole numbers; for others, fit it on a table of floats"
+    if dtype.kind == "f":
+        cure = "scale them, or use a net of float64 parameters"
+    if n:
         raise ValueError(
             f"{name} has numbers that {dtype}, which the net takes, cannot hold, in {n} of {n_rows} rows: {cure}."
         )
-    return cast
 
 
 def warn_of_merged_rows(X: Any, X_net: Any) -> None:
@@ -275,11 +320,12 @@ def _loses_whole_numbers(X: Any, X_net: Any) -> bool:
         X_net = X.astype(X_net.dtype)
 
     def loses(part: slice) -> bool:
+        given, cast = dense(X[part]), dense(X_net[part])
         with np.errstate(invalid="ignore"):
-            lost = X_net[part].astype(X.dtype) != X[part]
-        return bool(lost.any() and (X.dtype.kind != "f" or (np.rint(X[part]) == X[part])[lost].any()))
+            lost = cast.astype(X.dtype) != given
+        return bool(lost.any() and (X.dtype.kind != "f" or (np.rint(given) == given)[lost].any()))
 
-    return any(loses(slice(start, start + 10_000)) for start in range(0, len(X), 10_000))
+    return any(map(loses, chunks(len(X), max(1, row_bytes(X)))))
 
 
 def cast_targets(net: NeuralNet, X: Any, y: NDArray[Any], *, classifier: bool, name: str = "y") -> NDArray[Any]:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = [
     "constants_notes",
     "kept_side_state",
+    "left_outside",
     "moved_by_statistics",
     "notes_past_a_pipeline",
     "on_trust",
@@ -77,6 +78,18 @@ def out_of_reach(
             "without them."
         )
     return notes
+
+
+def left_outside(rows: TrainingSet | None, request: Request) -> list[str]:
+    """Say which files and data sets of the user's still hold the rows of a request."""
+    if rows is None:
+        return []
+    return [
+        f"{len(numbers)} of the rows stay in {name}, which this estimator reads and never writes to. It does "
+        "not read them any more; erasing them there is for you: training_set_.outside() gives their numbers."
+        for name, numbers in rows.outside(request.positions)
+        if len(numbers)
+    ]
 
 
 def on_trust(rows: TrainingSet | None, request: Request) -> list[str]:

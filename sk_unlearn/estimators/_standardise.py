@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sk_unlearn.rows import SparseRows
+from sk_unlearn.rows.storage import RowStorage, in_blocks
 
 __all__ = ["REACH", "coarse_standardisation"]
 
@@ -15,6 +17,8 @@ __all__ = ["REACH", "coarse_standardisation"]
 REACH = 8.0
 # A value that differs from the median by no more than this share of it does not differ.
 _ROUNDING = 1e-12
+# Numbers of rows outside that are in memory at a time.
+_AT_A_TIME = 2**24
 
 
 def coarse_standardisation(A: Any, weight: NDArray[np.float64] | None) -> tuple[list[float], list[float]]:
@@ -29,7 +33,7 @@ def coarse_standardisation(A: Any, weight: NDArray[np.float64] | None) -> tuple[
 
     Parameters
     ----------
-    A : ndarray of shape (n_rows, n_columns), or SparseRows
+    A : ndarray of shape (n_rows, n_columns), SparseRows or OutsideRows
         Of sparse rows only the numbers that are not zero are gone through; all zeros of a column count as one, of their
         weight together.
 
@@ -43,8 +47,25 @@ def coarse_standardisation(A: Any, weight: NDArray[np.float64] | None) -> tuple[
     """
     if isinstance(A, SparseRows):
         return _of_sparse(A, np.ones(len(A)) if weight is None else weight)
-    pairs = [_column(column.astype(np.float64), weight) for column in A.T]
+    columns = (column for block in _column_blocks(A) for column in block.T)
+    pairs = [_column(column.astype(np.float64), weight) for column in columns]
     return [shift for shift, _ in pairs], [scale for _, scale in pairs]
+
+
+def _column_blocks(A: Any) -> Iterator[NDArray[Any]]:
+    """Give columns side by side: those of an array together, of rows outside so many at a time as memory should hold.
+
+    For each block all rows are read: a median needs them all.
+    """
+    if not isinstance(A, RowStorage):
+        yield A
+        return
+    width = max(1, _AT_A_TIME // max(1, len(A)))
+    for start in range(0, A.shape[1], width):
+        columns = np.empty((len(A), min(width, A.shape[1] - start)), dtype=A.dtype)
+        for part, rows in in_blocks(A):
+            columns[part] = rows[:, start : start + width]
+        yield columns
 
 
 def _of_sparse(A: SparseRows, weight: NDArray[np.float64]) -> tuple[list[float], list[float]]:

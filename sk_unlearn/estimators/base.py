@@ -64,6 +64,7 @@ from sk_unlearn.estimators.report import UnlearningReport
 from sk_unlearn.privacy import Certificate
 from sk_unlearn.receipts import ReceiptChain
 from sk_unlearn.rows import TrainingSet, as_identifiers
+from sk_unlearn.rows.forms import outside_rows
 from sk_unlearn.training.ledger import Trained, monitors_validation, train_rows
 from sk_unlearn.training.rates import fresh_rates
 from sk_unlearn.unlearners.base import Unlearner
@@ -181,8 +182,8 @@ class BaseUnlearnable(
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features) or (n_samples, ...)
             Training rows. They are stored in the data type the network takes, sparse ones sparse. A dict of arrays, a
-            tuple of arrays or a DataFrame for a module with several arguments, and a data set of PyTorch's too; see
-            :ref:`forms_of_rows`.
+            tuple of arrays or a DataFrame for a module with several arguments, and a data set of PyTorch's too. An
+            array that is mapped from a file stays there; see :ref:`forms_of_rows`.
 
         y : array-like of shape (n_samples,) or (n_samples, n_targets)
             Targets; may be left out where X is a data set that has them.
@@ -236,6 +237,9 @@ class BaseUnlearnable(
         key: bytes | None = None,
     ) -> BaseUnlearnable:
         """Fit rows that were made of others, whose digests are given: see ``drafts.fit_made``."""
+        # The pipeline keeps and moves them, and what it brings may be in a file by chance only.
+        outside = outside_rows(X)
+        X = X if outside is None else outside.toarray()
         if first_pass:
             return self._first_partial_fit(X, y, classes, sample_weight, sample_id, source, key)
         return self._fit(X, y, sample_weight, sample_id, source, key, classes)

@@ -11,10 +11,10 @@ from sklearn.utils import column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 from skorch import NeuralNetBinaryClassifier
 
+from sk_unlearn.estimators._inputs import predicted
 from sk_unlearn.estimators._validation import validated
 from sk_unlearn.estimators.base import BaseUnlearnable
 from sk_unlearn.estimators.lookup import codes_of
-from sk_unlearn.rows.parts import for_net
 from sk_unlearn.utils._lock import one_at_a_time
 
 __all__ = ["UnlearnableClassifier"]
@@ -248,7 +248,7 @@ class UnlearnableClassifier(ClassifierMixin, BaseUnlearnable):
             classes and fitted on nine, stand for no class and are left out; the others then sum to one.
         """
         now = self._pinned()
-        proba = np.asarray(now.net_.predict_proba(for_net(now._validate_features(X))))
+        proba = predicted(now.net_.predict_proba, now._validate_features(X))
         n_classes = len(now.classes_)
         if proba.ndim != 2 or proba.shape[1] <= n_classes:
             return proba
@@ -270,7 +270,7 @@ class UnlearnableClassifier(ClassifierMixin, BaseUnlearnable):
             Labels.
         """
         now = self._pinned()
-        codes = np.asarray(now.net_.predict(for_net(now._validate_features(X)))).astype(np.int64)
+        codes = predicted(now.net_.predict, now._validate_features(X)).astype(np.int64)
         if codes.size and codes.max() >= len(now.classes_):  # an output that stands for no class
             codes = now.predict_proba(X).argmax(axis=1)
         return now.classes_[codes]

@@ -19,7 +19,7 @@ from sk_unlearn.receipts import digest_parameters
 from sk_unlearn.risks.empirical import EmpiricalRisk, flat_parameters
 from sk_unlearn.risks.layer_inputs import LayerInputs
 from sk_unlearn.rows import SparseRows, TrainingSet
-from sk_unlearn.rows.sparse_rows import dense
+from sk_unlearn.rows.storage import dense
 from sk_unlearn.utils._twins import training_copy, twin
 
 if TYPE_CHECKING:

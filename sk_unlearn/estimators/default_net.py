@@ -19,6 +19,7 @@ from torch import nn
 from sk_unlearn.estimators._decay import ridge_decay, some_rows
 from sk_unlearn.estimators._standardise import coarse_standardisation
 from sk_unlearn.rows import SparseRows
+from sk_unlearn.rows.storage import RowStorage, dense
 
 __all__ = [
     "CUT",
@@ -435,9 +436,9 @@ def _standardised(A: NDArray[Any], of: str, settings: dict[str, Any]) -> NDArray
 
 
 def _standardised_blocks(X: Any, settings: dict[str, Any]) -> Iterator[NDArray[np.float64]]:
-    """Give the inputs as the network sees them: an array as a whole, sparse rows some columns at a time."""
-    width = max(1, _DENSE // max(1, len(X))) if isinstance(X, SparseRows) else X.shape[1]
-    columns = X.csr.tocsc() if isinstance(X, SparseRows) else X
+    """Give the inputs as the network sees them: an array as a whole, other storages some columns at a time."""
+    width = max(1, _DENSE // max(1, len(X))) if isinstance(X, RowStorage) else X.shape[1]
+    columns = X.csr.tocsc() if isinstance(X, SparseRows) else dense(X)
     for start in range(0, X.shape[1], width):
         part = slice(start, start + width)
         constants: dict[str, Any] = {

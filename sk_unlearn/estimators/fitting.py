@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -25,7 +26,8 @@ from sk_unlearn.estimators._slices import trained_in_slices
 from sk_unlearn.estimators._state import Anchor, FittedState
 from sk_unlearn.risks.empirical import flat_parameters
 from sk_unlearn.risks.quadratic import CurvatureSketch
-from sk_unlearn.rows import RowRole, TrainingSet
+from sk_unlearn.rows import OutsideRows, RowRole, TrainingSet
+from sk_unlearn.rows.storage import in_blocks
 from sk_unlearn.training.ledger import Trained, train_rows, uses_validation_rows
 from sk_unlearn.training.recorder import TrainingRecorder
 from sk_unlearn.utils._journal import Journal
@@ -190,9 +192,19 @@ def train_net(
         return trained, X_net, y_net
     blank = blank_net(draft, X, y, weight)
     verbose, blank.verbose = blank.verbose, 0
-    cached = TrainingTask(blank, X, y, weight, seed, draft._classifier, recorder)
+    cached = TrainingTask(blank, X, y, weight, seed, draft._classifier, recorder, _hash_outside(X))
     trained = cached_training(draft.memory, cached, verbose=verbose)
     return trained, *_cast(draft, trained.net, X, y)
+
+
+def _hash_outside(X: Any) -> str:
+    """Return a hash of rows that stay outside, as they are now; empty for others."""
+    if not isinstance(X, OutsideRows):
+        return ""
+    digest = blake2b()
+    for _, block in in_blocks(X):
+        digest.update(np.ascontiguousarray(block).data)
+    return digest.hexdigest()
 
 
 def _train_with_callbacks(

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import RegressorMixin, _fit_context
 from sklearn.utils import check_array
 
+from sk_unlearn.estimators._inputs import predicted
 from sk_unlearn.estimators._validation import check_numbers, listed, validated
 from sk_unlearn.estimators.base import BaseUnlearnable
-from sk_unlearn.rows.parts import for_net
 from sk_unlearn.utils._lock import one_at_a_time
 
 __all__ = ["UnlearnableRegressor"]
@@ -207,5 +206,5 @@ class UnlearnableRegressor(RegressorMixin, BaseUnlearnable):
             As many targets as y had in ``fit``.
         """
         now = self._pinned()
-        prediction = np.asarray(now.net_.predict(for_net(now._validate_features(X))))
+        prediction = predicted(now.net_.predict, now._validate_features(X))
         return prediction.reshape(len(prediction), *now.target_shape_)

@@ -32,7 +32,7 @@ from sk_unlearn.metrics.distances import (
 )
 from sk_unlearn.rows.forms import rows_given
 from sk_unlearn.rows.parts import has_parts
-from sk_unlearn.rows.sparse_rows import dense
+from sk_unlearn.rows.storage import dense
 from sk_unlearn.unlearners import FineTune
 
 _CHALLENGE_BINS = np.arange(13) * 0.5

@@ -42,6 +42,7 @@ _PACKAGES = ("sk_unlearn", "sklearn", "skorch", "torch.nn", "torch.optim", "torc
 _NOT_TRUSTED = (
     "sk_unlearn.commands",
     "sk_unlearn.persistence",
+    "sk_unlearn.rows.mapped",
     "sklearn.datasets",
     "sklearn.tree._tree",
     "sklearn.neighbors._kd_tree",

@@ -13,8 +13,8 @@ from sklearn.base import BaseEstimator, ClassifierMixin, clone, is_classifier
 from tqdm import tqdm
 
 from sk_unlearn.references.many import fit_many
-from sk_unlearn.rows import SparseRows
 from sk_unlearn.rows.parts import for_net
+from sk_unlearn.rows.storage import RowStorage
 from sk_unlearn.utils._interrupts import noticed_interrupts
 
 __all__ = ["References", "Rows", "changes_training", "train_references"]
@@ -142,4 +142,4 @@ def _all_outputs(model: Any, X: Any) -> NDArray[Any]:
     """Return the probabilities of all outputs; ``predict_proba`` leaves out those of no class of ``fit``."""
     # A copy: rows of a training set are read-only, of which PyTorch warns.
     rows = model._validate_features(X)
-    return np.asarray(model.net_.predict_proba(for_net(rows if isinstance(rows, SparseRows) else rows.copy())))
+    return np.asarray(model.net_.predict_proba(for_net(rows if isinstance(rows, RowStorage) else rows.copy())))

@@ -17,8 +17,9 @@ from torch.utils.data import DataLoader
 
 from sk_unlearn.risks._randomness import FixedRandomness
 from sk_unlearn.risks._row_loss import RowLoss
-from sk_unlearn.rows import SparseRows, sample_mask
+from sk_unlearn.rows import sample_mask
 from sk_unlearn.rows.parts import fields, for_net, tensors_for_net
+from sk_unlearn.rows.storage import RowStorage
 from sk_unlearn.utils._lazy import cached_property
 
 __all__ = ["Chunk", "Part", "RiskRows", "Rows"]
@@ -177,7 +178,7 @@ def _checked_sample_weight(sample_weight: Any, n: int) -> NDArray[np.float64] | 
 def _slices_arrays(net: NeuralNet, X: Any, y: Any) -> bool:
     """Whether a batch is just a slice of X and of y, so that datasets and iterators can be passed by."""
     stored = (part for column in (X, y) for part in fields(column))
-    arrays = all(isinstance(a, np.ndarray | SparseRows) and a.dtype.kind in "biufc" for a in stored)
+    arrays = all(isinstance(a, np.ndarray | RowStorage) and a.dtype.kind in "biufc" for a in stored)
     plain = (
         net.dataset is Dataset
         and net.iterator_valid is DataLoader

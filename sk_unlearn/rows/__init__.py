@@ -5,6 +5,8 @@ from sk_unlearn.rows._look_up import RowMatch
 from sk_unlearn.rows._marks import Mark
 from sk_unlearn.rows._set_digest import SetDigest
 from sk_unlearn.rows.content import count_distinct
+from sk_unlearn.rows.forms import open_rows
+from sk_unlearn.rows.outside import OutsideRows
 from sk_unlearn.rows.roles import RowRole
 from sk_unlearn.rows.sampling import sample_mask
 from sk_unlearn.rows.sparse_rows import SparseRows
@@ -12,6 +14,7 @@ from sk_unlearn.rows.training_set import TrainingSet
 
 __all__ = [
     "Mark",
+    "OutsideRows",
     "RowMatch",
     "RowRole",
     "SetDigest",
@@ -19,5 +22,6 @@ __all__ = [
     "TrainingSet",
     "as_identifiers",
     "count_distinct",
+    "open_rows",
     "sample_mask",
 ]

@@ -12,6 +12,7 @@ from sk_unlearn.rows._canonical import encoded
 from sk_unlearn.rows._cells import Cells, array_cells, series_cells
 from sk_unlearn.rows.content import Array
 from sk_unlearn.rows.sparse_rows import SparseRows
+from sk_unlearn.rows.storage import dense
 
 __all__ = ["Block", "blocks_of", "cast_table", "shape_of", "stacked"]
 
@@ -45,8 +46,7 @@ def cast_table(X: Any, dtype: Any) -> Any:
     ValueError
         Where that is not possible.
     """
-    if isinstance(X, SparseRows):
-        X = X.csr
+    X = X.csr if isinstance(X, SparseRows) else dense(X)
     if isinstance(X, Mapping):
         dtypes = dtype if isinstance(dtype, Mapping) else dict.fromkeys(X, dtype)
         return {name: cast_table(part, dtypes[name]) for name, part in X.items()}
@@ -72,8 +72,7 @@ def blocks_of(X: Any) -> list[Block]:
     ValueError
         If columns are not of one length.
     """
-    if isinstance(X, SparseRows):
-        X = X.csr
+    X = X.csr if isinstance(X, SparseRows) else dense(X)
     if isinstance(X, Mapping):
         named = [(encoded(name), part) for name, part in X.items()]
     elif isinstance(X, tuple):

@@ -9,9 +9,11 @@ from numpy.typing import NDArray
 
 from sk_unlearn.rows.content import Array, Mask, row_size
 from sk_unlearn.rows.forms import as_rows
+from sk_unlearn.rows.outside import OutsideRows
 from sk_unlearn.rows.parts import as_records, has_parts, part_name
 from sk_unlearn.rows.roles import RowRole
-from sk_unlearn.rows.sparse_rows import SparseRows, dense
+from sk_unlearn.rows.sparse_rows import SparseRows
+from sk_unlearn.rows.storage import RowStorage, dense
 
 
 def few(items: list[Any]) -> str:
@@ -26,10 +28,13 @@ def indices(mask: Mask) -> str:
 def owned(values: Any, copy: bool) -> Any:
     """Return a C-ordered, writeable array in native byte order; without `copy` the given one where it is one.
 
-    Sparse rows are always an object of their own, for they are changed in place, and only their arrays may be shared.
+    Rows of another storage are always an object of their own, for they are changed in place; of sparse ones only the
+    arrays may be shared.
     """
     if isinstance(values, SparseRows):
         return SparseRows(values, copy=copy)
+    if isinstance(values, RowStorage):
+        return values.copy()
     values = np.asarray(values)
     native = values.dtype.newbyteorder("=")
     return np.array(values, dtype=native, order="C") if copy else np.require(values, native, ["C", "W"])
@@ -78,11 +83,15 @@ def cast_like(values: Any, stored: Any, name: str) -> tuple[Any, Mask]:
         has no finite number for. Otherwise a float dtype rounds, and rounding is what the net sees.
     """
     given = as_rows(values)
+    if isinstance(given, OutsideRows) and (not isinstance(stored, OutsideRows) or given.dtype != stored.dtype):
+        given = dense(given)
     if has_parts(given) or has_parts(stored):
         return _cast_parts(given, stored, name)
     if given.ndim != stored.ndim or given.shape[1:] != stored.shape[1:]:
         expected = ", ".join(["n_rows", *map(str, stored.shape[1:])]) + ("," if stored.ndim == 1 else "")
         raise ValueError(f"{name} must have shape ({expected}), as what was fitted, got {given.shape}")
+    if isinstance(given, OutsideRows):
+        return given, np.ones(len(given), dtype=bool)
     if not isinstance(stored, SparseRows):
         return _cast_dense(dense(given), stored.dtype, name)
     if isinstance(given, SparseRows):

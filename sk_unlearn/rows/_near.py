@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from sk_unlearn.rows.content import Mask, Positions, chunks, row_bytes, row_size
 from sk_unlearn.rows.parts import fields
-from sk_unlearn.rows.sparse_rows import SparseRows, dense
+from sk_unlearn.rows.sparse_rows import SparseRows
+from sk_unlearn.rows.storage import dense
 
 # Text with six digits, as "%.6g" writes it, is off by 5e-6 of a value at most, float32 by 6e-8.
 _TOLERANCE = 1e-5
@@ -103,7 +104,7 @@ class _Column:
         """Return stored rows in float64, dense or as a sparse matrix."""
         if isinstance(self.held, SparseRows):
             return self.held[slots].csr.astype(np.float64)
-        return self.held[slots].reshape(len(slots), row_size(self.held)).astype(np.float64)
+        return dense(self.held[slots]).reshape(len(slots), row_size(self.held)).astype(np.float64)
 
     def _scale(self, n: int) -> NDArray[np.float64]:
         """Mean absolute value of each number of a row, one where that is zero or not finite."""

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from sk_unlearn.rows.content import Array, Words, as_words, chunks, row_bytes
 from sk_unlearn.rows.digests import digest_each, digest_ids, digest_rows
+from sk_unlearn.rows.outside import OutsideRows
 from sk_unlearn.rows.training_set import TrainingSet
 
 __all__ = ["SetDigest"]
@@ -67,6 +68,13 @@ class SetDigest:
         rows : TrainingSet
         slots : (m,) int64
         """
+        total = cls(0, 0)
+        for part in chunks(len(slots), row_bytes(rows.raw_X)):  # so that memory does not grow with the rows held
+            total = total.plus(cls._of_few(key, rows, slots[part]))
+        return total
+
+    @classmethod
+    def _of_few(cls, key: bytes, rows: TrainingSet, slots: NDArray[np.int64]) -> SetDigest:
         weight = None if rows.raw_weight is None else rows.raw_weight[slots]
         ids = None if rows.raw_id is None else rows.raw_id[slots]
         if rows.raw_source is not None:
@@ -130,7 +138,7 @@ class SetDigest:
 
 
 def _row_words(key: bytes, X: Any) -> Words:
-    """Return rows as words: arrays as they are, rows that are stored in another way by their digests."""
-    if isinstance(X, np.ndarray) and X.dtype != object:
+    """Return rows as words: numbers as they are, rows that are stored in another way by their digests."""
+    if isinstance(X, OutsideRows) or (isinstance(X, np.ndarray) and X.dtype != object):
         return as_words(X)
     return digest_rows(key, X).view(np.uint64)

@@ -12,10 +12,11 @@ from sk_unlearn.rows._columns import cast_exactly, few, owned
 from sk_unlearn.rows._index import Segments
 from sk_unlearn.rows._marks import Mark, renumbered
 from sk_unlearn.rows.content import Array, Mask, Positions
+from sk_unlearn.rows.outside import OutsideRows
 from sk_unlearn.rows.parts import has_parts
 from sk_unlearn.rows.roles import RowRole
 from sk_unlearn.rows.sampling import sample_mask
-from sk_unlearn.rows.sparse_rows import SparseRows
+from sk_unlearn.rows.storage import RowStorage
 from sk_unlearn.utils._journal import Journal
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ class StoredRows:
 
     @property
     def X(self) -> Any:  # noqa: N802 - scikit-learn's name for the data
-        """The live rows, in original order, read-only: an array, or `SparseRows`.
+        """The live rows, in original order, read-only: an array, `SparseRows`, or `OutsideRows`.
 
         No copy as long as no row has been erased: it then follows a later correction or erasure. Afterwards a copy.
         """
@@ -120,7 +121,7 @@ class StoredRows:
 
     def _live_part(self, array: Any) -> Any:
         self.journal.settle()
-        if isinstance(array, SparseRows):
+        if isinstance(array, RowStorage):
             return array if self._n_live == len(array) else array[self._live]
         part = array.view() if self._n_live == len(array) else array[self._live]
         # A row that is written to would no longer be found by its content.
@@ -136,7 +137,7 @@ class StoredRows:
 
     @property
     def raw_X(self) -> Any:  # noqa: N802
-        """The rows, (n_slots, ...) array or `SparseRows`, tombstones included as zeros. Not a copy; only to be read."""
+        """The rows, (n_slots, ...) array or storage, tombstones included as zeros. Not a copy; only to be read."""
         return self._raw("_X")
 
     @property
@@ -173,6 +174,26 @@ class StoredRows:
     def trained_mask(self) -> Mask:
         """Which slots hold a live row with role `RowRole.TRAINED`, (n_slots,) bool. Not a copy."""
         return self._raw("_trained")
+
+    def outside(self, positions: ArrayLike | None = None) -> list[tuple[str, Positions]]:
+        """Tell which rows of files of the user's stand for rows that are stored here.
+
+        Parameters
+        ----------
+        positions : (m,) int array, optional
+            Live slots. Default: none of them, but the rows of the files that no live slot stands for: those that were
+            erased or corrected here are for the user to erase there.
+
+        Returns
+        -------
+        outside : list of (str, (k,) int64)
+            The path of each file, and numbers of its rows as they were given to ``fit``, ascending. Empty where all
+            rows are in memory.
+        """
+        self.journal.settle()
+        if not isinstance(self._X, OutsideRows):
+            return []
+        return self._X.unused() if positions is None else self._X[self._check_positions(positions)].used()
 
     def _raw(self, attribute: str) -> Any:
         self.journal.settle()

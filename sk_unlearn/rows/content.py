@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sk_unlearn.rows.outside import OutsideRows
 from sk_unlearn.rows.parts import fields, has_parts
-from sk_unlearn.rows.sparse_rows import SparseRows, dense
+from sk_unlearn.rows.sparse_rows import SparseRows
+from sk_unlearn.rows.storage import dense
 
 __all__ = [
     "as_words",
@@ -79,6 +81,9 @@ def row_hash(words: Words) -> Words:
 
 def content_hash(rows: Any) -> Words:
     """Hash rows, (n,) uint64: equal rows have equal hashes; of sparse ones only the numbers that are not zero cost."""
+    if isinstance(rows, OutsideRows):
+        parts = [row_hash(as_words(rows[part])) for part in chunks(len(rows), row_bytes(rows))]
+        return np.concatenate([np.empty(0, np.uint64), *parts])
     if not isinstance(rows, SparseRows):
         return row_hash(as_words(rows))
     values = rows.csr.data
@@ -103,6 +108,8 @@ def same_content(a: Any, b: Any) -> Mask:
 
 def group_content(rows: Any) -> tuple[Positions, Positions]:
     """Group equal rows: the first row of each group, and the group of each row."""
+    if isinstance(rows, OutsideRows):
+        return _group_outside(rows)
     if not isinstance(rows, SparseRows):
         return group_rows(as_words(rows))
     _, first, group = np.unique(content_hash(rows), return_index=True, return_inverse=True)
@@ -113,6 +120,15 @@ def group_content(rows: Any) -> tuple[Positions, Positions]:
     as_bytes = [csr.indices[start:stop].tobytes() + csr.data[start:stop].tobytes() for start, stop in bounds]
     _, first, group = np.unique(np.array(as_bytes, dtype=object), return_index=True, return_inverse=True)
     return first, group
+
+
+def _group_outside(rows: OutsideRows) -> tuple[Positions, Positions]:
+    """Do the same a few rows at a time."""
+    _, first, group = np.unique(content_hash(rows), return_index=True, return_inverse=True)
+    parts = chunks(len(rows), row_bytes(rows))
+    if all(same_content(rows[part], rows[first[group[part]]]).all() for part in parts):
+        return first, group
+    return group_rows(as_words(rows))  # two contents share a hash, which happens to hardly anybody
 
 
 def group_rows(words: Words) -> tuple[Positions, Positions]:

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.sparse import issparse
 
-from sk_unlearn.rows.sparse_rows import dense
+from sk_unlearn.rows.storage import dense
 
 __all__ = ["as_records", "fields", "for_net", "has_parts", "part_name", "parts_in", "tensors_for_net"]
 

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-__all__ = ["SparseRows", "dense", "in_blocks"]
+from sk_unlearn.rows.storage import RowStorage, dense
+from sk_unlearn.utils._journal import Assignment
 
-# Numbers that are dense at a time where all rows are gone through.
-_BLOCK = 2**20
+__all__ = ["SparseRows"]
 
 
-class SparseRows:
+class SparseRows(RowStorage):
     """Sparse rows in one canonical form, so that equal content has equal arrays.
 
     Columns ascend in each row, each column stands there once, and no zero does, not even a negative one. What is
@@ -44,8 +43,6 @@ class SparseRows:
     array([[1., 0., 0.]])
     """
 
-    ndim = 2
-
     def __init__(self, values: Any, dtype: Any = None, *, copy: bool = False) -> None:
         if isinstance(values, SparseRows):
             values = values.csr
@@ -71,18 +68,9 @@ class SparseRows:
         return dtype
 
     @property
-    def size(self) -> int:
-        """How many numbers the rows have, zeros included."""
-        n_rows, n_columns = self.shape
-        return n_rows * n_columns
-
-    @property
     def row_of_entry(self) -> NDArray[np.int64]:
         """Which row each number belongs to that is not zero, in their order."""
         return np.repeat(np.arange(len(self)), np.diff(self.csr.indptr))
-
-    def __len__(self) -> int:
-        return self.shape[0]
 
     def __getitem__(self, key: Any) -> Any:
         if not isinstance(key, int | np.integer):
@@ -91,10 +79,6 @@ class SparseRows:
         row = np.zeros(self.shape[1], dtype=self.dtype)
         row[self.csr.indices[start:stop]] = self.csr.data[start:stop]
         return row
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
-        # NumPy would call it wherever a dense array is expected, and make all of them dense.
-        raise TypeError("SparseRows become dense by toarray(), a few rows at a time: rows[start:stop].toarray().")
 
     def toarray(self) -> NDArray[Any]:
         """Return all of the rows as a dense array of shape (n, p)."""
@@ -122,25 +106,33 @@ class SparseRows:
         moved = sparse.csr_array((csr.data, columns[csr.indices], csr.indptr), shape=(len(self), width))
         return SparseRows(moved, copy=True)
 
-    def with_rows(self, at: NDArray[np.int64], values: SparseRows | None = None) -> SparseRows:
+    def with_rows(self, at: NDArray[np.int64], values: Any = None) -> SparseRows:
         """Return rows of which some are others, or are empty.
 
         Parameters
         ----------
         at : (m,) int64
             Which rows.
-        values : SparseRows of m rows, optional
+        values : m rows of any kind, optional
             What they become; None: zeros.
         """
         source = np.arange(len(self))
         source[at] = len(self) + (0 if values is None else np.arange(len(at)))
         empty = sparse.csr_array((1, self.shape[1]), dtype=self.dtype)
-        others = empty if values is None else values.csr
+        others = empty if values is None else self._alike(values)
         return SparseRows._of(_narrow(sparse.vstack([self.csr, others], format="csr", dtype=self.dtype)[source]))
 
-    def followed_by(self, other: SparseRows) -> SparseRows:
-        """Return these rows and, after them, others of the same columns and data type."""
-        return SparseRows._of(_narrow(sparse.vstack([self.csr, other.csr], format="csr", dtype=self.dtype)))
+    def followed_by(self, other: Any) -> SparseRows:
+        """Return these rows and, after them, others of the same columns, which come to this data type."""
+        return SparseRows._of(_narrow(sparse.vstack([self.csr, self._alike(other)], format="csr", dtype=self.dtype)))
+
+    def change(self, at: NDArray[np.int64], values: Any = None) -> Assignment:
+        """Return the assignment that makes this object what :meth:`with_rows` returns."""
+        # A row may have another number of entries than before: all are built aside.
+        return vars(self), "csr", self.with_rows(at, values).csr
+
+    def _alike(self, others: Any) -> Any:
+        return SparseRows(others if isinstance(others, SparseRows) else dense(others), self.dtype).csr
 
     def equals(self, other: SparseRows) -> NDArray[np.bool_]:
         """Tell of each row whether the one in the same place of another is equal; of the same data type."""
@@ -177,14 +169,3 @@ def _narrow(csr: Any) -> Any:
     narrow = np.int32 if max(csr.nnz, *csr.shape) <= np.iinfo(np.int32).max else np.int64
     indices, indptr = (each.astype(narrow, copy=False) for each in (csr.indices, csr.indptr))
     return sparse.csr_array((csr.data, indices, indptr), shape=csr.shape)
-
-
-def dense(rows: Any) -> Any:
-    """Return rows that may be sparse as a dense array; an array is returned as it is."""
-    return rows.toarray() if isinstance(rows, SparseRows) else rows
-
-
-def in_blocks(rows: Any) -> Iterator[tuple[slice, Any]]:
-    """Give sparse rows a block at a time, dense, and where each block begins and ends; an array comes in one."""
-    step = max(1, _BLOCK // max(1, rows.shape[1])) if isinstance(rows, SparseRows) else max(1, len(rows))
-    return ((slice(start, start + step), dense(rows[start : start + step])) for start in range(0, len(rows), step))

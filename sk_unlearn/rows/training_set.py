@@ -42,9 +42,10 @@ class TrainingSet(LookUp):
 
     Parameters
     ----------
-    X : (n, ...) array, SparseRows, or scipy sparse matrix or array of shape (n, p)
+    X : (n, ...) array, SparseRows, OutsideRows, or scipy sparse matrix or array of shape (n, p)
         Rows along the first axis, boolean, integer, float or complex, in the dtype the net sees. A structured array
-        holds rows of several parts. Sparse rows are stored in canonical form (`SparseRows`).
+        holds rows of several parts. Sparse rows are stored in canonical form (`SparseRows`). Rows outside
+        (`OutsideRows`) stay where they are.
     y : (n,) or (n, k) array
         Targets as the net sees them (encoded).
     sample_weight : (n,) array, optional
@@ -73,6 +74,7 @@ class TrainingSet(LookUp):
     **Erasure**: `drop` overwrites the slot in every array with zeros and removes it from the index, which
     holds no hashes. A pickle or copy holds live rows only and no index. Of a sparse row nothing is left that says
     where its numbers stood or how many they were: the arrays are built anew without them.
+    Of rows outside nothing is written: an erased one is masked, and `outside` tells which they are.
 
     **Equality** is that of content as the net sees it: a query is cast to the stored dtype first, the sign of a zero
     and the payload of a NaN do not count, nor whether rows are sparse.

@@ -20,8 +20,9 @@ from torch.utils.data import DataLoader, Dataset, Subset, default_collate
 
 from sk_unlearn.privacy import Assumption, Certificate
 from sk_unlearn.risks.empirical import weighted_loss
-from sk_unlearn.rows import RowRole, SparseRows
+from sk_unlearn.rows import RowRole
 from sk_unlearn.rows.parts import for_net, tensors_for_net
+from sk_unlearn.rows.storage import RowStorage
 from sk_unlearn.training._parameter_log import ParameterLog
 from sk_unlearn.training.finite import buffers_not_finite, check_trained
 from sk_unlearn.training.pace import Pace, Paced, PacedTraining, paced
@@ -365,7 +366,7 @@ def _is_plain(rows: Any) -> bool:
     """Tell whether rows are arrays, or parts that are."""
     if isinstance(rows, dict | list):
         return all(map(_is_plain, rows.values() if isinstance(rows, dict) else rows))
-    return isinstance(rows, np.ndarray | SparseRows)
+    return isinstance(rows, np.ndarray | RowStorage)
 
 
 def _base(dataset: Any) -> Any:

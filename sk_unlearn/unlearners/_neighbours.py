@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sk_unlearn.risks.empirical import EmpiricalRisk, Rows
-from sk_unlearn.rows.sparse_rows import dense
+from sk_unlearn.rows.storage import dense
 from sk_unlearn.unlearners._watch import stored_part
 from sk_unlearn.unlearners.base import Unlearner, UnlearningProblem
 from sk_unlearn.unlearners.distillation import class_logits

@@ -1,0 +1,196 @@
+"""Rows that stay where they are, such as in a file: they are read a few at a time and never written to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sk_unlearn.rows.storage import RowStorage, dense
+from sk_unlearn.utils._journal import Assignment
+
+__all__ = ["OutsideRows", "RowSource"]
+
+
+class RowSource(Protocol):
+    """Where rows stay. It never changes, and copies and pickles of it refer to the same place."""
+
+    @property
+    def name(self) -> str:
+        """What the user calls it, such as the path of a file."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Number of rows, and shape of one."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Data type in which they are kept."""
+
+    def read(self, numbers: NDArray[Any] | slice) -> NDArray[Any]:
+        """Return some rows as an array, which is not to be written to."""
+
+
+class _Held(NamedTuple):
+    """Where each row is, and those that no source has."""
+
+    at: NDArray[np.signedinteger[Any]]
+    """(n,) its number in the sources, one after another; -1 for zeros; -2 - k for the k-th of `own`."""
+    own: NDArray[Any]
+    """(m, ...) rows that were added or corrected, in memory."""
+
+
+_ZEROS = -1
+
+
+def _own(k: Any) -> Any:
+    """Return what stands for a row of our own, from its number, and the other way round."""
+    return -2 - k
+
+
+class OutsideRows(RowStorage):
+    """Rows of sources that stay where they are, but for those that were erased, corrected or added since.
+
+    A number a row, of 4 bytes or 8, says where it is. Rows that were erased are masked: they are zeros from then on,
+    and what the source says of them is not read again. Rows that were corrected or added are in memory, unless they
+    were added from a source.
+
+    Parameters
+    ----------
+    *sources : RowSource
+        Their rows one after another; all of one shape.
+    dtype : dtype, optional
+        In which rows are read. Default: that of the first source.
+    """
+
+    def __init__(self, *sources: RowSource, dtype: Any = None) -> None:
+        wanted = np.dtype(sources[0].dtype if dtype is None else dtype).newbyteorder("=")
+        n = sum(source.shape[0] for source in sources)
+        self._fill(sources, wanted, _Held(_narrow(np.arange(n)), np.empty((0, *sources[0].shape[1:]), wanted)))
+
+    def _fill(self, sources: Sequence[RowSource], dtype: np.dtype[Any], held: _Held) -> OutsideRows:
+        self._sources, self._dtype, self._held = tuple(sources), dtype, held
+        return self
+
+    def _with(self, held: _Held) -> OutsideRows:
+        return object.__new__(type(self))._fill(self._sources, self._dtype, held)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Number of rows, and shape of one."""
+        return len(self._held.at), *self._sources[0].shape[1:]
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Data type in which rows are read."""
+        return self._dtype
+
+    def __getitem__(self, key: Any) -> Any:
+        at, own = self._held
+        if not isinstance(key, int | np.integer):
+            return self._with(_Held(at[key], own))
+        place = range(len(self))[key]
+        return self._read(at[place : place + 1])[0]
+
+    def toarray(self) -> NDArray[Any]:
+        """Return all of the rows as a dense array of their data type, which is the caller's own."""
+        return self._read(self._held.at)
+
+    def _read(self, at: NDArray[Any]) -> NDArray[Any]:
+        if len(self._sources) == 1 and len(at) and at.min() >= 0:  # as nearly always: no detour
+            return np.array(self._sources[0].read(_run(at)), dtype=self.dtype, order="C")
+        rows = np.zeros((len(at), *self.shape[1:]), dtype=self.dtype)
+        start = 0
+        for source in self._sources:
+            stop = start + source.shape[0]
+            here = np.flatnonzero((start <= at) & (at < stop))
+            if len(here):
+                rows[here] = source.read(_run(at[here] - start))
+            start = stop
+        here = np.flatnonzero(at < _ZEROS)
+        rows[here] = self._held.own[_own(at[here])]
+        return rows
+
+    def astype(self, dtype: Any) -> OutsideRows:
+        """Return the rows in another data type, to which they are cast as they are read."""
+        wanted = np.dtype(dtype).newbyteorder("=")
+        return object.__new__(type(self))._fill(
+            self._sources, wanted, self._held._replace(own=self._held.own.astype(wanted))
+        )
+
+    def copy(self) -> OutsideRows:
+        """Return rows that no change of these reaches; the sources are the same."""
+        return self._with(_Held(self._held.at.copy(), self._held.own.copy()))
+
+    def with_rows(self, at: NDArray[np.int64], values: Any = None) -> OutsideRows:
+        """Return rows of which some are others, or are zeros.
+
+        Parameters
+        ----------
+        at : (m,) int64
+            Which rows.
+        values : m rows of any kind, optional
+            What they become; None: zeros.
+        """
+        where = self._held.at.copy()
+        where[at] = _ZEROS
+        # Own rows that are no longer referred to go for good.
+        kept = np.flatnonzero(where < _ZEROS)
+        own = self._held.own[_own(where[kept])]
+        where[kept] = _own(np.arange(len(kept)))
+        if values is not None:
+            where[at] = _own(len(kept) + np.arange(len(at)))
+            own = np.concatenate([own, np.asarray(dense(values), dtype=self.dtype)])
+        return self._with(_Held(where, own))
+
+    def followed_by(self, other: Any) -> OutsideRows:
+        """Return these rows and, after them, others of any kind, which come to this data type."""
+        at, own = self._held
+        if not isinstance(other, OutsideRows):
+            new = np.asarray(dense(other), dtype=self.dtype)
+            added = _own(len(own) + np.arange(len(new)))
+            return self._with(_Held(_narrow(np.concatenate([at, added])), np.concatenate([own, new])))
+        theirs = other.astype(self.dtype)._held
+        added = theirs.at.astype(np.int64)
+        added[theirs.at >= 0] += sum(source.shape[0] for source in self._sources)
+        added[theirs.at < _ZEROS] -= len(own)
+        held = _Held(_narrow(np.concatenate([at, added])), np.concatenate([own, theirs.own]))
+        return object.__new__(type(self))._fill((*self._sources, *other._sources), self.dtype, held)
+
+    def change(self, at: NDArray[np.int64], values: Any = None) -> Assignment:
+        """Return the assignment that makes this object what :meth:`with_rows` returns."""
+        return vars(self), "_held", self.with_rows(at, values)._held
+
+    def used(self) -> list[tuple[str, NDArray[np.int64]]]:
+        """Return of each source its name, and the numbers of its rows that stand for some of these, ascending."""
+        at, found, start = np.unique(self._held.at), [], 0
+        for source in self._sources:
+            first, last = np.searchsorted(at, [start, start + source.shape[0]])
+            found.append((source.name, at[first:last] - start))
+            start += source.shape[0]
+        return found
+
+    def unused(self) -> list[tuple[str, NDArray[np.int64]]]:
+        """Return of each source its name, and the numbers of its rows that stand for none of these, ascending."""
+        lengths = [source.shape[0] for source in self._sources]
+        pairs = zip(self.used(), lengths, strict=True)
+        return [(name, np.delete(np.arange(n), numbers)) for (name, numbers), n in pairs]
+
+    def __repr__(self) -> str:
+        return f"OutsideRows({len(self)} rows of {'x'.join(map(str, self.shape[1:])) or 'scalar'} {self.dtype})"
+
+
+def _narrow(at: NDArray[np.signedinteger[Any]]) -> NDArray[np.signedinteger[Any]]:
+    """Return numbers in as few bytes as hold them: there is one for each row."""
+    most = max(at.max(initial=0), -at.min(initial=0))
+    return at.astype(np.int32 if most <= np.iinfo(np.int32).max else np.int64, copy=False)
+
+
+def _run(numbers: NDArray[Any]) -> NDArray[Any] | slice:
+    """Return numbers as a slice where they follow one another, which sources read at once."""
+    first, n = int(numbers[0]), len(numbers)
+    if numbers[-1] - first == n - 1 and (n < 3 or (np.diff(numbers) == 1).all()):
+        return slice(first, first + n)
+    return numbers
