@@ -155,10 +155,19 @@ class FlatParameters:
 
     def penalty(self, w: Tensor) -> float:
         """Return half the sum of squares, each entry weighted by its weight decay."""
+        return 0.0 if self.decay is None else 0.5 * float(self._squares(w))
+
+    def with_penalty(self, total: Tensor, w: Tensor) -> float:
+        """Return a sum of losses, of shape () on the device, and the penalty, in one reading from the device."""
         if self.decay is None:
-            return 0.0
+            return float(total)
+        value, squares = torch.stack((total, self._squares(w))).tolist()
+        return float(value + 0.5 * squares)
+
+    def _squares(self, w: Tensor) -> Tensor:
+        assert self.decay is not None
         w = torch.as_tensor(w, device=self.device).detach().to(self.sum_dtype)
-        return 0.5 * float(self.decay.to(self.sum_dtype) @ w.square())
+        return self.decay.to(self.sum_dtype) @ w.square()
 
     def penalty_product(self, v: Tensor) -> Tensor:
         """Return v, each entry times its weight decay: the gradient of the penalty at v."""

@@ -219,7 +219,7 @@ class EmpiricalRisk:
             total = self.evaluator.zero()
             for chunk in self.evaluator.chunks(rows):
                 total += self.evaluator.weighted_loss(self.evaluator.infer(chunk), chunk)
-            return float(total) + self._flat.penalty(at.point)
+            return self._flat.with_penalty(total, at.point)
 
     def gradient(self, w: Tensor, rows: Rows | None = None) -> Tensor:
         """Return the gradient of F at w, of shape (d,)."""
@@ -228,7 +228,7 @@ class EmpiricalRisk:
     def value_and_gradient(self, w: Tensor, rows: Rows | None = None) -> tuple[float, Tensor]:
         """Return F(w) and its gradient, at the cost of the gradient."""
         value, gradient = self._value_and_gradient(w, rows)
-        return float(value) + self._flat.penalty(w), gradient
+        return self._flat.with_penalty(value, w), gradient
 
     def value_gradient_and_inputs(self, w: Tensor) -> tuple[float, Tensor, LayerInputs | None]:
         """Return F(w), its gradient, and what the rows of S put into each linear map of the module.
@@ -242,7 +242,7 @@ class EmpiricalRisk:
         """
         watch = InputWatch()
         value, gradient = self._value_and_gradient(w, None, watch)
-        return float(value) + self._flat.penalty(w), gradient, None if self.draws else watch.result()
+        return self._flat.with_penalty(value, w), gradient, None if self.draws else watch.result()
 
     def layer_inputs(self, w: Tensor, rows: Rows | None = None) -> LayerInputs | None:
         """Return what rows put into each linear map at w, at the cost of a forward pass; None as above.
@@ -337,7 +337,7 @@ class EmpiricalRisk:
 
     def other_loss(
         self, w: Tensor, loss: Callable[[Tensor, Any, slice], Tensor], rows: Rows | None = None
-    ) -> tuple[float, Tensor]:
+    ) -> tuple[Tensor, Tensor]:
         """Return the mean by mass over rows of another row loss than the net's, and its gradient; without penalty.
 
         Parameters
@@ -351,7 +351,8 @@ class EmpiricalRisk:
 
         Returns
         -------
-        value : float
+        value : float64 Tensor of shape ()
+            Left on the device, so that no step waits for a number that it does not need.
         gradient : Tensor of shape (d,)
         """
         start = 0
@@ -366,7 +367,7 @@ class EmpiricalRisk:
                 value += mean.detach()
                 self._flat.add_to(gradient, grad(mean, at.leaves, allow_unused=True))
                 start = stop
-        return float(value), gradient
+        return value, gradient
 
     def explore(
         self, w: Tensor, search: Callable[[Any, Any, Callable[[Any], Any]], _Found], rows: Rows | None = None

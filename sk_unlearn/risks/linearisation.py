@@ -71,7 +71,7 @@ class Linearisation:
                             graphs.append(graph)
                     budget -= len(part.shares)
                     self._parts.append(graphs or part)
-        self.value = float(value) + parameters.penalty(self._at.point)
+        self.value = parameters.with_penalty(value, self._at.point)
 
     def hessian(self, v: Tensor) -> Tensor:
         """Return the Hessian's product with v, both of shape (d,).

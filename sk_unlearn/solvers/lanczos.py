@@ -200,10 +200,10 @@ def apply(product: Product, vector: Tensor) -> Tensor:
 
 def norm_of(vector: Tensor) -> float:
     """Euclidean norm that neither underflows nor overflows before the norm itself does; NaN or inf if an entry is."""
-    largest = float(vector.abs().max())
-    if largest == 0.0 or not math.isfinite(largest):
-        return largest
-    return largest * float(torch.linalg.vector_norm(vector / largest))
+    top = vector.abs().max()
+    # Both numbers in one reading: the host waits for the device once.
+    largest, scaled = torch.stack((top, torch.linalg.vector_norm(vector / top))).tolist()
+    return float(largest if largest == 0.0 or not math.isfinite(largest) else largest * scaled)
 
 
 def checked_norm(name: str, vector: Tensor) -> float:

@@ -58,7 +58,8 @@ def conjugate_gradient(
     """Solve ``(H + damping I) x = b`` by conjugate gradients (Hestenes and Stiefel 1952).
 
     It ends at a direction p of curvature that is not positive, ``p'(H + damping I)p <= 0``, and returns what was found
-    before it, the minimiser over the directions so far; zero if it is the first direction. Memory is 4 vectors.
+    before it, the minimiser over the directions so far; zero if it is the first direction. Memory is 4 vectors; the
+    host reads from the device three times a product.
 
     Parameters
     ----------
@@ -105,8 +106,8 @@ def conjugate_gradient(
         weight = new_weight
         image = apply(product, direction)
         n_products += 1
-        length = float(direction @ direction)
-        curvature = float(direction @ image) / length
+        length, bent = torch.stack((direction @ direction, direction @ image)).tolist()
+        curvature = bent / length
         if not math.isfinite(curvature):
             raise FloatingPointError(f"product {n_products} of the conjugate gradients is not finite.")
         curvatures.append(curvature)
@@ -132,7 +133,7 @@ def lissa(
 
     .. math:: v_0 = b, \qquad v_{t+1} = v_t + b - (H_t + \gamma I) v_t / \varsigma, \qquad x \approx v_T / \varsigma,
 
-    averaged over independent runs. For one fixed H of which the smallest eigenvalue is :math:`\mu`, the error falls by
+    averaged over independent runs; the host reads from the device twice a step. For one fixed H of which the smallest eigenvalue is :math:`\mu`, the error falls by
     at least :math:`1 - (\mu + \gamma)/\varsigma` a step.
 
     Parameters
@@ -182,7 +183,8 @@ def lissa(
             if product is None:
                 raise ValueError(f"products must hold depth * n_runs = {depth * n_runs} products; it ended before.")
             image = apply(product, v)
-            curvatures.append(float(v @ image) / (float(v @ v) or 1.0))
+            bent, length = torch.stack((v @ image, v @ v)).tolist()
+            curvatures.append(bent / (length or 1.0))
             rest = b - (image + damping * v) / scale
             v = v + rest
             norm = norm_of(v)

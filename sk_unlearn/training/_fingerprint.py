@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from hashlib import blake2b
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -18,8 +19,15 @@ __all__ = ["fingerprint"]
 def fingerprint(tensors: Iterable[Tensor]) -> bytes:
     """Return a hash of the values of tensors, in their order; those whose shape is not known yet are left out."""
     digest = blake2b(digest_size=16)
-    for tensor in tensors:
-        for part in () if is_lazy(tensor) else strided_parts(tensor):
-            values: Any = torch.view_as_real(part.resolve_conj()) if part.is_complex() else part
-            digest.update(values.cpu().flatten().contiguous().view(torch.uint8).numpy())
+    present = (part for tensor in tensors if not is_lazy(tensor) for part in strided_parts(tensor))
+    # What lies together on another device comes to the host in one copy: every copy waits for the device.
+    for device, parts in groupby(present, key=lambda part: part.device):
+        each = map(_bytes_of, parts)
+        for values in each if device.type == "cpu" else [torch.cat([*each]).cpu()]:
+            digest.update(values.numpy())
     return digest.digest()
+
+
+def _bytes_of(part: Tensor) -> Any:
+    values = torch.view_as_real(part.resolve_conj()) if part.is_complex() else part
+    return values.flatten().contiguous().view(torch.uint8)

@@ -170,15 +170,21 @@ def _nearest(
             z = logits(near)
             taken_for = z.argmax(1)
             is_other = taken_for != own[left]
-            found = left[is_other]
-            point[found], label[found], within[found] = near[is_other].detach(), taken_for[is_other], ball
-            if len(found) == len(left):
+            # How many there are has to be read from the device; all that follows is done by number.
+            hits = is_other.nonzero()[:, 0]
+            if len(hits):
+                found = left[hits]
+                point[found], label[found], within[found] = near[hits].detach(), taken_for[hits], ball
+            if len(hits) == len(left):
                 return point, label, within
             if step < n_steps:
                 (slope,) = torch.autograd.grad(others_over_own(z, own[left]).sum(), shift)
                 shift = shift.detach() + ball / _STEPS_TO_EDGE * slope / _lengths(slope)
                 shift = shift * (ball / _lengths(shift)).clamp_max(1.0)
-            left, shift = left[~is_other], shift.detach()[~is_other]
+            shift = shift.detach()
+            if len(hits):
+                others = (~is_other).nonzero()[:, 0]
+                left, shift = left[others], shift[others]
     return point, label, within
 
 

@@ -216,8 +216,8 @@ class RURK(RowHeuristic):
             for retained_rows, erased_rows in loop.paired_batches():
                 near = scattered(erased, erased_rows, scale, self.n_neighbours, rng)
                 climbed = [(self.erased_weight, erased, erased_rows), (self.neighbour_weight, near, None)]
-                value_and_gradient = problem.retained.value_and_gradient(loop.w, retained_rows)
-                loop.step(without_losses(loop.w, value_and_gradient, climbed, loop.watch.chance)[1])
+                gradient = problem.retained.gradient(loop.w, retained_rows)
+                loop.step(without_losses(loop.w, (0.0, gradient), climbed, loop.watch.chance)[1])
             loop.record()
         return loop.result(Status.COMPLETED, f"{self.n_epochs} passes over the retained rows")
 

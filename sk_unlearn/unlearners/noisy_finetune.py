@@ -316,9 +316,10 @@ def _run(
     for _ in range(steps.n_steps):
         rows = retained.sample(size, problem.rng)
         gradient = double(retained.gradient((centre + x).to(problem.parameters), rows))
-        norm = float(gradient.norm())
-        # Any vector that is short enough will do for the account, and this one leads nowhere.
-        gradient = _projected(gradient, steps.clip) if math.isfinite(norm) else torch.zeros_like(gradient)
+        norm = gradient.norm()
+        shortened = gradient * (steps.clip / norm).clamp_max(1.0)
+        # Any vector that is short enough will do for the account, and zero leads nowhere. Decided on the device.
+        gradient = torch.where(norm.isfinite(), torch.where(norm <= steps.clip, gradient, shortened), 0.0)
         x = (1 - shrinks) * x - steps.learning_rate * gradient + sigma * standard_normal(x, problem.rng)
     return (centre + x).to(problem.parameters)
 

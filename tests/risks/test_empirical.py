@@ -1194,7 +1194,7 @@ class TestDoorsForBatches:
         value, gradient = risk.other_loss(w, loss, rows)
         assert len(seen) == 2
         torch.testing.assert_close(gradient + risk.penalty_gradient(w), risk.gradient(w, rows))
-        assert value == pytest.approx(risk.value(w, rows) - 0.15 * float(w @ w))
+        assert float(value) == pytest.approx(risk.value(w, rows) - 0.15 * float(w @ w))
 
     def test_outputs_and_a_constant_one(self):
         risk = self.risk()
