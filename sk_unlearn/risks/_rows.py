@@ -15,6 +15,7 @@ from skorch.dataset import Dataset, unpack_data
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from sk_unlearn.risks._placement import placed, takes_placed_rows
 from sk_unlearn.risks._randomness import FixedRandomness
 from sk_unlearn.risks._row_loss import RowLoss
 from sk_unlearn.rows import sample_mask
@@ -147,11 +148,13 @@ class RiskRows:
         self, part: Part, dtype: torch.dtype, device: torch.device, randomness: FixedRandomness
     ) -> Iterator[Chunk]:
         """Give the part's batches as the net would see them, with their shares in the given dtype on the device."""
-        shares = torch.as_tensor(part.shares, dtype=dtype, device=device)
+        shares = placed(torch.as_tensor(part.shares, dtype=dtype), device).to(device)
         y = self.y[part.rows]
         if self._slices_arrays:
-            x = tensors_for_net(self.X, part.rows)
-            yield Chunk(x, tensors_for_net(y), shares, part.number)
+            x, target = tensors_for_net(self.X, part.rows), tensors_for_net(y)
+            if takes_placed_rows(self._net):
+                x, target = placed(x, device), placed(target, device)
+            yield Chunk(x, target, shares, part.number)
             return
         X = for_net(self.X[part.rows])
         start = 0

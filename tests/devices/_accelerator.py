@@ -1,11 +1,11 @@
 """A pretended CUDA device on the processor: it finds tensors on the wrong device, and counts round trips to the host.
 
-Under ``with Accelerator() as gpu:`` a tensor sent to ``"cuda"`` stays an ordinary one of the processor, with its values,
-but its memory is marked. Two modes of PyTorch watch it:
+Under ``with Accelerator() as gpu:`` a tensor sent to ``"cuda"`` stays an ordinary one of the processor, with its
+values, but its memory is marked. Two modes of PyTorch watch it:
 
-* a *function mode* sees every call from Python. ``tensor.device`` answers ``cuda:0`` for marked memory, ``device="cuda"``
-  is replaced by the processor before PyTorch sees it and what comes out is marked, ``.to(...)``, ``.cpu()`` and
-  ``.cuda()`` copy and mark, and ``.numpy()`` of marked memory raises;
+* a *function mode* sees every call from Python. ``tensor.device`` answers ``cuda:0`` for marked memory;
+  ``device="cuda"`` is replaced by the processor before PyTorch sees it, and what comes out is marked; ``.to(...)``,
+  ``.cpu()`` and ``.cuda()`` copy and mark, and ``.numpy()`` of marked memory raises;
 * a *dispatch mode* sees every operation, in the backward pass too. Marked and unmarked operands together raise as on
   CUDA, with the same exceptions (numbers of shape (), index tensors, copies), and results of marked operands are
   marked. Here the round trips are counted: what makes the processor wait until the device has caught up.
@@ -14,13 +14,15 @@ What it cannot see: kernels that CUDA lacks, float order, the speed, streams, ot
 """
 
 import functools
-import traceback
+import sys
 from collections import Counter
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
+from types import FunctionType
 from unittest import mock
 
 import torch
 from torch.multiprocessing.reductions import StorageWeakRef
+from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map_only
@@ -60,12 +62,12 @@ class Accelerator:
     trips : Counter
         Round trips to the host: how often from which place, the innermost lines of ``sk_unlearn`` first.
     uploads : Counter
-        Copies from the host, likewise.
+        Copies from the host, likewise; ``"pinned"`` first where the host does not wait for them, ``"waits"`` otherwise.
     """
 
     def __init__(self):
         self.trips, self.uploads = Counter(), Counter()
-        self._marked = {}
+        self._marked, self._pinned = {}, {}
 
     def __enter__(self):
         self._stack = ExitStack()
@@ -82,6 +84,8 @@ class Accelerator:
         for name, value in pretended.items():
             self._stack.enter_context(mock.patch.object(cuda, name, value))
         self._stack.enter_context(mock.patch.object(torch, "Generator", Generator))
+        self._stack.enter_context(mock.patch("torch.backends.cudnn.is_acceptable", return_value=False))
+        self._stack.enter_context(mock.patch.object(torch.storage, "_to", self._unpickled))
         self._stack.enter_context(_Functions(self))
         self._stack.enter_context(_Operations(self))
         return self
@@ -117,19 +121,38 @@ class Accelerator:
             # A weak reference keeps the address from being given to another storage.
             self._marked[storage._cdata] = StorageWeakRef(storage)
 
+    def _unpickled(self, storage, device, non_blocking=False):
+        made = storage.clone()
+        if torch.device(device).type == "cuda":
+            self._marked[made._cdata] = StorageWeakRef(made)
+        return made
+
     def waits(self, kind):
         """Count a round trip."""
         self.trips[(kind, *_places())] += 1
 
-    def receives(self):
+    def receives(self, tensor, non_blocking):
         """Count a copy from the host."""
-        self.uploads[_places()] += 1
+        kind = "pinned" if non_blocking and tensor.untyped_storage()._cdata in self._pinned else "waits"
+        self.uploads[(kind, *_places())] += 1
+
+    def pin(self, tensor):
+        """Return a copy that the device fetches by itself."""
+        copy = tensor.clone()
+        storage = copy.untyped_storage()
+        self._pinned[storage._cdata] = StorageWeakRef(storage)
+        return copy
 
 
 def _places(n=4):
     """The innermost lines of the package that are being run."""
-    frames = [f for f in traceback.extract_stack(limit=60) if "/sk_unlearn/" in f.filename]
-    return tuple(f"{f.filename.partition('/sk_unlearn/')[2]}:{f.lineno}:{f.name}" for f in reversed(frames))[:n]
+    found, frame = [], sys._getframe(1)
+    while frame is not None and len(found) < n:
+        _, inside, path = frame.f_code.co_filename.partition("/sk_unlearn/")
+        if inside:
+            found.append(f"{path}:{frame.f_lineno}:{frame.f_code.co_name}")
+        frame = frame.f_back
+    return tuple(found)
 
 
 class _Operations(TorchDispatchMode):
@@ -186,7 +209,7 @@ class _Operations(TorchDispatchMode):
         if from_device and not into_device:
             self.gpu.waits("copy_")
         if into_device and not from_device:
-            self.gpu.receives()
+            self.gpu.receives(tensors[-1], non_blocking=False)
         return func(*args, **kwargs)
 
 
@@ -194,6 +217,17 @@ def _is_device(value):
     if isinstance(value, torch.device):
         return True
     return isinstance(value, str) and value.partition(":")[0] in ("cpu", "cuda", "mps", "meta")
+
+
+@contextmanager
+def _no_overrides():
+    """Have functions of PyTorch that are written in Python run their own lines, of which the mode sees each."""
+    asked = {name: value for name, value in vars(functional).items() if name.startswith("has_torch_function")}
+    try:
+        vars(functional).update(dict.fromkeys(asked, lambda *operands: False))
+        yield
+    finally:
+        vars(functional).update(asked)
 
 
 class _Functions(TorchFunctionMode):
@@ -207,6 +241,7 @@ class _Functions(TorchFunctionMode):
             Tensor.to: self._to, Tensor.cpu: self._cpu, Tensor.cuda: self._cuda, Tensor.numpy: self._numpy,
             Tensor.__array__: self._numpy, Tensor.tolist: self._tolist, torch.as_tensor: self._as_tensor,
             torch.asarray: self._as_tensor, Tensor.__deepcopy__: self._deepcopy, Tensor.new_tensor: self._new_tensor,
+            Tensor.pin_memory: self._pin_memory,
         }  # fmt: skip
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
@@ -217,6 +252,9 @@ class _Functions(TorchFunctionMode):
         if handler is not None:
             found = handler(*args, **(kwargs if func is not Tensor.numpy else {}))
             return functools.partial(func, *args, **kwargs)() if found is NotImplemented else found
+        if isinstance(func, FunctionType) and func.__module__ == functional.__name__:
+            with self, _no_overrides():
+                return func(*args, **kwargs)
         generator = kwargs.get("generator")
         wanted = kwargs.get("device")
         if wanted is None:
@@ -231,23 +269,25 @@ class _Functions(TorchFunctionMode):
 
     def _check_generator(self, generator, device):
         if generator.device.type != device.type:
-            raise RuntimeError(f"Expected a '{device.type}' device type for generator but found '{generator.device.type}'")
+            raise RuntimeError(
+                f"Expected a '{device.type}' device type for generator but found '{generator.device.type}'"
+            )
 
     def _device(self, tensor):
         return CUDA if self.gpu.marks(tensor) else CPU
 
-    def _moved(self, tensor, device):
+    def _moved(self, tensor, device, non_blocking=False):
         if (device.type == "cuda") == self.gpu.marks(tensor):
             return tensor
         if device.type == "cuda":
-            self.gpu.receives()
+            self.gpu.receives(tensor, non_blocking)
             with torch._C.DisableTorchFunction():
                 return self.gpu.mark(tensor.clone())
         self.gpu.waits("to host")
         return _Leave.apply(tensor, self.gpu)
 
     def _to(self, tensor, *args, **kwargs):
-        device = kwargs.pop("device", None)
+        device, non_blocking = kwargs.pop("device", None), kwargs.pop("non_blocking", False)
         rest = []
         for value in args:
             if isinstance(value, Tensor):
@@ -257,9 +297,8 @@ class _Functions(TorchFunctionMode):
             if value is not None:
                 rest.append(value)
         if rest and not isinstance(rest[0], torch.dtype):
-            rest = []  # non_blocking, copy: of no consequence here
-        moved = tensor if device is None else self._moved(tensor, torch.device(device))
-        kwargs.pop("non_blocking", None)
+            non_blocking, rest = rest[0], []
+        moved = tensor if device is None else self._moved(tensor, torch.device(device), non_blocking)
         return moved.to(*rest, **kwargs) if rest or kwargs else moved
 
     def _cpu(self, tensor, *args, **kwargs):
@@ -283,6 +322,11 @@ class _Functions(TorchFunctionMode):
             return self._to(data, *([] if device is None else [device]), *([] if dtype is None else [dtype]))
         made = torch.as_tensor(data, dtype=dtype)
         return made if device is None else self._moved(made, torch.device(device))
+
+    def _pin_memory(self, tensor):
+        if self.gpu.marks(tensor):
+            raise RuntimeError("cannot pin 'torch.cuda.FloatTensor' only dense CPU tensors can be pinned")
+        return self.gpu.pin(tensor)
 
     def _new_tensor(self, like, data, dtype=None, device=None, **kwargs):
         made = torch.tensor(data, dtype=dtype or like.dtype, **kwargs)
