@@ -40,6 +40,7 @@ class StoredRows:
     _n_live: int
     _n_trained: int
     _n_read: int
+    _weight_sum: float
     _live_counts: Counts | None
     _trained_counts: Counts | None
     _room: dict[str, Array]
@@ -73,6 +74,7 @@ class StoredRows:
             "_n_live": int(np.count_nonzero(live)),
             "_n_trained": int(np.count_nonzero(trained)),
             "_n_read": _n_read(live, role, weight),
+            "_weight_sum": float(np.count_nonzero(live) if weight is None else weight.sum()),
             "_live_counts": None,
             "_trained_counts": None,
             "_room": {},
@@ -100,6 +102,12 @@ class StoredRows:
         """Number of live rows that a training reads: neither held out nor of weight zero."""
         self.journal.settle()
         return self._n_read
+
+    @property
+    def weight_sum(self) -> float:
+        """Sum of the weights of the live rows, kept up to date as rows come and go."""
+        self.journal.settle()
+        return self._weight_sum
 
     @property
     def X(self) -> Any:  # noqa: N802 - scikit-learn's name for the data

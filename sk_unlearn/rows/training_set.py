@@ -197,16 +197,18 @@ class TrainingSet(LookUp):
             assignments += self._plan_drop(slots)
         if self._marks:
             assignments.append((self.__dict__, "_marks", marks_after(self._marks, slots, unmark)))
-        state, n_live = self.__dict__, self._n_live - len(slots)
         n_trained = self._n_trained - int(np.count_nonzero(self._trained[slots]))
         n_read = self._n_read - self.count_read(slots)
         if role is not None:
             kept = np.setdiff1d(np.flatnonzero(self._live), slots, assume_unique=True)
             changed = self._plan_roles(kept, check_role(role, len(kept)))
             assignments, n_trained, n_read = assignments + changed[0], n_trained + changed[1], n_read + changed[2]
-        return [
-            *assignments, (state, "_n_live", n_live), (state, "_n_trained", n_trained), (state, "_n_read", n_read),
-        ]  # fmt: skip
+        weight = float(len(slots) if self._weight is None else self._weight[slots].sum())
+        counts = {
+            "_n_live": self._n_live - len(slots), "_n_trained": n_trained, "_n_read": n_read,
+            "_weight_sum": self._weight_sum - weight,
+        }  # fmt: skip
+        return [*assignments, *((self.__dict__, name, value) for name, value in counts.items())]
 
     def _plan_roles(
         self, slots: Positions, roles: NDArray[np.int8], columns: Mapping[str, Any] | None = None
@@ -339,7 +341,7 @@ class TrainingSet(LookUp):
             changed = self._plan_roles(trained, check_role(RowRole.TRAINED, len(trained)), columns)
             assignments, n_trained, n_read = assignments + changed[0], n_trained + changed[1], n_read + changed[2]
         columns |= {"_n_live": self._n_live + n_new, "_n_trained": n_trained, "_n_read": n_read, "_room": room}
-        columns |= {"_live_counts": None, "_trained_counts": None}
+        columns |= {"_weight_sum": self._weight_sum + new._weight_sum, "_live_counts": None, "_trained_counts": None}
         return [*assignments, *((state, name, value) for name, value in columns.items())]
 
     def _longer(self, name: str, new: TrainingSet) -> Extension | None:

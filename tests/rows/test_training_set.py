@@ -1072,6 +1072,7 @@ class TrainingSetMachine(RuleBasedStateMachine):
         assert np.flatnonzero(self.rows.trained_mask).tolist() == trained
         assert self.rows.n_trained == len(trained)
         assert self.rows.n_read == sum(role != RowRole.VALIDATED for *_, role in live)  # no weight is zero
+        assert self.rows.weight_sum == sum(row[2] for row in live)
         slots = np.array(sorted(self.model), dtype=int)
         assert self.rows.numbers_of(slots).tolist() == list(range(len(slots)))
         assert self.rows.slots_of(range(len(slots))).tolist() == slots.tolist()
