@@ -151,7 +151,8 @@ SITUATIONS = {
 # Times, free memory; modes, which every prediction sets; the look-up of rows, built when it is first needed; and what
 # is drawn for receipts from the random source of the system, with what follows from it.
 _NOT_STATE = {
-    "available", "dur", "seconds", "training", "_row_segments", "_id_segments", "_source_segments", "_turns",
+    "available", "dur", "seconds", "training", "_row_segments", "_id_segments", "_source_segments", "_live_counts",
+    "_trained_counts", "_turns",
     "_receipt_key", "request_id",
     "chain", "began", "received", "completed", "deadline", "previous", "hash", "total",
 }  # fmt: skip

@@ -76,21 +76,32 @@ def trained_elsewhere(n: int, batch_size: int = 8192) -> tuple[np.ndarray, np.nd
 
 
 def _index(X: np.ndarray, y: np.ndarray) -> dict[str, Any]:
-    """Measure the first look-up, by content and by identifier, in rows that no request has touched."""
+    """Measure the first look-up, by content and by identifier, in untouched rows; and what their columns take."""
     ids = np.arange(len(X))
-    rows = TrainingSet(X, y, sample_id=ids, copy=False)
-    clocks = {}
-    for name, look_up in (("index", lambda: rows.locate(X[:1])), ("id_index", lambda: rows.locate_ids(ids[:1]))):
+    rows = TrainingSet(X, y, sample_weight=np.linspace(0.5, 1.5, len(X)), sample_id=ids, copy=False)
+    found: dict[str, Any] = {"bytes_a_row": _columns(rows)}
+    look_ups = {"index": lambda: rows.locate(X[:1]), "id_index": lambda: rows.locate_ids(ids[:1])}
+    for name, look_up in look_ups.items():
         with Clock() as clock:
             assert look_up().tolist() == [0]
-        clocks[name] = clock
-    rows = TrainingSet(X, y, copy=False)
-    tracemalloc.start()
-    rows.locate(X[:1])
-    kept, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    found = {"index_bytes_a_row": kept / len(X), "index_peak_bytes_a_row": peak / len(X)}
-    return _seconds("index", clocks["index"]) | _seconds("id_index", clocks["id_index"]) | found
+        found |= _seconds(name, clock)
+    rows = TrainingSet(X, y, sample_id=ids, copy=False)
+    for name, look_up in look_ups.items():
+        tracemalloc.start()
+        look_up()
+        held, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        found |= {f"{name}_bytes_a_row": held / len(X), f"{name}_peak_bytes_a_row": peak / len(X)}
+    return found
+
+
+def _columns(rows: TrainingSet) -> dict[str, float]:
+    """Return what each column beside the rows themselves takes, in bytes a row."""
+    columns = {
+        "targets": rows.raw_y, "weights, unless all are one": rows.raw_weight, "identifiers, if any": rows.raw_id,
+        "roles": rows.raw_role, "which are live": rows.live_mask, "which were trained on": rows.trained_mask,
+    }  # fmt: skip
+    return {name: column.nbytes / len(rows) for name, column in columns.items() if column is not None}
 
 
 def _forgetting(est: UnlearnableClassifier, X: np.ndarray) -> Clock:

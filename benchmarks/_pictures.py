@@ -110,21 +110,30 @@ def draw_every_layer(records: Sequence[dict[str, Any]], path: Path) -> None:
 
 
 def draw_growth(records: Sequence[dict[str, Any]], path: Path, clock: str) -> None:
-    """Draw seconds against rows, log axes, a line for each thing that is measured; dotted: as fast as the rows grow."""
+    """Draw seconds and bytes a row against rows, log axes; dotted: as fast as the rows grow."""
     import matplotlib.pyplot as plt
 
     ending = "_s" if clock == "wall" else "_cpu_s"
     rows = [record["rows"] for record in records]
+    most = f"{records[-1]['erased_at_once']:,d}"
     shown = {
         "adopt a trained net": "adopt", "build the index": "index", "first forget": "first",
-        "forget many rows at once": "many", "forget one row": "one_row", "the same without steps": "no_steps",
+        f"forget {most} rows at once": "many", "forget one row": "one_row", "the same without steps": "no_steps",
     }  # fmt: skip
-    figure, axis = plt.subplots(figsize=(6.4, 4.4), layout="constrained")
+    figure, (axis, below) = plt.subplots(
+        2, 1, figsize=(6.4, 6.4), layout="constrained", sharex=True, height_ratios=(3, 1)
+    )
     for label, name in shown.items():
         axis.plot(rows, [record[name + ending] for record in records], "o-", label=label)
     start = records[0]["index" + ending]
     axis.plot(rows, [start * n / rows[0] for n in rows], color="grey", lw=0.8, ls=":")
-    axis.set(xscale="log", yscale="log", xlabel="rows of the training set", ylabel=f"seconds, {clock}")
+    axis.set(xscale="log", yscale="log", ylabel=f"seconds, {clock}")
     axis.legend()
+    everything = [sum(record["bytes_a_row"].values()) + record["id_index_bytes_a_row"] for record in records]
+    index = [record["index_bytes_a_row"] for record in records]
+    below.plot(rows, index, "s-", label="index by content")
+    below.plot(rows, [a + b for a, b in zip(everything, index, strict=True)], "s-", label="all beyond the row itself")
+    below.set(xscale="log", yscale="log", xlabel="rows of the training set", ylabel="bytes a row")
+    below.legend()
     figure.savefig(path, dpi=110)
     plt.close(figure)

@@ -12,7 +12,6 @@ from torch import Tensor
 from sk_unlearn.risks.empirical import EmpiricalRisk
 from sk_unlearn.risks.output_layer import KeptFeatures, output_layer
 from sk_unlearn.rows import TrainingSet
-from sk_unlearn.rows.ranks import n_true_before, nth_true
 from sk_unlearn.unlearners.cubic import Policy
 from sk_unlearn.utils._numpy_state import NumpyStateMixin
 
@@ -63,11 +62,11 @@ class StoredFeatures(NumpyStateMixin):
         """Keep what is known of rows in slots, for when rows in other slots have gone."""
         of_those = rows.live_mask[kept.rows] & ~np.isin(kept.rows, gone)
         slots = kept.rows[of_those]
-        numbers = n_true_before(rows.live_mask, slots) - np.searchsorted(np.sort(gone), slots)
+        numbers = rows.numbers_of(slots) - np.searchsorted(np.sort(gone), slots)
         return cls(torch.from_numpy(numbers), kept.values[torch.from_numpy(of_those)])
 
     def of_retained(self, rows: TrainingSet, changed: NDArray[np.int64]) -> KeptFeatures:
         """Return what is known of the rows that a request leaves as they are, by slot."""
-        slots = nth_true(rows.live_mask, self.numbers.numpy())
+        slots = rows.slots_of(self.numbers.numpy())
         same = ~np.isin(slots, changed)
         return KeptFeatures(slots[same], self.values[torch.from_numpy(same)])

@@ -133,4 +133,4 @@ def _mass(estimator: BaseUnlearnable, rows: TrainingSet | None) -> float:
         anchor = estimator.unlearning_state_.anchor
         assert anchor is not None
         return anchor.mass
-    return float(len(rows) if rows.raw_weight is None else rows.raw_weight.sum())
+    return rows.weight_sum

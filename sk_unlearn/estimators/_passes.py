@@ -12,10 +12,25 @@ from numpy.typing import NDArray
 from sk_unlearn.rows import RowRole, TrainingSet
 from sk_unlearn.utils._journal import Assignment
 
-__all__ = ["known_rows", "plan_rows"]
+__all__ = ["Pass", "known_rows", "plan_rows"]
 
 
-def plan_rows(stored: TrainingSet, call: TrainingSet) -> list[Assignment]:
+class Pass(NamedTuple):
+    """What a call of ``partial_fit`` makes of the stored rows.
+
+    Attributes
+    ----------
+    assignments : list of (container, key, value)
+        That store the rows which are new, and note that the others have entered a gradient.
+    is_new : (n,) bool
+        Which rows of the call are stored by them.
+    """
+
+    assignments: list[Assignment]
+    is_new: NDArray[np.bool_]
+
+
+def plan_rows(stored: TrainingSet, call: TrainingSet) -> Pass:
     """Return what stores the rows of a call that are new, and notes that the others have entered a gradient.
 
     A row is known by its content or by what it was made of, its target and weight, and its identifier if there are any.
@@ -33,19 +48,18 @@ def plan_rows(stored: TrainingSet, call: TrainingSet) -> list[Assignment]:
         Those of the call, with their roles.
     """
     known, slots = known_rows(stored, call)
-    role = stored.raw_role.copy()
-    if known.any():
-        role[slots] = RowRole.TRAINED
+    trained = slots if known.any() else slots[:0]
     if known.all():
-        return stored.plan(role=role[stored.live_mask])
-    return stored.plan_append(
+        return Pass(stored.plan_role(trained, RowRole.TRAINED), ~known)
+    assignments = stored.plan_append(
         *(column[~known] for column in (call.X, call.y)),
         sample_weight=None if call.sample_weight is None else call.sample_weight[~known],
         sample_id=None if call.sample_id is None else call.sample_id[~known],
         role=call.role[~known],
         source=None if call.source is None else call.source[~known],
-        stored_role=role[stored.live_mask],
+        trained=trained,
     )
+    return Pass(assignments, ~known)
 
 
 class _Key(NamedTuple):

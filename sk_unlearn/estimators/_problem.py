@@ -24,8 +24,8 @@ from sk_unlearn.risks.empirical import EmpiricalRisk, flat_parameters
 from sk_unlearn.risks.layer_inputs import InputChange, LayerInputs
 from sk_unlearn.risks.protocol import Risk
 from sk_unlearn.risks.quadratic import QuadraticRisk
-from sk_unlearn.rows import RowRole, TrainingSet
-from sk_unlearn.rows.content import chunks, same_content
+from sk_unlearn.rows import TrainingSet
+from sk_unlearn.rows.content import same_content
 from sk_unlearn.training.ledger import Trained
 from sk_unlearn.training.start import TrainingStart
 from sk_unlearn.unlearners.base import Unlearner, UnlearningProblem, UnlearningResult
@@ -71,9 +71,9 @@ class Solution:
         return None if trained is None else trained.role
 
 
-def stored_risk(net: NeuralNet, rows: TrainingSet) -> EmpiricalRisk:
-    """Return the risk over the stored rows that were trained on."""
-    return EmpiricalRisk(net, rows.raw_X, rows.raw_y, rows.raw_weight, mask=rows.trained_mask)
+def stored_risk(net: NeuralNet, rows: TrainingSet, mass: float | None = None) -> EmpiricalRisk:
+    """Return the risk over the stored rows that were trained on, and whose mass may be known."""
+    return EmpiricalRisk(net, rows.raw_X, rows.raw_y, rows.raw_weight, mask=rows.trained_mask, mass=mass)
 
 
 def solve(
@@ -194,8 +194,14 @@ def _pose(net: NeuralNet, rows: TrainingSet | None, request: Request, anchor: An
     erased = _risk(net, request.erased)
     added = None if request.added is None else _risk(net, request.added)
     foreign = None if request.foreign is None else _risk(net, request.foreign)
-    retained = _without_rows(anchor, w, foreign) if rows is None else _over_rows(net, rows, request, added, foreign)
-    mass = anchor.mass - erased.mass + (0.0 if added is None else added.mass)
+    left = anchor.mass - erased.mass
+    mass = left + (0.0 if added is None else added.mass)
+    is_little = left <= _LITTLE * anchor.mass
+    if rows is None:
+        retained: Risk = _without_rows(anchor, w, foreign)
+    else:
+        known = None if is_little or foreign is not None else left
+        retained = _over_rows(net, rows, request, added, foreign, known)
     if mass <= _LITTLE * anchor.mass:
         mass = retained.mass
     if not mass > 0:
@@ -214,7 +220,7 @@ def _pose(net: NeuralNet, rows: TrainingSet | None, request: Request, anchor: An
     # Where evaluations draw random numbers, a pass over all rows would tell nothing.
     take = look = None
     if rows is not None and not erased.draws:
-        take, look = partial(stored_risk(net, rows).layer_inputs, w), partial(_inputs_of_some, retained, w)
+        take, look = partial(stored_risk(net, rows, anchor.mass).layer_inputs, w), partial(_inputs_of_some, retained, w)
     gradient, residual = present + change_of_sum / mass, anchor.residual.to(w)
     if erased.draws and rows is not None:
         # What a row draws depends on which others it is evaluated with: gradients over parts of the rows do not add up
@@ -242,16 +248,7 @@ def _n_to_train(rows: TrainingSet | None, request: Request, anchor: Anchor) -> i
     """Return how many rows a training anew would read; without stored rows, those that the first one had read."""
     if rows is None:
         return anchor.n_rows - (0 if request.replaces else request.n_trained)
-    n_read = sum(_n_read(rows, part) for part in chunks(rows.n_slots, 1))
-    return n_read if request.replaces else n_read - _n_read(rows, request.positions)
-
-
-def _n_read(rows: TrainingSet, slots: slice | NDArray[np.int64]) -> int:
-    """Count the rows in some slots that a training reads: neither held out nor of weight zero."""
-    read = rows.live_mask[slots] & (rows.raw_role[slots] != RowRole.VALIDATED)
-    if rows.raw_weight is not None:
-        read &= rows.raw_weight[slots] > 0
-    return int(np.count_nonzero(read))
+    return rows.n_read if request.replaces else rows.n_read - rows.count_read(request.positions)
 
 
 def _inputs_of_some(retained: Risk, w: Tensor) -> LayerInputs | None:
@@ -264,10 +261,15 @@ def _risk(net: NeuralNet, content: Content) -> EmpiricalRisk:
 
 
 def _over_rows(
-    net: NeuralNet, rows: TrainingSet, request: Request, added: EmpiricalRisk | None, foreign: EmpiricalRisk | None
+    net: NeuralNet,
+    rows: TrainingSet,
+    request: Request,
+    added: EmpiricalRisk | None,
+    foreign: EmpiricalRisk | None,
+    mass: float | None,
 ) -> EmpiricalRisk | CombinedRisk:
     mask = rows.trained_mask_without(request.positions)
-    stored = EmpiricalRisk(net, rows.raw_X, rows.raw_y, rows.raw_weight, mask=mask)
+    stored = EmpiricalRisk(net, rows.raw_X, rows.raw_y, rows.raw_weight, mask=mask, mass=mass)
     if added is None and foreign is None:
         return stored
     return CombinedRisk(stored, added=_listed(added), removed=_listed(foreign))

@@ -38,6 +38,7 @@ __all__ = [
     "receipt_of",
     "receipts_so_far",
     "retained_after",
+    "retained_with",
     "versions",
     "written",
 ]
@@ -114,6 +115,33 @@ def retained_after(
         source = source[request.positions] if request.source is None else request.source
     new = request.new
     return rest.plus(SetDigest.of_content(key, new.X, new.y, new.weight, ids, source))
+
+
+def retained_with(
+    estimator: BaseUnlearnable, before: SetDigest | None, rows: TrainingSet, new: TrainingSet, is_new: NDArray[np.bool_]
+) -> SetDigest | None:
+    """Return the digest of the rows that are held after some others have come, at the cost of these.
+
+    Parameters
+    ----------
+    estimator : BaseUnlearnable
+    before : SetDigest or None
+        That of the rows held before; None where it was never taken, and is to be at the next request.
+    rows : TrainingSet
+        The rows held before.
+    new : TrainingSet
+        Others.
+    is_new : (n,) bool
+        Which of them come.
+    """
+    if before is None or not is_new.any():
+        return before
+    weight = None if new.raw_weight is None else new.raw_weight[is_new]
+    ids = None if new.raw_id is None else new.raw_id[is_new]
+    source = None if new.raw_source is None else new.raw_source[is_new]
+    # As they will be stored: sparse rows and dense ones are digested in different ways.
+    X, y = rows.as_stored(new.raw_X[is_new]), new.raw_y[is_new].astype(rows.raw_y.dtype)
+    return before.plus(SetDigest.of_content(key_of(estimator), X, y, weight, ids, source))
 
 
 def receipt_of(

@@ -14,7 +14,6 @@ from sk_unlearn.estimators._orders import Order
 from sk_unlearn.rows import Mark, TrainingSet
 from sk_unlearn.rows.content import numbered
 from sk_unlearn.rows.forms import joined, replaced
-from sk_unlearn.rows.ranks import n_true_before
 
 __all__ = [
     "Content",
@@ -281,7 +280,7 @@ def _request(
         verb,
         positions,
         trained,
-        n_true_before(rows.trained_mask, slots),
+        rows.numbers_of(slots, among="trained"),
         erased if foreign is None else _joined(erased, foreign),
         new,
         _part(new, trained) if new is not None and trained.any() else None,

@@ -119,7 +119,7 @@ class FittedState:
         What has happened since the net was last trained from the start.
 
     retained_set : SetDigest or None
-        Of the stored rows; None until the first request, and after rows were added.
+        Of the stored rows; None until the first request.
 
     served : str
         SHA-256 of the parameters that predictions are served with, where the net has moved since; else empty.

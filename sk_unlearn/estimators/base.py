@@ -37,7 +37,7 @@ from sk_unlearn.estimators._passes import plan_rows
 from sk_unlearn.estimators._pending import PendingMixin, refuse_to_drop_requests
 from sk_unlearn.estimators._problem import Solution, solve, stored_risk
 from sk_unlearn.estimators._progress import print_step, silent
-from sk_unlearn.estimators._receipts import audited, kept_ids, key_of, receipts_so_far
+from sk_unlearn.estimators._receipts import audited, kept_ids, key_of, receipts_so_far, retained_with
 from sk_unlearn.estimators._request import (
     Request,
     listed,
@@ -70,7 +70,7 @@ from sk_unlearn.training.rates import fresh_rates
 from sk_unlearn.unlearners.base import Unlearner
 from sk_unlearn.unlearners.cubic import StoCuReNU
 from sk_unlearn.utils._checksum import ChecksummedMixin
-from sk_unlearn.utils._journal import Journal
+from sk_unlearn.utils._journal import Assignment, Journal
 from sk_unlearn.utils._lock import one_at_a_time
 from sk_unlearn.utils._random import seeded_torch
 from sk_unlearn.utils._sklearn_compat import CallbackSupportMixin
@@ -296,14 +296,15 @@ class BaseUnlearnable(
         # A recording would be of another training than the one that led to the parameters.
         start = state.start and state.start.followed_by(trained.start, goes_on=goes_on)
         state = replace(state, n_partial_fits=number, recording=None, anchor=None, features=None, start=start)
-        state = replace(state, retained_set=None, served="")
+        state = replace(state, served="")
         state = state.after_training(trained.notes, not_renewed(net, trained.side_state))
         state = replace(state, since=state.since.after_pass(len(new)))
-        grown = []
+        grown: list[Assignment] = []
         if kept is None:
             state = replace(state, anchor=grown_anchor(net, self._present_anchor(Footing(self.net_)), new))
         else:
-            grown = plan_rows(kept, new)
+            grown, is_new = plan_rows(kept, new)
+            state = replace(state, retained_set=retained_with(self, state.retained_set, kept, new, is_new))
         learnt_state = [(vars(self.net_), name, vars(net)[name]) for name in learnt(net)]
         self._journal.commit([*learnt_state, *grown, (self.__dict__, "unlearning_state_", state)])
         return self

@@ -23,7 +23,7 @@ from sk_unlearn.rows.parts import fields, for_net, tensors_for_net
 from sk_unlearn.rows.storage import RowStorage
 from sk_unlearn.utils._lazy import cached_property
 
-__all__ = ["Chunk", "Part", "RiskRows", "Rows"]
+__all__ = ["Chunk", "Part", "RiskRows", "Rows", "checked_sample_weight"]
 
 Rows = NDArray[np.int64]
 
@@ -55,7 +55,7 @@ class RiskRows:
     row_loss : RowLoss
         Says what weight PyTorch gives each label.
     X, y, sample_weight, mask
-        As :class:`~sk_unlearn.risks.empirical.EmpiricalRisk` takes them.
+        As :class:`~sk_unlearn.risks.empirical.EmpiricalRisk` takes them; weights have been checked.
 
     Attributes
     ----------
@@ -80,7 +80,7 @@ class RiskRows:
         if mask is not None and (mask.shape != (n,) or mask.dtype != np.bool_):
             raise ValueError(f"mask must be a bool array of shape ({n},), got {mask.dtype} of shape {mask.shape}.")
         self.X, self.y, self.mask = X, y, mask
-        self.sample_weight = _checked_sample_weight(sample_weight, n)
+        self.sample_weight = sample_weight
         self.n = n if mask is None else int(np.count_nonzero(mask))
         self.n_stored = n
         self._net, self._row_loss = net, row_loss
@@ -167,7 +167,8 @@ class RiskRows:
             raise ValueError(f"The iterator of net gave {start} of {len(y)} rows; it must give all of them, in order.")
 
 
-def _checked_sample_weight(sample_weight: Any, n: int) -> NDArray[np.float64] | None:
+def checked_sample_weight(sample_weight: Any, n: int) -> NDArray[np.float64] | None:
+    """Return weights in double precision, or raise where one cannot be the weight of a row."""
     if sample_weight is None:
         return None
     weights = np.asarray(sample_weight, dtype=np.float64)

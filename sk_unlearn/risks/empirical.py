@@ -18,7 +18,7 @@ from sk_unlearn.risks._autograd import vjp
 from sk_unlearn.risks._evaluation import MEMORY_BUDGET, Evaluator, sum_of
 from sk_unlearn.risks._input_watch import InputWatch
 from sk_unlearn.risks._row_loss import computes_as, weighted_loss
-from sk_unlearn.risks._rows import Chunk, Rows
+from sk_unlearn.risks._rows import Chunk, Rows, checked_sample_weight
 from sk_unlearn.risks.layer_inputs import LayerInputs
 from sk_unlearn.risks.linearisation import Linearisation
 from sk_unlearn.utils._lazy import cached_property
@@ -61,6 +61,8 @@ class EmpiricalRisk:
         Finite and non-negative. A row of weight 2 is exactly the row twice.
     mask : bool ndarray of shape (n,), optional
         The rows that belong to S; None for all. Not copied: it must not change while the risk is in use.
+    mass : float, optional
+        The sum of m_i over S, where it is known: then nothing is summed, nor are weights looked at that were before.
     chunk_size : int, optional
         Rows evaluated at a time. None: chosen on first use, from the bytes that autograd saves per row, so that a
         chunk's graph takes about a quarter of ``memory_budget`` at the most, and on a CPU what its cache holds. The
@@ -127,11 +129,15 @@ class EmpiricalRisk:
         sample_weight: NDArray[Any] | None = None,
         *,
         mask: NDArray[np.bool_] | None = None,
+        mass: float | None = None,
         chunk_size: int | None = None,
         memory_budget: int = MEMORY_BUDGET,
     ) -> None:
         self.net = net = net if is_twin(net) else twin(net)
-        self.evaluator = Evaluator(net, X, y, sample_weight, mask, chunk_size, memory_budget)
+        checked = sample_weight if mass is not None else checked_sample_weight(sample_weight, len(X))
+        self.evaluator = Evaluator(net, X, y, checked, mask, chunk_size, memory_budget)
+        if mass is not None:
+            vars(self)["mass"] = mass
         self._stored, self._flat = self.evaluator.rows, self.evaluator.parameters
         self.X, self.y, self.sample_weight = X, y, self._stored.sample_weight
         self.n_rows, self.n_parameters = self._stored.n, self._flat.n

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from sk_unlearn.rows._columns import check_length, indices
+from sk_unlearn.rows._growth import Extension, extended
 from sk_unlearn.rows.content import Array, Mask
 
 # Types whose values are held in one block of memory; all others, and mixtures, as Python objects.
@@ -117,14 +118,14 @@ def as_column(ids: list[Any]) -> Array:
     return np.fromiter(ids, dtype=object, count=len(ids))
 
 
-def joined_ids(old: Array | None, new: Array | None) -> Array | None:
-    """Return two columns as one; None where there is none."""
-    if old is None or new is None:
-        return None
-    # Joined by numpy, numbers would become strings, or large integers floats, and would not be found again.
+def extended_ids(old: Array, new: Array, room: Array | None) -> Extension:
+    """Return a column that other identifiers come after; `room` is what it is the beginning of, if anything."""
+    # Joined by NumPy, numbers would become strings, or large integers floats, and would not be found again.
     if old.dtype.kind != new.dtype.kind or (old.dtype.kind == "V" and old.dtype != new.dtype):
         old, new = old.astype(object), new.astype(object)
-    return np.concatenate([old, new])
+    wanted = np.result_type(old, new)
+    fits = room is not None and room.dtype == wanted
+    return extended(old.astype(wanted, copy=False), new, room if fits else None)
 
 
 def same_id(one: Any, other: Any) -> bool:

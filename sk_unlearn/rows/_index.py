@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -133,8 +133,40 @@ class Segment:
         )
         return rest
 
+    def __len__(self) -> int:
+        return sum(len(block.slots) for block in self._blocks)
+
+    @property
+    def slots(self) -> Positions:
+        """All slots, in no order that says anything, int64."""
+        return np.concatenate([block.slots for block in self._blocks]).astype(np.int64)
+
 
 Segments = tuple[Segment, ...]
+
+
+def with_segment(
+    segments: Segments, slots: Positions, hashes: Words, hash_of: Callable[[Positions], Words]
+) -> Segments:
+    """Return segments and another one of further slots.
+
+    A look-up visits all of them, so one that is no longer than what comes after it is made one with that: there are no
+    more than doublings between the first and the last, and a slot is moved as often at the most.
+
+    Parameters
+    ----------
+    segments : tuple of Segment
+    slots : (n,) int64
+        In none of them.
+    hashes : (n,) uint64
+    hash_of : callable
+        From slots in the segments to their hashes, which these do not keep.
+    """
+    while segments and len(segments[-1]) <= len(slots):
+        before = segments[-1].slots
+        slots, hashes = np.concatenate([before, slots]), np.concatenate([hash_of(before), hashes])
+        segments = segments[:-1]
+    return (*segments, Segment(slots, hashes))
 
 
 def source_hash(source: Array) -> Words:

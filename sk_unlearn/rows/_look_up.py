@@ -342,7 +342,7 @@ class LookUp(StoredRows):
             return IdMatch(np.empty(0, dtype=np.int64), np.zeros(len(given), dtype=bool))
         wanted = list(dict.fromkeys(given))
         asked = as_column(wanted)
-        slots, owner = self._candidates(self._id_index(self._id), id_hash(asked, len(wanted)))
+        slots, owner = self._candidates(self._id_index(), id_hash(asked, len(wanted)))
         same = same_ids(self._id[slots], asked[owner])
         known = _marked(owner[same], len(wanted))
         number = dict(zip(wanted, range(len(wanted)), strict=True))
@@ -373,15 +373,15 @@ class LookUp(StoredRows):
     def _source_copies(self, unique_words: Words) -> tuple[Positions, Positions]:
         """Slots of the live rows that were made of what has one of the given digests, and the index of that digest."""
         assert self._source is not None
-        slots, owner = self._candidates(self._source_index(self._source), unique_words[:, 0])
+        slots, owner = self._candidates(self._source_index(), unique_words[:, 0])
         same = (self._source[slots].view(np.uint64) == unique_words[owner]).all(axis=1)
         return slots[same], owner[same]
 
-    def _source_index(self, source: Array) -> Segments:
+    def _source_index(self) -> Segments:
         self.journal.settle()
         if self._source_segments is None:
             slots = np.flatnonzero(self._live)
-            self._source_segments = (Segment(slots, source_hash(source[slots])),)
+            self._source_segments = (Segment(slots, self._hash_sources(slots)),)
         return self._source_segments
 
     @staticmethod
@@ -395,6 +395,14 @@ class LookUp(StoredRows):
             hashes[chunk] = content_hash(self._X[slots[chunk]])
         return hashes
 
+    def _hash_ids(self, slots: Positions) -> Words:
+        assert self._id is not None
+        return id_hash(self._id[slots], len(slots))
+
+    def _hash_sources(self, slots: Positions) -> Words:
+        assert self._source is not None
+        return source_hash(self._source[slots])
+
     def _row_index(self) -> Segments:
         self.journal.settle()
         if self._row_segments is None:
@@ -402,11 +410,11 @@ class LookUp(StoredRows):
             self._row_segments = (Segment(slots, self._hash_slots(slots)),)
         return self._row_segments
 
-    def _id_index(self, ids: Array) -> Segments:
+    def _id_index(self) -> Segments:
         self.journal.settle()
         if self._id_segments is None:
             slots = np.flatnonzero(self._live)
-            self._id_segments = (Segment(slots, id_hash(ids[slots], len(slots))),)
+            self._id_segments = (Segment(slots, self._hash_ids(slots)),)
         return self._id_segments
 
 

@@ -14,6 +14,7 @@ from sk_unlearn.rows._marks import Mark, renumbered
 from sk_unlearn.rows.content import Array, Mask, Positions
 from sk_unlearn.rows.outside import OutsideRows
 from sk_unlearn.rows.parts import has_parts
+from sk_unlearn.rows.ranks import Counts, counts_of, n_true_before, nth_true
 from sk_unlearn.rows.roles import RowRole
 from sk_unlearn.rows.sampling import sample_mask
 from sk_unlearn.rows.storage import RowStorage
@@ -38,6 +39,11 @@ class StoredRows:
     _trained: Mask
     _n_live: int
     _n_trained: int
+    _n_read: int
+    _weight_sum: float
+    _live_counts: Counts | None
+    _trained_counts: Counts | None
+    _room: dict[str, Array]
     _row_segments: Segments | None
     _id_segments: Segments | None
     _source_segments: Segments | None
@@ -67,6 +73,11 @@ class StoredRows:
             "_trained": trained,
             "_n_live": int(np.count_nonzero(live)),
             "_n_trained": int(np.count_nonzero(trained)),
+            "_n_read": _n_read(live, role, weight),
+            "_weight_sum": float(np.count_nonzero(live) if weight is None else weight.sum()),
+            "_live_counts": None,
+            "_trained_counts": None,
+            "_room": {},
             "_row_segments": None,
             "_id_segments": None,
             "_source_segments": None,
@@ -85,6 +96,18 @@ class StoredRows:
         """Number of live rows whose role is `RowRole.TRAINED`."""
         self.journal.settle()
         return self._n_trained
+
+    @property
+    def n_read(self) -> int:
+        """Number of live rows that a training reads: neither held out nor of weight zero."""
+        self.journal.settle()
+        return self._n_read
+
+    @property
+    def weight_sum(self) -> float:
+        """Sum of the weights of the live rows, kept up to date as rows come and go."""
+        self.journal.settle()
+        return self._weight_sum
 
     @property
     def X(self) -> Any:  # noqa: N802 - scikit-learn's name for the data
@@ -282,6 +305,61 @@ class StoredRows:
             return sample_mask(self._live, self._n_live, size, rng)
         raise ValueError(f'among must be "trained" or "live", got {among!r}')
 
+    def numbers_of(self, positions: ArrayLike, *, among: str = "live") -> Positions:
+        """Return the numbers that slots have among the live rows, at a cost that hardly grows with the rows held.
+
+        Parameters
+        ----------
+        positions : (m,) int array
+            From 0 to `n_slots`. Of a slot that is none of those rows, how many of them stand before it.
+        among : {"live", "trained"}, default="live"
+            Any live rows, or those with role `RowRole.TRAINED`.
+
+        Returns
+        -------
+        numbers : (m,) int64
+        """
+        mask, counts = self._counted(among)
+        return n_true_before(mask, positions, counts)
+
+    def slots_of(self, numbers: ArrayLike) -> Positions:
+        """Return the slots of live rows that have some numbers among them: what `numbers_of` undoes.
+
+        Parameters
+        ----------
+        numbers : (m,) int array
+            From 0 to one less than there are live rows.
+
+        Returns
+        -------
+        positions : (m,) int64
+        """
+        mask, counts = self._counted("live")
+        return nth_true(mask, numbers, counts)
+
+    def _counted(self, among: str) -> tuple[Mask, Counts]:
+        self.journal.settle()
+        mask, name = vars(self)[f"_{among}"], f"_{among}_counts"
+        counts: Counts | None = vars(self)[name]
+        if counts is None:
+            counts = vars(self)[name] = counts_of(mask)
+        return mask, counts
+
+    def count_read(self, positions: Positions) -> int:
+        """Count the slots of some that a training reads; see `n_read`.
+
+        Parameters
+        ----------
+        positions : (m,) int64
+        """
+        self.journal.settle()
+        return int(np.count_nonzero((self._role[positions] != RowRole.VALIDATED) & self._weighs(positions)))
+
+    def _weighs(self, slots: Positions) -> Mask:
+        """Tell which slots are live and have a positive weight."""
+        live: Mask = self._live[slots]
+        return live if self._weight is None else live & (self._weight[slots] > 0)
+
     def _check_positions(self, positions: ArrayLike) -> Positions:
         self.journal.settle()
         given = np.asarray(positions)
@@ -347,3 +425,10 @@ class StoredRows:
             f"{'x'.join(map(str, shape)) or 'scalar'} {kind.base}" for kind, shape in zip(kinds, shapes, strict=True)
         )
         return f"TrainingSet({len(self)} rows of {' and '.join(parts)}, {self._n_trained} trained)"
+
+
+def _n_read(live: Mask, role: NDArray[np.int8], weight: NDArray[np.float64] | None) -> int:
+    read = live & (role != RowRole.VALIDATED)
+    if weight is not None:
+        read &= weight > 0
+    return int(np.count_nonzero(read))

@@ -8,7 +8,7 @@ of rows held; dropping them copies the blocks of the index that know them, some 
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -22,19 +22,18 @@ from sk_unlearn.rows._columns import (
     check_role,
     owned,
 )
-from sk_unlearn.rows._identifiers import as_identifiers, joined_ids
-from sk_unlearn.rows._index import Segment, Segments, id_hash, source_hash
+from sk_unlearn.rows._growth import Extension, extended
+from sk_unlearn.rows._identifiers import as_identifiers, extended_ids
+from sk_unlearn.rows._index import Segments, id_hash, source_hash, with_segment
 from sk_unlearn.rows._look_up import LookUp
 from sk_unlearn.rows._marks import Mark, marks_after
 from sk_unlearn.rows.content import Array, Positions, Words, content_hash, row_size
-from sk_unlearn.rows.forms import as_rows, emptied, joined, overwritten
+from sk_unlearn.rows.forms import as_rows, emptied, overwritten
+from sk_unlearn.rows.ranks import less_true
 from sk_unlearn.rows.roles import RowRole
 from sk_unlearn.utils._journal import Assignment
 
 __all__ = ["TrainingSet"]
-
-# Each append or replacement adds an index segment and every look-up visits all: past this many, one rebuild is better.
-_MAX_SEGMENTS = 16
 
 
 class TrainingSet(LookUp):
@@ -199,18 +198,36 @@ class TrainingSet(LookUp):
         if self._marks:
             assignments.append((self.__dict__, "_marks", marks_after(self._marks, slots, unmark)))
         n_trained = self._n_trained - int(np.count_nonzero(self._trained[slots]))
+        n_read = self._n_read - self.count_read(slots)
         if role is not None:
             kept = np.setdiff1d(np.flatnonzero(self._live), slots, assume_unique=True)
-            roles = check_role(role, len(kept))
-            trained = roles == RowRole.TRAINED
-            assignments += [(self._role, kept, roles), (self._trained, kept, trained)]
-            n_trained = int(np.count_nonzero(trained))
-        state = self.__dict__
-        return [*assignments, (state, "_n_live", self._n_live - len(slots)), (state, "_n_trained", n_trained)]
+            changed = self._plan_roles(kept, check_role(role, len(kept)))
+            assignments, n_trained, n_read = assignments + changed[0], n_trained + changed[1], n_read + changed[2]
+        weight = float(len(slots) if self._weight is None else self._weight[slots].sum())
+        counts = {
+            "_n_live": self._n_live - len(slots), "_n_trained": n_trained, "_n_read": n_read,
+            "_weight_sum": self._weight_sum - weight,
+        }  # fmt: skip
+        return [*assignments, *((self.__dict__, name, value) for name, value in counts.items())]
+
+    def _plan_roles(
+        self, slots: Positions, roles: NDArray[np.int8], columns: Mapping[str, Any] | None = None
+    ) -> tuple[list[Assignment], int, int]:
+        """Plan other roles of live slots; and count how many more are trained then, and read by a training."""
+        columns = vars(self) if columns is None else columns
+        trained = roles == RowRole.TRAINED
+        assignments = [(columns["_role"], slots, roles), (columns["_trained"], slots, trained)]
+        n_trained = int(np.count_nonzero(trained)) - int(np.count_nonzero(self._trained[slots]))
+        n_read = int(np.count_nonzero((roles != RowRole.VALIDATED) & self._weighs(slots))) - self.count_read(slots)
+        return [*assignments, (vars(self), "_trained_counts", None)], n_trained, n_read
 
     def _plan_drop(self, slots: Positions) -> list[Assignment]:
         columns = [self._X, self._y, self._weight, self._id, self._source, self._role, self._live, self._trained]
         assignments: list[Assignment] = [emptied(column, slots) for column in columns if column is not None]
+        if self._live_counts is not None:
+            assignments.append(less_true(self._live_counts, slots))
+        if self._trained_counts is not None:
+            assignments.append(less_true(self._trained_counts, slots[self._trained[slots]]))
         if self._row_segments is not None:
             rest = self._without(self._row_segments, slots, self._hash_slots(slots))
             assignments.append((self.__dict__, "_row_segments", rest))
@@ -235,14 +252,14 @@ class TrainingSet(LookUp):
                 assignments.append(overwritten(stored, slots, values))
                 if stored is self._X and self._row_segments is not None:
                     rest = self._without(self._row_segments, slots, self._hash_slots(slots))
-                    segments = self._with_segment(rest, slots, content_hash(values))
+                    segments = with_segment(rest, slots, content_hash(values), self._hash_slots)
                     assignments.append((self.__dict__, "_row_segments", segments))
         if source is not None and self._source is not None:
             sources = as_sources(source, len(slots))
             assignments.append((self._source, slots, sources))
             if self._source_segments is not None:
                 rest = self._without(self._source_segments, slots, source_hash(self._source[slots]))
-                segments = self._with_segment(rest, slots, source_hash(sources))
+                segments = with_segment(rest, slots, source_hash(sources), self._hash_sources)
                 assignments.append((self.__dict__, "_source_segments", segments))
         return assignments
 
@@ -288,41 +305,56 @@ class TrainingSet(LookUp):
         sample_weight: ArrayLike | None = None,
         sample_id: ArrayLike | None = None,
         role: ArrayLike | None = None,
-        stored_role: ArrayLike | None = None,
         source: ArrayLike | None = None,
+        trained: Positions | None = None,
     ) -> list[Assignment]:
-        """Return the assignments of `append`, and of new roles of the live rows so far, without making them."""
+        """Return the assignments of `append`, and of live slots that were trained on too, without making them."""
         self.journal.settle()
         X_new, y_new = cast_exactly(X, self._X, "X"), cast_exactly(y, self._y, "y")
         n_old, n_new = self.n_slots, len(X_new)
         if len(y_new) != n_new:
             raise ValueError(f"y must have {n_new} rows, as X has, got {len(y_new)}")
         self.check_ids_given(sample_id)
-        sources = self._joined_source(source, n_new)
-        old_role = self._role
-        if stored_role is not None:
-            old_role = self._role.copy()
-            old_role[self._live] = check_role(stored_role, self._n_live)
-        state = self._new_state(
-            joined(self._X, X_new),
-            joined(self._y, y_new),
-            self._joined_weight(sample_weight, n_new),
-            joined_ids(self._id, as_identifiers(sample_id, n_new)),
-            np.concatenate([old_role, check_role(RowRole.TRAINED if role is None else role, n_new)]),
-            np.concatenate([self._live, np.ones(n_new, dtype=bool)]),
-            sources,
+        role, source = RowRole.TRAINED if role is None else role, self._checked_source(source)
+        new = TrainingSet(
+            X_new, y_new, sample_weight=sample_weight, sample_id=sample_id, role=role, source=source, copy=False
         )
-        slots = np.arange(n_old, n_old + n_new)
-        if self._row_segments is not None:
-            hashes = content_hash(X_new)
-            state["_row_segments"] = self._with_segment(self._row_segments, slots, hashes)
-        if self._id_segments is not None:
-            hashes = id_hash(state["_id"][slots], n_new)
-            state["_id_segments"] = self._with_segment(self._id_segments, slots, hashes)
-        if self._source_segments is not None and sources is not None:
-            state["_source_segments"] = self._with_segment(self._source_segments, slots, source_hash(sources[slots]))
-        del state["journal"], state["_marks"]  # the journal that will make the assignments stays, and so do slots
-        return [(self.__dict__, name, value) for name, value in state.items()]
+        state = self.__dict__
+        assignments: list[Assignment] = []
+        columns: dict[str, Any] = {}
+        room: dict[str, Array] = {}
+        for name in ("_X", "_y", "_weight", "_id", "_source", "_role", "_live", "_trained"):
+            longer = self._longer(name, new)
+            if longer is not None:
+                columns[name] = longer.column
+                assignments += longer.assignments
+                if longer.room is not None:
+                    room[name] = longer.room
+        own = np.arange(n_new)
+        for name, hash_of in (("row", "_hash_slots"), ("id", "_hash_ids"), ("source", "_hash_sources")):
+            segments = vars(self)[f"_{name}_segments"]
+            if segments is not None:
+                hashes = getattr(new, hash_of)(own)
+                columns[f"_{name}_segments"] = with_segment(segments, n_old + own, hashes, getattr(self, hash_of))
+        n_trained, n_read = self._n_trained + new._n_trained, self._n_read + new._n_read
+        if trained is not None:
+            changed = self._plan_roles(trained, check_role(RowRole.TRAINED, len(trained)), columns)
+            assignments, n_trained, n_read = assignments + changed[0], n_trained + changed[1], n_read + changed[2]
+        columns |= {"_n_live": self._n_live + n_new, "_n_trained": n_trained, "_n_read": n_read, "_room": room}
+        columns |= {"_weight_sum": self._weight_sum + new._weight_sum, "_live_counts": None, "_trained_counts": None}
+        return [*assignments, *((state, name, value) for name, value in columns.items())]
+
+    def _longer(self, name: str, new: TrainingSet) -> Extension | None:
+        """Return a column that the rows of another training set come after; None where neither has one."""
+        old, added = vars(self)[name], vars(new)[name]
+        if old is None and added is None:
+            return None
+        if name == "_id":
+            return extended_ids(old, added, self._room.get(name))
+        if name == "_weight":
+            old = self._live.astype(np.float64) if old is None else old
+            added = np.ones(len(new)) if added is None else added
+        return extended(old, added, self._room.get(name))
 
     def check_ids_given(self, sample_id: ArrayLike | None) -> None:
         """Refuse further rows with identifiers where the stored ones have none, and the other way round.
@@ -340,7 +372,7 @@ class TrainingSet(LookUp):
             given, wanted = ("not given", "given") if sample_id is None else ("given", "not given")
             raise ValueError(f"sample_id was {given} here but {wanted} at fit; it must be given both times or never")
 
-    def _joined_source(self, source: ArrayLike | None, n_new: int) -> Array | None:
+    def _checked_source(self, source: ArrayLike | None) -> ArrayLike | None:
         if source is None and self._source is not None:
             raise ValueError(
                 "rows came past the pipeline that brought the stored ones, and could not be found by what they were "
@@ -351,17 +383,7 @@ class TrainingSet(LookUp):
                 "rows came through a pipeline that did not bring the stored ones, which could not be found by what "
                 "they were made of; call partial_fit of the last step, or fit the pipeline anew"
             )
-        if source is None or self._source is None:
-            return None
-        return np.concatenate([self._source, as_sources(source, n_new)])
-
-    def _joined_weight(self, sample_weight: ArrayLike | None, n_new: int) -> NDArray[np.float64] | None:
-        new = np.ones(n_new) if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
-        check_length(new, n_new, "sample_weight", "X")
-        if self._weight is None and (new == 1.0).all():
-            return None
-        old = self._live.astype(np.float64) if self._weight is None else self._weight
-        return np.concatenate([old, new])
+        return source
 
     def set_role(self, positions: ArrayLike | None, role: ArrayLike) -> None:
         """Record what rows were used for.
@@ -377,15 +399,16 @@ class TrainingSet(LookUp):
         ValueError
             If a position is not a live slot or appears twice, or a role is none of `RowRole`.
         """
+        self.journal.commit(self.plan_role(positions, role))
+
+    def plan_role(self, positions: ArrayLike | None, role: ArrayLike) -> list[Assignment]:
+        """Return the assignments of `set_role` without making them, as `plan` does."""
         self.journal.settle()
         slots = np.flatnonzero(self._live) if positions is None else self._check_positions(positions)
-        roles = check_role(role, len(slots))
-        trained = roles == RowRole.TRAINED
-        gained = int(np.count_nonzero(trained)) - int(np.count_nonzero(self._trained[slots]))
-        n_trained = self._n_trained + gained
-        self.journal.commit(
-            [(self._role, slots, roles), (self._trained, slots, trained), (self.__dict__, "_n_trained", n_trained)]
-        )
+        assignments, n_trained, n_read = self._plan_roles(slots, check_role(role, len(slots)))
+        state = self.__dict__
+        n_trained, n_read = n_trained + self._n_trained, n_read + self._n_read
+        return [*assignments, (state, "_n_trained", n_trained), (state, "_n_read", n_read)]
 
     def compact(self, *, force: bool = False) -> bool:
         """Remove tombstones if more than half of the slots are. Every position handed out before becomes invalid.
@@ -466,8 +489,3 @@ class TrainingSet(LookUp):
     @staticmethod
     def _without(segments: Segments, slots: Positions, hashes: Words) -> Segments:
         return tuple(segment.without(slots, hashes) for segment in segments)
-
-    @staticmethod
-    def _with_segment(segments: Segments, slots: Positions, hashes: Words) -> Segments | None:
-        # None: forgotten, and built anew at the next look-up.
-        return None if len(segments) >= _MAX_SEGMENTS else (*segments, Segment(slots, hashes))

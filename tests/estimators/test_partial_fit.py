@@ -1,6 +1,7 @@
 """partial_fit: rows that come in parts, and are forgotten as if they had come together."""
 
 import copy
+import tracemalloc
 from types import SimpleNamespace
 
 import numpy as np
@@ -313,3 +314,16 @@ def test_rows_that_fit_held_out_are_trained_on_after_a_pass(ids):
     grown, grown_labels = np.vstack([X, [[9.0, 9.0, 9.0]]]), np.append(labels, "a")
     est.partial_fit(grown[more], grown_labels[more], sample_id=None if ids is None else more)
     assert est.forget(X[others[:2]]).unlearning_report_.n_trained_erased == 2
+
+
+def test_one_more_row_costs_no_copy_of_the_others():
+    many = np.random.default_rng(0).normal(size=(30_000, 20)).astype(np.float32)
+    est = classifier(max_epochs=1, batch_size=4096).fit(many, np.arange(30_000) % 2)
+    est.forget(many[:1])
+    est.partial_fit(many[:1] + 1, [0])  # makes room
+    tracemalloc.start()
+    est.partial_fit(many[:1] + 2, [0])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 500_000  # the rows take 2.4 million bytes
+    assert est.training_set_.locate(many[:1] + 2).tolist() == [30_001]

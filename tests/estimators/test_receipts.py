@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy.sparse import csr_array
 from sklearn.base import clone
 from torch import nn
 
@@ -97,6 +98,26 @@ def test_every_request_leaves_one_receipt():
     assert proofs(est, X[[0, 1, 5, 8, 20, 30]]) == [[1], [1], [2], [3], [4], []]
     found = prove_erased(est.receipts_, sample_id=[0, 8, 21, 22], key=est.receipt_key_)
     assert [[one.sequence for one in each] for each in found] == [[1], [3], [4], []]
+
+
+@pytest.mark.parametrize(("form", "named"), [(np.asarray, True), (csr_array, False)])
+def test_rows_that_come_later_are_digested_by_themselves(form, named):
+    """Against a digest of all rows: after passes over new rows, over old ones, and over both."""
+    X, y = data()
+    ids, weight = np.arange(80).tolist() if named else None, np.linspace(0.5, 2, 80) if named else None
+
+    def given(rows):
+        return {"sample_weight": weight[rows], "sample_id": ids[rows]} if named else {}
+
+    est = classifier().fit(form(X[:40]), y[:40], **given(slice(40)))
+    est.partial_fit(X[40:50], y[40:50], **given(slice(40, 50)))
+    assert est.unlearning_state_.retained_set is None  # nobody has asked for it yet
+    est.forget(X[:2])
+    for rows in (slice(50, 53), slice(50, 53), slice(52, 60)):
+        est.partial_fit(X[rows], y[rows], **given(rows))
+        assert est.unlearning_state_.retained_set == SetDigest.of_rows(est.receipt_key_, est.training_set_)
+    est.correct(X[41:42], X_new=X[41:42] + 1).forget(X[50:51])
+    check_retained(est)
 
 
 def test_a_request_that_fails_leaves_no_receipt():

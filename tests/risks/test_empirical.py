@@ -385,6 +385,9 @@ def test_parts_of_the_risk_add_up_by_mass():
     close(sum(p.mass * p.gradient(w) for p in parts), whole.mass * whole.gradient(w))
     assert whole.mass == pytest.approx(sum(p.mass for p in parts), rel=1e-14)
     assert [p.n_rows for p in parts] == [mask.sum(), (~mask).sum()]
+    known = EmpiricalRisk(net, X, y, weight, mask=mask, mass=parts[0].mass)
+    assert (known.mass, known.value(w)) == (parts[0].mass, parts[0].value(w))
+    assert torch.equal(known.gradient(w), parts[0].gradient(w))
     copied = EmpiricalRisk(net, X[mask], y[mask], weight[mask])
     close(parts[0].linearise(w).hessian(w), copied.linearise(w).hessian(w), 1e-13)
     rows = np.flatnonzero(mask)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sk_unlearn.rows.ranks import n_true_before, nth_true
+from sk_unlearn.rows.ranks import counts_of, less_true, n_true_before, nth_true
 
 
 @settings(deadline=None, max_examples=60)
@@ -25,6 +25,24 @@ def test_as_a_list_of_all_true_entries(n, share, n_asked, seed):
     for asked in (n_true_before(mask, []), nth_true(mask, [])):
         assert asked.dtype == np.int64
         assert asked.tolist() == []
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, 3000), st.integers(0, 9), st.integers(0, 99))
+def test_counts_are_kept_up_to_date(n, n_gone, seed):
+    rng = np.random.default_rng(seed)
+    mask = rng.random(n) < 0.7
+    counts, true = counts_of(mask), np.flatnonzero(mask)
+    gone = rng.permutation(true)[:n_gone]
+    container, groups, values = less_true(counts, gone)
+    container[groups] = values
+    mask[gone] = False
+    assert counts.tolist() == counts_of(mask).tolist()
+    left = np.flatnonzero(mask)
+    if len(left):
+        numbers = rng.integers(len(left), size=3)
+        assert nth_true(mask, numbers, counts).tolist() == left[numbers].tolist()
+        assert n_true_before(mask, left[numbers], counts).tolist() == numbers.tolist()
 
 
 @pytest.mark.parametrize("where", ["slice", "step"])

@@ -717,6 +717,19 @@ def test_a_pickle_with_read_only_buffers_can_still_forget(small):
 
 
 # ------------------------------------------------------------------------------------------------------------------
+def test_rows_that_were_planned_and_never_came_are_nowhere(rng):
+    """Room for further rows is made beforehand; what a call that failed had planned must not lie in it."""
+    X = rng.standard_normal((40, 3))
+    rows = TrainingSet(X[:20], np.arange(20))
+    rows.append(X[20:21], [0])
+    rows.plan_append(X[21:22], [0])
+    assert not any(value.tobytes() in every_byte(rows) for value in X[21])
+    rows.append(X[22:23], [0])
+    rows.drop(rows.locate(X[20:23:2]))
+    assert not any(value.tobytes() in every_byte(rows) for value in X[20:23].ravel())
+    np.testing.assert_array_equal(rows.X, X[:20])
+
+
 # Interrupts
 
 
@@ -782,6 +795,8 @@ def test_an_interrupt_anywhere_leaves_all_or_nothing(rng, name, indexed):
 
     def fresh():
         rows = TrainingSet(X, np.arange(8), sample_id=np.array(list("abcdefgh")), sample_weight=np.arange(8.0))
+        if name == "append":  # the next goes into the room that the first has made
+            rows.append(X[:1] + 1e7, [9], sample_id=["w"])
         rows.drop([7])
         if indexed:
             rows.locate(X[[0]])
@@ -866,6 +881,8 @@ BLOCK = 400_000  # which a row that goes makes a copy of, with all that is on th
         (lambda rows, X, i: rows.replace([i], X_new=X[[i]] + 1e3), BLOCK),
         (lambda rows, X, i: rows.set_role([i], RowRole.UNSEEN), 0),
         (lambda rows, X, i: rows.sample(100, np.random.default_rng(i)), 0),
+        (lambda rows, X, i: rows.slots_of(rows.numbers_of([i])), 0),
+        (lambda rows, X, i: rows.append(X[[i]] + 1e3, [i % 10], sample_id=[i]), 0),
     ],
 )
 def test_one_row_costs_at_most_a_copy_of_its_block(large, monkeypatch, act, most):
@@ -1054,6 +1071,12 @@ class TrainingSetMachine(RuleBasedStateMachine):
         trained = [slot for slot in sorted(self.model) if self.model[slot][4] == RowRole.TRAINED]
         assert np.flatnonzero(self.rows.trained_mask).tolist() == trained
         assert self.rows.n_trained == len(trained)
+        assert self.rows.n_read == sum(role != RowRole.VALIDATED for *_, role in live)  # no weight is zero
+        assert self.rows.weight_sum == sum(row[2] for row in live)
+        slots = np.array(sorted(self.model), dtype=int)
+        assert self.rows.numbers_of(slots).tolist() == list(range(len(slots)))
+        assert self.rows.slots_of(range(len(slots))).tolist() == slots.tolist()
+        assert self.rows.numbers_of(trained, among="trained").tolist() == list(range(len(trained)))
         tombstones = np.setdiff1d(np.arange(self.rows.n_slots), list(self.model))
         assert not self.rows.raw_X[tombstones].any()
         assert not self.rows.raw_y[tombstones].any()
