@@ -81,8 +81,9 @@ class Holding:
         """Work out the deletion of what the part knows; it knows something."""
         if self.positions is not None:
             part = self.leaf.part
-            at = draft_deletion_at if isinstance(part, BaseUnlearnable) else BaseSharded._drafted_deletion_at
-            return at(part, self.positions)
+            if isinstance(part, BaseSharded):
+                return part._drafted_deletion_at(self.positions)
+            return draft_deletion_at(part, self.positions)
         X, y, ids = self.leaf.asked.X, self.leaf.asked.y, self.asked.sample_id
         if X is not None:
             assert self.known is not None

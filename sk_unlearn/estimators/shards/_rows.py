@@ -105,6 +105,11 @@ class ShardRows:
         """As sample_id."""
         return self.sample_id
 
+    @property
+    def raw_source(self) -> None:
+        """None: no step of a pipeline makes the rows of shards out of others."""
+        return None
+
     # -------------------------------------------------------------------------------------------------------- look-up
 
     def match(self, X_query: ArrayLike, y_query: ArrayLike | None = None, *, name: str = "X_del") -> RowMatch:

@@ -252,7 +252,7 @@ def worst_of(advices: Sequence[RetrainAdvice]) -> RetrainAdvice:
     reasons: dict[str, int] = {}
     for reason in (reason for each in advices for reason in each.reasons):
         reasons[reason] = reasons.get(reason, 0) + 1
-    numbers = {
+    numbers: dict[str, Any] = {
         name: max((getattr(each, name) for each in advices if not np.isnan(getattr(each, name))), default=np.nan)
         for name in (
             "share_erased", "n_requests", "n_small_passes", "gradient_left", "budget_spent", "epsilon",

@@ -116,7 +116,7 @@ def _training_of(model: Any) -> Any:
     """Return what copies of a model have in common: where it starts from, and where it has come to."""
     last = last_step(model)
     seed, shards = getattr(last, "random_state", None), last.estimators_ if isinstance(last, BaseSharded) else [last]
-    nets = [getattr(each, "net_", None) for each in shards if each is not None]
+    nets: list[Any] = [getattr(each, "net_", None) for each in shards if each is not None]
     if None in nets or not isinstance(seed, Integral):
         return id(model)
     values = [value.cpu().numpy() for net in nets for value in net.module_.state_dict().values()]
