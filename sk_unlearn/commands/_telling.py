@@ -9,6 +9,7 @@ from typing import Any
 from sk_unlearn.commands._model_file import changing, loaded
 from sk_unlearn.commands._outcome import Exit, Outcome, RefusedError
 from sk_unlearn.commands._tables import read_rows, split_target
+from sk_unlearn.estimators.shards.base import BaseSharded
 from sk_unlearn.exceptions import ReceiptError
 from sk_unlearn.receipts import ReceiptChain, digest_parameters, read_json_lines, verify
 from sk_unlearn.rows import SetDigest
@@ -114,7 +115,8 @@ def _as_receipted(part: Any) -> dict[str, bool]:
     est = _last(part)
     requests = [each for each in part.receipts_ if each.verb != "audit"]
     said = requests[-1].parameters_after if requests else part.receipts_.beginning["parameters"]
-    same = {"parameters": digest_parameters(est.net_) == said}
+    sharded = isinstance(est, BaseSharded)
+    same = {"parameters": (est._digest_of_parameters() if sharded else digest_parameters(est.net_)) == said}
     rows = getattr(est, "training_set_", None)
     if requests and rows is not None and requests[-1].retained_set is not None:
         key = part.receipt_key_

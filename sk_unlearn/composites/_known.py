@@ -14,6 +14,7 @@ from sk_unlearn.composites._walk import Leaf, Walk
 from sk_unlearn.estimators.base import BaseUnlearnable
 from sk_unlearn.estimators.drafts import Draft, draft_deletion, draft_deletion_at
 from sk_unlearn.estimators.lookup import SeveralNear, find_rows, targets_of
+from sk_unlearn.estimators.shards.base import BaseSharded
 
 __all__ = ["Asked", "Holding", "look_up"]
 
@@ -79,7 +80,10 @@ class Holding:
     def draft(self) -> Draft:
         """Work out the deletion of what the part knows; it knows something."""
         if self.positions is not None:
-            return draft_deletion_at(self.leaf.part, self.positions)
+            part = self.leaf.part
+            if isinstance(part, BaseSharded):
+                return part._drafted_deletion_at(self.positions)
+            return draft_deletion_at(part, self.positions)
         X, y, ids = self.leaf.asked.X, self.leaf.asked.y, self.asked.sample_id
         if X is not None:
             assert self.known is not None
@@ -114,10 +118,10 @@ def look_up(way: Walk, asked: Asked) -> list[Holding]:
 
 def _holding(leaf: Leaf, asked: Asked, leads: list[Holding]) -> Holding:
     part = leaf.part
-    ours = isinstance(part, BaseUnlearnable)
+    ours = isinstance(part, BaseUnlearnable | BaseSharded)
     if ours and not hasattr(part, "training_set_"):
         return Holding(leaf, asked, None, "keep_training_set=False keeps no rows to look in")
-    for lead in leads if ours else []:
+    for lead in leads if isinstance(part, BaseUnlearnable) else []:
         positions = _same_place(lead, leaf)
         if positions is not None:
             return Holding(leaf, asked, lead.known, positions=positions, known_ids=lead.known_ids)

@@ -14,6 +14,7 @@ from sk_unlearn.composites._rows import Rows
 from sk_unlearn.composites._walk import Leaf
 from sk_unlearn.estimators.base import BaseUnlearnable
 from sk_unlearn.estimators.lookup import erased_among, targets_of
+from sk_unlearn.estimators.shards.base import BaseSharded
 from sk_unlearn.utils._journal import Assignment
 
 __all__ = ["Refit", "check_retained", "refit_of", "retained_rows"]
@@ -94,7 +95,7 @@ def _from_siblings(leaf: Leaf, holdings: list[Holding]) -> tuple[Rows | None, st
         if holding.leaf.place != leaf.place or holding.known is None or holding.leaf.fitted_before:
             continue
         part = holding.leaf.part
-        if not isinstance(part, BaseUnlearnable):
+        if not isinstance(part, BaseUnlearnable | BaseSharded):
             # A pipeline may keep raw rows.
             rows = holding.leaf.asked
             keeps = hasattr(part, "_retained_rows")
@@ -111,7 +112,7 @@ def _from_siblings(leaf: Leaf, holdings: list[Holding]) -> tuple[Rows | None, st
 
 def _stored(holding: Holding) -> Rows:
     """Return the rows that stay as a part stores them."""
-    part: BaseUnlearnable = holding.leaf.part
+    part: Any = holding.leaf.part
     rows = part.training_set_
     stay = rows.live_mask.copy()
     stay[holding.positions] = False

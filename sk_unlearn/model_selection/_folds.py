@@ -158,12 +158,13 @@ def fit_fold(
     train, *unseen = split
     started = time.perf_counter()
     model = last_step(estimator)
-    if memory is not None:
+    caches = memory is not None and "memory" in model.get_params(deep=False)
+    if caches:
         own = model.memory
         model.set_params(memory=memory)
     given = {name: _rows(value, train, len(y)) for name, value in fit_params.items()}
     estimator.fit(taken(X, train), taken(y, train), **given)
-    if memory is not None:
+    if caches:
         model.set_params(memory=own)
     seconds = time.perf_counter() - started
     check_can_forget(model)

@@ -20,6 +20,7 @@ from sk_unlearn.estimators.drafts import (
     stored_rows,
     stored_targets,
 )
+from sk_unlearn.estimators.shards.base import BaseSharded
 from sk_unlearn.pipeline._kinds import told_of_kinds
 from sk_unlearn.pipeline._passing_over import PassingOver
 from sk_unlearn.pipeline._pinned import Attributes
@@ -50,6 +51,13 @@ class Ground(PassingOver):
         """Return the last step if it is one that this pipeline can forget in."""
         self._validate_names([name for name, _ in self.steps])
         last = self.steps[-1][1] if self.steps else None
+        if isinstance(last, BaseSharded):
+            raise ValueError(
+                f"{type(last).__name__} cannot be the last step: when a step before it forgets, the features of all "
+                "shards change, and each would have to be trained anew. Take an UnlearnableClassifier or "
+                "UnlearnableRegressor with Retrain(), which is as exact; or leave steps out that learn, and let the "
+                "net of each shard scale its rows, as the built-in one does."
+            )
         return last if isinstance(last, BaseUnlearnable) else None
 
     @contextmanager
@@ -143,6 +151,7 @@ class Ground(PassingOver):
 
     def _known_rows(self, X: Any, y: Any, sample_id: Any) -> tuple[Any, Any]:
         """Return which of some rows, and which identifiers, belong to stored rows; None for what was not asked."""
+        self._last_step()
         return known_in(self.steps[-1][1], None if X is None else self._digests(X), y, sample_id)
 
     def _told_of_unknown(self, X: Any, name: str) -> str:

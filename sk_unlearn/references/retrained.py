@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, clone, is_classifier
 from tqdm import tqdm
 
+from sk_unlearn.estimators.shards.base import BaseSharded
 from sk_unlearn.references.many import fit_many
 from sk_unlearn.rows.parts import for_net
 from sk_unlearn.rows.storage import RowStorage
 from sk_unlearn.utils._interrupts import noticed_interrupts
 
-__all__ = ["References", "Rows", "changes_training", "train_references"]
+__all__ = ["References", "Rows", "changes_training", "silent", "train_references"]
 
 # Models that are trained together take less time each. Between batches, though, progress can be shown, and an interrupt
 # keeps the batches that are done.
@@ -27,11 +28,12 @@ _MODELS_A_BATCH = 4
 
 
 class Rows(NamedTuple):
-    """Rows, their targets as the user gives them, and their weights."""
+    """Rows, their targets as the user gives them, their weights, and identifiers where training depends on them."""
 
     X: Any
     y: Any
     weight: Any = None
+    sample_id: Any = None
 
 
 class References(NamedTuple):
@@ -61,6 +63,18 @@ def changes_training(unlearner: Any) -> bool:
     return tags is not None and bool(tags().changes_training)
 
 
+def silent(model: Any) -> Any:
+    """Return a model that is told to show no progress; one of many shards has it said to each of them.
+
+    Parameters
+    ----------
+    model : estimator
+        Not fitted, and changed.
+    """
+    names = [name for name in ("verbose", "estimator__verbose") if name in model.get_params()]
+    return model.set_params(**dict.fromkeys(names[:1], 0))
+
+
 def train_references(
     estimator: Any, rows: Rows, seeds: Sequence[int], *, n_jobs: int | None = None, verbose: int = 0
 ) -> References:
@@ -79,7 +93,7 @@ def train_references(
     verbose : int
         Above 0 shows on stderr how many are done.
     """
-    blank = clone(estimator).set_params(verbose=0)
+    blank = silent(clone(estimator))
     if not changes_training(estimator.unlearner):
         # The unlearner has no part in training, and may keep the models from being trained together.
         blank.set_params(unlearner=None)
@@ -89,7 +103,10 @@ def train_references(
     with noticed_interrupts() as interrupted, bar:
         for batch in np.array_split(np.asarray(seeds), _n_batches(len(seeds))):
             try:
-                done = fit_many(blank, rows.X, rows.y, seeds=batch.tolist(), sample_weight=rows.weight, n_jobs=n_jobs)
+                done = fit_many(
+                    blank, rows.X, rows.y, seeds=batch.tolist(), sample_weight=rows.weight, sample_id=rows.sample_id,
+                    n_jobs=n_jobs,
+                )  # fmt: skip
             except KeyboardInterrupt:
                 break
             # skorch ends a training at Ctrl-C and returns as if it were complete: such a model is no reference.
@@ -140,6 +157,8 @@ class _WithErasedClasses(ClassifierMixin, BaseEstimator):
 
 def _all_outputs(model: Any, X: Any) -> NDArray[Any]:
     """Return the probabilities of all outputs; ``predict_proba`` leaves out those of no class of ``fit``."""
+    if isinstance(model, BaseSharded):
+        return np.mean([_all_outputs(each, X) for each in model.estimators_ if each is not None], axis=0)
     # A copy: rows of a training set are read-only, of which PyTorch warns.
     rows = model._validate_features(X)
     return np.asarray(model.net_.predict_proba(for_net(rows if isinstance(rows, RowStorage) else rows.copy())))

@@ -23,7 +23,7 @@ from sk_unlearn.estimators._slices import Slicing
 from sk_unlearn.estimators.base import BaseUnlearnable
 from sk_unlearn.estimators.fitting import draft_of
 from sk_unlearn.estimators.report import UnlearningReport
-from sk_unlearn.estimators.shards._found import FoundInShards, find_in_shards
+from sk_unlearn.estimators.shards._found import all_found
 from sk_unlearn.estimators.shards._routing import ShardedState
 from sk_unlearn.estimators.shards._rows import ShardRows
 from sk_unlearn.estimators.shards._told import (
@@ -169,18 +169,21 @@ class Ground(VersionedMixin, ChecksummedMixin, InputsMixin, BaseEstimator):
             shards[number] = shard
         return shards
 
-    def _located(self, verb: str, X: Any, y: Any, sample_id: Any, name: str = "X_del") -> FoundInShards:
-        """Find the rows of a request, all of them, or raise a ValueError."""
+    def _located(self, verb: str, X: Any, y: Any, sample_id: Any, name: str = "X_del") -> dict[int, NDArray[np.int64]]:
+        """Find the rows of a request, all of them, or raise a ValueError: slots by the number of the shard."""
         check_is_fitted(self)
         if X is None and sample_id is None:
             raise ValueError(f"{verb} needs {name} (rows) or sample_id (identifiers given at fit); both are None.")
-        y_name = name.replace("X", "y", 1)
         if X is None and y is not None:
-            raise ValueError(f"{y_name} narrows {name}, which is None; pass {name} too.")
+            raise ValueError(f"{name.replace('X', 'y', 1)} narrows {name}, which is None; pass {name} too.")
         self._check_stored(verb)
-        X_net, y_net = (None, None) if X is None else self._validate_request(X, y, name, y_name)
-        found = find_in_shards(self.estimators_, X_net, y_net, sample_id, name)
-        return found.all_found(self.estimators_, name, sample_id)
+        return self._slots_at(all_found(self, X, y, sample_id, name))
+
+    def _slots_at(self, positions: NDArray[np.int64]) -> dict[int, NDArray[np.int64]]:
+        """Return the slots, by the number of the shard, of rows as ``training_set_`` numbers them."""
+        numbers = [number for number, shard in enumerate(self.estimators_) if shard is not None]
+        slots = zip(numbers, self.training_set_.slots_of(positions), strict=True)
+        return {number: at for number, at in slots if len(at)}
 
     def _check_stored(self, verb: str) -> None:
         if not hasattr(self._one, "training_set_"):
@@ -301,6 +304,11 @@ class Ground(VersionedMixin, ChecksummedMixin, InputsMixin, BaseEstimator):
         return ShardRows([shard.training_set_ for shard in live(self.estimators_)])
 
     @property
+    def hash_ids(self) -> bool:
+        """Whether identifiers are kept as digests, as in every shard."""
+        return bool(self._one.hash_ids)
+
+    @property
     def unlearning_state_(self) -> Any:  # type: ignore[override]
         """Of one of the shards, whose data type and shape of rows are those of all."""
         check_is_fitted(self)
@@ -311,12 +319,6 @@ class Ground(VersionedMixin, ChecksummedMixin, InputsMixin, BaseEstimator):
 
     def _targets_for_net(self, y: Any, X_net: Any, name: str) -> NDArray[Any]:
         return self._one._targets_for_net(y, X_net, name)
-
-    def _known_rows(self, X: Any, y: Any, sample_id: Any) -> tuple[Any, Any]:
-        """Return which of some rows, and which identifiers, belong to stored rows; None for what was not asked."""
-        X_net, y_net = (None, None) if X is None else self._validate_request(X, y, "X_del", "y_del")
-        found = find_in_shards(self.estimators_, X_net, y_net, sample_id, "X_del")
-        return found.known, found.known_ids
 
     def _pinned(self) -> Any:
         """Return an estimator that predicts as this one does now, whatever is fitted, learnt or forgotten meanwhile."""

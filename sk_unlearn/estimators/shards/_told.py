@@ -12,6 +12,7 @@ from uuid import uuid4
 import numpy as np
 from numpy.typing import NDArray
 
+from sk_unlearn.estimators._advice import RetrainAdvice
 from sk_unlearn.estimators._exact import seed_from_user
 from sk_unlearn.estimators._orders import Order, now
 from sk_unlearn.estimators._receipts import erased_digests, key_of, parameters_of, written
@@ -24,7 +25,7 @@ from sk_unlearn.receipts import Receipt, digest_parameters
 from sk_unlearn.rows import SetDigest
 from sk_unlearn.unlearners.status import Status
 
-__all__ = ["Touched", "certificate_of", "digest_of_shards", "live", "receipt_of_all", "report_of_all"]
+__all__ = ["Touched", "certificate_of", "digest_of_shards", "live", "receipt_of_all", "report_of_all", "worst_of"]
 
 Shards = Sequence[BaseUnlearnable | None]
 
@@ -237,4 +238,29 @@ def _classes_are_left(one: BaseUnlearnable, after: Shards) -> Assumption:
         _CLASSES,
         n_left == n_classes,
         f"{n_left} of {n_classes}" + ("" if n_left == n_classes else "; that the others existed can be seen"),
+    )
+
+
+def worst_of(advices: Sequence[RetrainAdvice]) -> RetrainAdvice:
+    """Return what speaks for training shards anew: all reasons that one of them has, and the worst of each number.
+
+    Parameters
+    ----------
+    advices : sequence of RetrainAdvice
+        One for each shard that has rows.
+    """
+    reasons: dict[str, int] = {}
+    for reason in (reason for each in advices for reason in each.reasons):
+        reasons[reason] = reasons.get(reason, 0) + 1
+    numbers: dict[str, Any] = {
+        name: max((getattr(each, name) for each in advices if not np.isnan(getattr(each, name))), default=np.nan)
+        for name in (
+            "share_erased", "n_requests", "n_small_passes", "gradient_left", "budget_spent", "epsilon",
+            "distance_bound",
+        )
+    }  # fmt: skip
+    return RetrainAdvice(
+        reasons=[f"{reason} (in {n} of {len(advices)} shards)" for reason, n in reasons.items()],
+        statuses=list(dict.fromkeys(status for each in advices for status in each.statuses)),
+        **numbers,
     )

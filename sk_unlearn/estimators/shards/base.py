@@ -9,10 +9,11 @@ from typing import Any
 from uuid import uuid4
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from sklearn.base import _fit_context
 from sklearn.utils.validation import check_is_fitted
 
+from sk_unlearn.estimators._advice import RetrainAdvice
 from sk_unlearn.estimators._draft import Draft, commit_drafts
 from sk_unlearn.estimators._orders import Order, as_moment
 from sk_unlearn.estimators._pending import PendingRequest, refuse_to_drop_requests
@@ -21,10 +22,7 @@ from sk_unlearn.estimators.fitting import draft_of, take_over
 from sk_unlearn.estimators.replay import found_by_receipt, orders_of
 from sk_unlearn.estimators.shards._found import pending_slots
 from sk_unlearn.estimators.shards._ground import Ground
-from sk_unlearn.estimators.shards._told import (
-    certificate_of,
-    live,
-)
+from sk_unlearn.estimators.shards._told import certificate_of, digest_of_shards, live, worst_of
 from sk_unlearn.privacy import Certificate
 from sk_unlearn.receipts import ReceiptChain
 from sk_unlearn.rows import as_identifiers
@@ -135,8 +133,12 @@ class BaseSharded(Ground):
 
     def _drafted_deletion(self, X_del: Any, y_del: Any, sample_id: Any) -> Draft:
         started = time.perf_counter()
-        found = self._located("forget", X_del, y_del, sample_id)
-        return self._drafted("forget", "forget", found.positions, started)
+        return self._drafted("forget", "forget", self._located("forget", X_del, y_del, sample_id), started)
+
+    def _drafted_deletion_at(self, positions: NDArray[np.int64]) -> Draft:
+        """Work out the deletion of some rows of ``training_set_``, which numbers them through all shards."""
+        started = time.perf_counter()
+        return self._drafted("forget", "forget", self._slots_at(positions), started)
 
     def _drafted_replay(self, chain: ReceiptChain) -> Draft:
         """Work out the one request that makes up for those of a log that are missing here, by their digests."""
@@ -185,8 +187,8 @@ class BaseSharded(Ground):
         check_is_fitted(self)
         if X is None or y is None:
             raise ValueError("partial_forget needs X (rows) and y (their targets); None was given.")
-        found = self._located("partial_forget", X, y, None, "X")
-        commit_drafts([self._drafted("partial_forget", "forget", found.positions, started)])
+        slots = self._located("partial_forget", X, y, None, "X")
+        commit_drafts([self._drafted("partial_forget", "forget", slots, started)])
         return self
 
     @one_at_a_time
@@ -228,7 +230,7 @@ class BaseSharded(Ground):
         check_is_fitted(self)
         if X_new is None and y_new is None:
             raise ValueError("correct needs X_new, y_new or both; both are None.")
-        found = self._located("correct", X_old, y_old, None, "X_old")
+        slots = self._located("correct", X_old, y_old, None, "X_old")
         columns = {
             "X_old": self._validate_features(X_old, "X_old"),
             "y_old": None if y_old is None else np.asarray(y_old),
@@ -240,13 +242,15 @@ class BaseSharded(Ground):
                 raise ValueError(
                     f"{name} has {len(column)} rows but belongs to {len(columns['X_old'])}; pass one for each."
                 )
+        X_net, y_net = self._validate_request(X_old, y_old, "X_old", "y_old")
+        held = {number: self._at(number).training_set_.match(X_net, y_net, name="X_old").found for number in slots}
         given = {
-            number: {name: None if each is None else each[match.found] for name, each in columns.items()}
-            for number, match in found.matches.items()
+            number: {name: None if each is None else each[own] for name, each in columns.items()}
+            for number, own in held.items()
         }
         moved = X_new is not None and self._one.training_set_.sample_id is None
         state = replace(self.sharded_state_, moved=self.sharded_state_.moved or moved)
-        commit_drafts([self._drafted("correct", "correct", found.positions, started, given, state=state)])
+        commit_drafts([self._drafted("correct", "correct", slots, started, given, state=state)])
         return self
 
     @one_at_a_time
@@ -279,9 +283,8 @@ class BaseSharded(Ground):
             As :meth:`UnlearnableClassifier.request_forget`. Nothing is written down then.
         """
         order = Order(str(uuid4()), as_moment(received))
-        found = self._located("request_forget", X_del, y_del, sample_id)
         marks = []
-        for number, slots in found.positions.items():
+        for number, slots in self._located("request_forget", X_del, y_del, sample_id).items():
             rows = self._at(number).training_set_
             marks += rows.plan_mark(order.request_id, order.received.isoformat(), slots)
         self._commit_marks([*marks, (vars(self), "_orders", (*self._orders, order))])
@@ -376,6 +379,16 @@ class BaseSharded(Ground):
         return self
 
     @property
+    def retrain_recommended_(self) -> RetrainAdvice:
+        """Whether :meth:`retrain` is due, and why: a :class:`~sk_unlearn.RetrainAdvice`, true where it is for a shard.
+
+        Its numbers are those of the shard that each of them speaks most against. Shards that were trained anew by
+        their last request have nothing against them.
+        """
+        check_is_fitted(self)
+        return worst_of([shard.retrain_recommended_ for shard in live(self.estimators_)])
+
+    @property
     def certificate_(self) -> Certificate:
         """What is guaranteed of all shards together, after all requests: that they are exact, where each is.
 
@@ -399,6 +412,9 @@ class BaseSharded(Ground):
                 "each shard is in certificate_ of estimators_."
             )
         return certificate
+
+    def _digest_of_parameters(self) -> str:
+        return digest_of_shards(self.estimators_)
 
     @property
     def receipt_key_(self) -> bytes:

@@ -82,6 +82,9 @@ class ShardedClassifier(ClassifierMixin, BaseSharded):
     receipt_key_ : bytes
         The secret key of the digests in ``receipts_``, drawn at ``fit``.
 
+    retrain_recommended_ : RetrainAdvice
+        Whether :meth:`retrain` is due for a shard, and why.
+
     certificate_ : Certificate
         That nothing depends on the erased rows, and what that rests on. Absent where an unlearner does not say so of
         each shard.

@@ -21,6 +21,7 @@ from sklearn.utils.validation import check_consistent_length
 
 from sk_unlearn._version import __version__
 from sk_unlearn.estimators.lookup import find_rows, named, stored_features
+from sk_unlearn.estimators.shards.base import BaseSharded
 from sk_unlearn.inspection._audit._asked import told_of_erased
 from sk_unlearn.inspection._audit._measures import Case, Measured, measure
 from sk_unlearn.inspection._audit._references import chosen, fitted, handed_in
@@ -338,8 +339,11 @@ def _rows_that_stay(model: Any, erased: Rows, given: Rows | None) -> tuple[Rows,
     stays = ~np.isin(np.flatnonzero(stored.live_mask), left)
     if not stays.any():
         raise ValueError("X_del covers all rows that the estimator keeps; there is nothing to retrain on.")
-    X, y, weight = stored_features(model), stored_targets(model), stored.sample_weight
-    return Rows(named(model, X[stays]), y[stays], None if weight is None else weight[stays]), len(left), stays
+    X, y = stored_features(model), stored_targets(model)
+    # Identifiers say which rows are in one shard; other trainings do not ask.
+    columns = stored.sample_weight, stored.sample_id if isinstance(model, BaseSharded) else None
+    weight, ids = (None if each is None else each[stays] for each in columns)
+    return Rows(named(model, X[stays]), y[stays], weight, ids), len(left), stays
 
 
 def _as_they_came(estimator: Any, stays: NDArray[np.bool_]) -> Any:

@@ -242,7 +242,7 @@ def _performance(case: Case, table: Table) -> None:
     classifier = is_classifier(case.after)
     name = "accuracy" if classifier else "RMS error"
     score: Callable[[Any, Any], float] = accuracy_score if classifier else root_mean_squared_error
-    for rows, (X, y, _) in case.sets.items():
+    for rows, (X, y, *_) in case.sets.items():
         for label, model in case.judged.items():
             table.add(name, rows, label, float(score(y, model.predict(X))))
         table.add_all(name, rows, [float(score(y, model.predict(X))) for model in case.references])
@@ -340,7 +340,7 @@ def _nonmembers(case: Case, notes: list[str]) -> tuple[Any, Any]:
     They are of the erased rows' classes, if there are enough of these. With other classes among them the attack would
     tell classes apart, and not rows that were trained on from rows that were not.
     """
-    X, y, _ = case.test
+    X, y, *_ = case.test
     if is_classifier(case.after):
         alike = np.isin(y, np.unique(case.erased.y))
         if not alike.all() and alike.sum() >= _ENOUGH_ROWS:

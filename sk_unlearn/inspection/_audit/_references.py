@@ -16,6 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from sk_unlearn.composites import which_parts_know
 from sk_unlearn.estimators.lookup import find_rows
+from sk_unlearn.estimators.shards.base import BaseSharded
 from sk_unlearn.inspection._audit._verdict import ENOUGH_REFERENCES
 from sk_unlearn.metrics.distances import last_step
 from sk_unlearn.references.files import SavedReferences, load
@@ -114,10 +115,12 @@ def _check_each_is_another(models: Sequence[Any]) -> None:
 def _training_of(model: Any) -> Any:
     """Return what copies of a model have in common: where it starts from, and where it has come to."""
     last = last_step(model)
-    seed, net = getattr(last, "random_state", None), getattr(last, "net_", None)
-    if net is None or not isinstance(seed, Integral):
+    seed, shards = getattr(last, "random_state", None), last.estimators_ if isinstance(last, BaseSharded) else [last]
+    nets: list[Any] = [getattr(each, "net_", None) for each in shards if each is not None]
+    if None in nets or not isinstance(seed, Integral):
         return id(model)
-    return int(seed), joblib.hash([value.cpu().numpy() for value in net.module_.state_dict().values()])
+    values = [value.cpu().numpy() for net in nets for value in net.module_.state_dict().values()]
+    return int(seed), joblib.hash(values)
 
 
 def _check_classes(models: Sequence[Any], retained: Rows) -> None:

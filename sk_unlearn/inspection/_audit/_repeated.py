@@ -12,7 +12,7 @@ from sklearn.base import clone, is_classifier
 
 from sk_unlearn.metrics.margins import klom, row_margins
 from sk_unlearn.references.many import fit_many
-from sk_unlearn.references.retrained import Rows, train_references
+from sk_unlearn.references.retrained import Rows, silent, train_references
 from sk_unlearn.rows.forms import joined, taken
 
 __all__ = ["Repeated", "repeated"]
@@ -58,7 +58,10 @@ def repeated(
     trained_from, *others = np.array_split(np.asarray(seeds), 3)
     weight = None if retained.weight is None else np.concatenate([retained.weight, np.ones(len(erased.y))])
     y = np.concatenate([retained.y, erased.y])
-    blank = clone(model).set_params(verbose=0, keep_training_set=True)
+    blank = silent(clone(model))
+    if "keep_training_set" in blank.get_params(deep=False):
+        blank.set_params(keep_training_set=True)
+    retained = retained._replace(sample_id=None)  # whose the erased rows are is not known
     models = fit_many(
         blank, _joined(retained.X, erased.X), y, seeds=trained_from.tolist(), sample_weight=weight, n_jobs=n_jobs,
         verbose=verbose,
