@@ -114,13 +114,13 @@ class ForgetSearchCV(VersionedMixin, ChecksummedMixin, MetaEstimatorMixin, BaseE
         decides; with False there is no winner and no report then.
 
     n_jobs : int, default=None
-        Number of jobs of joblib: folds are fitted, and then candidates tried, at once. Threads share torch's random
-        generator, so that with joblib's backend "threading" seeds do not repeat a result; processes do.
+        Number of jobs of joblib: folds are fitted, and then candidates tried, at once, in processes or by the backend
+        of ``joblib.parallel_config``, such as "dask" or "ray". Threads take turns at training.
 
     memory : str or joblib.Memory, default=None
         Where to keep fits and references, so that a further search over other candidates starts at once. It needs an
         estimator with an int as `random_state`. What is kept knows the rows and holds retained ones; clear it when rows
-        must be erased.
+        must be erased, on every machine of a cluster.
 
     verbose : int, default=0
         1 prints a line for each fold and each candidate as they come.

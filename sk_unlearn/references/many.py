@@ -65,7 +65,8 @@ def fit_many(
     sample_weight, sample_id : array-like of shape (n_rows,), default=None
         Handed on to ``fit``.
     n_jobs : int, default=None
-        Number of processes; the models are divided among them.
+        Number of processes; the models are divided among them. Under ``joblib.parallel_config`` the backend is the one
+        named there, such as "dask" or "ray".
     verbose : int, default=0
         Above 0 shows on stderr how much is done: by epochs in this process, by processes that are done in others.
 
@@ -80,13 +81,16 @@ def fit_many(
         If there are not as many subsets as seeds, or a subset is empty, or `fit` raises one.
     KeyboardInterrupt
         At Ctrl-C. No model is returned then; to keep those that are done, call this for a few seeds at a time.
+    distributed.KilledWorker, ray.exceptions.RayActorError
+        If workers of a cluster die: with Dask when several did of one task.
 
     Notes
     -----
     Networks are trained together when skorch's own training loop trains them (no subclass that overrides it, no
     callback other than learning-rate schedules, no validation split), with one of torch's elementwise optimisers (SGD,
     Adam, AdamW, ...), and ``torch.vmap`` can batch the module: BatchNorm, which changes its statistics as it trains,
-    cannot be. All others are fitted one after the other.
+    cannot be. All others are fitted one after the other, and are the same to the last bit on any number of workers; of
+    those trained together the rounding depends on how many there are in a process.
 
     Examples
     --------

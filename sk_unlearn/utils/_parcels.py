@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Callable, Generator, Iterable
 from typing import Any
 
-from joblib import parallel_config
+from joblib import parallel_backend
 
 __all__ = ["Call", "Parcel", "answer", "packed", "result_of"]
 
@@ -70,7 +70,7 @@ def answer(call: Parcel, *given: Parcel) -> tuple[Parcel, str]:
         unnamed = [value for name, value in zip(names, values, strict=True) if name is None]
         named = {name: value for name, value in zip(names, values, strict=True) if name is not None}
         # A task is one worker's work, whatever joblib is asked for inside.
-        with parallel_config("sequential"):
+        with parallel_backend("sequential", n_jobs=1):
             return Parcel(function(*unnamed, **named)), ""
     except Exception as error:
         return _travelling(error), traceback.format_exc()

@@ -20,6 +20,7 @@ from sk_unlearn.inspection import audit
 from sk_unlearn.metrics.membership import fit_shadows
 from sk_unlearn.model_selection import ForgetSearchCV
 from sk_unlearn.references import fit_many
+from sk_unlearn.references.retrained import Rows, train_references
 from sk_unlearn.rows import open_rows
 from sk_unlearn.unlearners import FineTune, Unlearner, UnlearningResult
 from sk_unlearn.unlearners.status import Status
@@ -123,6 +124,25 @@ def test_an_audit_and_its_progress(on_dask, capsys):
 
     assert repr(measured(verbose=1)["measures"]) == repr(measured(n_jobs=1)["measures"])
     assert "4/4" in capsys.readouterr().err
+
+
+class Meets(Callback):
+    """Let training wait until another worker trains, too."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def on_train_begin(self, net, **kwargs):
+        (self.folder / str(os.getpid())).touch()
+        deadline = time.monotonic() + 60
+        while len(list(self.folder.iterdir())) < 2:
+            assert time.monotonic() < deadline, "no other worker came"
+            time.sleep(0.02)
+
+
+def test_each_worker_has_a_reference_to_train(on_dask, tmp_path):
+    trained = train_references(estimator(callbacks=[Meets(tmp_path)]), Rows(X, y), [1, 2])
+    assert len(trained.models) == 2
 
 
 def test_a_search(on_dask):
