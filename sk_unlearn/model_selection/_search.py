@@ -5,14 +5,13 @@ from __future__ import annotations
 import copy
 import time
 import warnings
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from joblib import Parallel, delayed
-from joblib.parallel import get_active_backend
+from joblib import delayed
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import rankdata
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone, is_classifier
@@ -36,6 +35,7 @@ from sk_unlearn.model_selection._folds import (
     try_candidate,
 )
 from sk_unlearn.utils._checksum import ChecksummedMixin
+from sk_unlearn.utils._parallel import carried_out
 from sk_unlearn.utils._versioned import VersionedMixin
 
 if TYPE_CHECKING:
@@ -114,13 +114,13 @@ class ForgetSearchCV(VersionedMixin, ChecksummedMixin, MetaEstimatorMixin, BaseE
         decides; with False there is no winner and no report then.
 
     n_jobs : int, default=None
-        Number of jobs of joblib: folds are fitted, and then candidates tried, at once. Threads share torch's random
-        generator, so that with joblib's backend "threading" seeds do not repeat a result; processes do.
+        Number of jobs of joblib: folds are fitted, and then candidates tried, at once, in processes or by the backend
+        of ``joblib.parallel_config``, such as "dask" or "ray". Threads take turns at training.
 
     memory : str or joblib.Memory, default=None
         Where to keep fits and references, so that a further search over other candidates starts at once. It needs an
         estimator with an int as `random_state`. What is kept knows the rows and holds retained ones; clear it when rows
-        must be erased.
+        must be erased, on every machine of a cluster.
 
     verbose : int, default=0
         1 prints a line for each fold and each candidate as they come.
@@ -364,9 +364,10 @@ class ForgetSearchCV(VersionedMixin, ChecksummedMixin, MetaEstimatorMixin, BaseE
             for fold, training in keys
         )
         folds = {}
-        for number, (key, fold) in enumerate(zip(keys, _as_they_come(self.n_jobs, tasks), strict=True), 1):
-            folds[key] = fold
-            self._print(f"fold {number}/{len(keys)}: fitted in {fold.seconds:.2f} s")
+        with closing(carried_out(tasks, self.n_jobs, stream=True)) as stream:
+            for key, fold in zip(keys, stream, strict=True):
+                folds[key] = fold
+                self._print(f"fold {len(folds)}/{len(keys)}: fitted in {fold.seconds:.2f} s")
         self.times_["fit"] = sum(fold.seconds for fold in folds.values())
         started = time.perf_counter()
         alike: dict[Any, list[tuple[int, str]]] = {}
@@ -396,7 +397,7 @@ class ForgetSearchCV(VersionedMixin, ChecksummedMixin, MetaEstimatorMixin, BaseE
         row: list[Outcome] = []
         self.interrupted_ = False
         try:
-            with closing(_as_they_come(self.n_jobs, tasks)) as stream:
+            with closing(carried_out(tasks, self.n_jobs, stream=True)) as stream:
                 for outcome in stream:
                     row.append(outcome)
                     if len(row) == self.n_splits_:
@@ -432,7 +433,7 @@ class ForgetSearchCV(VersionedMixin, ChecksummedMixin, MetaEstimatorMixin, BaseE
             delayed(try_candidate)(fold.fitted, winner.unlearner, fold.report, scorer, self.error_score)
             for fold in self._of(winner, folds)
         )
-        outcomes = list(_as_they_come(self.n_jobs, tasks))
+        outcomes = list(carried_out(tasks, self.n_jobs))
         _warn_of_failures(outcomes)
         self.times_["report"] = _seconds(outcomes)
         self.report_ = {name: np.array([outcome.scores[name] for outcome in outcomes]) for name in self._measures}
@@ -705,14 +706,6 @@ class ForgetSearchCV(VersionedMixin, ChecksummedMixin, MetaEstimatorMixin, BaseE
         tags.input_tags = copy.deepcopy(inner.input_tags)
         tags.target_tags = copy.deepcopy(inner.target_tags)
         return tags
-
-
-def _as_they_come(n_jobs: int | None, tasks: Any) -> Generator[Any, None, None]:
-    """Run joblib's tasks and yield results in their order, each as soon as it is there."""
-    with_jobs = Parallel(n_jobs=n_jobs)
-    if getattr(get_active_backend()[0], "supports_return_generator", False):
-        with_jobs = Parallel(n_jobs=n_jobs, return_as="generator")
-    yield from with_jobs(tasks)
 
 
 def _ranks(scores: NDArray[np.float64]) -> NDArray[np.int32]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from joblib import Parallel, delayed, effective_n_jobs
+from joblib import delayed, effective_n_jobs
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, clone
 from sklearn.pipeline import Pipeline
@@ -22,6 +22,7 @@ from sk_unlearn.rows.parts import has_parts
 from sk_unlearn.training.finite import buffers_not_finite, check_trained
 from sk_unlearn.training.ledger import Trained
 from sk_unlearn.training.stacked import Member, groups_to_stack, train_stacked
+from sk_unlearn.utils._parallel import carried_out, runs_here
 from sk_unlearn.utils._random import seeded_torch
 
 __all__ = ["fit_many"]
@@ -64,7 +65,8 @@ def fit_many(
     sample_weight, sample_id : array-like of shape (n_rows,), default=None
         Handed on to ``fit``.
     n_jobs : int, default=None
-        Number of processes; the models are divided among them.
+        Number of processes; the models are divided among them. Under ``joblib.parallel_config`` the backend is the one
+        named there, such as "dask" or "ray".
     verbose : int, default=0
         Above 0 shows on stderr how much is done: by epochs in this process, by processes that are done in others.
 
@@ -79,13 +81,16 @@ def fit_many(
         If there are not as many subsets as seeds, or a subset is empty, or `fit` raises one.
     KeyboardInterrupt
         At Ctrl-C. No model is returned then; to keep those that are done, call this for a few seeds at a time.
+    distributed.KilledWorker, ray.exceptions.RayActorError
+        If workers of a cluster die: with Dask when several did of one task.
 
     Notes
     -----
     Networks are trained together when skorch's own training loop trains them (no subclass that overrides it, no
     callback other than learning-rate schedules, no validation split), with one of torch's elementwise optimisers (SGD,
     Adam, AdamW, ...), and ``torch.vmap`` can batch the module: BatchNorm, which changes its statistics as it trains,
-    cannot be. All others are fitted one after the other.
+    cannot be. All others are fitted one after the other, and are the same to the last bit on any number of workers; of
+    those trained together the rounding depends on how many there are in a process.
 
     Examples
     --------
@@ -112,23 +117,12 @@ def fit_many(
     work = [(estimator, X, y, given, [chosen[i] for i in part], [int(seeds[i]) for i in part]) for part in parts]
     bar_format = "{desc}: {percentage:3.0f}%|{bar}| [{elapsed}<{remaining}]"
     with tqdm(total=len(seeds), desc="training", bar_format=bar_format, disable=not verbose, leave=False) as bar:
-        if effective_n_jobs(n_jobs) == 1:
+        if runs_here(n_jobs):
             fitted = [_fit_part(*arguments, bar.update) for arguments in work]
         else:
-            fitted = _Shown(bar, n_jobs=n_jobs)(delayed(_fit_part)(*arguments) for arguments in work)
+            calls = [delayed(_fit_part)(*arguments) for arguments in work]
+            fitted = list(carried_out(calls, n_jobs, advance=lambda share: bar.update(share * len(seeds))))
     return [model for part in fitted for model in part]
-
-
-class _Shown(Parallel):
-    """Processes whose ends are shown."""
-
-    def __init__(self, bar: Any, **settings: Any) -> None:
-        super().__init__(**settings)
-        self._bar = bar
-
-    def print_progress(self) -> None:
-        """Move the bar; joblib calls it whenever a task is done."""
-        self._bar.update(self._bar.total * self.n_completed_tasks / max(self.n_dispatched_tasks, 1) - self._bar.n)
 
 
 def _nowhere(n_models: float) -> object:

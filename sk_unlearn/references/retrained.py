@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from joblib import effective_n_jobs
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, clone, is_classifier
 from tqdm import tqdm
@@ -101,7 +102,7 @@ def train_references(
     started = time.perf_counter()
     bar = tqdm(total=len(seeds), desc="audit: retraining", unit="model", disable=not verbose, leave=False)
     with noticed_interrupts() as interrupted, bar:
-        for batch in np.array_split(np.asarray(seeds), _n_batches(len(seeds))):
+        for batch in np.array_split(np.asarray(seeds), _n_batches(len(seeds), n_jobs)):
             try:
                 done = fit_many(
                     blank, rows.X, rows.y, seeds=batch.tolist(), sample_weight=rows.weight, sample_id=rows.sample_id,
@@ -120,8 +121,10 @@ def train_references(
     return References(models, list(seeds[: len(models)]), seconds, len(models) == len(seeds))
 
 
-def _n_batches(n_models: int) -> int:
-    return min(_N_BATCHES, n_models if n_models < 2 * _MODELS_A_BATCH else n_models // _MODELS_A_BATCH)
+def _n_batches(n_models: int, n_jobs: int | None) -> int:
+    n_large_enough = n_models if n_models < 2 * _MODELS_A_BATCH else n_models // _MODELS_A_BATCH
+    # With a model for every worker, or most of a cluster would wait while a few of its workers train.
+    return min(_N_BATCHES, n_large_enough, max(1, n_models // effective_n_jobs(n_jobs)))
 
 
 def _with_all_outputs(model: Any, estimator: Any) -> Any:

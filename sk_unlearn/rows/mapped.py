@@ -84,7 +84,9 @@ class MappedFile:
         path, place, shape, strides, dtype = self._place
         told = f"The rows that the estimator was fitted on stay in the file {path!r}, which "
         if not Path(path).is_file():
-            raise FileNotFoundError(f"{told}is not there: put it back, or fit anew.")
+            raise FileNotFoundError(
+                f"{told}is not there: put it back, or fit anew. Workers on other machines need it under the same path."
+            )
         last = place + sum(max(0, (n - 1) * step) for n, step in zip(shape, strides, strict=True)) + dtype.itemsize
         if last > Path(path).stat().st_size:
             raise OSError(f"{told}is shorter than it was: put it back as it was, or fit anew.")

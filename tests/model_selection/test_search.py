@@ -275,7 +275,11 @@ def test_processes_give_the_same():
 
 def test_threads():
     with parallel_config("threading"):
-        assert search(PUSHES, n_jobs=2, refit=False).fit(X, y).best_index_ == 1
+        together = search(PUSHES, n_jobs=2, refit=False).fit(X, y)
+    assert together.best_index_ == 1
+    alone = search(PUSHES, refit=False).fit(X, y)
+    for name in ("mean_selection_score", "split1_selection_score"):
+        np.testing.assert_allclose(together.cv_results_[name], alone.cv_results_[name], rtol=1e-3)
 
 
 def test_a_backend_without_generators(monkeypatch):

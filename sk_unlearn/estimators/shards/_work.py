@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from joblib import Parallel, delayed
+from joblib import delayed
 from numpy.typing import NDArray
 
 from sk_unlearn.estimators._receipts import key_of
@@ -16,6 +16,7 @@ from sk_unlearn.estimators.base import BaseUnlearnable
 from sk_unlearn.estimators.drafts import commit_drafts, draft_deletion_at
 from sk_unlearn.rows import SetDigest
 from sk_unlearn.utils._checksum import unchecked
+from sk_unlearn.utils._parallel import carried_out
 
 __all__ = ["Training", "Work", "all_done", "all_trained", "rows_digest"]
 
@@ -89,7 +90,7 @@ def all_done(work: Sequence[Work], shards: Sequence[BaseUnlearnable], n_jobs: in
 def _parallel(n_jobs: int | None, jobs: Iterable[Any]) -> list[BaseUnlearnable]:
     # Without a limit of bytes, joblib would write larger arrays to files on their way to other processes: rows that are
     # about to be erased.
-    return list(Parallel(n_jobs=n_jobs, max_nbytes=None)(jobs))
+    return list(carried_out(jobs, n_jobs, max_nbytes=None))
 
 
 def rows_digest(shard: BaseUnlearnable) -> SetDigest:

@@ -104,7 +104,7 @@ def audit(
     random_state : int, default=0
         The seeds of the references and of the bootstrap are derived from it.
     n_jobs : int, default=None
-        Number of processes for the references.
+        Number of processes for the references; the workers of a cluster under ``joblib.parallel_config``.
     verbose : int, default=0
         Above 0 shows progress on stderr.
 
