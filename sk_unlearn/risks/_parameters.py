@@ -168,7 +168,7 @@ class FlatParameters:
 
     @contextmanager
     def at(self, w: Tensor, needs_grad: bool = True) -> Iterator[Point]:
-        """Put the parameters at w."""
+        """Put the parameters at a copy of w."""
         with torch.inference_mode(False), torch.set_grad_enabled(needs_grad):
             point = Point(self, w, needs_grad)
             with self.in_place(point.leaves):

@@ -44,9 +44,9 @@ class TiltedRisk:
     def __init__(self, risk: Risk, tilt: Tensor, *, start: Tensor, risk_gradient: Tensor) -> None:
         self.risk, self.tilt, self.start, self.risk_gradient = risk, tilt, start, risk_gradient
 
-    @cached_property
+    @property
     def gradient_at_start(self) -> Tensor:
-        """The gradient of Φ at ``start``."""
+        """The gradient of Φ at ``start``, subtracted anew each time: a vector as long as the parameters is not kept."""
         return self.risk_gradient - self.tilt
 
     @cached_property
