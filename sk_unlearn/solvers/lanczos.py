@@ -206,9 +206,16 @@ def apply(product: Product, vector: Tensor) -> Tensor:
     return result
 
 
+def extremes(vector: Tensor) -> tuple[float, float]:
+    """Smallest and largest entry, NaN if one is: what tells whether all are finite, without another vector."""
+    least, most = torch.stack(torch.aminmax(vector)).tolist()
+    return least, most
+
+
 def norm_of(vector: Tensor) -> float:
     """Euclidean norm that neither underflows nor overflows before the norm itself does; NaN or inf if an entry is."""
-    largest = float(vector.abs().max())
+    least, most = extremes(vector)
+    largest = max(-least, most)
     if largest == 0.0 or not math.isfinite(largest):
         return largest
     return largest * float(torch.linalg.vector_norm(vector / largest))

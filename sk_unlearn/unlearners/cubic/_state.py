@@ -150,6 +150,10 @@ class State:
         """Remember the present point, and no earlier one: :meth:`take_back` returns to it."""
         self._last_move = _Move(self.w, self.gradient, len(self.trace))
 
+    def end_move(self) -> None:
+        """Let go of what is remembered of the last move: it is not taken back any more."""
+        self._last_move = None
+
     def take_back(self) -> None:
         """Undo the move that was begun last; its records say that it was not taken."""
         move, self._last_move = self._last_move, None
