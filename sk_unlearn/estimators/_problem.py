@@ -184,7 +184,7 @@ class _Posed:
     residual: Tensor
     mass: float
     erased_value: float
-    erased_gradient: Tensor
+    erased_gradient_norm: float
     inputs: InputChange
     stores_rows: bool
 
@@ -238,7 +238,7 @@ def _pose(net: NeuralNet, rows: TrainingSet | None, request: Request, anchor: An
         residual,
         mass,
         erased_value,
-        erased_gradient,
+        float(erased_gradient.norm()),
         InputChange(anchor.inputs, gone, come, take, look),
         stores_rows=rows is not None,
     )
@@ -401,7 +401,7 @@ def _told(posed: _Posed, problem: UnlearningProblem, result: UnlearningResult, r
         "parameters_moved": bool((result.parameters != posed.w).any()),
         "gradient_norm_before": objective.gradient_norm_at_start,
         "gradient_norm_after": gradient_after,
-        "erased_gradient_norm": float(posed.erased_gradient.norm()),
+        "erased_gradient_norm": posed.erased_gradient_norm,
         "residual_norm": float(problem.residual.norm()),
         "erased_loss_before": before,
         "erased_loss_after": after,

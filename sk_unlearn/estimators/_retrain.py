@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -61,8 +62,34 @@ def retrain(
 
     A fresh net is trained as ``fit`` does it, recorder included, and comes with the role that each of the rows, in
     their order, played, for its teacher too; a warm one with None, for it has also learnt what the fitted net had, from
-    which the request sets out (`fitted`).
+    which the request sets out (`fitted`). What its optimisers had accumulated is gone: no commit takes it over.
     """
+    trained = _trained(
+        estimator, fitted, request, rng, share=share, teacher=teacher, at_once=at_once, warm=warm, epochs=epochs,
+        callbacks=callbacks, learning_rate=learning_rate, start=start,
+    )  # fmt: skip
+    for name in trained.net._optimizers:
+        optimiser = getattr(trained.net, name + "_", None)
+        if hasattr(optimiser, "param_groups"):
+            optimiser.state = defaultdict(dict)
+    return trained
+
+
+def _trained(
+    estimator: BaseUnlearnable,
+    fitted: NeuralNet,
+    request: Request,
+    rng: np.random.Generator,
+    *,
+    share: float,
+    teacher: Tensor | None,
+    at_once: bool,
+    warm: bool,
+    epochs: int | None,
+    callbacks: Any,
+    learning_rate: float | None,
+    start: Tensor | None,
+) -> Trained:
     rows = estimator.training_set_
     if not warm and start is not None:
         return _onwards(estimator, request, start, epochs=epochs, callbacks=callbacks, learning_rate=learning_rate)

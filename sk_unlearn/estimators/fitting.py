@@ -307,7 +307,8 @@ def first_anchor(net: NeuralNet, rows: TrainingSet, seed: int, *, keeps_rows: bo
     if not keeps_rows:
         sketch = CurvatureSketch.fit(risk, w, _SKETCH_RANK, np.random.default_rng(seed)).to(torch.device("cpu"))
         chance = chance_loss(risk, w)
-    return Anchor(residual, residual.clone(), risk.mass, risk.n_rows, sketch, chance, inputs)
+    # Nothing changes an anchor's tensors in place, so that one does for both.
+    return Anchor(residual, residual, risk.mass, risk.n_rows, sketch, chance, inputs)
 
 
 def grown_anchor(net: NeuralNet, old: Anchor, new: TrainingSet) -> Anchor:
@@ -320,4 +321,4 @@ def grown_anchor(net: NeuralNet, old: Anchor, new: TrainingSet) -> Anchor:
     residual = (old.mass * old.gradient + risk.mass * gradient) / mass
     assert old.sketch is not None
     sketch = old.sketch.updated(old.mass, w, added=[risk]).to(torch.device("cpu"))
-    return Anchor(residual, residual.clone(), mass, old.n_rows + risk.n_rows, sketch, old.chance, inputs)
+    return Anchor(residual, residual, mass, old.n_rows + risk.n_rows, sketch, old.chance, inputs)

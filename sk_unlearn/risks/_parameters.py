@@ -64,6 +64,8 @@ class FlatParameters:
         All modules that hold them, and the criterion's.
     decay : Tensor of shape (n,) or None
         The weight decay of each entry; None where all are zero.
+    are_left_alone : bool
+        Whether evaluations have been seen to change no parameter. A point then needs no copy of its vector.
     """
 
     def __init__(self, net: NeuralNet) -> None:
@@ -87,6 +89,8 @@ class FlatParameters:
             name: slice(end - size, end) for (name, _), size, end in zip(named, self.sizes, ends, strict=True)
         }
         self.dtype, self.device = self.tensors[0].dtype, self.tensors[0].device
+        # Not until an evaluation has shown it: a module may clip its weights in forward.
+        self.are_left_alone = False
         # torch's MPS backend has no float64.
         self.sum_dtype = torch.float32 if self.device.type == "mps" else torch.float64
         self._index_modules(net.criterion_)
@@ -182,6 +186,7 @@ class FlatParameters:
             point = Point(self, w, needs_grad)
             with self.in_place(point.leaves):
                 yield point
+            self.are_left_alone = self.are_left_alone or torch.equal(point.point, self.checked(w, "w"))
 
     @contextmanager
     def in_place(self, views: Sequence[Tensor]) -> Iterator[None]:
@@ -220,10 +225,11 @@ class FlatParameters:
 
 
 class Point:
-    """A flat vector, and its parts as leaves of autograd that share its memory."""
+    """A flat vector, which must not be changed in place, and its parts as leaves of autograd that share its memory."""
 
     def __init__(self, parameters: FlatParameters, w: Tensor, needs_grad: bool = True) -> None:
-        self.point = parameters.checked(w, "w").clone()
+        w = parameters.checked(w, "w")
+        self.point = w if parameters.are_left_alone and not w.is_inference() else w.clone()
         # Leaves rather than views of one leaf: its gradient would be put together anew from theirs, chunk by chunk.
         self.leaves = [part.detach().requires_grad_(needs_grad) for part in parameters.split(self.point)]
 

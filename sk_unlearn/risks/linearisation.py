@@ -156,15 +156,16 @@ class Linearisation:
     def _sum(self, v: Tensor, product: Callable[[ChunkGraph, list[Tensor]], PerParameter]) -> Tensor:
         """One product summed over the rows, and the penalty's."""
         with torch.inference_mode(False):
-            v = v.clone() if v.is_inference() else v
-            total = self._parameters.penalty_product(v)
+            v, total = v.clone() if v.is_inference() else v, None
             # In place during the backward pass too: checkpointed modules run forward again there.
             parts = self._parameters.split(v)
             with self._parameters.in_place(self._at.leaves):
-                for part in self._parts:
-                    for graph in self._graphs(part):
-                        self._parameters.add_to(total, product(graph, parts))
-        return total
+                for graph in (graph for part in self._parts for graph in self._graphs(part)):
+                    found = product(graph, parts)
+                    # Not before: backward is the moment when most memory is held.
+                    total = self._parameters.penalty_product(v) if total is None else total
+                    self._parameters.add_to(total, found)
+        return self._parameters.penalty_product(v) if total is None else total
 
     def _difference(self, v: Tensor) -> Tensor:
         return central_difference(lambda w: self._risk.gradient(w, self._rows), self._at.point, v)

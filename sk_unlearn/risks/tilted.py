@@ -35,18 +35,32 @@ class TiltedRisk:
     risk_gradient : Tensor of shape (d,)
         The gradient of F there.
 
+    share : float, default=1.0
+        What the linear term is multiplied by.
+
     Attributes
     ----------
+    tilt : Tensor of shape (d,)
+        The linear term, as it counts: multiplied anew each time, so that it is not kept beside r.
+
     gradient_at_start : Tensor of shape (d,)
         The gradient of Φ at ``start``.
     """
 
-    def __init__(self, risk: Risk, tilt: Tensor, *, start: Tensor, risk_gradient: Tensor) -> None:
-        self.risk, self.tilt, self.start, self.risk_gradient = risk, tilt, start, risk_gradient
+    def __init__(
+        self, risk: Risk, tilt: Tensor, *, start: Tensor, risk_gradient: Tensor, share: float = 1.0
+    ) -> None:
+        self.risk, self._whole_tilt, self._share = risk, tilt, share
+        self.start, self.risk_gradient = start, risk_gradient
 
-    @cached_property
+    @property
+    def tilt(self) -> Tensor:
+        """The linear term r."""
+        return self._whole_tilt if self._share == 1 else self._whole_tilt * self._share
+
+    @property
     def gradient_at_start(self) -> Tensor:
-        """The gradient of Φ at ``start``."""
+        """The gradient of Φ at ``start``, subtracted anew each time: a vector as long as the parameters is not kept."""
         return self.risk_gradient - self.tilt
 
     @cached_property
@@ -57,6 +71,12 @@ class TiltedRisk:
     def with_tilt(self, tilt: Tensor) -> TiltedRisk:
         """Return the same risk with another linear term."""
         return TiltedRisk(self.risk, tilt, start=self.start, risk_gradient=self.risk_gradient)
+
+    def with_share_of_tilt(self, share: float) -> TiltedRisk:
+        """Return the same risk with a share of the linear term."""
+        return TiltedRisk(
+            self.risk, self._whole_tilt, start=self.start, risk_gradient=self.risk_gradient, share=self._share * share
+        )
 
     @cached_property
     def is_stationary_at_start(self) -> bool:
@@ -88,7 +108,7 @@ class TiltedRisk:
 
     def linearise(self, w: Tensor, rows: NDArray[np.int64] | None = None) -> TiltedLinearisation:
         """Differentiate at w and keep what further products need."""
-        return TiltedLinearisation(self.risk.linearise(w, rows), self.tilt, w)
+        return TiltedLinearisation(self.risk.linearise(w, rows), self, w)
 
 
 @dataclass(frozen=True)
@@ -102,18 +122,18 @@ class TiltedLinearisation:
     """
 
     of_risk: Linearised
-    tilt: Tensor
+    tilted: TiltedRisk
     w: Tensor
 
     @property
     def value(self) -> float:
         """The value of Φ."""
-        return self.of_risk.value - float(self.tilt @ self.w)
+        return self.of_risk.value - float(self.tilted.tilt @ self.w)
 
     @property
     def gradient(self) -> Tensor:
         """The gradient of Φ."""
-        return self.of_risk.gradient - self.tilt
+        return self.of_risk.gradient - self.tilted.tilt
 
     def hessian(self, v: Tensor) -> Tensor:
         """Multiply the Hessian with v, both of shape (d,)."""

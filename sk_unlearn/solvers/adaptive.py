@@ -122,8 +122,10 @@ class AdaptiveWeight:
         """
         assert self.L is not None
         taken, actual = False, 0.0
+        step: CubicStep | None = None
         for _ in range(self.max_tries if max_tries is None else max_tries):
             used_L = self.L
+            step = None  # the one before goes first: both are as long as the parameters
             step = model.solve(used_L)
             predicted = step.decrease
             if predicted < 0:  # gradient descent at a rate too high for this model; a larger L shortens its start
@@ -143,6 +145,7 @@ class AdaptiveWeight:
             if ratio > self.very_good:
                 self.L *= self.shrink
             break
+        assert step is not None
         return TriedStep(step.step, taken, _record(step, used_L, actual, taken))
 
 

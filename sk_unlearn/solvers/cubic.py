@@ -22,6 +22,7 @@ from sk_unlearn.solvers.lanczos import (
     check_count,
     checked_norm,
     direction_of,
+    extremes,
     lanczos,
     norm_of,
 )
@@ -62,7 +63,7 @@ class CubicStep:
 
     def __post_init__(self) -> None:
         numbers = (self.damping, self.decrease, self.norm, self.residual)
-        if not (all(map(math.isfinite, numbers)) and bool(torch.isfinite(self.step).all())):
+        if not all(map(math.isfinite, (*numbers, *extremes(self.step)))):
             raise FloatingPointError(
                 f"the cubic step is not finite in {self.step.dtype}: damping {self.damping:.3g}, "
                 f"decrease {self.decrease:.3g}, norm {self.norm:.3g}, residual {self.residual:.3g}."

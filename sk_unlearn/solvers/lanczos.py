@@ -95,14 +95,18 @@ def lanczos(
     norm = checked_norm("start", start)
     if norm == 0.0:
         raise ValueError("start must not be zero: the Krylov space of the zero vector is empty.")
-    empty = KrylovSpace(
+    # Not kept here: its direction is in the basis as soon as there is one.
+    return extend(_empty(start, norm), product, n_products, tol=tol, stop=stop)
+
+
+def _empty(start: Tensor, norm: float) -> KrylovSpace:
+    return KrylovSpace(
         basis=start.new_empty((0, start.numel())),
         tridiagonal=torch.zeros((0, 0), dtype=torch.float64),
         start_norm=norm,
         residual=0.0,
         next_direction=direction_of(start),
     )
-    return extend(empty, product, n_products, tol=tol, stop=stop)
 
 
 def extend(
@@ -150,10 +154,13 @@ def extend(
     sides = zip(diagonal, couplings, couplings[1:], strict=False)
     largest = max((math.hypot(*column) for column in sides), default=0.0)
 
-    following = space.next_direction
+    grown = space
+    del space
     for j in range(old, buffer.shape[0]):
-        buffer[j] = following
-        rows = buffer[: j + 1]
+        buffer[j] = grown.next_direction
+        start_norm, rows = grown.start_norm, buffer[: j + 1]
+        # A product is the moment when most memory is held: no direction is then there twice.
+        del grown
         following, on_diagonal, coupling = _orthogonalise(apply(product, buffer[j]), rows)
         if not (math.isfinite(on_diagonal) and math.isfinite(coupling)):
             raise FloatingPointError(f"product {j + 1} of the Krylov space is not finite, or its norm overflows.")
@@ -164,10 +171,11 @@ def extend(
         grown = KrylovSpace(
             basis=rows,
             tridiagonal=_tridiagonal(diagonal, couplings[1:-1]),
-            start_norm=space.start_norm,
+            start_norm=start_norm,
             residual=couplings[-1],
             next_direction=None if exhausted else following.div_(coupling),
         )
+        del following
         if exhausted or (stop is not None and stop(grown)):
             break
     return grown
@@ -198,9 +206,16 @@ def apply(product: Product, vector: Tensor) -> Tensor:
     return result
 
 
+def extremes(vector: Tensor) -> tuple[float, float]:
+    """Smallest and largest entry, NaN if one is: what tells whether all are finite, without another vector."""
+    least, most = torch.stack(torch.aminmax(vector)).tolist()
+    return least, most
+
+
 def norm_of(vector: Tensor) -> float:
     """Euclidean norm that neither underflows nor overflows before the norm itself does; NaN or inf if an entry is."""
-    top = vector.abs().max()
+    least, most = torch.aminmax(vector)
+    top = torch.maximum(-least, most)
     # Both numbers in one reading: the host waits for the device once.
     largest, scaled = torch.stack((top, torch.linalg.vector_norm(vector / top))).tolist()
     return float(largest if largest == 0.0 or not math.isfinite(largest) else largest * scaled)

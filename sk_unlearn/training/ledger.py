@@ -468,6 +468,7 @@ def train(
         recorder.trained = np.flatnonzero(ledger.role == RowRole.TRAINED)
         ledger.recording = recorder.recording(net)
     drop_best_weights(net)
+    _drop_gradients(net)
     return ledger
 
 
@@ -476,6 +477,12 @@ def drop_best_weights(net: NeuralNet) -> None:
     for _, callback in net.callbacks_:
         if getattr(callback, "best_model_weights_", None) is not None:
             callback.best_model_weights_ = None
+
+
+def _drop_gradients(net: NeuralNet) -> None:
+    """Take away the gradients of the last batch: nobody needs them, they are as large as the net, and know its rows."""
+    for _, parameter in net.get_all_learnable_params():
+        parameter.grad = None
 
 
 @contextmanager

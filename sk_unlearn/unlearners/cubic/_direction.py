@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -121,7 +121,8 @@ class Krylov:
             return KrylovCubicModel(space).residual(L) <= self.inexact * space.start_norm
 
         space = lanczos(product, gradient, min(most, len(gradient)), stop=is_solved)
-        return _Decomposed(KrylovCubicModel(space), space.n_products)
+        # The space does not grow any more.
+        return _Decomposed(KrylovCubicModel(replace(space, next_direction=None)), space.n_products)
 
 
 @dataclass(frozen=True)

@@ -304,11 +304,15 @@ class CubicUnlearner(Unlearner):
         """Return the most products of a step."""
         if self.n_products != "auto":
             return int(self.n_products)
-        if at_optimum and self.solver in ("auto", "krylov"):
-            fitting = policy.wide_bytes // (w.numel() * w.element_size())
-            return max(policy.narrow_products, min(policy.wide_products, fitting))
+        vector = w.numel() * w.element_size()
+        spaces = self.solver in ("auto", "krylov")
+        if at_optimum and spaces:
+            return max(policy.narrow_products, min(policy.wide_products, policy.wide_bytes // vector))
         exact = sampling.n_curvature_rows >= sampling.n_rows
-        return policy.narrow_products if exact else policy.rough_products
+        most = policy.narrow_products if exact else policy.rough_products
+        if not spaces:
+            return most
+        return max(policy.fewest_products, min(most, policy.narrow_bytes // vector))
 
     def _chosen_solver(self, memory: MemoryForecast, d: int) -> tuple[str, list[str]]:
         """Return the solver to use and what to note about it; MemoryError when the one asked for does not fit."""

@@ -76,7 +76,7 @@ class State:
     stopping : StoppingRule
 
     w, gradient : Tensor of shape (d,)
-        The point, and the gradient of Φ there.
+        The point, and the gradient of Φ there. Neither is ever changed in place: the first is the problem's own.
 
     gradient_lags : bool
         Whether w has moved since the gradient was taken.
@@ -116,13 +116,13 @@ class State:
     trained: Trained | None = None
     why_not_renewed: str = ""
     set_aside_at: float | None = None
-    _moves: list[_Move] = field(default_factory=list)
+    _last_move: _Move | None = None
     _started: float = field(default_factory=time.perf_counter)
 
     @classmethod
     def at_start(cls, problem: UnlearningProblem, objective: TiltedRisk, stopping: StoppingRule) -> State:
         """Return the state at the fitted parameters, where the gradient of Φ costs nothing."""
-        return cls(problem, objective, stopping, problem.parameters.clone(), objective.gradient_at_start)
+        return cls(problem, objective, stopping, problem.parameters, objective.gradient_at_start)
 
     @property
     def gradient_norm(self) -> float:
@@ -147,12 +147,17 @@ class State:
         return (None, "") if added_parts(self.problem.retained) is None else output_layer(stored)
 
     def begin_move(self) -> None:
-        """Remember the present point: :meth:`take_back` returns to it."""
-        self._moves.append(_Move(self.w, self.gradient, len(self.trace)))
+        """Remember the present point, and no earlier one: :meth:`take_back` returns to it."""
+        self._last_move = _Move(self.w, self.gradient, len(self.trace))
+
+    def end_move(self) -> None:
+        """Let go of what is remembered of the last move: it is not taken back any more."""
+        self._last_move = None
 
     def take_back(self) -> None:
-        """Undo the last move that was begun and not yet undone; its records say that it was not taken."""
-        move = self._moves.pop()
+        """Undo the move that was begun last; its records say that it was not taken."""
+        move, self._last_move = self._last_move, None
+        assert move is not None
         self.w, self.gradient, self.gradient_lags = move.w, move.gradient, False
         for record in self.trace[move.first_record :]:
             record.update(taken=False, step_norm=0.0, objective_change=0.0)

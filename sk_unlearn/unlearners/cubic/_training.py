@@ -42,4 +42,4 @@ def with_faded_tilt(problem: UnlearningProblem, policy: Policy) -> TiltedRisk:
     energy, change = float(objective.tilt.square().sum()), float(objective.gradient_at_start.square().sum())
     if not (change > 0 and energy > 0 and loss_left(problem) <= policy.fitted_share):
         return objective
-    return objective.with_tilt(objective.tilt * (energy / (energy + change)) ** 0.5)
+    return objective.with_share_of_tilt((energy / (energy + change)) ** 0.5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from sk_unlearn.solvers.adaptive import StepControl, first_weight
+from sk_unlearn.solvers.lanczos import extremes
 from sk_unlearn.unlearners.cubic._direction import Direction
 from sk_unlearn.unlearners.cubic._policy import Policy
 from sk_unlearn.unlearners.cubic._sampling import Sampling, View
@@ -53,28 +55,34 @@ class WholeNetworkStage:
         """Take steps; see :class:`Stage`."""
         stopping, first = state.stopping, len(state.trace)
         for _ in range(stopping.max_steps - first):
-            view, noise, moved = self.sampling.view(state), 0.0, state.gradient_lags
-            if moved or not self.sampling.knows_first_gradient:
-                state.gradient, noise = self.sampling.gradient(state, view)
-                state.gradient_lags = False
-            if moved and stopping.is_too_far(state.gradient_norm, state.taken_since(first, "gradient_norm")):
-                left = stopping.share(state.gradient_norm)
-                if not self._retreat(state, first):
-                    here = stopping.share(state.gradient_norm)
-                    reason = f"gradient is at {here}; a further step left it at {left} and was taken back"
-                    return Ending(Status.OVERSHOOT_UNDONE, reason)
-                view = self.sampling.view_again(state, view)
-            elif moved:
-                ending = stopping.ending(state.gradient_norm, noise)
-                if ending is not None:
-                    return ending
-            ending = self._step(state, view, first)
+            ending = self._round(state, first)
             if ending is not None:
                 return ending
         return self._end_without_steps_left(state, first)
 
+    def _round(self, state: State, first: int) -> Ending | None:
+        """Look where the last move led, and take one step from there; or say why there is none."""
+        stopping = state.stopping
+        view, noise, moved = self.sampling.view(state), 0.0, state.gradient_lags
+        if moved or not self.sampling.knows_first_gradient:
+            state.gradient, noise = self.sampling.gradient(state, view)
+            state.gradient_lags = False
+        if moved and stopping.is_too_far(state.gradient_norm, state.taken_since(first, "gradient_norm")):
+            left = stopping.share(state.gradient_norm)
+            if not self._retreat(state, first):
+                here = stopping.share(state.gradient_norm)
+                reason = f"gradient is at {here}; a further step left it at {left} and was taken back"
+                return Ending(Status.OVERSHOOT_UNDONE, reason)
+            view = self.sampling.view_again(state, view)
+        elif moved:
+            ending = stopping.ending(state.gradient_norm, noise)
+            if ending is not None:
+                return ending
+        return self._step(state, view, first)
+
     def _step(self, state: State, view: View, first: int) -> Ending | None:
         """Minimise the cubic model around the present point and take the step, or say why it is not taken."""
+        state.end_move()
         model = self.direction.model(self.sampling.curvature(state, view).hessian, state.gradient, self.control.L)
         spectrum = model.spectrum
         if spectrum is not None and state.curvature is None:
@@ -93,7 +101,7 @@ class WholeNetworkStage:
         if tried.taken:
             state.begin_move()
             state.w, state.gradient_lags = state.w + tried.step, True
-            if not bool(torch.isfinite(state.w).all()):
+            if not all(map(math.isfinite, extremes(state.w))):
                 raise FloatingPointError("The cubic step is not finite; L may be too small for this problem.")
         state.record(
             tried.record
@@ -109,7 +117,7 @@ class WholeNetworkStage:
 
     def _resolution(self, view: View) -> float:
         """Return the smallest decrease of Φ that can be told from rounding."""
-        precision = torch.finfo(view.local.tilt.dtype)
+        precision = torch.finfo(view.local.w.dtype)
         return self.policy.rounding * precision.eps * max(abs(view.local.of_risk.value), precision.tiny)
 
     def _retreat(self, state: State, first: int) -> bool:
@@ -142,10 +150,9 @@ def _decrease(state: State, view: View) -> Callable[[Tensor], float]:
     The linear term makes the gradient of what is measured that of the state, which is Φ's over all rows. It is taken as
     one product with the step: a difference of two values of it would lose digits.
     """
-    risk, local, w = state.objective.risk, view.local.of_risk, state.w
-    linear = state.gradient - local.gradient
+    risk, local, w, gradient = state.objective.risk, view.local.of_risk, state.w, state.gradient
 
     def decrease(step: Tensor) -> float:
-        return local.value - risk.value(w + step, view.rows) - float(linear @ step)
+        return local.value - risk.value(w + step, view.rows) - float((gradient - local.gradient) @ step)
 
     return decrease
