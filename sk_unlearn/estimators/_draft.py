@@ -30,7 +30,7 @@ class Draft:
         What the request did; None for an object that has no net.
 
     rows : TrainingSet or None
-        From which rows go; their slots are closed up after the commit.
+        From which rows go; after the commit their slots are closed up, and files that were overwritten flushed.
     """
 
     journal: Journal
@@ -51,4 +51,5 @@ def commit_drafts(drafts: Sequence[Draft]) -> None:
     commit_together(journals, [each for draft in drafts for each in draft.assignments])
     for draft in drafts:
         if draft.rows is not None:
+            draft.rows.flush()
             draft.rows.compact()

@@ -81,13 +81,16 @@ def out_of_reach(
 
 
 def left_outside(rows: TrainingSet | None, request: Request) -> list[str]:
-    """Say which files and data sets of the user's still hold the rows of a request."""
+    """Say which files and data sets of the user's still hold the rows of a request, and which no longer do."""
     if rows is None:
         return []
+    freed = rows.freed_outside(request.positions, None if request.new is None else request.new.X)
     return [
-        f"{len(numbers)} of the rows stay in {name}, which this estimator reads and never writes to. It does "
+        f"{len(numbers)} of the rows were overwritten with zeros in {name}."
+        if is_overwritten
+        else f"{len(numbers)} of the rows stay in {name}, which this estimator reads and never writes to. It does "
         "not read them any more; erasing them there is for you: training_set_.outside() gives their numbers."
-        for name, numbers in rows.outside(request.positions)
+        for name, numbers, is_overwritten in freed
         if len(numbers)
     ]
 

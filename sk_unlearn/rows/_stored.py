@@ -91,6 +91,7 @@ class StoredRows:
         """The live rows, in original order, read-only: an array, `SparseRows`, or `OutsideRows`.
 
         No copy as long as no row has been erased: it then follows a later correction or erasure. Afterwards a copy.
+        Rows outside are those of now, and whoever is fitted on them overwrites nothing outside.
         """
         return self._live_part(self._X)
 
@@ -121,6 +122,8 @@ class StoredRows:
 
     def _live_part(self, array: Any) -> Any:
         self.journal.settle()
+        if isinstance(array, OutsideRows):
+            return array.reading()[self._live]
         if isinstance(array, RowStorage):
             return array if self._n_live == len(array) else array[self._live]
         part = array.view() if self._n_live == len(array) else array[self._live]
@@ -182,7 +185,7 @@ class StoredRows:
         ----------
         positions : (m,) int array, optional
             Live slots. Default: none of them, but the rows of the files that no live slot stands for: those that were
-            erased or corrected here are for the user to erase there.
+            erased or corrected here are for the user to erase there, unless the file was opened to be overwritten.
 
         Returns
         -------
@@ -193,7 +196,37 @@ class StoredRows:
         self.journal.settle()
         if not isinstance(self._X, OutsideRows):
             return []
-        return self._X.unused() if positions is None else self._X[self._check_positions(positions)].used()
+        found = self._X.unused() if positions is None else self._X[self._check_positions(positions)].used()
+        return [(source.name, numbers) for source, numbers in zip(self._X.sources, found, strict=True)]
+
+    def freed_outside(self, positions: ArrayLike, X_new: Any = None) -> list[tuple[str, Positions, bool]]:
+        """Tell which rows of files of the user's stand for no row any more when rows are dropped or replaced.
+
+        Parameters
+        ----------
+        positions : (m,) int array
+            Live slots.
+        X_new : m rows, optional
+            What they become; None: they are dropped.
+
+        Returns
+        -------
+        freed : list of (str, (k,) int64, bool)
+            The path of each file, numbers of its rows, ascending, and whether they become zeros there.
+        """
+        if not isinstance(self._X, OutsideRows):
+            return []
+        freed = self._X.freed(self._check_positions(positions), X_new)
+        return [
+            (source.name, numbers, source.is_overwritten)
+            for source, numbers in zip(self._X.sources, freed, strict=True)
+        ]
+
+    def flush(self) -> None:
+        """Return when what was overwritten in files of the user's is on the disk."""
+        if isinstance(self._X, OutsideRows):
+            for source in self._X.sources:
+                source.flush()
 
     def _raw(self, attribute: str) -> Any:
         self.journal.settle()

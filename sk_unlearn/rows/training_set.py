@@ -27,7 +27,7 @@ from sk_unlearn.rows._index import Segment, Segments, id_hash, source_hash
 from sk_unlearn.rows._look_up import LookUp
 from sk_unlearn.rows._marks import Mark, marks_after
 from sk_unlearn.rows.content import Array, Positions, Words, content_hash, row_size
-from sk_unlearn.rows.forms import as_rows, emptied, joined, overwritten
+from sk_unlearn.rows.forms import as_rows, emptied, joined, overwriting_outside, overwritten
 from sk_unlearn.rows.roles import RowRole
 from sk_unlearn.utils._journal import Assignment
 
@@ -74,7 +74,8 @@ class TrainingSet(LookUp):
     **Erasure**: `drop` overwrites the slot in every array with zeros and removes it from the index, which
     holds no hashes. A pickle or copy holds live rows only and no index. Of a sparse row nothing is left that says
     where its numbers stood or how many they were: the arrays are built anew without them.
-    Of rows outside nothing is written: an erased one is masked, and `outside` tells which they are.
+    Rows outside are masked where they are erased, and `outside` tells which they are; where the user has asked for it,
+    and in scratch files, they become zeros in the same commit.
 
     **Equality** is that of content as the net sees it: a query is cast to the stored dtype first, the sign of a zero
     and the payload of a NaN do not count, nor whether rows are sparse.
@@ -138,6 +139,7 @@ class TrainingSet(LookUp):
             If a position is not a live slot or appears twice; nothing has been changed then.
         """
         self.journal.commit(self.plan(drop=positions))
+        self.flush()
 
     def replace(self, positions: ArrayLike, X_new: ArrayLike | None = None, y_new: ArrayLike | None = None) -> None:
         """Overwrite the content of rows in place (rectification).
@@ -158,6 +160,7 @@ class TrainingSet(LookUp):
             nothing has been changed then.
         """
         self.journal.commit(self.plan(replace=(positions, X_new, y_new)))
+        self.flush()
 
     def plan(
         self,
@@ -211,6 +214,7 @@ class TrainingSet(LookUp):
     def _plan_drop(self, slots: Positions) -> list[Assignment]:
         columns = [self._X, self._y, self._weight, self._id, self._source, self._role, self._live, self._trained]
         assignments: list[Assignment] = [emptied(column, slots) for column in columns if column is not None]
+        assignments += overwriting_outside(self._X, slots)
         if self._row_segments is not None:
             rest = self._without(self._row_segments, slots, self._hash_slots(slots))
             assignments.append((self.__dict__, "_row_segments", rest))
@@ -233,6 +237,7 @@ class TrainingSet(LookUp):
                 if len(values) != len(slots):
                     raise ValueError(f"{name} must have {len(slots)} rows, one for each position, got {len(values)}")
                 assignments.append(overwritten(stored, slots, values))
+                assignments += overwriting_outside(stored, slots, values)
                 if stored is self._X and self._row_segments is not None:
                     rest = self._without(self._row_segments, slots, self._hash_slots(slots))
                     segments = self._with_segment(rest, slots, content_hash(values))
