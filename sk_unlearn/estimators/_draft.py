@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from sk_unlearn.estimators.report import UnlearningReport
 from sk_unlearn.rows import TrainingSet
+from sk_unlearn.rows.outside import RowSource
 from sk_unlearn.utils._journal import Assignment, Journal, commit_together
 
 __all__ = ["Draft", "commit_drafts"]
@@ -31,12 +32,16 @@ class Draft:
 
     rows : TrainingSet or None
         From which rows go; after the commit their slots are closed up, and files that were overwritten flushed.
+
+    files : sequence of RowSource
+        Others that are to be flushed.
     """
 
     journal: Journal
     assignments: list[Assignment]
     report: UnlearningReport | None = None
     rows: TrainingSet | None = None
+    files: Sequence[RowSource] = ()
 
 
 def commit_drafts(drafts: Sequence[Draft]) -> None:
@@ -50,6 +55,8 @@ def commit_drafts(drafts: Sequence[Draft]) -> None:
     journals = list({id(draft.journal): draft.journal for draft in drafts}.values())
     commit_together(journals, [each for draft in drafts for each in draft.assignments])
     for draft in drafts:
+        for file in draft.files:
+            file.flush()
         if draft.rows is not None:
             draft.rows.flush()
             draft.rows.compact()

@@ -65,6 +65,8 @@ class _Held(NamedTuple):
     """(n,) its number in the sources, one after another; -1 for zeros; -2 - k for the k-th of `own`."""
     own: NDArray[Any]
     """(m, ...) rows that were added or corrected, in memory."""
+    left: NDArray[np.int64]
+    """(k,) numbers in the sources of rows that were erased or corrected, ascending; some may be in use still."""
 
 
 _ZEROS = -1
@@ -93,7 +95,8 @@ class OutsideRows(RowStorage):
     def __init__(self, *sources: RowSource, dtype: Any = None) -> None:
         wanted = np.dtype(sources[0].dtype if dtype is None else dtype).newbyteorder("=")
         n = sum(source.shape[0] for source in sources)
-        self._fill(sources, wanted, _Held(_narrow(np.arange(n)), np.empty((0, *sources[0].shape[1:]), wanted)))
+        own, left = np.empty((0, *sources[0].shape[1:]), wanted), np.empty(0, np.int64)
+        self._fill(sources, wanted, _Held(_narrow(np.arange(n)), own, left))
 
     def _fill(self, sources: Sequence[RowSource], dtype: np.dtype[Any], held: _Held) -> OutsideRows:
         self._sources, self._dtype, self._held = tuple(sources), dtype, held
@@ -113,9 +116,9 @@ class OutsideRows(RowStorage):
         return self._dtype
 
     def __getitem__(self, key: Any) -> Any:
-        at, own = self._held
+        at = self._held.at
         if not isinstance(key, int | np.integer):
-            return self._with(_Held(at[key], own))
+            return self._with(self._held._replace(at=at[key]))
         place = range(len(self))[key]
         return self._read(at[place : place + 1])[0]
 
@@ -147,7 +150,7 @@ class OutsideRows(RowStorage):
 
     def copy(self) -> OutsideRows:
         """Return rows that no change of these reaches; the sources are the same."""
-        return self._with(_Held(self._held.at.copy(), self._held.own.copy()))
+        return self._with(_Held(*(each.copy() for each in self._held)))
 
     def with_rows(self, at: NDArray[np.int64], values: Any = None) -> OutsideRows:
         """Return rows of which some are others, or are zeros.
@@ -176,20 +179,26 @@ class OutsideRows(RowStorage):
         elif values is not None:
             where[at] = _own(len(kept) + np.arange(len(at)))
             own = np.concatenate([own, np.asarray(dense(values), dtype=self.dtype)])
-        return self._with(_Held(where, own))
+        replaced = self._held.at[at]
+        left = np.union1d(self._held.left, replaced[replaced >= 0])
+        return self._with(_Held(where, own, left))
 
     def followed_by(self, other: Any) -> OutsideRows:
         """Return these rows and, after them, others of any kind, which come to this data type."""
-        at, own = self._held
+        at, own, left = self._held
         if not isinstance(other, OutsideRows):
             new = np.asarray(dense(other), dtype=self.dtype)
             added = _own(len(own) + np.arange(len(new)))
-            return self._with(_Held(_narrow(np.concatenate([at, added])), np.concatenate([own, new])))
-        theirs = other.astype(self.dtype)._held
+            return self._with(_Held(_narrow(np.concatenate([at, added])), np.concatenate([own, new]), left))
+        theirs, n = other.astype(self.dtype)._held, sum(source.shape[0] for source in self._sources)
         added = theirs.at.astype(np.int64)
-        added[theirs.at >= 0] += sum(source.shape[0] for source in self._sources)
+        added[theirs.at >= 0] += n
         added[theirs.at < _ZEROS] -= len(own)
-        held = _Held(_narrow(np.concatenate([at, added])), np.concatenate([own, theirs.own]))
+        held = _Held(
+            _narrow(np.concatenate([at, added])),
+            np.concatenate([own, theirs.own]),
+            np.concatenate([left, theirs.left + n]),
+        )
         return object.__new__(type(self))._fill((*self._sources, *other._sources), self.dtype, held)
 
     def change(self, at: NDArray[np.int64], values: Any = None) -> Assignment:
@@ -208,30 +217,34 @@ class OutsideRows(RowStorage):
 
     def reading(self) -> OutsideRows:
         """Return the same rows, to be read: whoever erases some of them overwrites nothing outside."""
-        sources = tuple(source.reading() for source in self._sources)
-        return object.__new__(type(self))._fill(sources, self.dtype, self._held)
+        return self.read_from([source.reading() for source in self._sources])
 
-    def read_from(self, sources: Sequence[RowSource]) -> Assignment:
-        """Return the assignment by which rows are read from other objects that refer to the same places."""
-        return vars(self), "_sources", tuple(sources)
+    def read_from(self, sources: Sequence[RowSource]) -> OutsideRows:
+        """Return the same rows, read by other objects that stand for the same places."""
+        return object.__new__(type(self))._fill(sources, self.dtype, self._held)
 
     def used(self) -> list[NDArray[np.int64]]:
         """Return of each source the numbers of its rows that stand for some of these, ascending."""
         return self._by_source(self._held.at)
 
-    def unused(self) -> list[NDArray[np.int64]]:
-        """Return of each source the numbers of its rows that stand for none of these, ascending."""
-        pairs = zip(self._sources, self.used(), strict=True)
-        return [np.delete(np.arange(source.shape[0]), numbers) for source, numbers in pairs]
+    def erased(self) -> list[NDArray[np.int64]]:
+        """Return of each source the numbers of its rows that stood for some of these and stand for none, ascending."""
+        numbers = self._by_source(self._held.left)
+        return [each[~used] for each, used in zip(numbers, self.in_use(numbers), strict=True)]
 
     def freed(self, at: NDArray[np.int64], values: Any = None) -> list[NDArray[np.int64]]:
         """Return of each source the numbers of its rows that stand for none of these after :meth:`with_rows`."""
-        stays = np.zeros(sum(source.shape[0] for source in self._sources), dtype=bool)
-        left = self.with_rows(at, values)._held.at
-        stays[left[left >= 0]] = True
-        gone = self._held.at[at]
-        gone = gone[gone >= 0]
-        return self._by_source(gone[~stays[gone]])
+        numbers = self[at].used()
+        kept = self.with_rows(at, values).in_use(numbers)
+        return [each[~mask] for each, mask in zip(numbers, kept, strict=True)]
+
+    def in_use(self, numbers: Sequence[NDArray[np.int64]]) -> list[NDArray[np.bool_]]:
+        """Tell of some rows of each source whether they stand for any of these."""
+        lengths = [source.shape[0] for source in self._sources]
+        known = np.zeros(sum(lengths), dtype=bool)
+        known[self._held.at[self._held.at >= 0]] = True
+        parts = np.split(known, np.cumsum(lengths)[:-1])
+        return [part[each] for part, each in zip(parts, numbers, strict=True)]
 
     def _by_source(self, at: NDArray[Any]) -> list[NDArray[np.int64]]:
         numbers, found, start = np.unique(at).astype(np.int64), [], 0

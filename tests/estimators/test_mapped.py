@@ -242,6 +242,17 @@ def test_pipelines_keep_what_they_make_of_them(stored):
     assert len(pipe.forget(X[:2])[-1].training_set_) == len(X) - 2
 
 
+def test_pipelines_refuse_rows_that_stay_outside(tmp_path):
+    X, y = data()
+    np.save(tmp_path / "rows.npy", X)
+    for verb in ("fit", "partial_fit"):
+        pipe = make_pipeline("passthrough", UnlearnableClassifier(net(), random_state=0))
+        with pytest.raises(TypeError, match=r"steps of a pipeline are fitted on rows in memory: pass X\.toarray\(\)"):
+            getattr(pipe, verb)(open_rows(tmp_path / "rows.npy"), y)
+    # Those of a request are few.
+    assert len(pipe.fit(X, y).forget(open_rows(tmp_path / "rows.npy")[:2])[-1].training_set_) == len(X) - 2
+
+
 def test_one_request_for_a_whole_model(stored):
     X, y = data()
     est = UnlearnableClassifier(net(), random_state=0).fit(stored(X), y)

@@ -106,10 +106,10 @@ def test_picking_reads_nothing_and_reading_reads_what_was_picked(table):
     assert len(some) == 0
 
 
-def test_numbers_that_are_used_and_unused(table):
+def test_numbers_that_are_used_and_erased(table):
     rows = OutsideRows(InMemory(table[:10]), InMemory(table[10:]))
-    rows = rows.with_rows(np.array([1, 12])).with_rows(np.array([2]), np.zeros((1, 3)))
-    assert [numbers.tolist() for numbers in rows.unused()] == [[1, 2], [2]]
+    rows = rows[:30].with_rows(np.array([1, 12])).with_rows(np.array([2]), np.zeros((1, 3)))
+    assert [numbers.tolist() for numbers in rows.erased()] == [[1, 2], [2]]
     assert [numbers.tolist() for numbers in rows[[0, 1, 2, 13]].used()] == [[0], [3]]
 
 
@@ -120,7 +120,7 @@ def test_rows_that_stand_for_nothing_any_more(table):
     kept = rows.with_rows(np.array([0]), np.ones((1, 3)))
     same = kept.with_rows(np.array([0, 3]), kept[[0, 3]])
     np.testing.assert_array_equal(same.toarray(), kept.toarray())
-    assert [numbers.tolist() for numbers in same.unused()] == [numbers.tolist() for numbers in kept.unused()]
+    assert [numbers.tolist() for numbers in same.erased()] == [numbers.tolist() for numbers in kept.erased()]
     assert [len(numbers) for numbers in kept.freed(np.array([0, 3]), kept[[0, 3]])] == [0, 0]
 
 

@@ -10,8 +10,12 @@ from numpy.typing import NDArray
 
 from sk_unlearn.rows import TrainingSet
 from sk_unlearn.rows.forms import joined
+from sk_unlearn.rows.outside import RowSource
 
-__all__ = ["ShardRows"]
+__all__ = ["Freed", "ShardRows"]
+
+# Where rows stay outside, and the numbers of those that stood for rows that were erased or corrected.
+Freed = Sequence[tuple[RowSource, NDArray[np.int64]]]
 
 
 class ShardRows:
@@ -22,8 +26,9 @@ class ShardRows:
     shards : sequence of TrainingSet
     """
 
-    def __init__(self, shards: Sequence[TrainingSet]) -> None:
+    def __init__(self, shards: Sequence[TrainingSet], freed: Freed = ()) -> None:
         self.shards = tuple(shards)
+        self._freed = freed
 
     def __len__(self) -> int:
         return sum(map(len, self.shards))
@@ -62,6 +67,10 @@ class ShardRows:
     def shard(self) -> NDArray[np.int64]:
         """Which of the shards that have rows each row is in."""
         return np.repeat(np.arange(len(self.shards)), [len(each) for each in self.shards])
+
+    def outside(self) -> list[tuple[str, NDArray[np.int64]]]:
+        """Return the path of each file, and numbers of its rows that stood for rows that were erased or corrected."""
+        return [(source.name, numbers) for source, numbers in self._freed]
 
     def _all(self, column: Callable[[TrainingSet], Any]) -> NDArray[Any]:
         return np.concatenate([column(each) for each in self.shards])
