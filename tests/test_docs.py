@@ -36,6 +36,7 @@ PAGES = [
     "docs/index.rst",
     "docs/getting_started.rst",
     "docs/user_guide.rst",
+    "docs/outside.rst",
     "docs/pipelines.rst",
     "docs/ensembles.rst",
     "docs/shards.rst",

@@ -15,6 +15,7 @@ from sk_unlearn.estimators.base import BaseUnlearnable
 from sk_unlearn.estimators.drafts import Draft, draft_deletion, draft_deletion_at
 from sk_unlearn.estimators.lookup import SeveralNear, find_rows, targets_of
 from sk_unlearn.estimators.shards.base import BaseSharded
+from sk_unlearn.rows.storage import dense, in_blocks
 
 __all__ = ["Asked", "Holding", "look_up"]
 
@@ -188,7 +189,13 @@ def _same_place(lead: Holding, leaf: Leaf) -> NDArray[np.int64] | None:
     n_columns = theirs.raw_X.shape[1:]
     same = np.array_equal(targets_of(other, theirs.y), targets_of(part, ours.y))
     if not same and len(n_columns) == 1 == ours.raw_X.ndim - 1:
-        same = np.array_equal(theirs.X, ours.X[:, : n_columns[0]])
+        same = _begins_with(ours.X, theirs.X)
     if not same:
         return None
     return np.flatnonzero(ours.live_mask)[np.searchsorted(np.flatnonzero(theirs.live_mask), lead.positions)]
+
+
+def _begins_with(X: Any, features: Any) -> bool:
+    """Tell whether the first columns of some rows are others, a block at a time where they are no arrays."""
+    width = features.shape[1]
+    return all(np.array_equal(block, dense(X[at])[:, :width]) for at, block in in_blocks(features))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.utils.validation import has_fit_parameter
 
 from sk_unlearn.composites._known import Holding
-from sk_unlearn.composites._rows import Rows
+from sk_unlearn.composites._rows import Rows, in_memory
 from sk_unlearn.composites._walk import Leaf
 from sk_unlearn.estimators.base import BaseUnlearnable
 from sk_unlearn.estimators.lookup import erased_among, targets_of
@@ -45,7 +45,7 @@ class Refit:
         """Fit a new part, and return what puts it in the place of the old one."""
         rows, leaf = self.rows, self.leaf
         assert rows is not None
-        kind = ""
+        rows, kind = replace(rows, X=in_memory(rows.X)), ""
         try:
             new = leaf.child.refit(rows) if leaf.child.refit is not None else _fitted(leaf.part, rows)
         except (ValueError, TypeError, KeyError) as error:
@@ -116,7 +116,7 @@ def _stored(holding: Holding) -> Rows:
     rows = part.training_set_
     stay = rows.live_mask.copy()
     stay[holding.positions] = False
-    X: Any = rows.raw_X[stay]
+    X: Any = in_memory(rows.raw_X[stay])
     if hasattr(part, "feature_names_in_"):
         import pandas as pd
 

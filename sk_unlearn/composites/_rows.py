@@ -12,8 +12,10 @@ from sklearn.utils import _safe_indexing, check_array
 from sklearn.utils.validation import _num_samples
 
 from sk_unlearn.estimators.lookup import codes_of
+from sk_unlearn.rows import SparseRows
+from sk_unlearn.rows.storage import dense
 
-__all__ = ["Change", "Rows", "array_of", "encoded", "once", "same"]
+__all__ = ["Change", "Rows", "array_of", "encoded", "in_memory", "once", "same"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,6 +85,11 @@ def once(change: Change) -> Change:
         return done[id(rows)][1]
 
     return changed
+
+
+def in_memory(X: Any) -> Any:
+    """Return rows as scikit-learn takes them, whatever this package stores them as."""
+    return X.csr if isinstance(X, SparseRows) else dense(X)
 
 
 def array_of(X: Any, dtype: Any = "numeric") -> Any:

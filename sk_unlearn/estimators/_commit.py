@@ -110,7 +110,7 @@ def draft_of_solution(
             *out_of_reach(estimator, rows, request, solution),
             *on_trust(rows, request),
             *kept_side_state(state, solution),
-            *left_outside(rows, request),
+            *([] if estimator._is_shard else left_outside(rows, request)),
             *renewed.notes,
             *notes,
         ],

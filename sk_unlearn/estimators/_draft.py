@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from sk_unlearn.estimators.report import UnlearningReport
 from sk_unlearn.rows import TrainingSet
+from sk_unlearn.rows.outside import RowSource
 from sk_unlearn.utils._journal import Assignment, Journal, commit_together
 
 __all__ = ["Draft", "commit_drafts"]
@@ -30,13 +31,17 @@ class Draft:
         What the request did; None for an object that has no net.
 
     rows : TrainingSet or None
-        From which rows go; their slots are closed up after the commit.
+        From which rows go; after the commit their slots are closed up, and files that were overwritten flushed.
+
+    files : sequence of RowSource
+        Others that are to be flushed.
     """
 
     journal: Journal
     assignments: list[Assignment]
     report: UnlearningReport | None = None
     rows: TrainingSet | None = None
+    files: Sequence[RowSource] = ()
 
 
 def commit_drafts(drafts: Sequence[Draft]) -> None:
@@ -50,5 +55,8 @@ def commit_drafts(drafts: Sequence[Draft]) -> None:
     journals = list({id(draft.journal): draft.journal for draft in drafts}.values())
     commit_together(journals, [each for draft in drafts for each in draft.assignments])
     for draft in drafts:
+        for file in draft.files:
+            file.flush()
         if draft.rows is not None:
+            draft.rows.flush()
             draft.rows.compact()

@@ -49,6 +49,7 @@ class InputsMixin:
 
     _classifier: bool
     estimator: Any
+    keep_training_set: bool
     net_: NeuralNet
     training_set_: TrainingSet
     unlearning_state_: FittedState
@@ -85,6 +86,11 @@ class InputsMixin:
         check_same_length(y, X, "y")
         if not reset:
             self._check_row_shape(X, "X")
+        if not self.keep_training_set and isinstance(X, OutsideRows) and X.is_overwritten:
+            raise ValueError(
+                "keep_training_set=False keeps no rows, so that none could be overwritten in the file that "
+                "open_rows(..., overwrite=True) opened: open it without overwrite, or keep the training set."
+            )
         if sample_weight is None:
             return X, y, None
         weight = validated(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from sk_unlearn.estimators._constants import Constants, Review
@@ -30,6 +31,7 @@ __all__ = [
     "out_of_reach",
     "perhaps_side_state",
     "some_outputs",
+    "told_of_files",
 ]
 
 # Rows on which the effects of new parameters and of new statistics are compared.
@@ -81,13 +83,26 @@ def out_of_reach(
 
 
 def left_outside(rows: TrainingSet | None, request: Request) -> list[str]:
-    """Say which files and data sets of the user's still hold the rows of a request."""
+    """Say which files and data sets of the user's still hold the rows of a request, and which no longer do."""
     if rows is None:
         return []
+    return told_of_files(rows.freed_outside(request.positions, None if request.new is None else request.new.X))
+
+
+def told_of_files(freed: Iterable[tuple[str, NDArray[np.int64], bool]]) -> list[str]:
+    """Say of each file how many of its rows are not needed any more, and who erases them there.
+
+    Parameters
+    ----------
+    freed : iterable of (str, int64 ndarray, bool)
+        As :meth:`TrainingSet.freed_outside` returns them.
+    """
     return [
-        f"{len(numbers)} of the rows stay in {name}, which this estimator reads and never writes to. It does "
+        f"{len(numbers)} of the rows were overwritten with zeros in {name}."
+        if is_overwritten
+        else f"{len(numbers)} of the rows stay in {name}, which this estimator reads and never writes to. It does "
         "not read them any more; erasing them there is for you: training_set_.outside() gives their numbers."
-        for name, numbers in rows.outside(request.positions)
+        for name, numbers, is_overwritten in freed
         if len(numbers)
     ]
 

@@ -98,6 +98,8 @@ class BaseUnlearnable(
     _receipt_key: bytes
     # Whoever trains an estimator in slices says so by an attribute of the object, which clones do not have.
     _slicing: Slicing | None = None
+    # Of an estimator that is a shard, whoever holds all of them tells which rows stay in files.
+    _is_shard = False
     unlearning_history_: list[UnlearningReport]
     receipts_: ReceiptChain
     training_set_: TrainingSet
@@ -237,9 +239,9 @@ class BaseUnlearnable(
         key: bytes | None = None,
     ) -> BaseUnlearnable:
         """Fit rows that were made of others, whose digests are given: see ``drafts.fit_made``."""
-        # The pipeline keeps and moves them, and what it brings may be in a file by chance only.
-        outside = outside_rows(X)
-        X = X if outside is None else outside.toarray()
+        outside = None if source is None else outside_rows(X)
+        if outside is not None:  # The pipeline keeps and moves them, and what it brings is in a file by chance only.
+            X = outside.toarray()
         if first_pass:
             return self._first_partial_fit(X, y, classes, sample_weight, sample_id, source, key)
         return self._fit(X, y, sample_weight, sample_id, source, key, classes)

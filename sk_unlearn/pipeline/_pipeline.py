@@ -31,7 +31,7 @@ from sk_unlearn.estimators.replay import draft_replay_at, replay_of
 from sk_unlearn.pipeline._ground import NO_MORE
 from sk_unlearn.pipeline._later import Later
 from sk_unlearn.pipeline._pinned import pinned_steps
-from sk_unlearn.pipeline._raw import RawRows, check_columns, in_order, owned_rows, taken
+from sk_unlearn.pipeline._raw import RawRows, check_columns, check_in_memory, in_order, owned_rows, taken
 from sk_unlearn.pipeline._requests import (
     After,
     exchanged,
@@ -195,6 +195,7 @@ class Pipeline(VersionedMixin, ChecksummedMixin, Later):
         self, X: Any, y: Any, sample_id: Any, params: dict[str, Any], *, first_pass: bool = False, classes: Any = None
     ) -> None:
         """Fit all steps aside, the last one for a single pass if this is the first of several, and swap them in."""
+        check_in_memory(X)
         last = self._last_step()
         if last is None:
             if first_pass:
@@ -460,6 +461,7 @@ class Pipeline(VersionedMixin, ChecksummedMixin, Later):
     def _train_further(self, X: Any, y: Any, classes: Any, sample_id: Any, params: dict[str, Any]) -> None:
         last, _ = self._with_rows("partial_fit")
         self._refuse_samplers("partial_fit", "fit")
+        check_in_memory(X)
         check_columns(X, self, "X")
         X = in_order(X, self)
         name, n = self.steps[-1][0], _num_samples(X)

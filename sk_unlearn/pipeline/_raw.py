@@ -12,8 +12,9 @@ from scipy import sparse
 from sklearn.utils import _safe_indexing
 
 from sk_unlearn.pipeline._leftovers import of_same_categories, without_leftovers
+from sk_unlearn.rows import OutsideRows
 
-__all__ = ["RawRows", "check_columns", "in_order", "owned_rows", "taken"]
+__all__ = ["RawRows", "check_columns", "check_in_memory", "in_order", "owned_rows", "taken"]
 
 Numbers = NDArray[np.int64]
 
@@ -74,6 +75,20 @@ def taken(table: Any, numbers: Numbers) -> Any:
     if isinstance(table, pd.DataFrame | pd.Series):
         return table.take(numbers)
     return _safe_indexing(table, numbers)
+
+
+def check_in_memory(X: Any) -> None:
+    """Refuse rows that stay outside memory.
+
+    Raises
+    ------
+    TypeError
+    """
+    if isinstance(X, OutsideRows):
+        raise TypeError(
+            "X stays outside memory, and steps of a pipeline are fitted on rows in memory: pass X.toarray(), or fit "
+            "the last step by itself on rows that are as it takes them."
+        )
 
 
 def check_columns(X: Any, fitted: Any, name: str) -> None:

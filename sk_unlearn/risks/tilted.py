@@ -47,9 +47,7 @@ class TiltedRisk:
         The gradient of Φ at ``start``.
     """
 
-    def __init__(
-        self, risk: Risk, tilt: Tensor, *, start: Tensor, risk_gradient: Tensor, share: float = 1.0
-    ) -> None:
+    def __init__(self, risk: Risk, tilt: Tensor, *, start: Tensor, risk_gradient: Tensor, share: float = 1.0) -> None:
         self.risk, self._whole_tilt, self._share = risk, tilt, share
         self.start, self.risk_gradient = start, risk_gradient
 

@@ -5,7 +5,7 @@ from sk_unlearn.rows._look_up import RowMatch
 from sk_unlearn.rows._marks import Mark
 from sk_unlearn.rows._set_digest import SetDigest
 from sk_unlearn.rows.content import count_distinct
-from sk_unlearn.rows.forms import open_rows
+from sk_unlearn.rows.opening import open_rows
 from sk_unlearn.rows.outside import OutsideRows
 from sk_unlearn.rows.roles import RowRole
 from sk_unlearn.rows.sampling import sample_mask

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy as copy_module
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from sk_unlearn.rows._columns import cast_exactly, few, owned
 from sk_unlearn.rows._index import Segments
 from sk_unlearn.rows._marks import Mark, renumbered
 from sk_unlearn.rows.content import Array, Mask, Positions
-from sk_unlearn.rows.outside import OutsideRows
+from sk_unlearn.rows.outside import OutsideRows, RowSource
 from sk_unlearn.rows.parts import has_parts
 from sk_unlearn.rows.ranks import Counts, counts_of, n_true_before, nth_true
 from sk_unlearn.rows.roles import RowRole
@@ -114,6 +115,7 @@ class StoredRows:
         """The live rows, in original order, read-only: an array, `SparseRows`, or `OutsideRows`.
 
         No copy as long as no row has been erased: it then follows a later correction or erasure. Afterwards a copy.
+        Rows outside are those of now, and whoever is fitted on them overwrites nothing outside.
         """
         return self._live_part(self._X)
 
@@ -144,6 +146,8 @@ class StoredRows:
 
     def _live_part(self, array: Any) -> Any:
         self.journal.settle()
+        if isinstance(array, OutsideRows):
+            return array.reading()[self._live]
         if isinstance(array, RowStorage):
             return array if self._n_live == len(array) else array[self._live]
         part = array.view() if self._n_live == len(array) else array[self._live]
@@ -204,8 +208,8 @@ class StoredRows:
         Parameters
         ----------
         positions : (m,) int array, optional
-            Live slots. Default: none of them, but the rows of the files that no live slot stands for: those that were
-            erased or corrected here are for the user to erase there.
+            Live slots. Default: none of them, but the rows of the files that stood for rows that were erased or
+            corrected here: erasing them there is for the user, unless the file was opened to be overwritten.
 
         Returns
         -------
@@ -216,7 +220,51 @@ class StoredRows:
         self.journal.settle()
         if not isinstance(self._X, OutsideRows):
             return []
-        return self._X.unused() if positions is None else self._X[self._check_positions(positions)].used()
+        found = self._X.erased() if positions is None else self._X[self._check_positions(positions)].used()
+        return [(source.name, numbers) for source, numbers in zip(self._X.sources, found, strict=True)]
+
+    def freed_outside(self, positions: ArrayLike, X_new: Any = None) -> list[tuple[str, Positions, bool]]:
+        """Tell which rows of files of the user's stand for no row any more when rows are dropped or replaced.
+
+        Parameters
+        ----------
+        positions : (m,) int array
+            Live slots.
+        X_new : m rows, optional
+            What they become; None: they are dropped.
+
+        Returns
+        -------
+        freed : list of (str, (k,) int64, bool)
+            The path of each file, numbers of its rows, ascending, and whether they become zeros there.
+        """
+        if not isinstance(self._X, OutsideRows):
+            return []
+        freed = self._X.freed(self._check_positions(positions), X_new)
+        return [
+            (source.name, numbers, source.is_overwritten)
+            for source, numbers in zip(self._X.sources, freed, strict=True)
+        ]
+
+    @property
+    def sources(self) -> tuple[RowSource, ...]:
+        """Where rows outside stay; empty where all are in memory."""
+        return self._X.sources if isinstance(self._X, OutsideRows) else ()
+
+    def read_from(self, sources: Sequence[RowSource]) -> None:
+        """Read rows outside by other objects that stand for the same places; those past `sources` stay as they are.
+
+        Copies of an estimator, and those that come from another process, have objects of their own, which overwrite
+        nothing, or do not know what others have overwritten.
+        """
+        if isinstance(self._X, OutsideRows):
+            own = self._X.sources
+            self._X = self._X.read_from([*sources[: len(own)], *own[len(sources) :]])
+
+    def flush(self) -> None:
+        """Return when what was overwritten in files of the user's is on the disk."""
+        for source in self.sources:
+            source.flush()
 
     def _raw(self, attribute: str) -> Any:
         self.journal.settle()

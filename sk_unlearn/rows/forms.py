@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 from scipy.sparse import issparse
 from sklearn.utils import _safe_indexing
-from torch.utils.data import Dataset, IterableDataset, Subset
+from torch.utils.data import Dataset, Subset
 
-from sk_unlearn.rows.items import DatasetItems
-from sk_unlearn.rows.mapped import mapped_file, npy_file
+from sk_unlearn.rows.mapped import mapped_file
 from sk_unlearn.rows.outside import OutsideRows
 from sk_unlearn.rows.parts import as_records, has_parts, parts_in
 from sk_unlearn.rows.sparse_rows import SparseRows
@@ -22,8 +21,8 @@ __all__ = [
     "as_rows",
     "emptied",
     "joined",
-    "open_rows",
     "outside_rows",
+    "overwriting_outside",
     "overwritten",
     "replaced",
     "rows_given",
@@ -37,58 +36,6 @@ def as_rows(values: Any) -> Any:
     if issparse(values) or isinstance(values, SparseRows):
         return SparseRows(values)
     return values if isinstance(values, RowStorage) else np.asarray(values)
-
-
-def open_rows(source: Any, *, name: str | None = None) -> OutsideRows:
-    """Return rows that stay where they are, to be given to ``fit``, ``predict`` and requests, and are read in parts.
-
-    Parameters
-    ----------
-    source : str, path-like, or torch.utils.data.Dataset
-        The path of a ``.npy`` file of real numbers, with one row along its first axis for each sample. Where the
-        address space has no room for the whole file, as under ``RLIMIT_AS``, rows are read from it by themselves; else
-        they are what ``numpy.load(path, mmap_mode="r")`` gives. Or a data set with a length, whose items are (x, y) or
-        x, with x a tensor or array of numbers, and the same whenever they are asked for; the targets are given to
-        ``fit`` as y.
-    name : str, optional
-        What receipts call it. Default: the path, or the class of the data set.
-
-    Returns
-    -------
-    rows : OutsideRows
-        ``shape`` and ``dtype`` are those of the file, or of the first item.
-
-    Raises
-    ------
-    ValueError
-        If it holds anything else, or items change.
-
-    TypeError
-        For a data set without a length.
-
-    Examples
-    --------
-    >>> import numpy as np, pathlib, tempfile
-    >>> from sk_unlearn.rows import open_rows
-    >>> folder = tempfile.TemporaryDirectory()
-    >>> path = pathlib.Path(folder.name) / "rows.npy"
-    >>> np.save(path, np.arange(6.0).reshape(3, 2))
-    >>> rows = open_rows(path)
-    >>> rows
-    OutsideRows(3 rows of 2 float64)
-    >>> rows[1:].toarray()
-    array([[2., 3.],
-           [4., 5.]])
-    >>> folder.cleanup()
-    """
-    if not isinstance(source, Dataset):
-        return OutsideRows(npy_file(source, name))
-    if isinstance(source, IterableDataset) or not hasattr(source, "__len__"):
-        raise TypeError(
-            f"source is a {type(source).__name__}, which has no length: rows that stay in it must have numbers; pass a "
-            "data set with __len__ and __getitem__."
-        )
-    return OutsideRows(DatasetItems(source, name or f"data set {type(source).__name__}"))
 
 
 def outside_rows(values: Any) -> OutsideRows | None:
@@ -153,3 +100,8 @@ def overwritten(column: Any, slots: Any, values: Any) -> Assignment:
     if isinstance(column, RowStorage):
         return column.change(slots, values)
     return column, slots, values
+
+
+def overwriting_outside(column: Any, slots: Any, values: Any = None) -> list[Assignment]:
+    """Return the assignments that leave zeros outside, where rows that are emptied or overwritten were."""
+    return column.overwriting(column.freed(slots, values)) if isinstance(column, OutsideRows) else []

@@ -8,13 +8,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from sk_unlearn.rows.outside import RowSource
+
 __all__ = ["DatasetItems"]
 
 # Items that are read twice, to see whether they stay what they are.
 _COMPARED = 4
 
 
-class DatasetItems:
+class DatasetItems(RowSource):
     """Items of a data set, which are (x, y) or x alone, as a source of rows x.
 
     Parameters
@@ -81,9 +83,6 @@ class DatasetItems:
                 raise ValueError(f"items of {self._name} differ in shape: all must have that of the first")
             row[...] = x
         return rows
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> DatasetItems:
-        return self  # it is only read
 
     def __repr__(self) -> str:
         return f"DatasetItems({self._name})"

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-import io
 import mmap
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["MappedFile", "mapped_file", "npy_file"]
+from sk_unlearn.rows.outside import RowSource
+from sk_unlearn.utils._journal import Assignment
+
+__all__ = ["MappedFile", "mapped_file", "npy_file", "strides_of"]
 
 # Folders of joblib's, in which it maps the arguments of its workers and which it deletes soon.
 _OF_JOBLIB = "joblib_memmapping_folder_"
 
 
-class MappedFile:
+class MappedFile(RowSource):
     """Rows of a file, by their place in it: the file is mapped for reading at the first look.
 
     Where the address space has no room for it, as under a limit or in 32 bits, rows are read by themselves.
@@ -33,6 +37,8 @@ class MappedFile:
     dtype : dtype
     name : str, optional
         What receipts call it. Default: the path.
+    is_overwritten : bool, default=False
+        Whether erased rows become zeros in the file. Deep copies only read.
     """
 
     def __init__(
@@ -43,8 +49,11 @@ class MappedFile:
         strides: tuple[int, ...],
         dtype: np.dtype[Any],
         name: str | None = None,
+        *,
+        is_overwritten: bool = False,
     ) -> None:
         self._name = path if name is None else name
+        self._overwrites, self._is_copy = is_overwritten, False
         self._place = path, place, tuple(shape), tuple(strides), np.dtype(dtype)
         self._rows: NDArray[Any] | None = None
         self._is_mappable = True
@@ -64,6 +73,11 @@ class MappedFile:
         """Data type of the numbers in the file."""
         return self._place[4]
 
+    @property
+    def is_overwritten(self) -> bool:
+        """Whether erased rows become zeros in the file."""
+        return self._overwrites and not self._is_copy
+
     def read(self, numbers: NDArray[np.int64] | slice) -> NDArray[Any]:
         """Return some rows.
 
@@ -78,6 +92,46 @@ class MappedFile:
             return self._read_apart(numbers)
         rows: NDArray[Any] = self._rows[numbers]
         return rows
+
+    def overwriting(self, numbers: NDArray[np.int64]) -> list[Assignment]:
+        """Return the assignments that leave zeros in place of some rows; the file is opened now.
+
+        Raises
+        ------
+        OSError
+            If it is not there, is shorter than it was, or may not be written to.
+        """
+        if not self.is_overwritten:
+            return []
+        _, place, shape, strides, dtype = self._place
+        zero = np.zeros((), dtype)[()]
+        with self._opened("r+b") as file:
+            try:
+                mapped = mmap.mmap(file.fileno(), 0)
+            except (OSError, OverflowError):  # no room for the whole file
+                return [(piece, slice(None), zero) for piece in self._pieces(file, numbers)]
+        return [(np.ndarray(shape, dtype, buffer=mapped, offset=place, strides=strides), numbers, zero)]
+
+    def _pieces(self, file: Any, numbers: NDArray[np.int64]) -> Iterator[NDArray[Any]]:
+        """Map runs of rows by themselves, to be written to."""
+        _, place, shape, strides, dtype = self._place
+        self._check_apart()
+        for run in np.split(numbers, np.flatnonzero(np.diff(numbers) != 1) + 1):
+            start = place + int(run[0]) * strides[0]
+            begin = start - start % mmap.ALLOCATIONGRANULARITY
+            mapped = mmap.mmap(file.fileno(), start - begin + len(run) * strides[0], offset=begin)
+            yield np.ndarray((len(run), *shape[1:]), dtype, buffer=mapped, offset=start - begin)
+
+    def flush(self) -> None:
+        """Return when what was overwritten is on the disk."""
+        if self.is_overwritten:
+            with self._opened("r+b") as file:
+                os.fsync(file.fileno())
+
+    @contextmanager
+    def _opened(self, mode: str = "rb") -> Iterator[Any]:
+        with open(self._checked(), mode, buffering=0) as file:
+            yield file
 
     def _checked(self) -> str:
         """Return the path of the file, which is there and as long as it was."""
@@ -96,7 +150,7 @@ class MappedFile:
         """Return all rows, mapped for reading; None where the address space has no room for the file."""
         # Whatever the user's map allows: a module that writes to its input must not reach the file.
         _, place, shape, strides, dtype = self._place
-        with open(self._checked(), "rb") as file:
+        with self._opened() as file:
             try:
                 mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
             except (OSError, OverflowError):
@@ -109,51 +163,70 @@ class MappedFile:
         _, place, shape, strides, dtype = self._place
         wanted = range(shape[0])[numbers] if isinstance(numbers, slice) else numbers.tolist()
         rows = np.empty((len(wanted), *shape[1:]), dtype)
-        if strides[1:] != rows.strides[1:] or strides[0] < rows.strides[0]:
-            raise OSError(
-                f"{self._place[0]!r} does not fit into the address space, and its rows do not lie one after another, "
-                "so that single ones could be read: write it in C order."
-            )
+        self._check_apart()
         content = rows.reshape(len(rows), -1).view(np.uint8)
         at_once = isinstance(wanted, range) and wanted.step == 1 and strides[0] == rows.strides[0]
         pieces = [(wanted[0], content)] if at_once and len(rows) else zip(wanted, content, strict=True)
-        with open(self._checked(), "rb", buffering=0) as file:
+        with self._opened() as file:
             for number, piece in pieces:
-                file.seek(place + number * strides[0])
-                _fill(file, piece.reshape(-1).data)
+                _fill(file, place + number * strides[0], piece.reshape(-1).data)
         return rows
 
+    def _check_apart(self) -> None:
+        """Raise an OSError unless the numbers of a row lie side by side, so that it can be had by itself."""
+        path, _, shape, strides, dtype = self._place
+        wanted = strides_of(shape, dtype)
+        if strides[1:] != wanted[1:] or strides[0] < wanted[0]:
+            raise OSError(
+                f"{path!r} does not fit into the address space, and its rows do not lie one after another, "
+                "so that single ones could be read: write it in C order."
+            )
+
     def __getstate__(self) -> dict[str, Any]:
-        return {"_place": self._place, "_name": self._name}
+        return {"_place": self._place, "_name": self._name, "_overwrites": self._overwrites}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self._place, self._name, self._rows, self._is_mappable = state["_place"], state["_name"], None, True
+        vars(self).update(state, _rows=None, _is_mappable=True, _is_copy=False)
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> MappedFile:
-        return self  # it never changes
+    def reading(self) -> MappedFile:
+        """Return an object that reads the same rows and overwrites none."""
+        if not self.is_overwritten:
+            return self
+        other = object.__new__(type(self))
+        vars(other).update(vars(self), _is_copy=True)
+        return other
 
     def __repr__(self) -> str:
         return f"MappedFile({len(self.shape)} axes of {self.dtype})"
 
 
-def _fill(file: io.FileIO, wanted: memoryview) -> None:
-    """Fill memory from where a file stands; the system gives no more than some gigabytes at a time."""
+def _fill(file: Any, place: int, wanted: memoryview) -> None:
+    """Fill memory from a place in a file; the system gives no more than some gigabytes at a time."""
     while len(wanted):
-        n_read = file.readinto(wanted)
+        n_read = _read_at(file, place, wanted)
         if not n_read:
             raise OSError("the file of rows was cut while it was read: put it back as it was, or fit anew")
-        wanted = wanted[n_read:]
+        place, wanted = place + n_read, wanted[n_read:]
 
 
-def npy_file(path: str | os.PathLike[str], name: str | None = None) -> MappedFile:
+def _read_at(file: Any, place: int, wanted: memoryview) -> int:
+    if hasattr(os, "preadv"):  # another thread may read the same file elsewhere
+        return os.preadv(file.fileno(), [wanted], place)
+    file.seek(place)
+    return int(file.readinto(wanted))
+
+
+def npy_file(path: str | os.PathLike[str], name: str | None = None, *, is_overwritten: bool = False) -> MappedFile:
     """Return the rows of a ``.npy`` file, of which only the header is read.
 
     Raises
     ------
     ValueError
         If it holds anything but numbers along at least one axis.
+    OSError
+        If it is to be overwritten and may not be written to.
     """
-    with open(path, "rb") as file:
+    with open(path, "r+b" if is_overwritten else "rb") as file:
         version = np.lib.format.read_magic(file)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, is_fortran, dtype = read(file)
@@ -162,11 +235,12 @@ def npy_file(path: str | os.PathLike[str], name: str | None = None) -> MappedFil
         raise ValueError(
             f"the file must hold an array of real numbers with at least one row, got {dtype} of shape {shape}"
         )
-    strides = _strides(shape[::-1], dtype)[::-1] if is_fortran else _strides(shape, dtype)
-    return MappedFile(str(Path(path).resolve()), place, shape, strides, dtype, name)
+    strides = strides_of(shape[::-1], dtype)[::-1] if is_fortran else strides_of(shape, dtype)
+    return MappedFile(str(Path(path).resolve()), place, shape, strides, dtype, name, is_overwritten=is_overwritten)
 
 
-def _strides(shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[int, ...]:
+def strides_of(shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[int, ...]:
+    """Return the bytes from one number to the next along each axis, where rows lie one after another."""
     return tuple(int(dtype.itemsize * np.prod(shape[k + 1 :], dtype=np.int64)) for k in range(len(shape)))
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,23 +15,47 @@ from sk_unlearn.utils._journal import Assignment
 __all__ = ["OutsideRows", "RowSource"]
 
 
-class RowSource(Protocol):
-    """Where rows stay. It never changes, and copies and pickles of it refer to the same place."""
+class RowSource(ABC):
+    """Where rows stay. Copies and pickles of it refer to the same place."""
 
     @property
+    @abstractmethod
     def name(self) -> str:
         """What the user calls it, such as the path of a file."""
 
     @property
+    @abstractmethod
     def shape(self) -> tuple[int, ...]:
         """Number of rows, and shape of one."""
 
     @property
+    @abstractmethod
     def dtype(self) -> np.dtype[Any]:
         """Data type in which they are kept."""
 
+    @abstractmethod
     def read(self, numbers: NDArray[Any] | slice) -> NDArray[Any]:
         """Return some rows as an array, which is not to be written to."""
+
+    @property
+    def is_overwritten(self) -> bool:
+        """Whether erased rows become zeros in what is the user's own."""
+        return False
+
+    def overwriting(self, numbers: NDArray[np.int64]) -> list[Assignment]:
+        """Return the assignments that leave zeros in place of some rows, where that is for this object to do."""
+        return []
+
+    def flush(self) -> None:  # noqa: B027  most have nothing to do
+        """Return when what was overwritten is on the disk."""
+
+    def reading(self) -> RowSource:
+        """Return an object that reads the same rows and overwrites none."""
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> RowSource:
+        # Whoever tries a request on a copy does not mean what the rows stay in.
+        return self.reading()
 
 
 class _Held(NamedTuple):
@@ -40,6 +65,8 @@ class _Held(NamedTuple):
     """(n,) its number in the sources, one after another; -1 for zeros; -2 - k for the k-th of `own`."""
     own: NDArray[Any]
     """(m, ...) rows that were added or corrected, in memory."""
+    left: NDArray[np.int64]
+    """(k,) numbers in the sources of rows that were erased or corrected, ascending; some may be in use still."""
 
 
 _ZEROS = -1
@@ -54,8 +81,8 @@ class OutsideRows(RowStorage):
     """Rows of sources that stay where they are, but for those that were erased, corrected or added since.
 
     A number a row, of 4 bytes or 8, says where it is. Rows that were erased are masked: they are zeros from then on,
-    and what the source says of them is not read again. Rows that were corrected or added are in memory, unless they
-    were added from a source.
+    and what the source says of them is not read again. A source that can be written to is told which of its rows stand
+    for nothing any more. Rows that were corrected or added are in memory, unless they were added from a source.
 
     Parameters
     ----------
@@ -68,7 +95,8 @@ class OutsideRows(RowStorage):
     def __init__(self, *sources: RowSource, dtype: Any = None) -> None:
         wanted = np.dtype(sources[0].dtype if dtype is None else dtype).newbyteorder("=")
         n = sum(source.shape[0] for source in sources)
-        self._fill(sources, wanted, _Held(_narrow(np.arange(n)), np.empty((0, *sources[0].shape[1:]), wanted)))
+        own, left = np.empty((0, *sources[0].shape[1:]), wanted), np.empty(0, np.int64)
+        self._fill(sources, wanted, _Held(_narrow(np.arange(n)), own, left))
 
     def _fill(self, sources: Sequence[RowSource], dtype: np.dtype[Any], held: _Held) -> OutsideRows:
         self._sources, self._dtype, self._held = tuple(sources), dtype, held
@@ -88,9 +116,9 @@ class OutsideRows(RowStorage):
         return self._dtype
 
     def __getitem__(self, key: Any) -> Any:
-        at, own = self._held
+        at = self._held.at
         if not isinstance(key, int | np.integer):
-            return self._with(_Held(at[key], own))
+            return self._with(self._held._replace(at=at[key]))
         place = range(len(self))[key]
         return self._read(at[place : place + 1])[0]
 
@@ -122,7 +150,7 @@ class OutsideRows(RowStorage):
 
     def copy(self) -> OutsideRows:
         """Return rows that no change of these reaches; the sources are the same."""
-        return self._with(_Held(self._held.at.copy(), self._held.own.copy()))
+        return self._with(_Held(*(each.copy() for each in self._held)))
 
     def with_rows(self, at: NDArray[np.int64], values: Any = None) -> OutsideRows:
         """Return rows of which some are others, or are zeros.
@@ -140,43 +168,96 @@ class OutsideRows(RowStorage):
         kept = np.flatnonzero(where < _ZEROS)
         own = self._held.own[_own(where[kept])]
         where[kept] = _own(np.arange(len(kept)))
-        if values is not None:
+        if isinstance(values, OutsideRows) and values._sources == self._sources and values.dtype == self.dtype:
+            # They stay where they are, as when a target alone is corrected.
+            new = values._held.at.astype(where.dtype)
+            added = np.flatnonzero(new < _ZEROS)
+            brought = values._held.own[_own(new[added])]
+            new[added] = _own(len(own) + np.arange(len(added)))
+            where[at] = new
+            own = np.concatenate([own, brought])
+        elif values is not None:
             where[at] = _own(len(kept) + np.arange(len(at)))
             own = np.concatenate([own, np.asarray(dense(values), dtype=self.dtype)])
-        return self._with(_Held(where, own))
+        replaced = self._held.at[at]
+        left = np.union1d(self._held.left, replaced[replaced >= 0])
+        return self._with(_Held(where, own, left))
 
     def followed_by(self, other: Any) -> OutsideRows:
         """Return these rows and, after them, others of any kind, which come to this data type."""
-        at, own = self._held
+        at, own, left = self._held
         if not isinstance(other, OutsideRows):
             new = np.asarray(dense(other), dtype=self.dtype)
             added = _own(len(own) + np.arange(len(new)))
-            return self._with(_Held(_narrow(np.concatenate([at, added])), np.concatenate([own, new])))
-        theirs = other.astype(self.dtype)._held
+            return self._with(_Held(_narrow(np.concatenate([at, added])), np.concatenate([own, new]), left))
+        theirs, n = other.astype(self.dtype)._held, sum(source.shape[0] for source in self._sources)
         added = theirs.at.astype(np.int64)
-        added[theirs.at >= 0] += sum(source.shape[0] for source in self._sources)
+        added[theirs.at >= 0] += n
         added[theirs.at < _ZEROS] -= len(own)
-        held = _Held(_narrow(np.concatenate([at, added])), np.concatenate([own, theirs.own]))
+        held = _Held(
+            _narrow(np.concatenate([at, added])),
+            np.concatenate([own, theirs.own]),
+            np.concatenate([left, theirs.left + n]),
+        )
         return object.__new__(type(self))._fill((*self._sources, *other._sources), self.dtype, held)
 
     def change(self, at: NDArray[np.int64], values: Any = None) -> Assignment:
         """Return the assignment that makes this object what :meth:`with_rows` returns."""
         return vars(self), "_held", self.with_rows(at, values)._held
 
-    def used(self) -> list[tuple[str, NDArray[np.int64]]]:
-        """Return of each source its name, and the numbers of its rows that stand for some of these, ascending."""
-        at, found, start = np.unique(self._held.at), [], 0
+    @property
+    def sources(self) -> tuple[RowSource, ...]:
+        """Where the rows stay."""
+        return self._sources
+
+    @property
+    def is_overwritten(self) -> bool:
+        """Whether erased rows become zeros in a file of the user's."""
+        return any(source.is_overwritten for source in self._sources)
+
+    def reading(self) -> OutsideRows:
+        """Return the same rows, to be read: whoever erases some of them overwrites nothing outside."""
+        return self.read_from([source.reading() for source in self._sources])
+
+    def read_from(self, sources: Sequence[RowSource]) -> OutsideRows:
+        """Return the same rows, read by other objects that stand for the same places."""
+        return object.__new__(type(self))._fill(sources, self.dtype, self._held)
+
+    def used(self) -> list[NDArray[np.int64]]:
+        """Return of each source the numbers of its rows that stand for some of these, ascending."""
+        return self._by_source(self._held.at)
+
+    def erased(self) -> list[NDArray[np.int64]]:
+        """Return of each source the numbers of its rows that stood for some of these and stand for none, ascending."""
+        numbers = self._by_source(self._held.left)
+        return [each[~used] for each, used in zip(numbers, self.in_use(numbers), strict=True)]
+
+    def freed(self, at: NDArray[np.int64], values: Any = None) -> list[NDArray[np.int64]]:
+        """Return of each source the numbers of its rows that stand for none of these after :meth:`with_rows`."""
+        numbers = self[at].used()
+        kept = self.with_rows(at, values).in_use(numbers)
+        return [each[~mask] for each, mask in zip(numbers, kept, strict=True)]
+
+    def in_use(self, numbers: Sequence[NDArray[np.int64]]) -> list[NDArray[np.bool_]]:
+        """Tell of some rows of each source whether they stand for any of these."""
+        lengths = [source.shape[0] for source in self._sources]
+        known = np.zeros(sum(lengths), dtype=bool)
+        known[self._held.at[self._held.at >= 0]] = True
+        parts = np.split(known, np.cumsum(lengths)[:-1])
+        return [part[each] for part, each in zip(parts, numbers, strict=True)]
+
+    def _by_source(self, at: NDArray[Any]) -> list[NDArray[np.int64]]:
+        numbers, found, start = np.unique(at).astype(np.int64), [], 0
         for source in self._sources:
-            first, last = np.searchsorted(at, [start, start + source.shape[0]])
-            found.append((source.name, at[first:last] - start))
+            first, last = np.searchsorted(numbers, [start, start + source.shape[0]])
+            found.append(numbers[first:last] - start)
             start += source.shape[0]
         return found
 
-    def unused(self) -> list[tuple[str, NDArray[np.int64]]]:
-        """Return of each source its name, and the numbers of its rows that stand for none of these, ascending."""
-        lengths = [source.shape[0] for source in self._sources]
-        pairs = zip(self.used(), lengths, strict=True)
-        return [(name, np.delete(np.arange(n), numbers)) for (name, numbers), n in pairs]
+    def overwriting(self, freed: Sequence[NDArray[np.int64]]) -> list[Assignment]:
+        """Return the assignments that leave zeros in place of some rows of each source, where it can be written to."""
+        pairs = zip(self._sources, freed, strict=True)
+        return [each for source, numbers in pairs if len(numbers) for each in source.overwriting(numbers)]
 
     def __repr__(self) -> str:
         return f"OutsideRows({len(self)} rows of {'x'.join(map(str, self.shape[1:])) or 'scalar'} {self.dtype})"

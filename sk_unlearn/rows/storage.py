@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from sk_unlearn.utils._journal import Assignment
 
-__all__ = ["RowStorage", "dense", "in_blocks"]
+__all__ = ["BLOCK", "RowStorage", "dense", "in_blocks"]
 
 # Numbers that are dense at a time where all rows are gone through.
-_BLOCK = 2**20
+BLOCK = 2**20
 
 
 class RowStorage(ABC):
@@ -93,5 +93,5 @@ def dense(rows: Any) -> Any:
 def in_blocks(rows: Any) -> Iterator[tuple[slice, Any]]:
     """Give rows a block at a time, dense, and where each block begins and ends; an array comes in one."""
     width = max(1, rows.size // max(1, len(rows)))
-    step = max(1, _BLOCK // width) if isinstance(rows, RowStorage) else max(1, len(rows))
+    step = max(1, BLOCK // width) if isinstance(rows, RowStorage) else max(1, len(rows))
     return ((slice(start, start + step), dense(rows[start : start + step])) for start in range(0, len(rows), step))

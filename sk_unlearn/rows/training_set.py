@@ -28,7 +28,7 @@ from sk_unlearn.rows._index import Segments, id_hash, source_hash, with_segment
 from sk_unlearn.rows._look_up import LookUp
 from sk_unlearn.rows._marks import Mark, marks_after
 from sk_unlearn.rows.content import Array, Positions, Words, content_hash, row_size
-from sk_unlearn.rows.forms import as_rows, emptied, overwritten
+from sk_unlearn.rows.forms import as_rows, emptied, overwriting_outside, overwritten
 from sk_unlearn.rows.ranks import less_true
 from sk_unlearn.rows.roles import RowRole
 from sk_unlearn.utils._journal import Assignment
@@ -73,7 +73,8 @@ class TrainingSet(LookUp):
     **Erasure**: `drop` overwrites the slot in every array with zeros and removes it from the index, which
     holds no hashes. A pickle or copy holds live rows only and no index. Of a sparse row nothing is left that says
     where its numbers stood or how many they were: the arrays are built anew without them.
-    Of rows outside nothing is written: an erased one is masked, and `outside` tells which they are.
+    Rows outside are masked where they are erased, and `outside` tells which they are; where the user has asked for it,
+    and in scratch files, they become zeros in the same commit.
 
     **Equality** is that of content as the net sees it: a query is cast to the stored dtype first, the sign of a zero
     and the payload of a NaN do not count, nor whether rows are sparse.
@@ -137,6 +138,7 @@ class TrainingSet(LookUp):
             If a position is not a live slot or appears twice; nothing has been changed then.
         """
         self.journal.commit(self.plan(drop=positions))
+        self.flush()
 
     def replace(self, positions: ArrayLike, X_new: ArrayLike | None = None, y_new: ArrayLike | None = None) -> None:
         """Overwrite the content of rows in place (rectification).
@@ -157,6 +159,7 @@ class TrainingSet(LookUp):
             nothing has been changed then.
         """
         self.journal.commit(self.plan(replace=(positions, X_new, y_new)))
+        self.flush()
 
     def plan(
         self,
@@ -228,6 +231,7 @@ class TrainingSet(LookUp):
             assignments.append(less_true(self._live_counts, slots))
         if self._trained_counts is not None:
             assignments.append(less_true(self._trained_counts, slots[self._trained[slots]]))
+        assignments += overwriting_outside(self._X, slots)
         if self._row_segments is not None:
             rest = self._without(self._row_segments, slots, self._hash_slots(slots))
             assignments.append((self.__dict__, "_row_segments", rest))
@@ -250,6 +254,7 @@ class TrainingSet(LookUp):
                 if len(values) != len(slots):
                     raise ValueError(f"{name} must have {len(slots)} rows, one for each position, got {len(values)}")
                 assignments.append(overwritten(stored, slots, values))
+                assignments += overwriting_outside(stored, slots, values)
                 if stored is self._X and self._row_segments is not None:
                     rest = self._without(self._row_segments, slots, self._hash_slots(slots))
                     segments = with_segment(rest, slots, content_hash(values), self._hash_slots)

@@ -1,5 +1,6 @@
 """Rows that stay in a file, from fit to the last request: the same numbers as in memory, and no copy of them."""
 
+import copy
 import pickle
 import tracemalloc
 import warnings
@@ -241,6 +242,17 @@ def test_pipelines_keep_what_they_make_of_them(stored):
     assert len(pipe.forget(X[:2])[-1].training_set_) == len(X) - 2
 
 
+def test_pipelines_refuse_rows_that_stay_outside(tmp_path):
+    X, y = data()
+    np.save(tmp_path / "rows.npy", X)
+    for verb in ("fit", "partial_fit"):
+        pipe = make_pipeline("passthrough", UnlearnableClassifier(net(), random_state=0))
+        with pytest.raises(TypeError, match=r"steps of a pipeline are fitted on rows in memory: pass X\.toarray\(\)"):
+            getattr(pipe, verb)(open_rows(tmp_path / "rows.npy"), y)
+    # Those of a request are few.
+    assert len(pipe.fit(X, y).forget(open_rows(tmp_path / "rows.npy")[:2])[-1].training_set_) == len(X) - 2
+
+
 def test_one_request_for_a_whole_model(stored):
     X, y = data()
     est = UnlearnableClassifier(net(), random_state=0).fit(stored(X), y)
@@ -259,3 +271,63 @@ def test_items_of_a_data_set_are_read_and_masked():
     assert name == "my images"
     np.testing.assert_array_equal(left, [0, 1, 2])
     assert any(note.startswith("3 of the rows stay in my images,") for note in est.receipts_[-1].notes)
+
+
+def test_columns_of_a_parquet_file_from_fit_to_the_last_request(tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    pa = pytest.importorskip("pyarrow")
+    X, y = data()
+    path = tmp_path / "rows.parquet"
+    parquet.write_table(pa.table({str(k): column for k, column in enumerate(X.T)}), path, row_group_size=50)
+    pair = []
+    for rows in (X, open_rows(path)):
+        est = UnlearnableClassifier(net(), random_state=0).fit(rows, y).forget(X[:2])
+        est.correct(X[5:6], X_new=X[5:6] + 1).partial_fit(X[:1], y[:1])
+        pair.append(est)
+    memory, outside = pair
+    np.testing.assert_array_equal(state(outside), state(memory))
+    assert any(note.startswith(f"2 of the rows stay in {path},") for note in outside.receipts_[0].notes)
+    save(outside, tmp_path / "model.skops")
+    loaded = load(tmp_path / "model.skops", trusted=["sk_unlearn.rows.parquet.ParquetRows", Mlp])
+    for each in (loaded, memory):
+        each.forget(X[7:9])
+    np.testing.assert_array_equal(state(loaded), state(memory))
+
+
+def test_a_file_that_is_overwritten_on_request(tmp_path):
+    X, y = data()
+    path = tmp_path / "rows.npy"
+    np.save(path, X)
+    est = UnlearnableClassifier(net(), random_state=0).fit(open_rows(path, overwrite=True), y)
+    memory = UnlearnableClassifier(net(), random_state=0).fit(X, y)
+    expected = X.copy()
+
+    def stays():
+        np.testing.assert_array_equal(np.load(path), expected)
+        np.testing.assert_array_equal(state(est), state(memory))
+
+    with pytest.raises(ValueError, match="not among the stored rows"):
+        est.forget(X[:2] + 1)
+    pickle.loads(pickle.dumps(est)).request_forget(X[:1])
+    copy.deepcopy(est).forget(X[:1])
+    stays()
+    for each in (est, memory):
+        each.forget(X[[3, 7]])
+    expected[[3, 7]] = 0
+    stays()
+    assert f"2 of the rows were overwritten with zeros in {path}." in est.receipts_[-1].notes
+    assert X[3].tobytes() not in path.read_bytes()
+    for each in (est, memory):
+        each.correct(X[10:11], y_new=1 - y[10:11])
+    stays()
+    for each in (est, memory):
+        each.correct(X[11:12], X_new=X[11:12] * 2)
+        each.request_forget(X[12:13])
+    expected[11] = 0
+    stays()
+    for each in (est, memory):
+        each.settle()
+    expected[12] = 0
+    stays()
+    with pytest.raises(ValueError, match="keep_training_set=False keeps no rows, so that none could be overwritten"):
+        UnlearnableClassifier(net(), keep_training_set=False).fit(open_rows(path, overwrite=True), y)

@@ -13,6 +13,7 @@ from torch.utils.data import ConcatDataset, Dataset, IterableDataset, Subset, Te
 from sk_unlearn.rows import OutsideRows, SetDigest, SparseRows, TrainingSet, count_distinct, open_rows
 from sk_unlearn.rows.forms import outside_rows, taken
 from sk_unlearn.rows.mapped import mapped_file
+from sk_unlearn.rows.outside import RowSource
 
 
 @pytest.fixture
@@ -27,10 +28,10 @@ def mapped(table, tmp_path):
     return np.load(tmp_path / "rows.npy", mmap_mode="r")
 
 
-class InMemory:
+class InMemory(RowSource):
     """A source that counts the rows read from it."""
 
-    name = "memory"
+    name, shape, dtype = "memory", None, None
 
     def __init__(self, rows):
         self.rows, self.shape, self.dtype, self.n_read = rows, rows.shape, rows.dtype, 0
@@ -105,11 +106,22 @@ def test_picking_reads_nothing_and_reading_reads_what_was_picked(table):
     assert len(some) == 0
 
 
-def test_numbers_that_are_used_and_unused(table):
+def test_numbers_that_are_used_and_erased(table):
     rows = OutsideRows(InMemory(table[:10]), InMemory(table[10:]))
-    rows = rows.with_rows(np.array([1, 12])).with_rows(np.array([2]), np.zeros((1, 3)))
-    assert [(name, numbers.tolist()) for name, numbers in rows.unused()] == [("memory", [1, 2]), ("memory", [2])]
-    assert [numbers.tolist() for _, numbers in rows[[0, 1, 2, 13]].used()] == [[0], [3]]
+    rows = rows[:30].with_rows(np.array([1, 12])).with_rows(np.array([2]), np.zeros((1, 3)))
+    assert [numbers.tolist() for numbers in rows.erased()] == [[1, 2], [2]]
+    assert [numbers.tolist() for numbers in rows[[0, 1, 2, 13]].used()] == [[0], [3]]
+
+
+def test_rows_that_stand_for_nothing_any_more(table):
+    rows = OutsideRows(InMemory(table[:10]), InMemory(table[10:]))[[0, 3, 3, 15, 30]]
+    assert [numbers.tolist() for numbers in rows.freed(np.array([0, 1, 3]))] == [[0], [5]]
+    # As where a target alone is corrected.
+    kept = rows.with_rows(np.array([0]), np.ones((1, 3)))
+    same = kept.with_rows(np.array([0, 3]), kept[[0, 3]])
+    np.testing.assert_array_equal(same.toarray(), kept.toarray())
+    assert [numbers.tolist() for numbers in same.erased()] == [numbers.tolist() for numbers in kept.erased()]
+    assert [len(numbers) for numbers in kept.freed(np.array([0, 3]), kept[[0, 3]])] == [0, 0]
 
 
 def test_no_array_by_accident(table):
@@ -212,17 +224,17 @@ try:
     sys.exit("mapped")
 except OSError:
     pass
-rows = TrainingSet(open_rows(path), np.zeros(1000))
+rows = TrainingSet(open_rows(path, overwrite=True), np.zeros(1000))
 asked = rows.raw_X[[3, 990, 41]].toarray()
 assert (asked[:, 0] == [3, 990, 41]).all()
 assert (rows.raw_X[1:3].toarray()[:, 0] == [1, 2]).all()
-rows.drop(rows.locate(asked))
-assert len(rows) == 997
+rows.drop([*rows.locate(asked), 42])
+assert len(rows) == 996
 """
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits the address space as Linux does")
-def test_a_file_beyond_the_address_space_is_read_row_by_row(tmp_path):
+def test_a_file_beyond_the_address_space_is_read_and_overwritten_row_by_row(tmp_path):
     path = tmp_path / "rows.npy"
     rows = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(1000, 64_000))
     rows[:, 0] = np.arange(1000)
@@ -233,6 +245,8 @@ def test_a_file_beyond_the_address_space_is_read_row_by_row(tmp_path):
         [sys.executable, "-c", UNDER_A_LIMIT, path, str(size)], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+    first = np.load(path, mmap_mode="r")[:, 0]
+    np.testing.assert_array_equal(np.flatnonzero(first == 0), [0, 3, 41, 42, 990])
 
 
 # ------------------------------------------------------------------------------------------------------ training set

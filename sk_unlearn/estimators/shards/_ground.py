@@ -17,6 +17,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from sk_unlearn.estimators._draft import Draft
 from sk_unlearn.estimators._inputs import InputsMixin
+from sk_unlearn.estimators._notes import told_of_files
 from sk_unlearn.estimators._orders import Order
 from sk_unlearn.estimators._receipts import versions
 from sk_unlearn.estimators._slices import Slicing
@@ -25,17 +26,19 @@ from sk_unlearn.estimators.fitting import draft_of
 from sk_unlearn.estimators.report import UnlearningReport
 from sk_unlearn.estimators.shards._found import all_found
 from sk_unlearn.estimators.shards._routing import ShardedState
-from sk_unlearn.estimators.shards._rows import ShardRows
+from sk_unlearn.estimators.shards._rows import Freed, ShardRows
 from sk_unlearn.estimators.shards._told import (
     Touched,
+    all_freed,
     digest_of_shards,
+    freed_outside,
     live,
     receipt_of_all,
     report_of_all,
 )
 from sk_unlearn.estimators.shards._work import Training, Work, all_done, all_trained
 from sk_unlearn.receipts import ReceiptChain
-from sk_unlearn.rows import as_identifiers
+from sk_unlearn.rows import OutsideRows, as_identifiers
 from sk_unlearn.rows.digests import new_key
 from sk_unlearn.unlearners.base import Unlearner
 from sk_unlearn.unlearners.retrain import Retrain
@@ -52,6 +55,7 @@ class Ground(VersionedMixin, ChecksummedMixin, InputsMixin, BaseEstimator):
     _journal: Journal
     _receipt_key: bytes
     _orders: tuple[Order, ...]
+    _freed: Freed
     _shard_kind: type[BaseUnlearnable]
     # Shards are trained anew on their rows: no parameter turns that off.
     keep_training_set = True
@@ -106,6 +110,7 @@ class Ground(VersionedMixin, ChecksummedMixin, InputsMixin, BaseEstimator):
         self.estimators_ = self._with_rows(X, y, weight, as_identifiers(sample_id, len(X)), one_pass=one_pass)
         self._journal = Journal()
         self._orders = ()
+        self._freed = ()
         self.unlearning_history_ = []
         self.receipts_ = ReceiptChain.begin(digest_of_shards(self.estimators_), versions())
         return self
@@ -132,6 +137,7 @@ class Ground(VersionedMixin, ChecksummedMixin, InputsMixin, BaseEstimator):
     def _new_shard(self, number: int) -> BaseUnlearnable:
         state = self.sharded_state_
         shard: BaseUnlearnable = self._template().set_params(random_state=state.seed_of(number))
+        shard._is_shard = True
         if state.n_slices > 1:
             # Identifiers that are kept as digests have another key after every fit, and would be sliced otherwise.
             shard._slicing = Slicing(state.seed_of(number), state.n_slices, not shard.hash_ids)
@@ -166,6 +172,9 @@ class Ground(VersionedMixin, ChecksummedMixin, InputsMixin, BaseEstimator):
             )  # fmt: skip
         shards = list(self.estimators_)
         for number, shard in zip(at, all_trained(trainings, self.n_jobs), strict=True):
+            before = shards[number]
+            sources = () if before is None else before.training_set_.sources
+            shard.training_set_.read_from([*sources, *(X.sources if isinstance(X, OutsideRows) else [])])
             shards[number] = shard
         return shards
 
@@ -256,11 +265,15 @@ class Ground(VersionedMixin, ChecksummedMixin, InputsMixin, BaseEstimator):
         news = dict(zip([each.number for each in work], all_done(work, asked, self.n_jobs), strict=True))
         after = [news.get(number) if number in positions else shard for number, shard in enumerate(before)]
         touched = [Touched(number, olds[number], news.get(number), slots) for number, slots in positions.items()]
+        for number, new in news.items():
+            new.training_set_.read_from(olds[number].training_set_.sources)
+        freed = freed_outside(touched, after)
         unlearner = Retrain() if act == "retrain" else self._unlearner()
         report = report_of_all(
             verb, type(unlearner).__name__, touched, after, state, orders, time.perf_counter() - started
         )  # fmt: skip
-        report = replace(report, notes=[*notes, *report.notes])
+        of_files = told_of_files((source.name, numbers, source.is_overwritten) for source, numbers in freed)
+        report = replace(report, notes=[*notes, *report.notes, *of_files])
         receipt = receipt_of_all(
             report, touched, before, after, state, orders, unlearner, len(self.unlearning_history_)
         )  # fmt: skip
@@ -273,7 +286,9 @@ class Ground(VersionedMixin, ChecksummedMixin, InputsMixin, BaseEstimator):
             (own, "unlearning_history_", [*(each.brief() for each in self.unlearning_history_), report]),
             (own, "receipts_", (self.receipts_ if receipts is None else receipts).append(receipt)),
         ]
-        return Draft(self._journal, assignments, report)
+        assignments.append((own, "_freed", all_freed(self._freed, freed)))
+        assignments += [each for source, numbers in freed if len(numbers) for each in source.overwriting(numbers)]
+        return Draft(self._journal, assignments, report, files=[source for source, _ in freed])
 
     def _for_request(self, shard: BaseUnlearnable) -> BaseUnlearnable:
         """Return a shard that forgets as ``unlearner`` says now: it may have been set since ``fit``."""
@@ -301,7 +316,7 @@ class Ground(VersionedMixin, ChecksummedMixin, InputsMixin, BaseEstimator):
         """The rows that may still matter, one shard after the other; to be read."""
         if not self.__sklearn_is_fitted__():
             raise AttributeError("There is no training_set_ before fit.")
-        return ShardRows([shard.training_set_ for shard in live(self.estimators_)])
+        return ShardRows([shard.training_set_ for shard in live(self.estimators_)], self._freed)
 
     @property
     def hash_ids(self) -> bool:

@@ -11,8 +11,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from sk_unlearn.rows import RowMatch, TrainingSet
 from sk_unlearn.rows.forms import joined
+from sk_unlearn.rows.outside import RowSource
 
-__all__ = ["ShardRows"]
+__all__ = ["Freed", "ShardRows"]
+
+# Where rows stay outside, and the numbers of those that stood for rows that were erased or corrected.
+Freed = Sequence[tuple[RowSource, NDArray[np.int64]]]
 
 
 class ShardRows:
@@ -26,9 +30,10 @@ class ShardRows:
     shards : sequence of TrainingSet
     """
 
-    def __init__(self, shards: Sequence[TrainingSet]) -> None:
+    def __init__(self, shards: Sequence[TrainingSet], freed: Freed = ()) -> None:
         self.shards = tuple(shards)
         self._starts = np.cumsum([0, *map(len, self.shards)])
+        self._freed = freed
 
     def __len__(self) -> int:
         return int(self._starts[-1])
@@ -161,6 +166,10 @@ class ShardRows:
                 for each, start, own in zip(self.shards, self._starts.tolist(), slots, strict=False)
             ]
         )
+
+    def outside(self) -> list[tuple[str, NDArray[np.int64]]]:
+        """Return the path of each file, and numbers of its rows that stood for rows that were erased or corrected."""
+        return [(source.name, numbers) for source, numbers in self._freed]
 
     def _all(self, column: Callable[[TrainingSet], Any]) -> NDArray[Any]:
         return np.concatenate([column(each) for each in self.shards])

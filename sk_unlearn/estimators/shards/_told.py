@@ -19,13 +19,25 @@ from sk_unlearn.estimators._receipts import erased_digests, key_of, parameters_o
 from sk_unlearn.estimators.base import BaseUnlearnable
 from sk_unlearn.estimators.report import UnlearningReport
 from sk_unlearn.estimators.shards._routing import ShardedState
+from sk_unlearn.estimators.shards._rows import Freed
 from sk_unlearn.estimators.shards._work import rows_digest
 from sk_unlearn.privacy import Assumption, Certificate
 from sk_unlearn.receipts import Receipt, digest_parameters
-from sk_unlearn.rows import SetDigest
+from sk_unlearn.rows import OutsideRows, SetDigest
+from sk_unlearn.rows.outside import RowSource
 from sk_unlearn.unlearners.status import Status
 
-__all__ = ["Touched", "certificate_of", "digest_of_shards", "live", "receipt_of_all", "report_of_all", "worst_of"]
+__all__ = [
+    "Touched",
+    "all_freed",
+    "certificate_of",
+    "digest_of_shards",
+    "freed_outside",
+    "live",
+    "receipt_of_all",
+    "report_of_all",
+    "worst_of",
+]
 
 Shards = Sequence[BaseUnlearnable | None]
 
@@ -144,6 +156,36 @@ def _ended(told: Sequence[UnlearningReport], n_emptied: int, n_shards: int) -> t
     ]
     emptied = f"{n_emptied} of {n_shards} shards have lost their last row and are gone"
     return status, "; ".join([*(reasons if told else []), *([emptied] if n_emptied else [])])
+
+
+def freed_outside(touched: Sequence[Touched], after: Shards) -> Freed:
+    """Return where rows stay outside, and the numbers of those that stand for no row any more after a request.
+
+    Parameters
+    ----------
+    touched : sequence of Touched
+
+    after : sequence of BaseUnlearnable or None
+        All shards, as they will be: one row outside may be in several of them, as different persons'.
+    """
+    olds = [(each.old.training_set_.raw_X, each.positions) for each in touched]
+    parts = [list(zip(X.sources, X[at].used(), strict=True)) for X, at in olds if isinstance(X, OutsideRows)]
+    freed = {id(source): (source, numbers) for source, numbers in all_freed(*parts)}
+    for shard in live(after) if freed else []:
+        X = shard.training_set_.raw_X
+        if isinstance(X, OutsideRows):
+            asked = [freed.get(id(source), (source, np.empty(0, np.int64)))[1] for source in X.sources]
+            for source, numbers, used in zip(X.sources, asked, X.in_use(asked), strict=True):
+                freed[id(source)] = source, numbers[~used]
+    return tuple(freed.values())
+
+
+def all_freed(*parts: Freed) -> Freed:
+    """Return what several requests have freed."""
+    freed: dict[int, tuple[RowSource, NDArray[np.int64]]] = {}
+    for source, numbers in [each for part in parts for each in part]:
+        freed[id(source)] = source, np.union1d(freed.get(id(source), (source, numbers[:0]))[1], numbers)
+    return tuple(freed.values())
 
 
 def receipt_of_all(

@@ -15,6 +15,7 @@ from sk_unlearn import ShardedClassifier, ShardedRegressor, UnlearnableClassifie
 from sk_unlearn.exceptions import PartsCannotForget, PersistenceError
 from sk_unlearn.receipts import prove_erased, verify
 from sk_unlearn.risks.empirical import flat_parameters
+from sk_unlearn.rows import OutsideRows, open_rows
 from sk_unlearn.unlearners import FineTune, StoCuReNU
 from tests._problems import Mlp, skorch_net
 
@@ -535,3 +536,55 @@ def test_slices_with_the_built_in_network_survive_files_and_further_passes(data,
     est.forget(X[[5, 55]])
     assert equal(est, back.forget(X[[5, 55]]))
     assert equal(est.retrain(), clone(est).fit(X[stay], y[stay]))
+
+
+# ------------------------------------------------------------------------------------------------------ rows outside
+
+
+def test_rows_in_a_file_stay_there_and_shards_are_those_of_rows_in_memory(data, tmp_path):
+    X, y, _ = data
+    np.save(tmp_path / "rows.npy", X)
+    pair = [sharded(n_slices=2).fit(rows, y) for rows in (X, open_rows(tmp_path / "rows.npy", overwrite=True))]
+    for est in pair:
+        est.forget(X[:5]).partial_fit(X[:2], y[:2])
+        est.correct(X[5:6], X_new=X[5:6] + 1).correct(X[6:7], y_new=y[:1])
+        est.request_forget(X[7:8])
+        est.settle()
+    memory, outside = pair
+    assert equal(memory, outside)
+    assert all(isinstance(each.training_set_.X, OutsideRows) for each in outside.estimators_ if each is not None)
+    expected = X.copy()
+    expected[[0, 1, 2, 3, 4, 5, 7]] = 0
+    np.testing.assert_array_equal(np.load(tmp_path / "rows.npy"), expected)
+    assert f"5 of the rows were overwritten with zeros in {tmp_path / 'rows.npy'}." in outside.receipts_[0].notes
+    [(name, numbers)] = outside.training_set_.outside()
+    assert name == str(tmp_path / "rows.npy")
+    np.testing.assert_array_equal(numbers, [0, 1, 2, 3, 4, 5, 7])
+    loaded = pickle.loads(pickle.dumps(outside))
+    loaded.forget(X[10:11])
+    expected[10] = 0
+    np.testing.assert_array_equal(np.load(tmp_path / "rows.npy"), expected)
+
+
+def test_a_file_stays_as_it_is_where_a_shard_cannot_forget(data, tmp_path, monkeypatch):
+    X, y, _ = data
+    np.save(tmp_path / "rows.npy", X)
+    est = sharded().fit(open_rows(tmp_path / "rows.npy", overwrite=True), y)
+    monkeypatch.setattr("sk_unlearn.receipts.receipt.Receipt.__init__", lambda *args, **kwargs: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        est.forget(X[:8])
+    monkeypatch.undo()
+    np.testing.assert_array_equal(np.load(tmp_path / "rows.npy"), X)
+    est.forget(X[:8])
+    assert not np.load(tmp_path / "rows.npy")[:8].any()
+
+
+def test_a_row_of_a_file_that_is_several_persons_goes_with_the_last(data, tmp_path):
+    X, y, _ = data
+    np.save(tmp_path / "rows.npy", X)
+    rows = open_rows(tmp_path / "rows.npy", overwrite=True)[np.r_[0:N, np.zeros(9, int)]]
+    est = sharded().fit(rows, np.r_[y, y[:1].repeat(9)], sample_id=np.arange(N + 9))
+    est.forget(sample_id=np.r_[N : N + 9])
+    np.testing.assert_array_equal(np.load(tmp_path / "rows.npy"), X)
+    est.forget(sample_id=[0])
+    assert not np.load(tmp_path / "rows.npy")[0].any()

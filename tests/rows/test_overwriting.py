@@ -1,0 +1,72 @@
+"""Files that are opened to be overwritten: erased rows become zeros in them, in the same commit or not at all."""
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+
+from sk_unlearn.rows import TrainingSet, open_rows
+
+
+@pytest.fixture
+def table():
+    return np.random.default_rng(0).normal(size=(40, 3))
+
+
+@pytest.fixture
+def path(table, tmp_path):
+    np.save(tmp_path / "rows.npy", table)
+    return tmp_path / "rows.npy"
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("shape", [(120,), (40, 3), (10, 3, 2, 2)])
+def test_erased_rows_become_zeros_and_others_stay(table, tmp_path, order, shape):
+    values = np.asarray(table.reshape(shape), order=order)
+    np.save(tmp_path / "rows.npy", values)
+    rows = TrainingSet(open_rows(tmp_path / "rows.npy", overwrite=True), np.zeros(shape[0]))
+    rows.drop([2, 3, 8])
+    expected = values.copy()
+    expected[[2, 3, 8]] = 0
+    np.testing.assert_array_equal(np.load(tmp_path / "rows.npy"), expected)
+    np.testing.assert_array_equal(rows.X.toarray(), np.delete(values, [2, 3, 8], axis=0))
+
+
+def test_corrected_rows_become_zeros_unless_their_content_stays(path, table):
+    rows = TrainingSet(open_rows(path, overwrite=True), np.zeros(40))
+    rows.replace([4], np.ones((1, 3)))
+    rows.replace([5], y_new=[1.0])
+    rows.replace([6], rows.raw_X[[6]], [1.0])
+    expected = table.copy()
+    expected[4] = 0
+    np.testing.assert_array_equal(np.load(path), expected)
+    np.testing.assert_array_equal(rows.X[4], np.ones(3))
+    np.testing.assert_array_equal(rows.X[6], table[6])
+
+
+def test_a_row_of_the_file_goes_with_the_last_that_it_stands_for(path, table):
+    rows = TrainingSet(open_rows(path, overwrite=True)[[0, 7, 7]], np.zeros(3))
+    rows.drop([1])
+    np.testing.assert_array_equal(np.load(path), table)
+    rows.drop([2])
+    assert not np.load(path)[7].any()
+
+
+def test_loaded_ones_overwrite_and_deep_copies_only_read(path, table):
+    rows = TrainingSet(open_rows(path, overwrite=True), np.zeros(40))
+    copy.deepcopy(rows).drop([0])
+    np.testing.assert_array_equal(np.load(path), table)
+    pickle.loads(pickle.dumps(rows)).drop([1])
+    assert not np.load(path)[1].any()
+
+
+def test_nothing_changes_where_the_file_cannot_be_written_to(path, table):
+    rows = TrainingSet(open_rows(path, overwrite=True), np.zeros(40))
+    path.rename(path.with_suffix(".away"))
+    with pytest.raises(FileNotFoundError, match="is not there"):
+        rows.drop([3])
+    path.with_suffix(".away").rename(path)
+    assert len(rows) == 40
+    np.testing.assert_array_equal(rows.locate(table[3:4]), [3])
+    np.testing.assert_array_equal(np.load(path), table)
