@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from skorch import NeuralNet
 
+from sk_unlearn import distributed
 from sk_unlearn._version import __version__
 from sk_unlearn.estimators._request import Request
 from sk_unlearn.estimators._state import FittedState
@@ -55,7 +56,10 @@ _FEW = 8
 
 def key_of(estimator: BaseUnlearnable) -> bytes:
     """Return the key of an estimator's digests, which is drawn where there is none yet."""
-    key: bytes = estimator.__dict__.setdefault("_receipt_key", new_key())
+    own = estimator.__dict__
+    if "_receipt_key" not in own:
+        own["_receipt_key"] = distributed.from_first(new_key()) if distributed.is_active() else new_key()
+    key: bytes = own["_receipt_key"]
     return key
 
 

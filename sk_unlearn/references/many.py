@@ -168,7 +168,7 @@ def _fit_together(
     n_rows = len(y)
     for model, subset in zip(models, subsets, strict=True):
         model._validate_params()
-        X_own, y_own, weight, seed = begin_fit(
+        (X_own, y_own, weight, seed), _ = begin_fit(
             model, _rows(X, subset), _rows(y, subset), _rows(given.get("sample_weight"), subset)
         )
         if not isinstance(X_own, np.ndarray) or has_parts(X_own):

@@ -61,8 +61,8 @@ class Linearisation:
             value = evaluator.zero()
             budget = evaluator.rows_kept
             self._parts: list[list[ChunkGraph] | Part] = []
-            with parameters.in_place(self._at.leaves):
-                for part in evaluator.cut(rows):
+            with evaluator.summed(value, self.gradient), parameters.in_place(self._at.leaves):
+                for part in evaluator.own_cut(rows):
                     graphs = []
                     for graph in self._build(part):
                         value += graph.loss
@@ -71,6 +71,7 @@ class Linearisation:
                             graphs.append(graph)
                     budget -= len(part.shares)
                     self._parts.append(graphs or part)
+        evaluator.agree_on_derivatives()
         self.value = float(value) + parameters.penalty(self._at.point)
 
     def hessian(self, v: Tensor) -> Tensor:
@@ -106,9 +107,10 @@ class Linearisation:
         with torch.inference_mode(False), self._parameters.in_place(self._at.leaves):
             total = self._parameters.penalty_product(V)
             vectors = self._parameters.split_rows(V)
-            for part in self._parts:
-                for graph in self._graphs(part):
-                    total += self._parameters.joined(graph.hessian_rows(vectors), len(V))
+            with self._evaluator.summed(total):
+                for part in self._parts:
+                    for graph in self._graphs(part):
+                        total += self._parameters.joined(graph.hessian_rows(vectors), len(V))
         return total
 
     def ggn(self, v: Tensor) -> Tensor:
@@ -160,7 +162,7 @@ class Linearisation:
             total = self._parameters.penalty_product(v)
             # In place during the backward pass too: checkpointed modules run forward again there.
             parts = self._parameters.split(v)
-            with self._parameters.in_place(self._at.leaves):
+            with self._evaluator.summed(total), self._parameters.in_place(self._at.leaves):
                 for part in self._parts:
                     for graph in self._graphs(part):
                         self._parameters.add_to(total, product(graph, parts))
