@@ -99,8 +99,8 @@ class Session:
     def failed(self, error: BaseException) -> bool:
         """Tell the others that this process left a verb with an error, and find out whether they did, too.
 
-        Where they did not, or not in time, the group is given up: they wait for this process in a collective call, and
-        that must end.
+        Where they did not, or not in time, the group is given up. They wait for this process in a collective call, which
+        ends when they notice that it has left, at the latest after the timeout.
         """
         if self.is_broken or self.processes.size == 1:
             return not self.is_broken
@@ -157,7 +157,7 @@ def is_lost(error: BaseException) -> bool:
 
 
 @contextmanager
-def data_parallel(*, backend: str | None = None, timeout: float = 1800.0) -> Iterator[Processes]:
+def data_parallel(*, backend: str | None = None, timeout: float = 600.0) -> Iterator[Processes]:
     """Have several processes fit one model on rows that each holds a part of, and carry out requests together.
 
     Start the script with ``torchrun``, or call ``torch.distributed.init_process_group`` before. Inside the context each
@@ -170,7 +170,7 @@ def data_parallel(*, backend: str | None = None, timeout: float = 1800.0) -> Ite
     backend : {"gloo", "nccl"}, default=None
         Of ``torch.distributed``. None: nccl where a GPU is there, else gloo.
 
-    timeout : float, default=1800.0
+    timeout : float, default=600.0
         Seconds after which a process that waits for another gives up.
 
     Yields

@@ -66,7 +66,8 @@ def key_of(estimator: BaseUnlearnable) -> bytes:
 def begin_receipts(draft: BaseUnlearnable, net: NeuralNet) -> None:
     """Give an estimator that was just fitted a chain without receipts, which names what it has learnt."""
     key_of(draft)
-    draft.receipts_ = ReceiptChain.begin(digest_parameters(net), versions())
+    chain = ReceiptChain.begin(digest_parameters(net), versions())
+    draft.receipts_ = distributed.from_first(chain) if distributed.is_active() else chain
 
 
 def receipts_so_far(estimator: BaseUnlearnable) -> ReceiptChain:

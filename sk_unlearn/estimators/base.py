@@ -17,6 +17,7 @@ from sklearn.utils.validation import check_is_fitted
 from skorch import NeuralNet
 from torch import nn
 
+from sk_unlearn import distributed
 from sk_unlearn.estimators._adopt import FromFittedMixin
 from sk_unlearn.estimators._batch_norm import not_renewed
 from sk_unlearn.estimators._certificate import latest_certificate
@@ -102,6 +103,8 @@ class BaseUnlearnable(
 ):
     """Base class of :class:`UnlearnableClassifier` and :class:`UnlearnableRegressor`; not for direct use."""
 
+    # Whether verbs may be called inside data_parallel().
+    _works_in_processes = True
     _journal: Journal
     _receipt_key: bytes
     # Whoever trains an estimator in slices says so by an attribute of the object, which clones do not have.
@@ -517,6 +520,7 @@ class BaseUnlearnable(
         A pipeline that forgets along hands in its own notes.
         """
         rows: TrainingSet | None = getattr(self, "training_set_", None)
+        check_spread(rows, request.verb)
         if notes is None:
             notes = notes_past_a_pipeline(rows)
         unlearner = self._checked_unlearner(rows)
@@ -614,6 +618,7 @@ class BaseUnlearnable(
             Before ``fit``.
         """
         check_is_fitted(self)
+        distributed.refuse("record_audit")
         self._journal.commit([(self.__dict__, "receipts_", audited(receipts_so_far(self), report))])
         return self
 

@@ -14,6 +14,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils import check_array
 from tqdm import tqdm
 
+from sk_unlearn import distributed
 from sk_unlearn.estimators.base import BaseUnlearnable
 from sk_unlearn.estimators.fitting import begin_fit, end_fit, new_net
 from sk_unlearn.rows import RowRole, TrainingSet, as_identifiers
@@ -99,6 +100,7 @@ def fit_many(
     >>> [len(model.training_set_) for model in models] == halves.sum(axis=1).tolist()
     True
     """
+    distributed.refuse("fit_many")
     if subsets is not None and len(subsets) != len(seeds):
         raise ValueError(f"subsets and seeds must be as many as there are models, got {len(subsets)} and {len(seeds)}.")
     chosen: list[NDArray[np.int64] | None] = [None] * len(seeds)

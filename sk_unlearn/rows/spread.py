@@ -123,7 +123,11 @@ class SpreadRows(OutsideRows):
         return SpreadRows(local, self._counts, self._at, self._own.astype(dtype))
 
     def copy(self) -> SpreadRows:
-        """Return rows that no change of these reaches; what this process holds beside them is left out."""
+        """Return rows that no change of these reaches."""
+        return SpreadRows(self._local.copy(), self._counts, self._at.copy(), self._own.copy())
+
+    def without_gaps(self) -> SpreadRows:
+        """Return the same rows, of which each process holds no others any more."""
         at, counts = self._at.copy(), []
         kept: NDArray[np.int64] = np.empty(0, dtype=np.int64)
         for k in range(len(self._counts)):
@@ -132,8 +136,7 @@ class SpreadRows(OutsideRows):
             at[theirs] = k * _PLACES + at_new.reshape(-1)
             counts.append(len(places))
             kept = places if k == distributed.rank() else kept
-        local = self._local[kept]
-        return SpreadRows(local.copy() if isinstance(local, RowStorage) else local, counts, at, self._own.copy())
+        return SpreadRows(self._local[kept], counts, at, self._own)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> SpreadRows:
         return self.copy()
@@ -171,7 +174,8 @@ class SpreadRows(OutsideRows):
         places = self._at[at]
         mine = places // _PLACES == distributed.rank()
         numbers = places[mine] % _PLACES
-        new = None if values is None else dense(values[np.flatnonzero(mine)])
+        # Read by all before each takes its own: the new rows may be spread, too.
+        new = None if values is None else dense(values)[mine]
         if isinstance(self._local, RowStorage):
             return self._local.change(numbers, new)
         return self._local, numbers, np.zeros((), self.dtype)[()] if new is None else new

@@ -48,7 +48,15 @@ def taking_turns(objects: Sequence[Any]) -> Iterator[None]:
     ----------
     objects : sequence of object
         That can be hashed and referred to weakly.
+
+    Raises
+    ------
+    RuntimeError
+        Where several processes work together, for an object whose class does not say that it does.
     """
+    for each in objects:
+        if not getattr(type(each), "_works_in_processes", False):
+            distributed.refuse(type(each).__name__)
     mine, gradients = [_TURNS.setdefault(each, Turns()) for each in objects], torch.is_grad_enabled()
     to_give_back = [turns for turns in (*mine, GLOBAL_GENERATORS) if not turns.held]
     # Twice, so that a signal which strikes in the first of them finds all of it done by the second.
