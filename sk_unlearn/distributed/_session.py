@@ -99,8 +99,8 @@ class Session:
     def failed(self, error: BaseException) -> bool:
         """Tell the others that this process left a verb with an error, and find out whether they did, too.
 
-        Where they did not, or not in time, the group is given up. They wait for this process in a collective call, which
-        ends when they notice that it has left, at the latest after the timeout.
+        Where they did not, or not in time, the group is given up. They wait for this process in a collective call,
+        which ends when they notice that it has left, at the latest after the timeout.
         """
         if self.is_broken or self.processes.size == 1:
             return not self.is_broken
