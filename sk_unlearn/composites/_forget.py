@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 
+from sk_unlearn import distributed
 from sk_unlearn.composites._known import Asked, Holding, look_up
 from sk_unlearn.composites._refit import Refit, check_retained, refit_of, retained_rows
 from sk_unlearn.composites._rows import Rows
@@ -104,6 +105,7 @@ def forget(
         raise ValueError(f"on_other must be one of {_ON_OTHER}, got {on_other!r}.")
     if retained is not None and on_other != "refit":
         raise ValueError(f"retained is what on_other='refit' fits parts on, and on_other is {on_other!r}.")
+    distributed.refuse("sk_unlearn.forget")
     asked, stay = checked_request(X_del, y_del, sample_id, "X_del", "y_del"), retained_rows(retained)
     return in_turns(model, asked.rows, stay, lambda way: _carried_out(way, asked, on_other, retained is not None))
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
+from sk_unlearn import distributed
 from sk_unlearn.estimators._batch_norm import not_renewed
 from sk_unlearn.estimators._check import check_net, output_of
 from sk_unlearn.estimators._inputs import cast_targets, cast_values, feature_dtype, warn_of_merged_rows
@@ -130,6 +131,7 @@ class FromFittedMixin:
         >>> len(est.forget(X[:3]).training_set_)
         147
         """
+        distributed.refuse("from_fitted")
         est: BaseUnlearnable = cls(**params)  # type: ignore[assignment]
         est._validate_params()
         return _adopt(est, net, X, y, sample_weight, sample_id, trained, initial_parameters)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from skorch import NeuralNet
 from torch import Tensor
 
+from sk_unlearn import distributed
 from sk_unlearn.estimators._batch_norm import batch_norm_layers, not_renewed, renew_statistics
 from sk_unlearn.estimators._check import UNSTEADY
 from sk_unlearn.estimators._constants import built_in, constants_of
@@ -32,6 +33,7 @@ from sk_unlearn.estimators._problem import Solution
 from sk_unlearn.estimators._receipts import receipt_of, receipts_so_far, retained_after
 from sk_unlearn.estimators._request import Request
 from sk_unlearn.estimators._slices import slices_left
+from sk_unlearn.estimators._spread import net_as_first, same_net
 from sk_unlearn.estimators._state import Anchor, FittedState
 from sk_unlearn.estimators.report import report_of
 from sk_unlearn.risks.empirical import EmpiricalRisk, flat_parameters
@@ -98,6 +100,7 @@ def draft_of_solution(
     """
     rows: TrainingSet | None = getattr(estimator, "training_set_", None)
     renewed = _with_settings(_renewed(ground.net, rows, request, solution, rng), solution, ground)
+    net_as_first(renewed.net)
     state = _state_after(estimator, request, solution, renewed)
     state = replace(state, retained_set=retained_after(estimator, rows, request, state.retained_set), served="")
     report = report_of(
@@ -116,10 +119,15 @@ def draft_of_solution(
         ],
         seconds=time.perf_counter() - started,
     )
+    if distributed.is_active():
+        report = distributed.from_first(report)
     state = replace(state, since=state.since.after(report))
     own = estimator.__dict__
     history = [*(each.brief() for each in estimator.unlearning_history_), report]
     receipt = receipt_of(estimator, request, report, net=renewed.net, state=state, unlearner=unlearner)
+    if distributed.is_active():
+        receipt = distributed.from_first(receipt)
+        same_net(renewed.net)
     assignments = [
         *net_assignments(estimator.net_, renewed.net),
         *[(vars(estimator.net_), name, value) for name, value in renewed.settings.items()],

@@ -31,6 +31,7 @@ from sk_unlearn.rows import OutsideRows, SparseRows, TrainingSet, count_distinct
 from sk_unlearn.rows.content import chunks, row_bytes
 from sk_unlearn.rows.forms import as_rows, outside_rows
 from sk_unlearn.rows.parts import as_records, fields, for_net, has_parts, part_name, parts_in
+from sk_unlearn.rows.spread import SpreadRows
 from sk_unlearn.rows.storage import dense, in_blocks
 
 __all__ = [
@@ -255,6 +256,11 @@ def cast_values(values: Any, dtype: np.dtype[Any], name: str = "X") -> Any:
             # The numbers alone are looked at: a zero is a zero in every data type.
             _cast_dense(values.csr.data, dtype, name, len(values), values.row_of_entry)
         return SparseRows(values, dtype)
+    if isinstance(values, SpreadRows):
+        if values.dtype != dtype:
+            lost_rows = values.each_by_its_holder(lambda rows: _lost(rows, _cast(rows, dtype)).any(axis=1))
+            _refuse_lost(int(np.count_nonzero(lost_rows)), len(values), dtype, name)
+        return values.astype(dtype)
     if isinstance(values, OutsideRows):
         if values.dtype != dtype:
             lost = (_lost(block, _cast(block, dtype)).any(axis=1) for _, block in in_blocks(values))
@@ -325,12 +331,17 @@ def _loses_whole_numbers(X: Any, X_net: Any) -> bool:
         X = X.csr.data
         X_net = X.astype(X_net.dtype)
 
-    def loses(part: slice) -> bool:
-        given, cast = dense(X[part]), dense(X_net[part])
+    def differs(given: NDArray[Any], cast: NDArray[Any]) -> bool:
         with np.errstate(invalid="ignore"):
             lost = cast.astype(X.dtype) != given
         return bool(lost.any() and (X.dtype.kind != "f" or (np.rint(given) == given)[lost].any()))
 
+    def loses(part: slice) -> bool:
+        return differs(dense(X[part]), dense(X_net[part]))
+
+    if isinstance(X, SpreadRows):
+        of_each = X.each_by_its_holder(lambda rows: np.full(len(rows), differs(rows, _cast(rows, X_net.dtype))))
+        return bool(of_each.any())
     return any(map(loses, chunks(len(X), max(1, row_bytes(X)))))
 
 

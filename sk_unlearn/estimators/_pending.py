@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
 
+from sk_unlearn import distributed
 from sk_unlearn.estimators._draft import Draft, commit_drafts
 from sk_unlearn.estimators._orders import as_moment, now
 from sk_unlearn.estimators._request import Request, locate_deletion, order_of, resolve_pending
@@ -179,6 +180,8 @@ class PendingMixin:
 def write_down(rows: TrainingSet, positions: NDArray[np.int64], moment: datetime) -> str:
     """Mark rows as going later, and return the id of the request."""
     request_id = str(uuid.uuid4())
+    if distributed.is_active():
+        request_id, moment = distributed.from_first((request_id, moment))
     rows.mark(request_id, moment.isoformat(), positions)
     return request_id
 

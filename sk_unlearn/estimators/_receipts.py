@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from skorch import NeuralNet
 
+from sk_unlearn import distributed
 from sk_unlearn._version import __version__
 from sk_unlearn.estimators._request import Request
 from sk_unlearn.estimators._state import FittedState
@@ -56,14 +57,18 @@ _FEW = 8
 
 def key_of(estimator: BaseUnlearnable) -> bytes:
     """Return the key of an estimator's digests, which is drawn where there is none yet."""
-    key: bytes = estimator.__dict__.setdefault("_receipt_key", new_key())
+    own = estimator.__dict__
+    if "_receipt_key" not in own:
+        own["_receipt_key"] = distributed.from_first(new_key()) if distributed.is_active() else new_key()
+    key: bytes = own["_receipt_key"]
     return key
 
 
 def begin_receipts(draft: BaseUnlearnable, net: NeuralNet) -> None:
     """Give an estimator that was just fitted a chain without receipts, which names what it has learnt."""
     key_of(draft)
-    draft.receipts_ = ReceiptChain.begin(digest_parameters(net), versions())
+    chain = ReceiptChain.begin(digest_parameters(net), versions())
+    draft.receipts_ = distributed.from_first(chain) if distributed.is_active() else chain
 
 
 def receipts_so_far(estimator: BaseUnlearnable) -> ReceiptChain:

@@ -16,6 +16,7 @@ from sk_unlearn.estimators._footing import footing
 from sk_unlearn.estimators._problem import Solution
 from sk_unlearn.estimators._request import Request, resolve_pending
 from sk_unlearn.estimators._retrain import retrain
+from sk_unlearn.estimators._spread import check_spread
 from sk_unlearn.risks.empirical import flat_parameters
 from sk_unlearn.training.ledger import Trained
 from sk_unlearn.unlearners.base import UnlearningResult
@@ -93,6 +94,7 @@ def draft_retraining(estimator: BaseUnlearnable, notes: Sequence[str] = ()) -> D
             "that are left."
         )
     rows = estimator.training_set_
+    check_spread(rows, "retrain")
     request = resolve_pending(rows, "retrain")
     # Where the built-in network would set out from for this request; a net trained anew brings constants of its own.
     unlearner = Retrain()

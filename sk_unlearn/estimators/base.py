@@ -17,6 +17,7 @@ from sklearn.utils.validation import check_is_fitted
 from skorch import NeuralNet
 from torch import nn
 
+from sk_unlearn import distributed
 from sk_unlearn.estimators._adopt import FromFittedMixin
 from sk_unlearn.estimators._batch_norm import not_renewed
 from sk_unlearn.estimators._certificate import latest_certificate
@@ -48,6 +49,14 @@ from sk_unlearn.estimators._request import (
 from sk_unlearn.estimators._retrain import retrain, why_not_shorter
 from sk_unlearn.estimators._retrained import RetrainMixin
 from sk_unlearn.estimators._slices import Slicing
+from sk_unlearn.estimators._spread import (
+    agreed,
+    check_same_request,
+    check_spread,
+    net_as_first,
+    rows_of_all,
+    same_net,
+)
 from sk_unlearn.estimators._state import Anchor
 from sk_unlearn.estimators.fitting import (
     begin_fit,
@@ -94,6 +103,8 @@ class BaseUnlearnable(
 ):
     """Base class of :class:`UnlearnableClassifier` and :class:`UnlearnableRegressor`; not for direct use."""
 
+    # Whether verbs may be called inside data_parallel().
+    _works_in_processes = True
     _journal: Journal
     _receipt_key: bytes
     # Whoever trains an estimator in slices says so by an attribute of the object, which clones do not have.
@@ -260,7 +271,7 @@ class BaseUnlearnable(
         draft = draft_of(self)
         if key is not None:
             draft._receipt_key = key
-        task = begin_fit(draft, X, y, sample_weight, classes)
+        task, sample_id = begin_fit(draft, X, y, sample_weight, sample_id, classes)
         ids = as_identifiers(kept_ids(draft, sample_id, len(task.X)), len(task.X))
         trained, X_net, y_net = train_net(self, draft, task, self._unlearner().recorder(), ids)
         rows = TrainingSet(X_net, y_net, sample_weight=task.weight, sample_id=ids, role=trained.role, source=source)
@@ -280,12 +291,13 @@ class BaseUnlearnable(
         if not self.__sklearn_is_fitted__():
             return self._first_partial_fit(X, y, classes, sample_weight, sample_id, source)
         state = self.unlearning_state_
-        X, y, weight = self._validate_training_rows(X, y, sample_weight, reset=False)
+        X, y, weight, sample_id = rows_of_all(self, X, y, sample_weight, sample_id, reset=False)
         X_net = cast_values(X, state.dtype)
         warn_of_merged_rows(X, X_net)
         X_net = self._at_width_of_net(X_net)
         y_net = cast_targets(self.net_, X_net, self._encode_targets(y, "y"), classifier=self._classifier)
         kept: TrainingSet | None = getattr(self, "training_set_", None)
+        check_spread(kept, "partial_fit")
         if kept is not None:
             kept.check_ids_given(sample_id)
         sample_id = kept_ids(self, sample_id, len(X_net))
@@ -307,6 +319,8 @@ class BaseUnlearnable(
         else:
             grown, is_new = plan_rows(kept, new)
             state = replace(state, retained_set=retained_with(self, state.retained_set, kept, new, is_new))
+        net_as_first(net)
+        same_net(net)
         learnt_state = [(vars(self.net_), name, vars(net)[name]) for name in learnt(net)]
         self._journal.commit([*learnt_state, *grown, (self.__dict__, "unlearning_state_", state)])
         return self
@@ -325,7 +339,7 @@ class BaseUnlearnable(
         draft = draft_of(self)
         if key is not None:
             draft._receipt_key = key
-        X, y, weight = draft._validate_training_rows(X, y, sample_weight, reset=True)
+        X, y, weight, sample_id = rows_of_all(draft, X, y, sample_weight, sample_id, reset=True)
         y = draft._learn_targets(y, classes)
         seed = draw_seed(self)
         with seeded_torch(seed):
@@ -395,8 +409,11 @@ class BaseUnlearnable(
             raise ValueError(f"{verb} needs X_del (rows) or sample_id (identifiers given at fit); both are None.")
         if X_del is None and y_del is not None:
             raise ValueError("y_del narrows X_del, which is None; pass X_del too.")
-        X_net, y_net = (None, None) if X_del is None else self._validate_request(X_del, y_del, "X_del", "y_del")
-        return rows, X_net, y_net, None if sample_id is None else kept_ids(self, listed(sample_id))
+        with agreed():
+            X_net, y_net = (None, None) if X_del is None else self._validate_request(X_del, y_del, "X_del", "y_del")
+            ids = None if sample_id is None else kept_ids(self, listed(sample_id))
+        check_same_request(verb, X_net, y_net, ids)
+        return rows, X_net, y_net, ids
 
     @one_at_a_time
     def partial_forget(self, X: Any, y: ArrayLike | None = None) -> BaseUnlearnable:
@@ -436,9 +453,12 @@ class BaseUnlearnable(
     def _drafted_handed_in(self, X: Any, y: Any, notes: Sequence[str] | None = None) -> Draft:
         started = time.perf_counter()
         check_is_fitted(self)
-        X_net, y_net = (None, None) if X is None else self._validate_request(X, y, "X", "y")
-        if X_net is None or y_net is None:
-            raise ValueError("partial_forget needs X (rows) and y (their targets); None was given.")
+        check_spread(getattr(self, "training_set_", None), "partial_forget")
+        with agreed():
+            X_net, y_net = (None, None) if X is None else self._validate_request(X, y, "X", "y")
+            if X_net is None or y_net is None:
+                raise ValueError("partial_forget needs X (rows) and y (their targets); None was given.")
+        check_same_request("partial_forget", X_net, y_net, None)
         request = resolve_handed_in(getattr(self, "training_set_", None), X_net, y_net)
         return self._drafted(request, started, notes)
 
@@ -486,11 +506,14 @@ class BaseUnlearnable(
             )
         if X_new is None and y_new is None:
             raise ValueError("correct needs X_new, y_new or both; both are None.")
-        X_net, y_net = self._validate_request(X_old, y_old, "X_old", "y_old")
-        new_X = None if X_new is None else self._validate_request(X_new, None, "X_new", "y_new")[0]
-        if new_X is not None:
-            check_same_length(new_X, X_net, "X_new")
-        new_y = None if y_new is None else self._targets_for_net(y_new, X_net, "y_new")
+        with agreed():
+            X_net, y_net = self._validate_request(X_old, y_old, "X_old", "y_old")
+            new_X = None if X_new is None else self._validate_request(X_new, None, "X_new", "y_new")[0]
+            if new_X is not None:
+                check_same_length(new_X, X_net, "X_new")
+            new_y = None if y_new is None else self._targets_for_net(y_new, X_net, "y_new")
+        check_same_request("correct", X_net, y_net, None)
+        check_same_request("correct", new_X, new_y, None)
         commit_drafts([self._drafted(resolve_correction(rows, X_net, y_net, new_X, new_y), started)])
         return self
 
@@ -500,6 +523,7 @@ class BaseUnlearnable(
         A pipeline that forgets along hands in its own notes.
         """
         rows: TrainingSet | None = getattr(self, "training_set_", None)
+        check_spread(rows, request.verb)
         if notes is None:
             notes = notes_past_a_pipeline(rows)
         unlearner = self._checked_unlearner(rows)
@@ -597,6 +621,7 @@ class BaseUnlearnable(
             Before ``fit``.
         """
         check_is_fitted(self)
+        distributed.refuse("record_audit")
         self._journal.commit([(self.__dict__, "receipts_", audited(receipts_so_far(self), report))])
         return self
 
@@ -607,6 +632,7 @@ class BaseUnlearnable(
                 f"{verb} looks rows up in the training set, which keep_training_set=False does not keep; hand the rows "
                 "and targets to partial_forget instead."
             )
+        check_spread(self.training_set_, verb)
         return self.training_set_
 
     def _pinned(self) -> Any:

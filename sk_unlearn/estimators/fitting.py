@@ -12,6 +12,7 @@ from sklearn.utils import check_random_state
 from skorch import NeuralNet
 from skorch.callbacks import Callback
 
+from sk_unlearn import distributed
 from sk_unlearn.estimators._batch_norm import not_renewed
 from sk_unlearn.estimators._cached_training import TrainingTask, cached_training, recorder_rng
 from sk_unlearn.estimators._check import check_net, check_steady
@@ -23,6 +24,7 @@ from sk_unlearn.estimators._problem import stored_risk
 from sk_unlearn.estimators._receipts import begin_receipts, key_of
 from sk_unlearn.estimators._request import Content
 from sk_unlearn.estimators._slices import trained_in_slices
+from sk_unlearn.estimators._spread import net_as_first, rows_of_all, same_net
 from sk_unlearn.estimators._state import Anchor, FittedState
 from sk_unlearn.risks.empirical import flat_parameters
 from sk_unlearn.risks.quadratic import CurvatureSketch
@@ -98,21 +100,33 @@ def is_learnt(name: str) -> bool:
 
 
 def begin_fit(
-    draft: BaseUnlearnable, X: Any, y: Any, sample_weight: ArrayLike | None, classes: ArrayLike | None = None
-) -> FitTask:
+    draft: BaseUnlearnable,
+    X: Any,
+    y: Any,
+    sample_weight: ArrayLike | None,
+    sample_id: Any = None,
+    classes: ArrayLike | None = None,
+) -> tuple[FitTask, Any]:
     """Validate the rows, learn the kind of target and draw the seed of the training.
 
     With `classes` a classifier learns these labels, of which y may lack some.
+
+    Returns
+    -------
+    task : FitTask
+    sample_id : object
+        The identifiers, of all processes where several fit together.
     """
     warn_of_methods_not_called(draft.estimator)
-    X, y, weight = draft._validate_training_rows(X, y, sample_weight, reset=True)
+    X, y, weight, ids = rows_of_all(draft, X, y, sample_weight, sample_id, reset=True)
     y = draft._learn_targets(y, classes)
-    return FitTask(X, y, weight, draw_seed(draft))
+    return FitTask(X, y, weight, draw_seed(draft)), ids
 
 
 def draw_seed(estimator: BaseUnlearnable) -> int:
     """Draw the seed of a training, from which those of all later requests follow."""
-    return int(check_random_state(estimator.random_state).randint(2**31 - 1))
+    seed = int(check_random_state(estimator.random_state).randint(2**31 - 1))
+    return distributed.from_first(seed) if distributed.is_active() else seed
 
 
 def blank_net(estimator: BaseUnlearnable, X: Any, y: NDArray[Any], weight: NDArray[np.float64] | None) -> NeuralNet:
@@ -273,6 +287,7 @@ def end_fit(
         1 where this was the first call of ``partial_fit``.
     """
     net = trained.net
+    net_as_first(net)
     held_out = bool((rows.role == RowRole.VALIDATED).any())
     risk = stored_risk(net, rows)
     draft.unlearning_state_ = FittedState(
@@ -296,6 +311,7 @@ def end_fit(
     draft._journal = rows.journal if draft.keep_training_set else Journal()
     draft.unlearning_history_ = []
     begin_receipts(draft, net)
+    same_net(net)
     return draft
 
 

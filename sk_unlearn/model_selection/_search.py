@@ -22,6 +22,7 @@ from sklearn.utils import check_random_state, get_tags
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, check_memory
 
+from sk_unlearn import distributed
 from sk_unlearn.metrics.scorer import RequestLike, RetrainScorer, make_retrain_scorer
 from sk_unlearn.model_selection._folds import (
     Candidate,
@@ -255,6 +256,7 @@ class ForgetSearchCV(VersionedMixin, ChecksummedMixin, MetaEstimatorMixin, BaseE
             If a parameter is not one of those above, if `param_grid` varies something else than the unlearner, or if
             every candidate failed. The search is what it was before then.
         """
+        distributed.refuse("ForgetSearchCV")
         # What a fit learns it learns in a copy, so that a search whose next fit fails keeps the results that it had.
         draft = copy.copy(self)
         for name in _LEARNT:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable
 from typing import Any
 
+from sk_unlearn import distributed
 from sk_unlearn.composites.parts import undisturbed
 from sk_unlearn.exceptions import PersistenceError
 from sk_unlearn.persistence._container import opened, sealed
@@ -65,6 +66,7 @@ def save(est: Any, path: str | os.PathLike[str], *, rows: bool = True, receipts:
     >>> bool((sk_unlearn.load(path).predict_proba(X) == est.predict_proba(X)).all())
     True
     """
+    distributed.refuse("save")
     writer = Writer(rows=rows, receipts=receipts)
     program = undisturbed(est, lambda: writer.write(est))
     write_atomically(os.fspath(path), sealed(program.encode(), writer.arrays))

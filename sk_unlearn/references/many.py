@@ -14,6 +14,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils import check_array
 from tqdm import tqdm
 
+from sk_unlearn import distributed
 from sk_unlearn.estimators.base import BaseUnlearnable
 from sk_unlearn.estimators.fitting import begin_fit, end_fit, new_net
 from sk_unlearn.rows import RowRole, TrainingSet, as_identifiers
@@ -104,6 +105,7 @@ def fit_many(
     >>> [len(model.training_set_) for model in models] == halves.sum(axis=1).tolist()
     True
     """
+    distributed.refuse("fit_many")
     if subsets is not None and len(subsets) != len(seeds):
         raise ValueError(f"subsets and seeds must be as many as there are models, got {len(subsets)} and {len(seeds)}.")
     chosen: list[NDArray[np.int64] | None] = [None] * len(seeds)
@@ -162,7 +164,7 @@ def _fit_together(
     n_rows = len(y)
     for model, subset in zip(models, subsets, strict=True):
         model._validate_params()
-        X_own, y_own, weight, seed = begin_fit(
+        (X_own, y_own, weight, seed), _ = begin_fit(
             model, _rows(X, subset), _rows(y, subset), _rows(given.get("sample_weight"), subset)
         )
         if not isinstance(X_own, np.ndarray) or has_parts(X_own):

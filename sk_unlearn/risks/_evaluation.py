@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
@@ -15,6 +15,7 @@ from skorch import NeuralNet
 from torch import Tensor
 from torch.autograd import grad
 
+from sk_unlearn import distributed
 from sk_unlearn.risks._autograd import PerParameter, is_cut
 from sk_unlearn.risks._parameters import FlatParameters, Point
 from sk_unlearn.risks._randomness import FixedRandomness
@@ -108,8 +109,9 @@ class Evaluator:
 
     @property
     def draws(self) -> bool:
-        """Whether evaluations so far have drawn random numbers."""
-        return self._randomness.draws
+        """Whether evaluations so far have drawn random numbers, in any process."""
+        draws = self._randomness.draws
+        return any(distributed.gather(draws)) if self.rows.is_spread else draws
 
     def at(self, w: Tensor, needs_grad: bool = True) -> AbstractContextManager[Point]:
         """Put the parameters at w for the time of a context."""
@@ -129,6 +131,44 @@ class Evaluator:
     def cut(self, rows: Rows | None = None, size: int | None = None) -> list[Part]:
         """Cut rows into what is evaluated together."""
         return self.rows.cut(rows, size or self.chunk_size)
+
+    def own_cut(self, rows: Rows | None = None) -> list[Part]:
+        """Cut those of the rows that this process computes with: all of them, unless several processes hold rows."""
+        return self.rows.cut(rows, self.chunk_size, only_own=True)
+
+    def own_chunks(self, rows: Rows | None = None) -> Iterator[Chunk]:
+        """Read those of the rows that this process computes with, inside of :meth:`summed`."""
+        for part in self.own_cut(rows):
+            yield from self.read(part)
+
+    @contextmanager
+    def summed(self, *totals: Tensor) -> Iterator[None]:
+        """Have every process add its part to some tensors in place, and leave the sum of all in each of them.
+
+        What they hold before counts once. An error in one process is raised in all. Without other processes nothing
+        is done.
+        """
+        if not self.rows.is_spread:
+            yield
+            return
+        if distributed.rank():
+            for total in totals:
+                total.zero_()
+        error: Exception | None = None
+        try:
+            yield
+        except Exception as raised:  # told to the others, who wait for the sum, before it goes on
+            error = raised
+        first, *others = totals
+        flag = first.new_full((1,), float(error is not None))
+        told = distributed.sum_(torch.cat([first.detach().reshape(-1), flag]))
+        if error is not None:
+            raise error
+        if told[-1] > 0:
+            raise RuntimeError("Another process of data_parallel() could not evaluate the risk over the rows it holds.")
+        first.copy_(told[:-1].view_as(first))
+        for total in others:
+            distributed.sum_(total)
 
     def read(self, part: Part) -> Iterator[Chunk]:
         """Read one part: a chunk, or several where the net's own iterator cuts it finer."""
@@ -240,6 +280,11 @@ class Evaluator:
             self.is_checked = True
             if is_cut(gradient):
                 self.note_missing_derivative(RuntimeError("a function of the module is once_differentiable"))
+
+    def agree_on_derivatives(self) -> None:
+        """Have all processes fall back to differences where one of them found a second derivative missing."""
+        if self.rows.is_spread and self.twice_differentiable != all(distributed.gather(self.twice_differentiable)):
+            self.note_missing_derivative(RuntimeError("found in another process"))
 
     def note_missing_derivative(self, error: RuntimeError) -> None:
         """Have curvature products fall back to differences from now on; raise where memory was the matter."""

@@ -7,10 +7,11 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from skorch import NeuralNet
 from torch import Tensor, nn
 
-__all__ = ["NO_MASS", "RowLoss", "computes_as", "refuse_differing", "uncompiled", "weighted_loss"]
+__all__ = ["NO_MASS", "RowLoss", "computes_as", "refuse_differing", "row_masses", "uncompiled", "weighted_loss"]
 
 # A mass below the rounding of any sum of masses, for a row that PyTorch gives a loss but no weight.
 NO_MASS = 1e-20
@@ -117,6 +118,29 @@ class RowLoss:
         if masses is not None:
             return loss.sum(1) / masses.reshape(len(loss), -1).sum(1).clamp_min(NO_MASS)
         return loss.sum(1) * self.element_scale(loss.shape[1])
+
+
+def row_masses(net: NeuralNet, y: NDArray[Any] | None, weight: NDArray[Any] | None, n: int) -> float:
+    """Return what rows count together in the mean that is the loss of a batch.
+
+    Parameters
+    ----------
+    net : skorch.NeuralNet
+        Initialised.
+    y : (n, ...) array or None
+        Their targets; None where the loss is given others, which carry no masses.
+    weight : (n,) array or None
+        Their weights; None where all are one.
+    n : int
+        How many they are.
+    """
+    labels = None
+    if y is not None and y.dtype.kind in "iu":
+        labels = RowLoss(net, net.get_loss, batch_size=1).label_masses(torch.from_numpy(y))
+    if labels is None:
+        return float(n if weight is None else weight.sum())
+    masses = labels.to(torch.float64).reshape(len(labels), -1).mean(1).numpy()
+    return float(masses.sum() if weight is None else masses @ weight)
 
 
 def weighted_loss(

@@ -20,7 +20,8 @@ from sk_unlearn.risks._randomness import FixedRandomness
 from sk_unlearn.risks._row_loss import RowLoss
 from sk_unlearn.rows import sample_mask
 from sk_unlearn.rows.parts import fields, for_net, tensors_for_net
-from sk_unlearn.rows.storage import RowStorage
+from sk_unlearn.rows.spread import SpreadRows
+from sk_unlearn.rows.storage import RowStorage, dense
 from sk_unlearn.utils._lazy import cached_property
 
 __all__ = ["Chunk", "Part", "RiskRows", "Rows", "checked_sample_weight"]
@@ -29,11 +30,15 @@ Rows = NDArray[np.int64]
 
 
 class Part(NamedTuple):
-    """Rows to evaluate together, each one's share of the total mass, and which of the parts it is."""
+    """Rows to evaluate together, each one's share of the total mass, and which of the parts it is.
+
+    Where several processes hold rows, ``is_own`` says that these are some which this process computes with.
+    """
 
     rows: slice | Rows
     shares: NDArray[np.float64]
     number: int
+    is_own: bool = False
 
 
 class Chunk(NamedTuple):
@@ -63,6 +68,8 @@ class RiskRows:
         Rows of the mask.
     n_stored : int
         Rows of X.
+    is_spread : bool
+        Whether several processes hold the rows.
     """
 
     def __init__(
@@ -83,6 +90,7 @@ class RiskRows:
         self.sample_weight = sample_weight
         self.n = n if mask is None else int(np.count_nonzero(mask))
         self.n_stored = n
+        self.is_spread = isinstance(X, SpreadRows)
         self._net, self._row_loss = net, row_loss
         self._slices_arrays = _slices_arrays(net, X, y)
 
@@ -128,12 +136,20 @@ class RiskRows:
         weights = None if self.sample_weight is None else self.sample_weight[self.selected(None)]
         return weights is not None and bool(np.any(weights != weights[0]))
 
-    def cut(self, rows: Rows | None, size: int) -> list[Part]:
-        """Cut rows into parts of at most the given size, each with its share of the total mass."""
+    def cut(self, rows: Rows | None, size: int, *, only_own: bool = False) -> list[Part]:
+        """Cut rows into parts of at most the given size, each with its share of the total mass.
+
+        Where several processes hold rows, and only its own are asked for, each cuts those that it computes with.
+        """
         selected = self.selected(rows)
         masses = self.masses(selected)
         total = masses.sum()
         shares = masses / total if total > 0 else np.zeros_like(masses)
+        is_own = only_own and self.is_spread
+        if is_own:
+            mine = self.X.counted_here(selected)
+            selected = np.flatnonzero(mine) if isinstance(selected, slice) else selected[mine]
+            shares = shares[mine]
         n = len(shares)
         if n == 0:
             return []
@@ -142,7 +158,7 @@ class RiskRows:
         bounds = [n * k // n_parts for k in range(n_parts + 1)]
         if isinstance(selected, slice):  # of all rows, so that it starts at 0
             return [Part(slice(a, b), shares[a:b], k) for k, (a, b) in enumerate(pairwise(bounds))]
-        return [Part(selected[a:b], shares[a:b], k) for k, (a, b) in enumerate(pairwise(bounds))]
+        return [Part(selected[a:b], shares[a:b], k, is_own) for k, (a, b) in enumerate(pairwise(bounds))]
 
     def read(
         self, part: Part, dtype: torch.dtype, device: torch.device, randomness: FixedRandomness
@@ -151,12 +167,16 @@ class RiskRows:
         shares = placed(torch.as_tensor(part.shares, dtype=dtype), device).to(device)
         y = self.y[part.rows]
         if self._slices_arrays:
-            x, target = tensors_for_net(self.X, part.rows), tensors_for_net(y)
+            x = tensors_for_net(self.X.read_here(part.rows)) if part.is_own else tensors_for_net(self.X, part.rows)
+            target = tensors_for_net(y)
             if takes_placed_rows(self._net):
                 x, target = placed(x, device), placed(target, device)
             yield Chunk(x, target, shares, part.number)
             return
-        X = for_net(self.X[part.rows])
+        if self.is_spread:
+            X = self.X.read_here(part.rows) if part.is_own else dense(self.X[part.rows])
+        else:
+            X = for_net(self.X[part.rows])
         start = 0
         for batch in randomness.over("read", part.number, _batches(self._net, X, y)):
             x, target = unpack_data(batch)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from functools import partial
+from functools import partial, reduce
 from typing import Any, TypeVar
 
 import numpy as np
@@ -14,17 +14,18 @@ from skorch import NeuralNet
 from torch import Tensor
 from torch.autograd import grad
 
+from sk_unlearn import distributed
 from sk_unlearn.risks._autograd import vjp
 from sk_unlearn.risks._evaluation import MEMORY_BUDGET, Evaluator, sum_of
 from sk_unlearn.risks._input_watch import InputWatch
-from sk_unlearn.risks._row_loss import computes_as, weighted_loss
+from sk_unlearn.risks._row_loss import computes_as, row_masses, weighted_loss
 from sk_unlearn.risks._rows import Chunk, Rows, checked_sample_weight
 from sk_unlearn.risks.layer_inputs import LayerInputs
 from sk_unlearn.risks.linearisation import Linearisation
 from sk_unlearn.utils._lazy import cached_property
 from sk_unlearn.utils._twins import is_twin, twin
 
-__all__ = ["EmpiricalRisk", "Linearisation", "Rows", "computes_as", "flat_parameters", "weighted_loss"]
+__all__ = ["EmpiricalRisk", "Linearisation", "Rows", "computes_as", "flat_parameters", "row_masses", "weighted_loss"]
 
 # Rows whose single gradients are taken in one backward pass: each pays for all of them, but not for another pass.
 _SINGLE_ROWS = 16
@@ -223,8 +224,9 @@ class EmpiricalRisk:
         """Return F(w) over rows (int64 indices into X), or over all of S; the penalty is included."""
         with self.evaluator.at(w, needs_grad=False) as at:
             total = self.evaluator.zero()
-            for chunk in self.evaluator.chunks(rows):
-                total += self.evaluator.weighted_loss(self.evaluator.infer(chunk), chunk)
+            with self.evaluator.summed(total):
+                for chunk in self.evaluator.own_chunks(rows):
+                    total += self.evaluator.weighted_loss(self.evaluator.infer(chunk), chunk)
             return self._flat.with_penalty(total, at.point)
 
     def gradient(self, w: Tensor, rows: Rows | None = None) -> Tensor:
@@ -248,7 +250,7 @@ class EmpiricalRisk:
         """
         watch = InputWatch()
         value, gradient = self._value_and_gradient(w, None, watch)
-        return self._flat.with_penalty(value, w), gradient, None if self.draws else watch.result()
+        return self._flat.with_penalty(value, w), gradient, self._inputs_seen(watch, None)
 
     def layer_inputs(self, w: Tensor, rows: Rows | None = None) -> LayerInputs | None:
         """Return what rows put into each linear map at w, at the cost of a forward pass; None as above.
@@ -261,10 +263,22 @@ class EmpiricalRisk:
         """
         watch = InputWatch()
         with self.evaluator.at(w) as at:
-            for chunk in self.evaluator.chunks(rows):
+            for chunk in self.evaluator.own_chunks(rows):
                 with watch.of(at.leaves, self.net.module_):
                     self.evaluator.row_losses(self.evaluator.infer(chunk), chunk)
-        return None if self.draws else watch.result()
+        return self._inputs_seen(watch, rows)
+
+    def _inputs_seen(self, watch: InputWatch, rows: Rows | None) -> LayerInputs | None:
+        """Return what a watch saw of rows, in all processes that hold some of them."""
+        if self.draws:
+            return None
+        if not self._stored.is_spread:
+            return watch.result()
+        seen = [watch.result()] if self.evaluator.own_cut(rows) else []
+        found = [inputs for theirs in distributed.gather(seen) for inputs in theirs]
+        if not found:
+            return watch.result()
+        return None if any(each is None for each in found) else reduce(LayerInputs.plus, found)
 
     def losses(self, w: Tensor, rows: Rows | None = None) -> Tensor:
         """Return the row losses l_i(w), without masses and penalty.
@@ -439,11 +453,12 @@ class EmpiricalRisk:
         with self.evaluator.at(w) as at:
             value = self.evaluator.zero()
             gradient = self._flat.penalty_product(at.point)
-            for chunk in self.evaluator.chunks(rows):
-                with nullcontext() if watch is None else watch.of(at.leaves, self.net.module_):
-                    losses, shares = self.evaluator.losses_and_shares(self.evaluator.infer(chunk), chunk)
-                value += sum_of(losses, shares)
-                if losses.requires_grad:
-                    parts = grad(losses, at.leaves, shares.to(losses.dtype), allow_unused=True)
-                    self._flat.add_to(gradient, parts)
+            with self.evaluator.summed(value, gradient):
+                for chunk in self.evaluator.own_chunks(rows):
+                    with nullcontext() if watch is None else watch.of(at.leaves, self.net.module_):
+                        losses, shares = self.evaluator.losses_and_shares(self.evaluator.infer(chunk), chunk)
+                    value += sum_of(losses, shares)
+                    if losses.requires_grad:
+                        parts = grad(losses, at.leaves, shares.to(losses.dtype), allow_unused=True)
+                        self._flat.add_to(gradient, parts)
         return value, gradient

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, cast
 
 import torch
@@ -61,8 +62,8 @@ class Linearisation:
             value = evaluator.zero()
             budget = evaluator.rows_kept
             self._parts: list[list[ChunkGraph] | Part] = []
-            with parameters.in_place(self._at.leaves):
-                for part in evaluator.cut(rows):
+            with evaluator.summed(value, self.gradient), parameters.in_place(self._at.leaves):
+                for part in evaluator.own_cut(rows):
                     graphs = []
                     for graph in self._build(part):
                         value += graph.loss
@@ -71,6 +72,7 @@ class Linearisation:
                             graphs.append(graph)
                     budget -= len(part.shares)
                     self._parts.append(graphs or part)
+        evaluator.agree_on_derivatives()
         self.value = parameters.with_penalty(value, self._at.point)
 
     def hessian(self, v: Tensor) -> Tensor:
@@ -106,9 +108,10 @@ class Linearisation:
         with torch.inference_mode(False), self._parameters.in_place(self._at.leaves):
             total = self._parameters.penalty_product(V)
             vectors = self._parameters.split_rows(V)
-            for part in self._parts:
-                for graph in self._graphs(part):
-                    total += self._parameters.joined(graph.hessian_rows(vectors), len(V))
+            with self._evaluator.summed(total):
+                for part in self._parts:
+                    for graph in self._graphs(part):
+                        total += self._parameters.joined(graph.hessian_rows(vectors), len(V))
         return total
 
     def ggn(self, v: Tensor) -> Tensor:
@@ -156,10 +159,13 @@ class Linearisation:
     def _sum(self, v: Tensor, product: Callable[[ChunkGraph, list[Tensor]], PerParameter]) -> Tensor:
         """One product summed over the rows, and the penalty's."""
         with torch.inference_mode(False):
-            v, total = v.clone() if v.is_inference() else v, None
+            v = v.clone() if v.is_inference() else v
+            # Where processes add to it, it is there from the first.
+            total = self._parameters.penalty_product(v) if self._evaluator.rows.is_spread else None
             # In place during the backward pass too: checkpointed modules run forward again there.
             parts = self._parameters.split(v)
-            with self._parameters.in_place(self._at.leaves):
+            summed = nullcontext() if total is None else self._evaluator.summed(total)
+            with summed, self._parameters.in_place(self._at.leaves):
                 for graph in (graph for part in self._parts for graph in self._graphs(part)):
                     found = product(graph, parts)
                     # Not before: backward is the moment when most memory is held.

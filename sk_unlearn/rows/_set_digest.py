@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import reduce
 from hashlib import blake2b
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sk_unlearn import distributed
 from sk_unlearn.rows.content import Array, Words, as_words, chunks, row_bytes
 from sk_unlearn.rows.digests import digest_each, digest_ids, digest_rows
 from sk_unlearn.rows.outside import OutsideRows
+from sk_unlearn.rows.spread import SpreadRows
 from sk_unlearn.rows.training_set import TrainingSet
 
 __all__ = ["SetDigest"]
@@ -68,10 +71,14 @@ class SetDigest:
         rows : TrainingSet
         slots : (m,) int64
         """
-        total = cls(0, 0)
-        for part in chunks(len(slots), row_bytes(rows.raw_X)):  # so that memory does not grow with the rows held
+        X, total = rows.raw_X, cls(0, 0)
+        if isinstance(X, SpreadRows):
+            slots = slots[X.counted_here(slots)]
+        for part in chunks(len(slots), row_bytes(X)):  # so that memory does not grow with the rows held
             total = total.plus(cls._of_few(key, rows, slots[part]))
-        return total
+        if not isinstance(X, SpreadRows):
+            return total
+        return reduce(cls.plus, distributed.gather(total))
 
     @classmethod
     def _of_few(cls, key: bytes, rows: TrainingSet, slots: NDArray[np.int64]) -> SetDigest:
@@ -79,7 +86,9 @@ class SetDigest:
         ids = None if rows.raw_id is None else rows.raw_id[slots]
         if rows.raw_source is not None:
             return cls.of_content(key, None, rows.raw_y[slots], weight, ids, rows.raw_source[slots])
-        return cls.of_content(key, rows.raw_X[slots], rows.raw_y[slots], weight, ids)
+        X = rows.raw_X
+        content = X.read_here(slots) if isinstance(X, SpreadRows) else X[slots]
+        return cls.of_content(key, content, rows.raw_y[slots], weight, ids)
 
     @classmethod
     def of_content(

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from sk_unlearn.rows.outside import OutsideRows
 from sk_unlearn.rows.parts import fields, has_parts
 from sk_unlearn.rows.sparse_rows import SparseRows
+from sk_unlearn.rows.spread import SpreadRows
 from sk_unlearn.rows.storage import dense
 
 __all__ = [
@@ -81,6 +82,8 @@ def row_hash(words: Words) -> Words:
 
 def content_hash(rows: Any) -> Words:
     """Hash rows, (n,) uint64: equal rows have equal hashes; of sparse ones only the numbers that are not zero cost."""
+    if isinstance(rows, SpreadRows):
+        return rows.each_by_its_holder(content_hash)
     if isinstance(rows, OutsideRows):
         parts = [row_hash(as_words(rows[part])) for part in chunks(len(rows), row_bytes(rows))]
         return np.concatenate([np.empty(0, np.uint64), *parts])

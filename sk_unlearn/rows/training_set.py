@@ -31,6 +31,7 @@ from sk_unlearn.rows.content import Array, Positions, Words, content_hash, row_s
 from sk_unlearn.rows.forms import as_rows, emptied, overwriting_outside, overwritten
 from sk_unlearn.rows.ranks import less_true
 from sk_unlearn.rows.roles import RowRole
+from sk_unlearn.rows.spread import SpreadRows
 from sk_unlearn.utils._journal import Assignment
 
 __all__ = ["TrainingSet"]
@@ -432,7 +433,10 @@ class TrainingSet(LookUp):
         n_dead = self.n_slots - self._n_live
         if n_dead == 0 or (2 * n_dead <= self.n_slots and not force):
             return False
-        state = self._state_of(self.__getstate__())
+        columns = self.__getstate__()
+        if isinstance(columns["X"], SpreadRows):
+            columns["X"] = columns["X"].without_gaps()
+        state = self._state_of(columns)
         del state["journal"]  # others commit through it too
         self.__dict__.update(state)
         return True

@@ -27,6 +27,7 @@ from sk_unlearn.training._parameter_log import ParameterLog
 from sk_unlearn.training.finite import buffers_not_finite, check_trained
 from sk_unlearn.training.pace import Pace, Paced, PacedTraining, paced
 from sk_unlearn.training.recorder import TrainingRecorder
+from sk_unlearn.training.shared import Sharing, shared_steps
 from sk_unlearn.training.side_state import SideState
 from sk_unlearn.training.start import TrainingStart, recorded_steps
 from sk_unlearn.utils._interrupts import noticed_interrupts
@@ -94,6 +95,12 @@ class RowLedger:
 
     paced : PacedTraining or None
         Goes through the schedule of another training, and ends where that ends; None where it has its own.
+
+    sharing : Sharing or None
+        How several processes share batches; None where this one computes with whole batches.
+
+    is_shared : bool
+        Whether the batch that is out holds only this process's part of its rows.
     """
 
     def __init__(self, net: NeuralNet, n_rows: int, recorder: TrainingRecorder | None = None) -> None:
@@ -105,6 +112,15 @@ class RowLedger:
         self.note = ""
         self.start: TrainingStart | None = None
         self.paced: PacedTraining | None = None
+        self.sharing: Sharing | None = None
+        self.is_shared = False
+
+    @property
+    def given_out(self) -> NDArray[np.int64] | None:
+        """The rows whose content the present batch holds: all of them, or this process's part."""
+        if self.sharing is None or not self.is_shared or self.in_batch is None:
+            return self.in_batch
+        return self.sharing.part(self.in_batch)
 
     def hand_out(self, rows: NDArray[np.int64] | None) -> None:
         """Note which rows are in the training batch that is out now; None for a validation batch or none."""
@@ -183,15 +199,23 @@ class _NumberedDataset(Dataset[Any]):
 class _Collate:
     """The loader's own collate function under which the row numbers travel along."""
 
-    def __init__(self, dataset: _NumberedDataset, collate: Callable[[list[Any]], Any] | None) -> None:
+    def __init__(
+        self,
+        dataset: _NumberedDataset,
+        collate: Callable[[list[Any]], Any] | None,
+        sharing: Sharing | None = None,
+    ) -> None:
         self.dataset = dataset
         self.collate = collate
+        self.sharing = sharing if collate is None and dataset.arrays is not None else None
 
     def __call__(self, fetched: list[_Fetched] | _Fetched) -> _Fetched:
         if isinstance(fetched, _Fetched):
             items = fetched.rows
             if self.collate is None and self.dataset.arrays is not None:
                 rows = self.dataset.rows[items]
+                if self.sharing is not None:
+                    return _Fetched(self.sharing.content(self.sharing.part(rows)), rows)
                 return _Fetched([tensors_for_net(array, rows) for array in self.dataset.arrays], rows)
             fetched = [self.dataset[int(i)] for i in items]
         collate = default_collate if self.collate is None else self.collate
@@ -201,10 +225,11 @@ class _Collate:
 class _NumberedLoader:
     """A data loader that tells the ledger which rows it is handing out, then hands out the plain batch."""
 
-    def __init__(self, loader: DataLoader[Any], ledger: RowLedger, *, training: bool) -> None:
+    def __init__(self, loader: DataLoader[Any], ledger: RowLedger, *, training: bool, sharing: Sharing | None) -> None:
         self.loader = loader
         self.ledger = ledger
         self.training = training
+        self.sharing = sharing
 
     def __iter__(self) -> Iterator[Any]:
         ledger = self.ledger
@@ -212,6 +237,9 @@ class _NumberedLoader:
         paced = ledger.paced if self.training else None
         if self.training:
             ledger.parameters.begin_pass()
+            ledger.is_shared = self.sharing is not None
+        if self.sharing is not None:
+            self.sharing.begin_pass()
         if paced is not None:
             paced.begin(len(self.loader))
         try:
@@ -326,7 +354,7 @@ def record_rows(
             )
         numbered = _NumberedDataset(dataset, base, _rows_of(dataset))
         given = net.get_params_for(prefix).get("collate_fn")
-        collate = _Collate(numbered, given)
+        collate = _Collate(numbered, given, ledger.sharing if training else None)
         net.__dict__[prefix + "__collate_fn"] = collate
         try:
             loader = get_iterator(numbered, training=training)
@@ -337,18 +365,19 @@ def record_rows(
                 net.__dict__[prefix + "__collate_fn"] = given
         if getattr(loader, "collate_fn", None) is not collate:  # the net builds loaders of its own
             return get_iterator(dataset, training=training)
-        return _NumberedLoader(loader, ledger, training=training)
+        return _NumberedLoader(loader, ledger, training=training, sharing=collate.sharing)
 
     def loss_of_recorded_rows(y_pred: Any, y_true: Any, X: Any = None, training: bool = False) -> torch.Tensor:
         if not training:
             return get_loss(y_pred, y_true, X=X, training=training)
         if ledger.in_batch is None:
             raise ValueError(_WEIGHTS_UNUSED if targets is None else _TARGETS_UNUSED)
+        rows = ledger.given_out
         if targets is not None:
-            y_true = targets[torch.from_numpy(ledger.in_batch)]
+            y_true = targets[torch.from_numpy(rows)]
         if sample_weight is None:
             return get_loss(y_pred, y_true, X=X, training=training)
-        weight = torch.from_numpy(sample_weight[ledger.in_batch])
+        weight = torch.from_numpy(sample_weight[rows])
         return weighted_loss(net, get_loss, y_pred, y_true, weight, X=X, training=training)
 
     instrumented: dict[str, Any] = {"get_dataset": noted_dataset, "get_iterator": numbered_iterator}
@@ -432,6 +461,7 @@ def train(
     X = for_net(X)
     with (
         record_rows(net, X, sample_weight, recorder, targets) as ledger,
+        shared_steps(net, X, y, sample_weight, targets, ledger) as ledger.sharing,
         paced(net, pace) as ledger.paced,
         _installed(net, recorder),
     ):

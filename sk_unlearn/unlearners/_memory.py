@@ -9,6 +9,8 @@ from pathlib import Path, PurePosixPath
 import torch
 from torch import Tensor
 
+from sk_unlearn import distributed
+
 __all__ = ["MemoryForecast", "free_memory"]
 
 
@@ -62,13 +64,18 @@ class MemoryForecast:
         graph_bytes : int
             What the graphs of the rows that a step reads take.
         """
-        d, size = w.numel(), w.element_size()
+        d, size, available = w.numel(), w.element_size(), free_memory(w.device)
+        if distributed.is_active():  # all processes choose by the least of what one has, or they would choose apart
+            told = distributed.gather((graph_bytes, available))
+            graph_bytes = max(each for each, _ in told)
+            known = [each for _, each in told if each is not None]
+            available = min(known, default=None)
         vectors = (_OF_REQUEST + _OF_DESCENT) * d * size + graph_bytes
         return cls(
             dense=_DENSE_BYTES * d * d + vectors,
             krylov=(n_products + _OF_REQUEST + _OF_KRYLOV) * d * size + graph_bytes,
             gradient_descent=vectors,
-            available=free_memory(w.device),
+            available=available,
         )
 
 

@@ -10,6 +10,7 @@ from weakref import WeakKeyDictionary
 
 import torch
 
+from sk_unlearn import distributed
 from sk_unlearn.utils._random import GLOBAL_GENERATORS
 from sk_unlearn.utils._turns import Turns
 
@@ -24,6 +25,8 @@ _TURNS: WeakKeyDictionary[Any, Turns] = WeakKeyDictionary()
 def one_at_a_time(verb: _Verb) -> _Verb:
     """Have a method wait while another thread is in one of the methods so marked of the same object.
 
+    Where several processes work together, all of them are in it at the same time.
+
     The thread that is in one may call another, as a subclass does that forgets in its own ``fit``. Whatever strikes,
     nothing is locked afterwards, and torch records gradients if it did before: a signal may come just where a context
     ends, and keep it from doing so.
@@ -31,7 +34,7 @@ def one_at_a_time(verb: _Verb) -> _Verb:
 
     @wraps(verb)
     def waiting(self: Any, *args: Any, **kwargs: Any) -> Any:
-        with taking_turns([self]):
+        with taking_turns([self]), distributed.in_step(verb.__name__):
             return verb(self, *args, **kwargs)
 
     return cast(_Verb, waiting)
@@ -45,7 +48,15 @@ def taking_turns(objects: Sequence[Any]) -> Iterator[None]:
     ----------
     objects : sequence of object
         That can be hashed and referred to weakly.
+
+    Raises
+    ------
+    RuntimeError
+        Where several processes work together, for an object whose class does not say that it does.
     """
+    for each in objects:
+        if not getattr(type(each), "_works_in_processes", False):
+            distributed.refuse(type(each).__name__)
     mine, gradients = [_TURNS.setdefault(each, Turns()) for each in objects], torch.is_grad_enabled()
     to_give_back = [turns for turns in (*mine, GLOBAL_GENERATORS) if not turns.held]
     # Twice, so that a signal which strikes in the first of them finds all of it done by the second.

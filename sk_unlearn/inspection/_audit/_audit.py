@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_consistent_length
 
+from sk_unlearn import distributed
 from sk_unlearn._version import __version__
 from sk_unlearn.estimators.lookup import find_rows, named, stored_features
 from sk_unlearn.estimators.shards.base import BaseSharded
@@ -162,6 +163,7 @@ def audit(
     >>> audit(forgetful, X[:10:2], y[:10:2], X[1::2], y[1::2]).n_still_stored
     0
     """
+    distributed.refuse("audit")
     started = time.perf_counter()
     _check_int("random_state", random_state, 0)
     if n_runs != 0:
