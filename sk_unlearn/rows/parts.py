@@ -100,8 +100,8 @@ def tensors_for_net(rows: Any, numbers: Any = slice(None)) -> Any:
     if isinstance(rows, list):
         return [tensors_for_net(part, numbers) for part in rows]
     batch = dense(rows[numbers])
-    # PyTorch takes no memory that it may not write to. Nor does it take a part of a single row whose bytes are no multiple
-    # of the numbers' own, though NumPy calls it contiguous.
+    # PyTorch takes no memory that it may not write to. Nor does it take a part of a single row whose length in bytes is
+    # no multiple of its numbers' own, though NumPy calls that contiguous.
     aligned = all(step % batch.itemsize == 0 for step in batch.strides)
     is_plain = batch.flags.writeable and batch.flags.c_contiguous and aligned
     return torch.from_numpy(batch if is_plain else batch.copy(order="C"))

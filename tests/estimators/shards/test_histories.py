@@ -118,7 +118,7 @@ class Told:
     by_id=st.booleans(),
     verbs=st.lists(st.sampled_from(VERBS), min_size=2, max_size=4),
 )
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=5, deadline=None)
 def test_any_history_ends_where_a_fresh_fit_does(seed, n_slices, by_id, verbs):
     told = Told(np.random.default_rng(seed), n_slices, by_id)
     for verb in verbs:
