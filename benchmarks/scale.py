@@ -51,7 +51,7 @@ _COLUMNS = (
 
 # What another benchmark is asked for, in full and with --quick.
 _OTHERS: dict[str, tuple[Sequence[str], Sequence[str]]] = {
-    "outside": ((), ("--rows", "100000")),
+    "outside": ((), ("--rows", "200000")),
     "processes": ((), ("--quick",)),
     "memory": (("--requests",), ("--width", "1000", "--products", "3")),
     "shards": ((), ("--quick",)),
