@@ -118,7 +118,8 @@ def draw_growth(records: Sequence[dict[str, Any]], path: Path, clock: str) -> No
     most = f"{records[-1]['erased_at_once']:,d}"
     shown = {
         "adopt a trained net": "adopt", "build the index": "index", "first forget": "first",
-        f"forget {most} rows at once": "many", "forget one row": "one_row", "the same without steps": "no_steps",
+        f"forget {most} rows at once (a tenth at most)": "many", "forget one row": "one_row",
+        "the same without steps": "no_steps",
     }  # fmt: skip
     figure, (axis, below) = plt.subplots(
         2, 1, figsize=(6.4, 6.4), layout="constrained", sharex=True, height_ratios=(3, 1)
@@ -133,7 +134,7 @@ def draw_growth(records: Sequence[dict[str, Any]], path: Path, clock: str) -> No
     index = [record["index_bytes_a_row"] for record in records]
     below.plot(rows, index, "s-", label="index by content")
     below.plot(rows, [a + b for a, b in zip(everything, index, strict=True)], "s-", label="all beyond the row itself")
-    below.set(xscale="log", yscale="log", xlabel="rows of the training set", ylabel="bytes a row")
+    below.set(xscale="log", ylim=(0, None), xlabel="rows of the training set", ylabel="bytes a row")
     below.legend()
     figure.savefig(path, dpi=110)
     plt.close(figure)

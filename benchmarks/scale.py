@@ -51,9 +51,9 @@ _COLUMNS = (
 
 # What another benchmark is asked for, in full and with --quick.
 _OTHERS: dict[str, tuple[Sequence[str], Sequence[str]]] = {
-    "outside": ((), ("--rows", "30000")),
+    "outside": ((), ("--rows", "200000")),
     "processes": ((), ("--quick",)),
-    "memory": (("--requests",), ("--width", "200", "--products", "3")),
+    "memory": (("--requests",), ("--width", "1000", "--products", "3")),
     "shards": ((), ("--quick",)),
 }  # fmt: skip
 
