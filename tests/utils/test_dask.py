@@ -141,7 +141,8 @@ class Meets(Callback):
 
 
 def test_each_worker_has_a_reference_to_train(on_dask, tmp_path):
-    trained = train_references(estimator(callbacks=[Meets(tmp_path)]), Rows(X, y), [1, 2])
+    fitted = estimator().fit(X, y).set_params(estimator__callbacks=[Meets(tmp_path)])
+    trained = train_references(fitted, Rows(X, y), [1, 2])
     assert len(trained.models) == 2
 
 
@@ -259,13 +260,15 @@ class CtrlC(Callback):
 
 
 class CtrlCAt(Unlearner):
-    def __init__(self, home=0):
+    def __init__(self, folder=None, home=0):
+        self.folder = folder
         self.home = home
 
     def unlearn(self, problem):
-        if self.home:
+        with suppress(FileExistsError):
+            (self.folder / "pressed").touch(exist_ok=False)
             os.kill(self.home, signal.SIGINT)
-            time.sleep(0.3)
+        time.sleep(0.3)
         return UnlearningResult(problem.parameters, Status.COMPLETED)
 
 
@@ -284,8 +287,8 @@ def test_ctrl_c_cancels_what_was_not_begun(on_dask, tmp_path):
     assert len(fit_many(estimator(), X, y, seeds=[1, 2])) == 2
 
 
-def test_ctrl_c_ends_a_search_with_what_is_done(on_dask):
-    grid = {"unlearner": [FineTune(1), CtrlCAt(os.getpid())]}
+def test_ctrl_c_ends_a_search_with_what_is_done(on_dask, tmp_path):
+    grid = {"unlearner": [FineTune(1), CtrlCAt(tmp_path, os.getpid())]}
     search = ForgetSearchCV(estimator(), grid, cv=2, n_references=2, random_state=0, refit=False)
     with pytest.warns(UserWarning, match="Interrupted after 1 of 2 candidates"):
         search.fit(X, y)
