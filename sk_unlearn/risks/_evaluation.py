@@ -28,8 +28,10 @@ __all__ = ["Evaluator", "Scored", "sum_of"]
 
 logger = logging.getLogger("sk_unlearn")
 
-# Bytes that the graphs kept by one linearisation may take; a single chunk takes at most a quarter of it.
-MEMORY_BUDGET = 2**30
+# Bytes that the graphs kept by one linearisation may take; a single chunk takes at most a quarter of it. On a
+# CUDA card this share of its memory, where that is more: small chunks leave most of a large card idle. Of all its
+# memory rather than of what is free, so that results do not hang on what else is on the card.
+_MEMORY_BUDGET, _SHARE_OF_CARD = 2**30, 1 / 8
 # On a processor activations that leave its cache cost more than the overhead of further chunks, unless the chunks get
 # very small.
 _CACHED_BYTES, _LEAST_ROWS = 2**24, 64
@@ -96,14 +98,15 @@ class Evaluator:
         sample_weight: NDArray[Any] | None,
         mask: NDArray[np.bool_] | None,
         chunk_size: int | None,
-        memory_budget: int,
+        memory_budget: int | None,
     ) -> None:
         if chunk_size is not None and chunk_size < 1:
             raise ValueError(f"chunk_size must be None or at least 1, got {chunk_size}.")
-        self.net, self.given_chunk_size, self.memory_budget = net, chunk_size, memory_budget
+        self.net, self.given_chunk_size = net, chunk_size
         self.row_loss = RowLoss(net, net.get_loss, _batch_size(net, len(X)))
         self.rows = RiskRows(net, self.row_loss, X, y, sample_weight, mask)
         self.parameters = FlatParameters(net)
+        self.memory_budget = _default_budget(self.parameters.device) if memory_budget is None else memory_budget
         self.twice_differentiable, self.is_checked = True, False
         self._randomness = FixedRandomness.of(net, self.parameters.device)
 
@@ -308,6 +311,11 @@ def _free(ends: list[Tensor], inputs: Sequence[Tensor]) -> None:
         grad(ends, inputs, [torch.zeros_like(end) for end in ends], allow_unused=True)
     except RuntimeError:  # no derivative, nothing saved any more, or no end at all
         return
+
+
+def _default_budget(device: torch.device) -> int:
+    total = torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else 0
+    return max(_MEMORY_BUDGET, int(_SHARE_OF_CARD * total))
 
 
 def _batch_size(net: NeuralNet, n_rows: int) -> int:

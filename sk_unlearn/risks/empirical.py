@@ -16,7 +16,7 @@ from torch.autograd import grad
 
 from sk_unlearn import distributed
 from sk_unlearn.risks._autograd import vjp
-from sk_unlearn.risks._evaluation import MEMORY_BUDGET, Evaluator, sum_of
+from sk_unlearn.risks._evaluation import Evaluator, sum_of
 from sk_unlearn.risks._input_watch import InputWatch
 from sk_unlearn.risks._row_loss import computes_as, row_masses, weighted_loss
 from sk_unlearn.risks._rows import Chunk, Rows, checked_sample_weight
@@ -68,8 +68,9 @@ class EmpiricalRisk:
         Rows evaluated at a time. None: chosen on first use, from the bytes that autograd saves per row, so that a
         chunk's graph takes about a quarter of ``memory_budget`` at the most, and on a CPU what its cache holds. The
         attribute of the same name tells.
-    memory_budget : int, default=2**30
-        Bytes that the graphs kept by one linearisation may take.
+    memory_budget : int, optional
+        Bytes that the graphs kept by one linearisation may take. None: 2**30, and on a CUDA device an eighth of its
+        memory if that is more.
 
     Attributes
     ----------
@@ -132,7 +133,7 @@ class EmpiricalRisk:
         mask: NDArray[np.bool_] | None = None,
         mass: float | None = None,
         chunk_size: int | None = None,
-        memory_budget: int = MEMORY_BUDGET,
+        memory_budget: int | None = None,
     ) -> None:
         self.net = net = net if is_twin(net) else twin(net)
         checked = sample_weight if mass is not None else checked_sample_weight(sample_weight, len(X))

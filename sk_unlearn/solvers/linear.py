@@ -133,8 +133,8 @@ def lissa(
 
     .. math:: v_0 = b, \qquad v_{t+1} = v_t + b - (H_t + \gamma I) v_t / \varsigma, \qquad x \approx v_T / \varsigma,
 
-    averaged over independent runs; the host reads from the device twice a step. For one fixed H of which the smallest eigenvalue is :math:`\mu`, the error falls by
-    at least :math:`1 - (\mu + \gamma)/\varsigma` a step.
+    averaged over independent runs. For one fixed H of which the smallest eigenvalue is :math:`\mu`, the error falls by
+    at least :math:`1 - (\mu + \gamma)/\varsigma` a step. The host reads from the device twice a step.
 
     Parameters
     ----------

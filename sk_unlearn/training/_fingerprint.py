@@ -24,10 +24,11 @@ def fingerprint(tensors: Iterable[Tensor]) -> bytes:
     for device, parts in groupby(present, key=lambda part: part.device):
         each = map(_bytes_of, parts)
         for values in each if device.type == "cpu" else [torch.cat([*each]).cpu()]:
-            digest.update(values.numpy())
+            content: Any = values.numpy()
+            digest.update(content)
     return digest.digest()
 
 
-def _bytes_of(part: Tensor) -> Any:
+def _bytes_of(part: Tensor) -> Tensor:
     values = torch.view_as_real(part.resolve_conj()) if part.is_complex() else part
     return values.flatten().contiguous().view(torch.uint8)

@@ -82,11 +82,12 @@ class MemoryForecast:
 def free_memory(device: torch.device) -> int | None:
     """Return the bytes that can still be allocated on a device, or None where that cannot be found out.
 
-    On a processor this is what the system has available, or what the limit of the process's control group (a
-    container's) leaves where that is less.
+    On a CUDA device what PyTorch has reserved and does not use counts as free. On a processor this is what the system
+    has available, or what the limit of the process's control group (a container's) leaves where that is less.
     """
     if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(torch.cuda.mem_get_info(device)[0]) + unused
     import psutil  # here, so that importing the package does not wait for it
 
     try:

@@ -16,8 +16,9 @@ What it cannot see: kernels that CUDA lacks, float order, the speed, streams, ot
 import functools
 import sys
 from collections import Counter
+from collections.abc import Iterable
 from contextlib import ExitStack, contextmanager
-from types import FunctionType
+from types import FunctionType, SimpleNamespace
 from unittest import mock
 
 import torch
@@ -25,7 +26,6 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_flatten, tree_map_only
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
 Tensor = torch.Tensor
@@ -79,7 +79,9 @@ class Accelerator:
             "get_rng_state": lambda device=None: generator.get_state(),
             "set_rng_state": lambda state, device=None: generator.set_state(state),
             "manual_seed_all": lambda seed: generator.manual_seed(seed), "default_generators": (generator,),
-            "synchronize": lambda device=None: None,
+            "synchronize": lambda device=None: None, "memory_reserved": lambda device=None: 0,
+            "memory_allocated": lambda device=None: 0,
+            "get_device_properties": lambda device=None: SimpleNamespace(total_memory=2**34),
         }  # fmt: skip
         for name, value in pretended.items():
             self._stack.enter_context(mock.patch.object(cuda, name, value))
@@ -110,7 +112,8 @@ class Accelerator:
 
     def mark(self, found):
         """Put tensors on the device, whatever holds them."""
-        tree_map_only(Tensor, self._mark, found)
+        for tensor in _tensors_in(found):
+            self._mark(tensor)
         return found
 
     def _mark(self, tensor):
@@ -144,6 +147,15 @@ class Accelerator:
         return copy
 
 
+def _tensors_in(value):
+    """The tensors in a value, or in lists of lists of values."""
+    if isinstance(value, Tensor):
+        yield value
+    elif not isinstance(value, str) and isinstance(value, Iterable):
+        for each in value:
+            yield from _tensors_in(each)
+
+
 def _places(n=4):
     """The innermost lines of the package that are being run."""
     found, frame = [], sys._getframe(1)
@@ -162,7 +174,7 @@ class _Operations(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs, gpu, packet = kwargs or {}, self.gpu, func.overloadpacket
-        tensors = [a for a in tree_flatten((args, kwargs))[0] if isinstance(a, Tensor)]
+        tensors = [*_tensors_in(args), *_tensors_in(kwargs.values())]
         marked = [gpu.marks(t) for t in tensors]
         if not any(marked):
             return func(*args, **kwargs)

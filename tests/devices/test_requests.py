@@ -11,6 +11,7 @@ from sk_unlearn.pipeline import make_pipeline
 from sk_unlearn.references import fit_many
 from sk_unlearn.unlearners import (
     AMUN,
+    RURK,
     SCRUB,
     CertifiedNewton,
     CertifiedRemoval,
@@ -23,6 +24,7 @@ from sk_unlearn.unlearners import (
     LBFGSWarmStart,
     MinMaxNaturalGradient,
     NaturalGradient,
+    NegGradPlus,
     NoisyFineTune,
     SalUn,
     StoCuReNU,
@@ -31,14 +33,14 @@ from tests._problems import LinearLayer, Mlp, classifier, regressor
 from tests.contract.test_contract import UNLEARNERS
 
 rng = np.random.default_rng(5)
-N = 40
+N = 24
 X = rng.normal(size=(N, 3))
 y = (X[:, 0] + 0.3 * rng.normal(size=N) > 0).astype(int)
 score = X @ [1.0, -2.0, 0.5]
 weight = rng.uniform(0.5, 2.0, N)
 words = rng.integers(8, size=(N, 4))
 images = rng.normal(size=(N, 2, 4, 4))
-TRAINING = {"max_epochs": 3, "batch_size": 16, "lr": 0.1}
+TRAINING = {"max_epochs": 1, "batch_size": 12, "lr": 0.1}
 
 
 class Tiny(Mlp):
@@ -147,10 +149,10 @@ def forget(rows, targets, n=4):
 NOISY = {FisherForgetting, NoisyFineTune, CertifiedNewton, CertifiedRemoval}
 # Shorter than by default, where a device has nothing more to show.
 SHORT = {
-    AMUN: {"n_steps": 4, "n_epochs": 1}, SalUn: {"n_epochs": 1}, NoisyFineTune: {"n_steps": 2, "n_epochs": 1},
-    SCRUB: {"n_epochs": 2}, L1Sparse: {"n_epochs": 1}, CuReNU: {"max_steps": 2}, DampedNewton: {"damping": 0.1},
-    GaussNewton: {"damping": 0.1}, NaturalGradient: {"damping": 0.1}, LBFGSWarmStart: {"n_iterations": 3},
-    MinMaxNaturalGradient: {"max_rounds": 1},
+    AMUN: {"n_steps": 2, "n_epochs": 1}, RURK: {"n_epochs": 1}, NegGradPlus: {"n_epochs": 1}, SalUn: {"n_epochs": 1},
+    NoisyFineTune: {"n_steps": 2, "n_epochs": 1}, SCRUB: {"n_epochs": 1}, L1Sparse: {"n_epochs": 1},
+    CuReNU: {"max_steps": 1}, DampedNewton: {"damping": 0.1}, GaussNewton: {"damping": 0.1},
+    NaturalGradient: {"damping": 0.1}, LBFGSWarmStart: {"n_iterations": 2}, MinMaxNaturalGradient: {"max_rounds": 1},
 }  # fmt: skip
 
 
@@ -245,9 +247,9 @@ def test_rows_that_stay_in_a_file(on_device, tmp_path):
 
 def test_many_at_once(on_device):
     """Nets of one shape are trained together, on the device too."""
-    host = fit_many(build(), X, y, [np.arange(30), np.arange(10, 40)], seeds=[0, 1])
+    host = fit_many(build(), X, y, [np.arange(16), np.arange(8, 24)], seeds=[0, 1])
     with on_device():
-        many = fit_many(build().set_params(device="cuda"), X, y, [np.arange(30), np.arange(10, 40)], seeds=[0, 1])
+        many = fit_many(build().set_params(device="cuda"), X, y, [np.arange(16), np.arange(8, 24)], seeds=[0, 1])
         found = [est.predict_proba(X) for est in many]
     for a, b in zip(found, host, strict=True):
         np.testing.assert_allclose(a, b.predict_proba(X), rtol=on_device.rtol, atol=on_device.atol)

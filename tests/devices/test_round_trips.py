@@ -107,6 +107,10 @@ class TestRisk:
 
 
 class TestPlacement:
+    def test_a_large_card_takes_large_chunks(self, gpu):
+        risk = EmpiricalRisk(a_risk().net, X, y)
+        assert risk.evaluator.memory_budget == 2**34 // 8
+
     def test_code_of_others_gets_rows_where_it_had_them(self, gpu):
         seen = set()
 

@@ -108,3 +108,9 @@ def test_forecast_is_what_a_request_allocates(solver):
     report = est.unlearning_report_
     assert report.n_products > 0
     assert needed <= report.extra["memory_forecast"][report.solver] <= 1.5 * needed
+
+
+def test_what_pytorch_keeps_for_later_is_free_on_a_card(monkeypatch):
+    for name, value in (("mem_get_info", (1000, 5000)), ("memory_reserved", 300), ("memory_allocated", 100)):
+        monkeypatch.setattr(torch.cuda, name, lambda device, value=value: value)
+    assert free_memory(torch.device("cuda")) == 1200
