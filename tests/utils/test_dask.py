@@ -1,12 +1,13 @@
 """What takes ``n_jobs`` on the workers of a Dask cluster: the same numbers, and nothing lost when a worker is."""
 
+import io
 import logging
 import os
 import pickle
 import signal
 import sys
 import time
-from contextlib import suppress
+from contextlib import redirect_stdout, suppress
 from pathlib import Path
 
 import numpy as np
@@ -260,16 +261,32 @@ class CtrlC(Callback):
 
 
 class CtrlCAt(Unlearner):
+    """Press it once the search has told of the candidate before."""
+
     def __init__(self, folder=None, home=0):
         self.folder = folder
         self.home = home
 
     def unlearn(self, problem):
+        deadline = time.monotonic() + 60
+        while not (self.folder / "told").exists() and time.monotonic() < deadline:
+            time.sleep(0.02)
         with suppress(FileExistsError):
             (self.folder / "pressed").touch(exist_ok=False)
             os.kill(self.home, signal.SIGINT)
         time.sleep(0.3)
         return UnlearningResult(problem.parameters, Status.COMPLETED)
+
+
+class Told(io.StringIO):
+    def __init__(self, path):
+        super().__init__()
+        self.path = path
+
+    def write(self, text):
+        if "candidate 1/2" in text:
+            self.path.touch()
+        return super().write(text)
 
 
 def test_ctrl_c_cancels_what_was_not_begun(on_dask, tmp_path):
@@ -289,8 +306,9 @@ def test_ctrl_c_cancels_what_was_not_begun(on_dask, tmp_path):
 
 def test_ctrl_c_ends_a_search_with_what_is_done(on_dask, tmp_path):
     grid = {"unlearner": [FineTune(1), CtrlCAt(tmp_path, os.getpid())]}
-    search = ForgetSearchCV(estimator(), grid, cv=2, n_references=2, random_state=0, refit=False)
-    with pytest.warns(UserWarning, match="Interrupted after 1 of 2 candidates"):
+    search = ForgetSearchCV(estimator(), grid, cv=2, n_references=2, random_state=0, refit=False, verbose=1)
+    told = Told(tmp_path / "told")
+    with redirect_stdout(told), pytest.warns(UserWarning, match="Interrupted after 1 of 2 candidates"):
         search.fit(X, y)
     assert search.interrupted_
     assert search.best_index_ == 0
