@@ -90,9 +90,10 @@ class TestRisk:
         risk = a_risk(optimizer__weight_decay=0.1)
         risk = EmpiricalRisk(risk.net, X, y, chunk_size=5, memory_budget=budget)
         w = risk.parameters()
+        risk.value(w)  # the first evaluation of a risk looks whether the module leaves its parameters alone
         with counted() as trips:
             local = risk.linearise(w)
-        assert trips[0] <= 1
+        assert trips == [1]
         local.hessian(w)
         with counted() as trips:
             local.hessian(w), local.ggn(w), local.fisher(w), local.hessian_rows(w[None])
