@@ -269,12 +269,13 @@ class CtrlCAt(Unlearner):
 
     def unlearn(self, problem):
         deadline = time.monotonic() + 60
-        while not (self.folder / "told").exists() and time.monotonic() < deadline:
-            time.sleep(0.02)
         with suppress(FileExistsError):
-            (self.folder / "pressed").touch(exist_ok=False)
+            # One of them alone, or no worker might be left for the candidate before.
+            (self.folder / "waits").touch(exist_ok=False)
+            while not (self.folder / "told").exists() and time.monotonic() < deadline:
+                time.sleep(0.02)
             os.kill(self.home, signal.SIGINT)
-        time.sleep(0.3)
+            time.sleep(0.3)
         return UnlearningResult(problem.parameters, Status.COMPLETED)
 
 
