@@ -388,7 +388,8 @@ class StepLog:
         trainable = _trainable(net)
         # Not before the first step: callbacks may set parameters when training begins.
         if self._before is None and not any(isinstance(p, UninitializedParameter) for p in trainable):
-            self._before = torch.cat([p.detach().reshape(-1).cpu() for p in trainable])
+            before = torch.cat([p.detach().reshape(-1).cpu() for p in trainable])
+            self._before = before.float() if before.dtype == torch.bfloat16 else before
 
     def watched(self, net: NeuralNet, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Return the arguments of a step whose first forward pass makes the parameters, as that of lazy layers does."""
