@@ -138,6 +138,7 @@ class CubicUnlearner(Unlearner):
     learning_rate: float | None
     sigma: float
     policy: Policy | None
+    offload: str | None = None
 
     def __unlearner_tags__(self) -> UnlearnerTags:
         """Claim the optimum of a quadratic where L adapts and steps are more than a few gradient steps."""
@@ -158,7 +159,7 @@ class CubicUnlearner(Unlearner):
         if problem.is_estimated and plan.wants_to_renew:
             return self.unlearn(problem.with_exact_gradient())
         problem = release.problem
-        state = State.at_start(problem, plan.objective, self._stopping(plan))
+        state = State.at_start(problem, plan.objective, self._stopping(plan), self.offload)
         if not plan.objective.is_stationary_at_start:
             ending = run_stages(state, self._stages(plan))
         elif release.record:

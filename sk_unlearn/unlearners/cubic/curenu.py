@@ -70,6 +70,11 @@ class CuReNU(CubicUnlearner):
         Rules of thumb, for whoever works on the engine: see ``sk_unlearn.unlearners.cubic.Policy``. None for those that
         the benchmarks chose.
 
+    offload : {None, "cpu"}, default=None
+        Where the point and the gradient at which a move began wait until the move is known to be a good one: None, on
+        the device of the net; "cpu", in the memory of the host, page-locked for a CUDA device. That is two vectors as
+        long as the parameters less on the device, for two copies a step; on a CPU nothing changes.
+
     Raises
     ------
     MemoryError
@@ -112,6 +117,7 @@ class CuReNU(CubicUnlearner):
         "hold_residual": ["boolean"],
         "output_layer_first": ["boolean"],
         "policy": [Policy, None],
+        "offload": [None, StrOptions({"cpu"})],
     }
 
     def __init__(
@@ -125,6 +131,7 @@ class CuReNU(CubicUnlearner):
         hold_residual: bool = True,
         output_layer_first: bool = True,
         policy: Policy | None = None,
+        offload: str | None = None,
     ) -> None:
         self.L = L
         self.solver = solver
@@ -134,6 +141,7 @@ class CuReNU(CubicUnlearner):
         self.hold_residual = hold_residual
         self.output_layer_first = output_layer_first
         self.policy = policy
+        self.offload = offload
 
     #: The paper's solver at the rate and without the noise of training; :class:`StoCuReNU` has these as parameters.
     learning_rate = None
@@ -247,6 +255,9 @@ class StoCuReNU(CubicUnlearner):
     policy : Policy, default=None
         Rules of thumb, for whoever works on the engine; see :class:`CuReNU`.
 
+    offload : {None, "cpu"}, default=None
+        Where vectors to go back to are kept; see :class:`CuReNU`.
+
     Raises
     ------
     MemoryError
@@ -326,6 +337,7 @@ class StoCuReNU(CubicUnlearner):
         learning_rate: float | None = None,
         sigma: float = 0.0,
         policy: Policy | None = None,
+        offload: str | None = None,
     ) -> None:
         self.L = L
         self.n_gradient_rows = n_gradient_rows
@@ -342,6 +354,7 @@ class StoCuReNU(CubicUnlearner):
         self.learning_rate = learning_rate
         self.sigma = sigma
         self.policy = policy
+        self.offload = offload
 
     @classmethod
     def published(cls, dataset: str = "fashion") -> StoCuReNU:
