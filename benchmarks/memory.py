@@ -3,10 +3,10 @@
 Usage: ``python -m benchmarks.memory [--width 3150] [--products 10]`` for the step, in vectors as long as the
 parameters; ``python -m benchmarks.memory --requests`` for whole requests, beside ``extra["memory_forecast"]`` of their
 report; ``python -m benchmarks.memory --stages`` for the peak of a default request on a net of 13 million parameters
-beside that of its ``fit``, a stage of the engine each, all that is kept between the two counted in. Every measurement is a process of its own: the rise of the peak resident set over what is resident before, with
-net and rows at hand (and w and the gradient, for the step). "Beyond one chunk" is less what a linearisation and one
-Hessian product take by themselves. Memory that is freed goes back to the system at once there
-(``MALLOC_MMAP_THRESHOLD_``). Linux only.
+beside that of its ``fit``, a stage of the engine each, net and all that is kept counted in. Every measurement is a
+process of its own: the rise of the peak resident set over what is resident before, with net and rows at hand (and w and
+the gradient, for the step). "Beyond one chunk" is less what a linearisation and one Hessian product take by themselves.
+Memory that is freed goes back to the system at once there (``MALLOC_MMAP_THRESHOLD_``). Linux only.
 """
 
 from __future__ import annotations

@@ -192,9 +192,10 @@ def _afresh(
         )  # fmt: skip
     with seeded_torch(seed):
         net = blank_net(estimator, X, y, weight).initialize()
-        recorder = estimator._unlearner().recorder()
+        recorder, start = estimator._unlearner().recorder(), estimator.unlearning_state_.start
         return train_rows(
-            net, X, y, weight, pace=pace, targets=targets, recorder=recorder, rng=recorder_rng(seed)
+            net, X, y, weight, pace=pace, targets=targets, recorder=recorder, rng=recorder_rng(seed),
+            known_start=None if start is None else start.parameters,
         )  # fmt: skip
 
 

@@ -190,11 +190,15 @@ class CubicUnlearner(Unlearner):
 
     def _moved(self, result: UnlearningResult, plan: Plan, state: State, release: Release) -> UnlearningResult:
         """Complete the result of steps from the fitted point, of which later requests go on."""
+        state.end_move()
         w, tilt = release.held(state.w), plan.objective.tilt
+        gradient = state.gradient + tilt
+        if w is not state.w:
+            gradient += plan.problem.erased.weight_decay * (w - state.w)
         return replace(
             result,
             parameters=w,
-            gradient=state.gradient + tilt + plan.problem.erased.weight_decay * (w - state.w),
+            gradient=gradient,
             target=tilt if self.hold_residual else None,
             released=Released(plan.problem.parameters, plan.problem.residual) if release.dead else None,
             is_estimated=not plan.sampling.reads_all,

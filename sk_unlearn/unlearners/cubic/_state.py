@@ -111,7 +111,6 @@ class State:
     objective: TiltedRisk
     stopping: StoppingRule
     w: Tensor
-    gradient: Tensor
     gradient_lags: bool = False
     trace: list[dict[str, Any]] = field(default_factory=list)
     curvature: tuple[float, float] | None = None
@@ -121,6 +120,7 @@ class State:
     why_not_renewed: str = ""
     set_aside_at: float | None = None
     offload: str | None = None
+    _gradient: Tensor | None = None
     _last_move: _Move | None = None
     _started: float = field(default_factory=time.perf_counter)
 
@@ -129,7 +129,16 @@ class State:
         cls, problem: UnlearningProblem, objective: TiltedRisk, stopping: StoppingRule, offload: str | None = None
     ) -> State:
         """Return the state at the fitted parameters, where the gradient of Φ costs nothing."""
-        return cls(problem, objective, stopping, problem.parameters, objective.gradient_at_start, offload=offload)
+        return cls(problem, objective, stopping, problem.parameters, offload=offload)
+
+    @property
+    def gradient(self) -> Tensor:
+        """The gradient of Φ at the point; at the start it is subtracted when it is asked for, and not kept."""
+        return self.objective.gradient_at_start if self._gradient is None else self._gradient
+
+    @gradient.setter
+    def gradient(self, gradient: Tensor) -> None:
+        self._gradient = gradient
 
     @property
     def gradient_norm(self) -> float:

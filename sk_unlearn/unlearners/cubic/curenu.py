@@ -50,7 +50,8 @@ class CuReNU(CubicUnlearner):
 
     n_products : "auto" or int, default="auto"
         Hessian-vector products a step: dimension of the Krylov space, or gradient-descent steps. ``"auto"`` is 10, or
-        as many as the step needs (up to 200) where training had ended at an optimum.
+        as many as the step needs (up to 200) where training had ended at an optimum; of a space that would take more
+        than 128 MiB (10 products and 3.4 million parameters in float32) fewer, 3 at least.
 
     max_steps : int, default=50
         Most steps taken, in the output layer (there 12 at most) and in the whole network.
