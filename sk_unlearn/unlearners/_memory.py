@@ -14,8 +14,8 @@ from sk_unlearn import distributed
 __all__ = ["MemoryForecast", "free_memory"]
 
 
-# Vectors as long as the parameters that a request holds at its peak beside those of a solver: the point and the gradient
-# of the problem, at the present point and at the one that is tried, and what is between two sums. Counted by
+# Vectors as long as the parameters that a request holds at its peak beside those of a solver: point and gradient of the
+# problem, at the present point and at the one that is tried, and what is between two sums. Counted by
 # ``benchmarks/memory.py``.
 _OF_REQUEST = 8
 # What a Krylov space needs beside its basis, and gradient descent on the model, where a product is taken.
