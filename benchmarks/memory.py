@@ -2,10 +2,11 @@
 
 Usage: ``python -m benchmarks.memory [--width 3150] [--products 10]`` for the step, in vectors as long as the
 parameters; ``python -m benchmarks.memory --requests`` for whole requests, beside ``extra["memory_forecast"]`` of their
-report. Every measurement is a process of its own: the rise of the peak resident set over what is resident before, with
-net and rows at hand (and w and the gradient, for the step). "Beyond one chunk" is less what a linearisation and one
-Hessian product take by themselves. Memory that is freed goes back to the system at once there
-(``MALLOC_MMAP_THRESHOLD_``). Linux only.
+report; ``python -m benchmarks.memory --stages`` for the peak of a default request on a net of 13 million parameters
+beside that of its ``fit``, a stage of the engine each, net and all that is kept counted in. Every measurement is a
+process of its own: the rise of the peak resident set over what is resident before, with net and rows at hand (and w and
+the gradient, for the step). "Beyond one chunk" is less what a linearisation and one Hessian product take by themselves.
+Memory that is freed goes back to the system at once there (``MALLOC_MMAP_THRESHOLD_``). Linux only.
 """
 
 from __future__ import annotations
@@ -100,6 +101,58 @@ def measure_request(solver: str, width: int, n_rows: int, n_products: int) -> No
     print(d, rise, report.extra["memory_forecast"][report.solver])
 
 
+# Rows, epochs and batch size with which a default request comes to the stage, and how many rows it takes out.
+_STAGES = {
+    "training anew": (256, 2, 64, 20),
+    "output layer": (2200, 1, 256, 20),
+    "whole network": (64, 20, 8, 20),
+}
+
+
+def measure_stage(stage: str, optimizer: str, width: int) -> None:
+    """Print d, and the bytes of the peaks of fit and of one request over what was there before there was a net."""
+    n_rows, n_epochs, batch_size, n_erased = _STAGES[stage]
+    torch.set_num_threads(1)
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(n_rows, 16)).astype(np.float32), rng.integers(0, 10, n_rows)
+
+    def estimator(n_hidden: int) -> UnlearnableClassifier:
+        torch.manual_seed(0)
+        module = nn.Sequential(
+            nn.Linear(16, n_hidden), nn.Tanh(), nn.Linear(n_hidden, n_hidden), nn.Tanh(), nn.Linear(n_hidden, 10)
+        )
+        net = NeuralNetClassifier(
+            module, criterion=nn.CrossEntropyLoss, optimizer=getattr(torch.optim, optimizer), train_split=None,
+            max_epochs=n_epochs, batch_size=batch_size, lr=1e-3, verbose=0,
+        )  # fmt: skip
+        return UnlearnableClassifier(net, random_state=0)
+
+    estimator(8).fit(X, y).forget(X[:n_erased])  # libraries allocate workspaces once
+    before = _resident("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")
+    est = estimator(width).fit(X, y)
+    of_fit = _resident("VmHWM") - before
+    Path("/proc/self/clear_refs").write_text("5")
+    est.forget(X[:n_erased])
+    of_request = _resident("VmHWM") - before
+    blocks = {record.get("block", "whole network") for record in est.unlearning_report_.trace}
+    came_to = "training anew" if est.unlearning_report_.extra["renewal"] != "no" else "output layer"
+    came_to = "whole network" if "whole network" in blocks else came_to
+    assert came_to == stage, f"the request came to {came_to}"
+    print(sum(p.numel() for p in est.net_.module_.parameters()), of_fit, of_request)
+
+
+def _compare_stages(environment: dict[str, str], width: int) -> None:
+    print("| stage | optimizer | fit, MB | request, MB | in vectors | request / fit |")
+    print("|---|---|---|---|---|---|")
+    for stage in _STAGES:
+        for optimizer in ("Adam", "SGD"):
+            d, fit, request = map(int, _measured(environment, "--stage", stage, optimizer, "--width", str(width)))
+            vectors = f"{fit / d / 4:.1f}, {request / d / 4:.1f}"
+            row = (stage, optimizer, f"{fit / 1e6:.0f}", f"{request / 1e6:.0f}", vectors, f"{request / fit:.2f}")
+            print("|", " | ".join(row), "|", flush=True)
+
+
 def _measured(environment: dict[str, str], *arguments: str) -> list[str]:
     """Return what a process of its own prints."""
     command = [sys.executable, "-m", "benchmarks.memory", *arguments]
@@ -123,7 +176,12 @@ def main() -> None:
     parser.add_argument("--measure", help=argparse.SUPPRESS)
     parser.add_argument("--requests", action="store_true", help="whole requests, beside their forecast")
     parser.add_argument("--request", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--stages", action="store_true", help="peaks of requests, beside that of training")
+    parser.add_argument("--stage", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.stage:
+        measure_stage(*options.stage, options.width)
+        return
     if options.measure:
         measure(options.measure, options.width, options.products)
         return
@@ -132,6 +190,9 @@ def main() -> None:
         measure_request(solver, int(width), int(n_rows), options.products)
         return
     environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
+    if options.stages:
+        _compare_stages(environment, 3590 if options.width == parser.get_default("width") else options.width)
+        return
     if options.requests:
         _compare_requests(environment, options.products)
         return

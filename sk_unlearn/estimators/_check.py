@@ -99,6 +99,8 @@ def check_net(
         else:
             _check_size(predicted, target_shape)
         risk.gradient(w)
+        if risk.evaluator.parameters.is_widened:  # which was not seen as it will train
+            pinned(net).predict_proba(for_net(X))
 
 
 def check_steady(risk: EmpiricalRisk) -> tuple[str, ...]:
@@ -122,6 +124,11 @@ def _failures_told(X: Any) -> Iterator[None]:
     except (ValueError, Warning, torch.cuda.OutOfMemoryError):
         raise
     except Exception as error:
+        if "same dtype" in str(error) and "BFloat16" in str(error):
+            raise ValueError(
+                f"The module has its parameters in bfloat16 and is given {_told(X)}: let forward begin with "
+                "x = x.bfloat16() and return output.float()."
+            ) from error
         if "BFloat16" in str(error):
             raise TypeError(
                 "predict of the net fails, for NumPy has no bfloat16: have forward return output.float()."

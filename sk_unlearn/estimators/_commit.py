@@ -44,7 +44,7 @@ from sk_unlearn.training.start import Schedule
 from sk_unlearn.unlearners.base import Unlearner
 from sk_unlearn.utils._journal import Assignment
 from sk_unlearn.utils._random import numpy_seed
-from sk_unlearn.utils._twins import twin, uncompiled
+from sk_unlearn.utils._twins import compiled_as, twin, uncompiled
 
 if TYPE_CHECKING:
     from sk_unlearn.estimators.base import BaseUnlearnable
@@ -305,8 +305,7 @@ def net_assignments(net: NeuralNet, fresh: NeuralNet) -> list[Assignment]:
     assignments: list[Assignment] = []
     for name in (*net._modules, *net._criteria):
         module = vars(fresh)[name + "_"]
-        if uncompiled(vars(net)[name + "_"]) is not vars(net)[name + "_"]:
-            module = net.torch_compile(module, name)
+        module = compiled_as(vars(net)[name + "_"], module)
         assignments.append((vars(net), name + "_", module))
     for name in net._optimizers:
         optimiser, renewed = getattr(net, name + "_"), getattr(fresh, name + "_")

@@ -158,6 +158,7 @@ def solve(
         raise FloatingPointError(
             f"{type(unlearner).__name__} arrived at parameters that are not finite; nothing was changed."
         )
+    result = _as_kept(net, posed, result)
     if posed.foreign is not None and rows is not None:
         assert posed.retained.stored is not None
         check_harmless(posed.retained.stored, posed.w, result)
@@ -169,6 +170,28 @@ def solve(
         recording = result.trained.recording
     after = _anchor_after(posed, request, anchor, result)
     return Solution(result, after, recording, _told(posed, problem, result, request))
+
+
+_ROUNDED = (
+    "Rounding to {dtype} took back {share:.0%} of the change that the request came to: the net keeps its parameters in "
+    "{dtype}. Keep them in float32 and compute in half precision under torch.autocast, or use Retrain()."
+)
+# Of the change; less is no more than what rounding makes of any training.
+_MUCH_ROUNDED = 0.1
+
+
+def _as_kept(net: NeuralNet, posed: _Posed, result: UnlearningResult) -> UnlearningResult:
+    """Return a result with its parameters as the net will hold them, where it has them in less than float32."""
+    dtype = next(p.dtype for p in net.module_.parameters() if p.requires_grad)
+    kept = result.parameters.to(dtype).to(result.parameters)
+    if result.trained is not None or torch.equal(kept, result.parameters):
+        return result
+    lost = float((kept - result.parameters).norm()) / float((result.parameters - posed.w).norm())
+    name = str(dtype).removeprefix("torch.")
+    notes = [_ROUNDED.format(dtype=name, share=min(lost, 1.0))] if lost > _MUCH_ROUNDED else []
+    # The next request starts from what is there.
+    gradient = None if result.gradient is None else posed.retained.gradient(kept)
+    return replace(result, parameters=kept, gradient=gradient, is_estimated=False, notes=[*result.notes, *notes])
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from sk_unlearn.training.pace import Pace, why_not_paced
 from sk_unlearn.training.side_state import SideState
 from sk_unlearn.training.soft_targets import soft_targets
 from sk_unlearn.utils._random import seeded_torch
-from sk_unlearn.utils._twins import twin
+from sk_unlearn.utils._twins import twin, uncompiled
 
 if TYPE_CHECKING:
     from sk_unlearn.estimators.base import BaseUnlearnable
@@ -69,7 +69,7 @@ def retrain(
         callbacks=callbacks, learning_rate=learning_rate, start=start,
     )  # fmt: skip
     for name in trained.net._optimizers:
-        optimiser = getattr(trained.net, name + "_", None)
+        optimiser: Any = getattr(trained.net, name + "_", None)
         if hasattr(optimiser, "param_groups"):
             optimiser.state = defaultdict(dict)
     return trained
@@ -113,7 +113,7 @@ def _trained(
     X, y, weight = request.rows_after(rows, np.flatnonzero(request.stay(rows.trained_mask)))
     with seeded_torch(rng):
         net = blank_net(estimator, X, y, weight).initialize()
-        net.module_.load_state_dict(fitted.module_.state_dict())
+        uncompiled(net.module_).load_state_dict(uncompiled(fitted.module_).state_dict())
         if start is not None:
             load_flat(net, start)
         net.set_params(train_split=None, callbacks=callbacks)
@@ -192,9 +192,10 @@ def _afresh(
         )  # fmt: skip
     with seeded_torch(seed):
         net = blank_net(estimator, X, y, weight).initialize()
-        recorder = estimator._unlearner().recorder()
+        recorder, start = estimator._unlearner().recorder(), estimator.unlearning_state_.start
         return train_rows(
-            net, X, y, weight, pace=pace, targets=targets, recorder=recorder, rng=recorder_rng(seed)
+            net, X, y, weight, pace=pace, targets=targets, recorder=recorder, rng=recorder_rng(seed),
+            known_start=None if start is None else start.parameters,
         )  # fmt: skip
 
 

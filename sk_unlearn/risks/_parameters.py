@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from sk_unlearn.risks._attention import plain_attention
 from sk_unlearn.risks._autograd import PerParameter
+from sk_unlearn.risks._wide import NARROW, ComputesWide, wide
 
 __all__ = ["FlatParameters", "Point"]
 
@@ -62,6 +63,8 @@ class FlatParameters:
         one for a module reached by several names.
     modules : list of torch.nn.Module
         All modules that hold them, and the criterion's.
+    is_widened : bool
+        Whether the module has them in bfloat16: it is then evaluated in float32.
     decay : Tensor of shape (n,) or None
         The weight decay of each entry; None where all are zero.
     are_left_alone : bool
@@ -74,10 +77,10 @@ class FlatParameters:
         if not named:
             raise ValueError("net.module_ has no trainable parameters: at least one must have requires_grad=True.")
         kinds = {(p.dtype, p.device) for _, p in named}
-        if len(kinds) > 1 or named[0][1].dtype not in (torch.float32, torch.float64):
+        if len(kinds) > 1 or named[0][1].dtype not in (torch.float32, torch.float64, NARROW):
             raise ValueError(
-                "The trainable parameters of net.module_ must share one device and one data type, float32 or float64; "
-                f"got {sorted(map(str, kinds))}. Keep them in float32 and compute in half precision under "
+                "The trainable parameters of net.module_ must share one device and one data type, bfloat16, float32 or "
+                f"float64; got {sorted(map(str, kinds))}. Keep them in float32 and compute in half precision under "
                 "torch.autocast; split complex ones with torch.view_as_real."
             )
         self.tensors = [p for _, p in named]
@@ -88,13 +91,14 @@ class FlatParameters:
         self.slices = {
             name: slice(end - size, end) for (name, _), size, end in zip(named, self.sizes, ends, strict=True)
         }
-        self.dtype, self.device = self.tensors[0].dtype, self.tensors[0].device
+        self.dtype, self.device = wide(self.tensors[0][:0]).dtype, self.tensors[0].device
+        self.is_widened = self.dtype != self.tensors[0].dtype
         # Not until an evaluation has shown it: a module may clip its weights in forward.
         self.are_left_alone = False
         # torch's MPS backend has no float64.
         self.sum_dtype = torch.float32 if self.device.type == "mps" else torch.float64
         self._index_modules(net.criterion_)
-        self.decay = _weight_decay(net, self.tensors)
+        self.decay = _weight_decay(net, self.tensors, self.dtype)
 
     def _index_modules(self, criterion: Any) -> None:
         modules = list(self.module.modules())
@@ -105,6 +109,12 @@ class FlatParameters:
             for m in modules
             for name, p in m._parameters.items()
             if id(p) in index  # neither None nor frozen
+        ]
+        self._frozen = [
+            (m._parameters, name)
+            for m in modules
+            for name, p in m._parameters.items()
+            if self.is_widened and p is not None and id(p) not in index
         ]
         self._buffers = [(m._buffers, name) for m in modules for name, b in m._buffers.items() if b is not None]
         self._rnns = [m for m in modules if isinstance(m, nn.RNNBase)]
@@ -122,7 +132,7 @@ class FlatParameters:
 
     def current(self) -> Tensor:
         """Return a copy of the present parameters, of shape (n,)."""
-        return torch.cat([p.detach().reshape(-1) for p in self.tensors])
+        return wide(torch.cat([p.detach().reshape(-1) for p in self.tensors]))
 
     def checked(self, v: Tensor, name: str) -> Tensor:
         """Return a vector in the parameters' dtype and on their device, or raise if it has not n entries."""
@@ -193,6 +203,7 @@ class FlatParameters:
         """Have the modules compute with other tensors than their parameters, in eval mode, buffers kept."""
         training = [m for m in self.modules if m.training]
         parameters = [(store, name, store[name]) for store, name, _ in self.places]
+        parameters += [(store, name, store[name]) for store, name in self._frozen]
         buffers = [(store, name, store[name]) for store, name in self._buffers]
         settings = [(store, name, store[name]) for store, name, _ in self._settings]
         # Recurrent layers keep a second list of their weights and refresh it in forward.
@@ -207,9 +218,17 @@ class FlatParameters:
                 store[name] = value
             for store, name, k in self.places:
                 store[name] = cast(nn.Parameter, views[k])
+            for store, name in self._frozen:
+                store[name] = cast(nn.Parameter, wide(cast(Tensor, store[name])))
             for store, name, buffer in buffers:
-                store[name] = cast(Tensor, buffer).clone()
-            with plain_attention(), torch.backends.cudnn.flags(enabled=False) if without_cudnn else nullcontext():
+                copied = cast(Tensor, buffer).clone()
+                store[name] = wide(copied) if self.is_widened else copied
+            widened = ComputesWide() if self.is_widened else nullcontext()
+            with (
+                widened,
+                plain_attention(),
+                torch.backends.cudnn.flags(enabled=False) if without_cudnn else nullcontext(),
+            ):
                 yield
         finally:
             for store, name, parameter in parameters:
@@ -234,7 +253,7 @@ class Point:
         self.leaves = [part.detach().requires_grad_(needs_grad) for part in parameters.split(self.point)]
 
 
-def _weight_decay(net: NeuralNet, parameters: list[nn.Parameter]) -> Tensor | None:
+def _weight_decay(net: NeuralNet, parameters: list[nn.Parameter], dtype: torch.dtype) -> Tensor | None:
     """Return the coupled weight decay of each entry of the flat vector, or None where all are zero."""
     optimizer = getattr(net, "optimizer_", None)
     decay = {}
@@ -244,7 +263,8 @@ def _weight_decay(net: NeuralNet, parameters: list[nn.Parameter]) -> Tensor | No
     values = [decay.get(id(p), 0.0) for p in parameters]
     if not any(values):
         return None
-    return torch.cat([torch.full_like(p, v).reshape(-1) for p, v in zip(parameters, values, strict=True)]).detach()
+    pairs = zip(parameters, values, strict=True)
+    return torch.cat([torch.full_like(p, v, dtype=dtype).reshape(-1) for p, v in pairs]).detach()
 
 
 def _is_decoupled(optimizer: Any, group: dict[str, Any]) -> bool:

@@ -20,6 +20,7 @@ from sk_unlearn.risks._evaluation import Evaluator, sum_of
 from sk_unlearn.risks._input_watch import InputWatch
 from sk_unlearn.risks._row_loss import computes_as, row_masses, weighted_loss
 from sk_unlearn.risks._rows import Chunk, Rows, checked_sample_weight
+from sk_unlearn.risks._wide import wide
 from sk_unlearn.risks.layer_inputs import LayerInputs
 from sk_unlearn.risks.linearisation import Linearisation
 from sk_unlearn.utils._lazy import cached_property
@@ -34,8 +35,11 @@ _Found = TypeVar("_Found")
 
 
 def flat_parameters(net: NeuralNet) -> Tensor:
-    """Return a copy of the net's trainable parameters as one vector, in the order of ``module_.named_parameters()``."""
-    return torch.cat([p.detach().reshape(-1) for p in net.module_.parameters() if p.requires_grad])
+    """Return a copy of the net's trainable parameters as one vector, in the order of ``module_.named_parameters()``.
+
+    Those in bfloat16 come in float32, in which requests are solved.
+    """
+    return wide(torch.cat([p.detach().reshape(-1) for p in net.module_.parameters() if p.requires_grad]))
 
 
 class EmpiricalRisk:

@@ -157,6 +157,7 @@ def extend(
     grown = space
     del space
     for j in range(old, buffer.shape[0]):
+        assert grown.next_direction is not None
         buffer[j] = grown.next_direction
         start_norm, rows = grown.start_norm, buffer[: j + 1]
         # A product is the moment when most memory is held: no direction is then there twice.

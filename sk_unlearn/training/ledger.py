@@ -429,6 +429,7 @@ def train(
     targets: torch.Tensor | None = None,
     recorder: TrainingRecorder | None = None,
     rng: np.random.Generator | None = None,
+    known_start: torch.Tensor | None = None,
 ) -> RowLedger:
     """Train an initialised net on rows of positive weight and return the ledger.
 
@@ -451,6 +452,9 @@ def train(
     rng : numpy.random.Generator or None
         Its source of randomness; needed with a recorder.
 
+    known_start : Tensor of shape (d,) or None
+        Parameters at which another training started, of which no second copy is made where this one starts there.
+
     Raises
     ------
     ValueError
@@ -472,7 +476,7 @@ def train(
             recorder.begin(net, len(y), float(len(y) if sample_weight is None else sample_weight.sum()), rng)
         net.notify("on_train_begin", X=X, y=y)
         planned = net.max_epochs if epochs is None else epochs
-        with noticed_interrupts() as noticed, recorded_steps(net, planned) as steps:
+        with noticed_interrupts() as noticed, recorded_steps(net, planned, known_start) as steps:
             try:
                 net.fit_loop(X, y, epochs=epochs)
             except KeyboardInterrupt as error:

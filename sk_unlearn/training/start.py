@@ -360,11 +360,15 @@ class StepLog:
 
     interrupted : bool
         Whether a callback has ended the training.
+
+    known_start : Tensor of shape (d,) or None
+        Where another training started: kept in place of a copy where this one starts there, too.
     """
 
     n_epochs: int
     start: TrainingStart | None = None
     interrupted: bool = False
+    known_start: Tensor | None = None
 
     def __post_init__(self) -> None:
         self._before: Tensor | None = None
@@ -388,7 +392,10 @@ class StepLog:
         trainable = _trainable(net)
         # Not before the first step: callbacks may set parameters when training begins.
         if self._before is None and not any(isinstance(p, UninitializedParameter) for p in trainable):
-            self._before = torch.cat([p.detach().reshape(-1).cpu() for p in trainable])
+            before = torch.cat([p.detach().reshape(-1).cpu() for p in trainable])
+            before = before.float() if before.dtype == torch.bfloat16 else before
+            known = self.known_start
+            self._before = known if known is not None and torch.equal(known, before) else before
 
     def watched(self, net: NeuralNet, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Return the arguments of a step whose first forward pass makes the parameters, as that of lazy layers does."""
@@ -422,7 +429,7 @@ class StepLog:
 
 
 @contextmanager
-def recorded_steps(net: NeuralNet, n_epochs: int) -> Iterator[StepLog]:
+def recorded_steps(net: NeuralNet, n_epochs: int, known_start: Tensor | None = None) -> Iterator[StepLog]:
     """Take down what the net's optimisers do within this context.
 
     Parameters
@@ -433,12 +440,15 @@ def recorded_steps(net: NeuralNet, n_epochs: int) -> Iterator[StepLog]:
     n_epochs : int
         How many the training is meant to have.
 
+    known_start : Tensor of shape (d,) or None
+        As :class:`StepLog` takes it.
+
     Yields
     ------
     log : StepLog
         Its ``start`` is there when the context has ended.
     """
-    log, n_before = StepLog(n_epochs), len(net.history)
+    log, n_before = StepLog(n_epochs, known_start=known_start), len(net.history)
     optimisers = {name: getattr(net, name + "_", None) for name in net._optimizers}
 
     def hook_of(name: str) -> Callable[..., Any]:

@@ -14,10 +14,10 @@ from sk_unlearn import distributed
 __all__ = ["MemoryForecast", "free_memory"]
 
 
-# Vectors as long as the parameters that a request holds at its peak beside those of a solver: the point, the gradient
-# and the target of the problem, the same at the start of two moves, at the present point and at the one that is tried,
-# and what is between two sums. Counted by ``benchmarks/memory.py``.
-_OF_REQUEST = 19
+# Vectors as long as the parameters that a request holds at its peak beside those of a solver: point and gradient of the
+# problem, at the present point and at the one that is tried, and what is between two sums. Counted by
+# ``benchmarks/memory.py``.
+_OF_REQUEST = 8
 # What a Krylov space needs beside its basis, and gradient descent on the model, where a product is taken.
 _OF_KRYLOV, _OF_DESCENT = 3, 4
 # Bytes an entry of a dense step's matrices, in either precision: the Hessian and the symmetric one in the net's, the
@@ -38,7 +38,7 @@ class MemoryForecast:
         The basis of a Krylov space, all dimensions of it; and all else.
 
     gradient_descent : int
-        All else: some twenty vectors as long as the parameters, and the graphs that are kept for the rows read.
+        All else: a dozen vectors as long as the parameters, and the graphs that are kept for the rows read.
 
     available : int or None
         What is free on the device of the parameters; None where that cannot be found out.

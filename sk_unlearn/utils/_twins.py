@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import UninitializedBuffer
 from torch.utils.data import DataLoader
 
-__all__ = ["is_twin", "learnt", "pinned", "source_of", "training_copy", "twin", "uncompiled"]
+__all__ = ["compiled_as", "is_twin", "learnt", "pinned", "source_of", "training_copy", "twin", "uncompiled"]
 
 logger = logging.getLogger("sk_unlearn")
 
@@ -51,7 +51,8 @@ def twin(net: NeuralNet, *, share_tensors: bool = True) -> NeuralNet:
     -------
     twin : skorch.NeuralNet
         Of the same class and with the same settings. Its optimisers know its parameters and have no state. A module
-        that was compiled is there as it was before compilation. Settings, callbacks and history are the net's own
+        that was compiled is there as it was before compilation, and where tensors are shared so are compiled modules
+        inside it: compiled code has no second derivative. Settings, callbacks and history are the net's own
         objects.
 
     Raises
@@ -84,6 +85,9 @@ def _copied(name: str, module: Any, memo: dict[int, Any], share_tensors: bool) -
     before = dict(memo)
     memo.update(_known(module, share_tensors))
     try:
+        # The innermost first, so that those around them find their copies.
+        for inner in reversed([m for m in module.modules() if share_tensors and uncompiled(m) is not m]):
+            memo[id(inner)] = copy.deepcopy(uncompiled(inner), memo)
         return copy.deepcopy(module, memo)
     except _REFUSALS as error:
         if not share_tensors:
@@ -155,6 +159,13 @@ def _with_state(optimiser: Any, memo: dict[int, Any]) -> Any:
 def uncompiled(module: Any) -> Any:
     """Return the module that torch.compile was given, or the module itself."""
     return getattr(module, "_orig_mod", module)
+
+
+def compiled_as(known: Any, module: Any) -> Any:
+    """Return a module compiled in the way in which another one is, or as it is where that one is not compiled."""
+    if uncompiled(known) is known:
+        return module
+    return type(known)(module, known.dynamo_ctx)
 
 
 def pinned(net: NeuralNet) -> NeuralNet:

@@ -122,7 +122,12 @@ class SparseFunction(nn.Module):
 
 REFUSED = {
     "frozen": (lambda: nn.Linear(4, 3).requires_grad_(False), {}, ValueError, "no trainable parameters"),
-    "bfloat16": (lambda: nn.Linear(4, 3, dtype=torch.bfloat16), {}, ValueError, r"float32 or float64.*autocast"),
+    "bfloat16": (
+        lambda: nn.Linear(4, 3, dtype=torch.bfloat16),
+        {},
+        ValueError,
+        r"let forward begin with x = x\.bfloat16",
+    ),
     "float16": (lambda: nn.Linear(4, 3, dtype=torch.float16), {}, ValueError, r"float32 or float64.*autocast"),
     "complex": (Complex, {}, ValueError, r"float32 or float64.*view_as_real"),
     "output in half precision": (lambda: HalfOutput(4, 3), {}, TypeError, r"return output\.float\(\)"),

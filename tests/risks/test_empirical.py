@@ -617,7 +617,7 @@ def test_parameters_is_a_copy():
     [
         (lambda m: m.requires_grad_(False), "no trainable parameters"),
         (lambda m: m[0].float(), "one data type"),
-        (lambda m: m.bfloat16(), "float32 or float64.*bfloat16.*autocast"),
+        (lambda m: m.half(), "float32 or float64.*float16.*autocast"),
     ],
 )
 def test_modules_that_have_no_flat_vector(break_it, message):

@@ -138,6 +138,7 @@ class CubicUnlearner(Unlearner):
     learning_rate: float | None
     sigma: float
     policy: Policy | None
+    offload: str | None = None
 
     def __unlearner_tags__(self) -> UnlearnerTags:
         """Claim the optimum of a quadratic where L adapts and steps are more than a few gradient steps."""
@@ -158,7 +159,7 @@ class CubicUnlearner(Unlearner):
         if problem.is_estimated and plan.wants_to_renew:
             return self.unlearn(problem.with_exact_gradient())
         problem = release.problem
-        state = State.at_start(problem, plan.objective, self._stopping(plan))
+        state = State.at_start(problem, plan.objective, self._stopping(plan), self.offload)
         if not plan.objective.is_stationary_at_start:
             ending = run_stages(state, self._stages(plan))
         elif release.record:
@@ -189,11 +190,15 @@ class CubicUnlearner(Unlearner):
 
     def _moved(self, result: UnlearningResult, plan: Plan, state: State, release: Release) -> UnlearningResult:
         """Complete the result of steps from the fitted point, of which later requests go on."""
+        state.end_move()
         w, tilt = release.held(state.w), plan.objective.tilt
+        gradient = state.gradient + tilt
+        if w is not state.w:
+            gradient += plan.problem.erased.weight_decay * (w - state.w)
         return replace(
             result,
             parameters=w,
-            gradient=state.gradient + tilt + plan.problem.erased.weight_decay * (w - state.w),
+            gradient=gradient,
             target=tilt if self.hold_residual else None,
             released=Released(plan.problem.parameters, plan.problem.residual) if release.dead else None,
             is_estimated=not plan.sampling.reads_all,

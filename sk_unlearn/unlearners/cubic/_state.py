@@ -14,6 +14,7 @@ from sk_unlearn.risks.output_layer import KeptFeatures, OutputLayer, output_laye
 from sk_unlearn.risks.protocol import Risk
 from sk_unlearn.risks.tilted import TiltedRisk
 from sk_unlearn.training.ledger import Trained
+from sk_unlearn.unlearners._offload import SetAside
 from sk_unlearn.unlearners.base import UnlearningProblem
 from sk_unlearn.unlearners.cubic._stopping import Ending, StoppingRule
 from sk_unlearn.utils._lazy import cached_property
@@ -57,8 +58,8 @@ class Stage(Protocol):
 class _Move:
     """Where a move began: the point, its gradient, and the number of the move's first record in the trace."""
 
-    w: Tensor
-    gradient: Tensor
+    w: SetAside
+    gradient: SetAside
     first_record: int
 
 
@@ -99,6 +100,9 @@ class State:
     why_not_renewed : str
         Why a net that was trained anew is not the model, or why that failed; empty where neither happened.
 
+    offload : {None, "cpu"}
+        Where the point and the gradient at which a move began are kept until it is known to be a good one.
+
     set_aside_at : float or None
         What later requests find as ``problem.set_aside_at``, where a net was set aside; else None.
     """
@@ -107,7 +111,6 @@ class State:
     objective: TiltedRisk
     stopping: StoppingRule
     w: Tensor
-    gradient: Tensor
     gradient_lags: bool = False
     trace: list[dict[str, Any]] = field(default_factory=list)
     curvature: tuple[float, float] | None = None
@@ -116,13 +119,26 @@ class State:
     trained: Trained | None = None
     why_not_renewed: str = ""
     set_aside_at: float | None = None
+    offload: str | None = None
+    _gradient: Tensor | None = None
     _last_move: _Move | None = None
     _started: float = field(default_factory=time.perf_counter)
 
     @classmethod
-    def at_start(cls, problem: UnlearningProblem, objective: TiltedRisk, stopping: StoppingRule) -> State:
+    def at_start(
+        cls, problem: UnlearningProblem, objective: TiltedRisk, stopping: StoppingRule, offload: str | None = None
+    ) -> State:
         """Return the state at the fitted parameters, where the gradient of Φ costs nothing."""
-        return cls(problem, objective, stopping, problem.parameters, objective.gradient_at_start)
+        return cls(problem, objective, stopping, problem.parameters, offload=offload)
+
+    @property
+    def gradient(self) -> Tensor:
+        """The gradient of Φ at the point; at the start it is subtracted when it is asked for, and not kept."""
+        return self.objective.gradient_at_start if self._gradient is None else self._gradient
+
+    @gradient.setter
+    def gradient(self, gradient: Tensor) -> None:
+        self._gradient = gradient
 
     @property
     def gradient_norm(self) -> float:
@@ -148,7 +164,8 @@ class State:
 
     def begin_move(self) -> None:
         """Remember the present point, and no earlier one: :meth:`take_back` returns to it."""
-        self._last_move = _Move(self.w, self.gradient, len(self.trace))
+        w, gradient = SetAside(self.w, self.offload), SetAside(self.gradient, self.offload)
+        self._last_move = _Move(w, gradient, len(self.trace))
 
     def end_move(self) -> None:
         """Let go of what is remembered of the last move: it is not taken back any more."""
@@ -158,7 +175,7 @@ class State:
         """Undo the move that was begun last; its records say that it was not taken."""
         move, self._last_move = self._last_move, None
         assert move is not None
-        self.w, self.gradient, self.gradient_lags = move.w, move.gradient, False
+        self.w, self.gradient, self.gradient_lags = move.w.vector(), move.gradient.vector(), False
         for record in self.trace[move.first_record :]:
             record.update(taken=False, step_norm=0.0, objective_change=0.0)
 

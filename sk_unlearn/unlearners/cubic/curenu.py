@@ -50,7 +50,8 @@ class CuReNU(CubicUnlearner):
 
     n_products : "auto" or int, default="auto"
         Hessian-vector products a step: dimension of the Krylov space, or gradient-descent steps. ``"auto"`` is 10, or
-        as many as the step needs (up to 200) where training had ended at an optimum.
+        as many as the step needs (up to 200) where training had ended at an optimum; of a space that would take more
+        than 128 MiB (10 products and 3.4 million parameters in float32) fewer, 3 at least.
 
     max_steps : int, default=50
         Most steps taken, in the output layer (there 12 at most) and in the whole network.
@@ -69,6 +70,11 @@ class CuReNU(CubicUnlearner):
     policy : Policy, default=None
         Rules of thumb, for whoever works on the engine: see ``sk_unlearn.unlearners.cubic.Policy``. None for those that
         the benchmarks chose.
+
+    offload : {None, "cpu"}, default=None
+        Where the point and the gradient at which a move began wait until the move is known to be a good one: None, on
+        the device of the net; "cpu", in the memory of the host, page-locked for a CUDA device. That is two vectors as
+        long as the parameters less on the device, for two copies a step; on a CPU nothing changes.
 
     Raises
     ------
@@ -112,6 +118,7 @@ class CuReNU(CubicUnlearner):
         "hold_residual": ["boolean"],
         "output_layer_first": ["boolean"],
         "policy": [Policy, None],
+        "offload": [None, StrOptions({"cpu"})],
     }
 
     def __init__(
@@ -125,6 +132,7 @@ class CuReNU(CubicUnlearner):
         hold_residual: bool = True,
         output_layer_first: bool = True,
         policy: Policy | None = None,
+        offload: str | None = None,
     ) -> None:
         self.L = L
         self.solver = solver
@@ -134,6 +142,7 @@ class CuReNU(CubicUnlearner):
         self.hold_residual = hold_residual
         self.output_layer_first = output_layer_first
         self.policy = policy
+        self.offload = offload
 
     #: The paper's solver at the rate and without the noise of training; :class:`StoCuReNU` has these as parameters.
     learning_rate = None
@@ -247,6 +256,9 @@ class StoCuReNU(CubicUnlearner):
     policy : Policy, default=None
         Rules of thumb, for whoever works on the engine; see :class:`CuReNU`.
 
+    offload : {None, "cpu"}, default=None
+        Where vectors to go back to are kept; see :class:`CuReNU`.
+
     Raises
     ------
     MemoryError
@@ -326,6 +338,7 @@ class StoCuReNU(CubicUnlearner):
         learning_rate: float | None = None,
         sigma: float = 0.0,
         policy: Policy | None = None,
+        offload: str | None = None,
     ) -> None:
         self.L = L
         self.n_gradient_rows = n_gradient_rows
@@ -342,6 +355,7 @@ class StoCuReNU(CubicUnlearner):
         self.learning_rate = learning_rate
         self.sigma = sigma
         self.policy = policy
+        self.offload = offload
 
     @classmethod
     def published(cls, dataset: str = "fashion") -> StoCuReNU:
