@@ -1,8 +1,9 @@
 """Rows that stay outside memory: under a limit on the address space, and beside rows in memory where both fit.
 
 Usage: ``python -m benchmarks.outside [--rows 300000] [--columns 1000] [--net mlp] [--kinds npy parquet dataset]``. The
-limit (``RLIMIT_AS``) is what the process takes before it opens the file, and a quarter of the size of all rows. Times
-are of the processor, without a limit, on a tenth of the rows, the best of three. A data set reads a row of the file for
+limit (``RLIMIT_AS``) is a quarter of the size of all rows, beyond what the process takes before it opens the file. That
+includes what pyarrow sets aside when it has read a few rows: a gigabyte of address space, most of it unused. Times are
+of the processor, without a limit, on a tenth of the rows, the best of three. A data set reads a row of the file for
 every item under the limit, and is of tensors in memory where times are compared. Linux only; Parquet needs ``pyarrow``.
 """
 
