@@ -24,7 +24,7 @@ from sk_unlearn.rows.digests import DigestIndex
 if TYPE_CHECKING:
     from sk_unlearn.estimators.base import BaseUnlearnable
 
-__all__ = ["Replay", "draft_replay_at", "found_by_receipt", "orders_of", "replay_of"]
+__all__ = ["Replay", "beside_the_log", "draft_replay_at", "found_by_receipt", "orders_of", "replay_of"]
 
 _DIGEST_BYTES = 16
 
@@ -132,6 +132,38 @@ def found_by_receipt(estimator: BaseUnlearnable, receipt: Receipt) -> NDArray[np
     return positions
 
 
+def beside_the_log(
+    found: Sequence[tuple[BaseUnlearnable, NDArray[np.int64]]], missing: Sequence[Receipt]
+) -> tuple[int, int]:
+    """Return how many rows were found beside those that the log says were erased, and how many of these were not.
+
+    Parameters
+    ----------
+    found : sequence of (UnlearnableClassifier or UnlearnableRegressor, int64 ndarray)
+        Fitted, with the slots of rows that were found.
+
+    missing : sequence of Receipt
+        Of the log.
+
+    Raises
+    ------
+    ValueError
+        Where some were not found and rows stay outside: they may have become zeros there since.
+    """
+    stored: Counter[str] = Counter()
+    for each, slots in found:
+        stored.update(one.tobytes().hex() for one in digests_of_rows(key_of(each), each.training_set_, slots))
+    told = Counter(one for receipt in missing for one in receipt.rows)
+    more, fewer = sum((stored - told).values()), sum((told - stored).values())
+    if fewer and any(each.training_set_.sources for each, _ in found):
+        raise ValueError(
+            f"{fewer} rows that the log says were erased are not among its rows, which stay outside it and may have "
+            "been overwritten there since it was saved: what it learnt from them could not be undone. Take a copy that "
+            "was saved after those requests, or fit anew."
+        )
+    return more, fewer
+
+
 def _digests(texts: Sequence[str]) -> NDArray[np.uint8]:
     return np.frombuffer(bytes.fromhex("".join(texts)), dtype=np.uint8).reshape(len(texts), _DIGEST_BYTES)
 
@@ -156,11 +188,7 @@ def _notes(
     if not missing:
         return []
     notes = [f"Replays receipts {missing[0].sequence} to {missing[-1].sequence} of the log on an older copy."]
-    stored = Counter(
-        one.tobytes().hex() for one in digests_of_rows(key_of(estimator), estimator.training_set_, positions)
-    )
-    told = Counter(one for receipt in missing for one in receipt.rows)
-    more, fewer = sum((stored - told).values()), sum((told - stored).values())
+    more, fewer = beside_the_log([(estimator, positions)], missing)
     corrected = {slot for each in missing if each.verb == "correct" for slot in found[each.sequence].tolist()}
     if corrected:
         notes.append(

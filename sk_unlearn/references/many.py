@@ -17,7 +17,7 @@ from tqdm import tqdm
 from sk_unlearn import distributed
 from sk_unlearn.estimators.base import BaseUnlearnable
 from sk_unlearn.estimators.fitting import begin_fit, end_fit, new_net
-from sk_unlearn.rows import RowRole, TrainingSet, as_identifiers
+from sk_unlearn.rows import OutsideRows, RowRole, TrainingSet, as_identifiers
 from sk_unlearn.rows.forms import taken
 from sk_unlearn.rows.parts import has_parts
 from sk_unlearn.training.finite import buffers_not_finite, check_trained
@@ -111,6 +111,8 @@ def fit_many(
     chosen: list[NDArray[np.int64] | None] = [None] * len(seeds)
     if subsets is not None:
         chosen = [_as_indices(subset, len(y), number) for number, subset in enumerate(subsets)]
+    if isinstance(X, OutsideRows):
+        X = X.reading()  # whatever these models are asked to forget, it is for a measure
     ids = as_identifiers(sample_id, len(y))
     columns = {"sample_weight": sample_weight, "sample_id": ids}
     given: dict[str, Any] = {name: column for name, column in columns.items() if column is not None}

@@ -221,7 +221,7 @@ class StoredRows:
         if not isinstance(self._X, OutsideRows):
             return []
         found = self._X.erased() if positions is None else self._X[self._check_positions(positions)].used()
-        return [(source.name, numbers) for source, numbers in zip(self._X.sources, found, strict=True)]
+        return [(name, numbers) for name, numbers, _ in self._X.by_file(found)]
 
     def freed_outside(self, positions: ArrayLike, X_new: Any = None) -> list[tuple[str, Positions, bool]]:
         """Tell which rows of files of the user's stand for no row any more when rows are dropped or replaced.
@@ -240,11 +240,7 @@ class StoredRows:
         """
         if not isinstance(self._X, OutsideRows):
             return []
-        freed = self._X.freed(self._check_positions(positions), X_new)
-        return [
-            (source.name, numbers, source.is_overwritten)
-            for source, numbers in zip(self._X.sources, freed, strict=True)
-        ]
+        return self._X.by_file(self._X.freed(self._check_positions(positions), X_new))
 
     @property
     def sources(self) -> tuple[RowSource, ...]:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.utils.data import TensorDataset
 
 from sk_unlearn.rows.outside import RowSource
 
@@ -73,6 +74,8 @@ class DatasetItems(RowSource):
         ValueError
             If one is not of the shape of the first.
         """
+        if type(self._dataset) is TensorDataset:  # whose items are rows of one tensor
+            return self._dataset.tensors[0][numbers].numpy(force=True)
         wanted = list(range(self._shape[0])[numbers]) if isinstance(numbers, slice) else numbers.tolist()
         at_once = getattr(self._dataset, "__getitems__", None)  # how PyTorch's loaders ask for several
         items = at_once(wanted) if callable(at_once) else map(self._dataset.__getitem__, wanted)

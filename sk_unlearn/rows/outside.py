@@ -168,7 +168,7 @@ class OutsideRows(RowStorage):
         kept = np.flatnonzero(where < _ZEROS)
         own = self._held.own[_own(where[kept])]
         where[kept] = _own(np.arange(len(kept)))
-        if isinstance(values, OutsideRows) and values._sources == self._sources and values.dtype == self.dtype:
+        if type(values) is OutsideRows and values._sources == self._sources and values.dtype == self.dtype:
             # They stay where they are, as when a target alone is corrected.
             new = values._held.at.astype(where.dtype)
             added = np.flatnonzero(new < _ZEROS)
@@ -213,11 +213,11 @@ class OutsideRows(RowStorage):
     @property
     def is_overwritten(self) -> bool:
         """Whether erased rows become zeros in a file of the user's."""
-        return any(source.is_overwritten for source in self._sources)
+        return any(source.is_overwritten for source in self.sources)
 
     def reading(self) -> OutsideRows:
         """Return the same rows, to be read: whoever erases some of them overwrites nothing outside."""
-        return self.read_from([source.reading() for source in self._sources])
+        return self.read_from([source.reading() for source in self.sources])
 
     def read_from(self, sources: Sequence[RowSource]) -> OutsideRows:
         """Return the same rows, read by other objects that stand for the same places."""
@@ -226,6 +226,11 @@ class OutsideRows(RowStorage):
     def used(self) -> list[NDArray[np.int64]]:
         """Return of each source the numbers of its rows that stand for some of these, ascending."""
         return self._by_source(self._held.at)
+
+    def by_file(self, numbers: Sequence[NDArray[np.int64]]) -> list[tuple[str, NDArray[np.int64], bool]]:
+        """Return what each source is called, numbers of its rows, and whether erased ones become zeros in it."""
+        pairs = zip(self.sources, numbers, strict=True)
+        return [(source.name, each, source.is_overwritten) for source, each in pairs]
 
     def erased(self) -> list[NDArray[np.int64]]:
         """Return of each source the numbers of its rows that stood for some of these and stand for none, ascending."""
@@ -256,7 +261,7 @@ class OutsideRows(RowStorage):
 
     def overwriting(self, freed: Sequence[NDArray[np.int64]]) -> list[Assignment]:
         """Return the assignments that leave zeros in place of some rows of each source, where it can be written to."""
-        pairs = zip(self._sources, freed, strict=True)
+        pairs = zip(self.sources, freed, strict=True)
         return [each for source, numbers in pairs if len(numbers) for each in source.overwriting(numbers)]
 
     def __repr__(self) -> str:

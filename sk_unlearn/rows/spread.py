@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sk_unlearn import distributed
-from sk_unlearn.rows.outside import OutsideRows
+from sk_unlearn.rows.outside import OutsideRows, RowSource
 from sk_unlearn.rows.sparse_rows import SparseRows
 from sk_unlearn.rows.storage import RowStorage, dense
 from sk_unlearn.utils._journal import Assignment
@@ -139,7 +139,7 @@ class SpreadRows(OutsideRows):
         return SpreadRows(self._local[kept], counts, at, self._own)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> SpreadRows:
-        return self.copy()
+        return self.copy().reading()  # type: ignore[return-value]
 
     def with_rows(self, at: NDArray[np.int64], values: Any = None) -> SpreadRows:
         """Return rows of which some are others, which all processes are given, or are zeros."""
@@ -180,14 +180,35 @@ class SpreadRows(OutsideRows):
             return self._local.change(numbers, new)
         return self._local, numbers, np.zeros((), self.dtype)[()] if new is None else new
 
-    def used(self) -> list[tuple[str, NDArray[np.int64]]]:
-        """Return the files of all processes that rows stay in, and the numbers of rows that stand for some of these."""
-        mine = np.unique(self._at[self._at // _PLACES == distributed.rank()] % _PLACES)
-        return _of_all(self._local[mine].used() if isinstance(self._local, OutsideRows) else [])
+    @property
+    def sources(self) -> tuple[RowSource, ...]:
+        """Where the rows of this process stay; empty where they are in memory."""
+        return self._local.sources if isinstance(self._local, OutsideRows) else ()
 
-    def unused(self) -> list[tuple[str, NDArray[np.int64]]]:
-        """Return the files of all processes that rows stay in, and the numbers of those that stand for none."""
-        return _of_all(self._local.unused() if isinstance(self._local, OutsideRows) else [])
+    def read_from(self, sources: Sequence[RowSource]) -> SpreadRows:
+        """Return the same rows, those of this process read by other objects that stand for the same places."""
+        local = self._local.read_from(sources) if isinstance(self._local, OutsideRows) else self._local
+        return SpreadRows(local, self._counts, self._at, self._own)
+
+    def used(self) -> list[NDArray[np.int64]]:
+        """Return of each source of this process the numbers of its rows that stand for some of these."""
+        return self._here().used() if self.sources else []
+
+    def erased(self) -> list[NDArray[np.int64]]:
+        """Return of each source of this process the numbers of its rows that stood for some of these and do not now."""
+        return self._local.erased() if self.sources else []
+
+    def in_use(self, numbers: Sequence[NDArray[np.int64]]) -> list[NDArray[np.bool_]]:
+        """Tell of some rows of each source of this process whether they stand for any of these."""
+        return self._here().in_use(numbers) if self.sources else []
+
+    def by_file(self, numbers: Sequence[NDArray[np.int64]]) -> list[tuple[str, NDArray[np.int64], bool]]:
+        """Return what the sources of all processes are called, with numbers that each process gives of its own."""
+        return [each for theirs in distributed.gather(super().by_file(numbers)) for each in theirs]
+
+    def _here(self) -> Any:
+        """Return those of the rows that this process holds."""
+        return self._local[np.unique(self._at[self._at // _PLACES == distributed.rank()] % _PLACES)]
 
     def __reduce__(self) -> Any:
         raise TypeError(
@@ -198,10 +219,6 @@ class SpreadRows(OutsideRows):
     def __repr__(self) -> str:
         width = "x".join(map(str, self.shape[1:])) or "scalar"
         return f"SpreadRows({len(self)} rows of {width} {self.dtype} in {len(self._counts)} processes)"
-
-
-def _of_all(found: list[tuple[str, NDArray[np.int64]]]) -> list[tuple[str, NDArray[np.int64]]]:
-    return [each for theirs in distributed.gather(found) for each in theirs]
 
 
 def spread(local: Any) -> SpreadRows:

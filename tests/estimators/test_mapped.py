@@ -13,12 +13,14 @@ from sklearn.base import clone
 from torch.utils.data import TensorDataset
 
 import sk_unlearn
-from sk_unlearn import MLPNetClassifier, UnlearnableClassifier, UnlearnableRegressor
+from sk_unlearn import MLPNetClassifier, ShardedClassifier, UnlearnableClassifier, UnlearnableRegressor
 from sk_unlearn.estimators._standardise import coarse_standardisation
+from sk_unlearn.exceptions import PersistenceError
 from sk_unlearn.inspection import audit
 from sk_unlearn.persistence import load, save
 from sk_unlearn.pipeline import make_pipeline
 from sk_unlearn.receipts import verify
+from sk_unlearn.references import fit_many
 from sk_unlearn.rows import OutsideRows, open_rows
 from sk_unlearn.rows.forms import outside_rows
 from sk_unlearn.unlearners import DampedNewton, FineTune, Retrain
@@ -163,6 +165,27 @@ def test_copies_and_files_refer_to_the_rows(stored, tmp_path):
     np.testing.assert_array_equal(gone.predict(X), est.predict(X))
     with pytest.raises(FileNotFoundError, match="is not there: put it back, or fit anew"):
         gone.forget(X[20:21])
+
+
+@pytest.mark.parametrize("sharded", [False, True])
+def test_an_old_copy_of_rows_that_were_overwritten_since_is_not_brought_up_to_date(sharded, tmp_path):
+    X, y = data()
+    est = UnlearnableClassifier(net(), random_state=0)
+    if sharded:
+        est = ShardedClassifier(est, n_shards=2, random_state=0)
+    for overwrite in (False, True):
+        np.save(tmp_path / "rows.npy", X)
+        est.fit(open_rows(tmp_path / "rows.npy", overwrite=overwrite), y)
+        save(est, tmp_path / "old.skops")
+        est.forget(X[:3])
+        options = {"log": est.receipts_, "replay": True}
+        trusted = ["sk_unlearn.rows.mapped.MappedFile", Mlp]
+        if overwrite:
+            with pytest.raises(PersistenceError, match="3 rows that the log says were erased are not among its rows"):
+                load(tmp_path / "old.skops", trusted=trusted, **options)
+        else:
+            again = load(tmp_path / "old.skops", trusted=trusted, **options)
+            np.testing.assert_array_equal(again.predict_proba(X), est.predict_proba(X))
 
 
 def test_a_cached_training_is_of_the_rows_as_they_are(stored, tmp_path):
@@ -310,6 +333,9 @@ def test_a_file_that_is_overwritten_on_request(tmp_path):
         est.forget(X[:2] + 1)
     pickle.loads(pickle.dumps(est)).request_forget(X[:1])
     copy.deepcopy(est).forget(X[:1])
+    clone(est).fit(est.training_set_.X, y).forget(X[:1])
+    [shadow] = fit_many(clone(est), open_rows(path, overwrite=True), y, seeds=[0])
+    shadow.forget(X[:1])
     stays()
     for each in (est, memory):
         each.forget(X[[3, 7]])

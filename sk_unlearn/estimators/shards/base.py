@@ -19,7 +19,7 @@ from sk_unlearn.estimators._orders import Order, as_moment
 from sk_unlearn.estimators._pending import PendingRequest, refuse_to_drop_requests
 from sk_unlearn.estimators._receipts import audited
 from sk_unlearn.estimators.fitting import draft_of, take_over
-from sk_unlearn.estimators.replay import found_by_receipt, orders_of
+from sk_unlearn.estimators.replay import beside_the_log, found_by_receipt, orders_of
 from sk_unlearn.estimators.shards._found import pending_slots
 from sk_unlearn.estimators.shards._ground import Ground
 from sk_unlearn.estimators.shards._told import certificate_of, digest_of_shards, live, worst_of
@@ -152,6 +152,9 @@ class BaseSharded(Ground):
             found = [] if shard is None else [found_by_receipt(shard, receipt) for receipt in asked]
             if any(map(len, found)):
                 slots[number] = np.unique(np.concatenate(found))
+        none = np.empty(0, dtype=np.int64)
+        numbered = [(number, shard) for number, shard in enumerate(self.estimators_) if shard is not None]
+        beside_the_log([(shard, slots.get(number, none)) for number, shard in numbered], missing)
         notes = [f"Replays receipts {missing[0].sequence} to {missing[-1].sequence} of the log on an older copy."]
         if any(receipt.verb == "correct" for receipt in missing):
             notes.append("Rows had been corrected: their old content is erased, and the new one is missing.")
