@@ -291,13 +291,13 @@ class BaseUnlearnable(
         if not self.__sklearn_is_fitted__():
             return self._first_partial_fit(X, y, classes, sample_weight, sample_id, source)
         state = self.unlearning_state_
+        kept: TrainingSet | None = getattr(self, "training_set_", None)
+        check_spread(kept, "partial_fit")
         X, y, weight, sample_id = rows_of_all(self, X, y, sample_weight, sample_id, reset=False)
         X_net = cast_values(X, state.dtype)
         warn_of_merged_rows(X, X_net)
         X_net = self._at_width_of_net(X_net)
         y_net = cast_targets(self.net_, X_net, self._encode_targets(y, "y"), classifier=self._classifier)
-        kept: TrainingSet | None = getattr(self, "training_set_", None)
-        check_spread(kept, "partial_fit")
         if kept is not None:
             kept.check_ids_given(sample_id)
         sample_id = kept_ids(self, sample_id, len(X_net))
