@@ -28,7 +28,12 @@ SENSITIVE = {"MinMaxNaturalGradient": 1e-2}
 
 
 @pytest.fixture(scope="module")
-def outcomes(tmp_path_factory):
+def alone():
+    return bases(ALL)
+
+
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory, alone):  # alone: what is imported on the way is then there in the processes, too
     """What came of all that two processes did, by process and name."""
     if "fork" not in multiprocessing.get_all_start_methods():
         pytest.skip("processes are started by fork here, which spares them the imports")
@@ -78,11 +83,6 @@ def test_two_processes_fit_and_forget_as_one_does(outcomes, name, tmp_path):
 
 def test_classes_are_those_of_all_processes(outcomes):
     assert all(classes == [0, 1, 2] for *_, classes in _of(outcomes, "float64"))
-
-
-@pytest.fixture(scope="module")
-def alone():
-    return bases(ALL)
 
 
 @pytest.mark.parametrize("name", every_unlearner())
