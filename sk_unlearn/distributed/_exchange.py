@@ -12,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sk_unlearn.distributed._session import ProcessesError, session
+from sk_unlearn.distributed._session import session
+from sk_unlearn.exceptions import ProcessesError
 
 __all__ = ["agree", "as_first", "from_first", "gather", "gather_rows", "same", "sum_"]
 

@@ -305,6 +305,7 @@ def _refused_requests(log, est, rank):
     log.attempt("not a number in one", lambda: est.forget(X[:1] * (np.nan if rank else 1.0)))
     log.attempt("fit fails in one", lambda: UnlearnableClassifier(net()).fit(X[:9] * (np.nan if rank else 1.0), y[:9]))
     log.attempt("fit on other columns", lambda: UnlearnableClassifier(net()).fit(X[:9, : 2 + rank], y[:9]))
+    log.attempt("other settings", lambda: UnlearnableClassifier(net(lr=0.1 + rank)).fit(X[:9], y[:9]))
     log.attempt("memory", lambda: UnlearnableClassifier(net(), memory="nowhere").fit(X[:9], y[:9]))
     log.of["nothing changed"] = _kept(est) == before
 

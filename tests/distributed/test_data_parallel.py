@@ -112,6 +112,7 @@ def test_sequences_of_verbs_lead_to_the_same(outcomes, alone):
         ("everything", "covers all 44 rows"),
         ("another request in each", "must be the same in all processes"),
         ("fit on other columns", "rows of one shape in all processes"),
+        ("other settings", "settings of the estimator must be the same"),
         ("memory", "memory=None"),
     ],
 )
