@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sk_unlearn import distributed
-from sk_unlearn.rows.outside import OutsideRows
+from sk_unlearn.rows.outside import OutsideRows, RowSource
 from sk_unlearn.rows.sparse_rows import SparseRows
 from sk_unlearn.rows.storage import RowStorage, dense
 from sk_unlearn.utils._journal import Assignment
 
-__all__ = ["SpreadRows", "spread"]
+__all__ = ["SpreadRows", "of_all", "spread"]
 
 # Where a row is, in one number: its holder, times this, plus its place there. Or zeros, or a row that all have.
 _PLACES = 2**40
@@ -171,23 +171,61 @@ class SpreadRows(OutsideRows):
 
     def change(self, at: NDArray[np.int64], values: Any = None) -> Assignment:
         """Return the assignment by which this process overwrites, in place, those of some rows that it holds."""
-        places = self._at[at]
-        mine = places // _PLACES == distributed.rank()
-        numbers = places[mine] % _PLACES
-        # Read by all before each takes its own: the new rows may be spread, too.
-        new = None if values is None else dense(values)[mine]
+        numbers, new = self._here(at, values)
         if isinstance(self._local, RowStorage):
             return self._local.change(numbers, new)
         return self._local, numbers, np.zeros((), self.dtype)[()] if new is None else new
 
-    def used(self) -> list[tuple[str, NDArray[np.int64]]]:
-        """Return the files of all processes that rows stay in, and the numbers of rows that stand for some of these."""
-        mine = np.unique(self._at[self._at // _PLACES == distributed.rank()] % _PLACES)
-        return _of_all(self._local[mine].used() if isinstance(self._local, OutsideRows) else [])
+    # What follows is of this process alone: its files and data sets, and what its own rows stand for there.
 
-    def unused(self) -> list[tuple[str, NDArray[np.int64]]]:
-        """Return the files of all processes that rows stay in, and the numbers of those that stand for none."""
-        return _of_all(self._local.unused() if isinstance(self._local, OutsideRows) else [])
+    @property
+    def _outside(self) -> OutsideRows | None:
+        return self._local if isinstance(self._local, OutsideRows) else None
+
+    @property
+    def sources(self) -> tuple[RowSource, ...]:
+        """Where rows of this process stay outside."""
+        return () if self._outside is None else self._outside.sources
+
+    @property
+    def is_overwritten(self) -> bool:
+        """Whether erased rows become zeros in a file of the user's."""
+        return self._outside is not None and self._outside.is_overwritten
+
+    def read_from(self, sources: Sequence[RowSource]) -> SpreadRows:
+        """Return the same rows, read by other objects that stand for the same places."""
+        if self._outside is None:
+            return self
+        return SpreadRows(self._outside.read_from(sources), self._counts, self._at, self._own)
+
+    def reading(self) -> SpreadRows:
+        """Return the same rows, to be read: whoever erases some of them overwrites nothing outside."""
+        return self.read_from([source.reading() for source in self.sources])
+
+    def used(self) -> list[NDArray[np.int64]]:
+        """Return of each source the numbers of its rows that stand for some of these, ascending."""
+        places = np.unique(self._at[self._at // _PLACES == distributed.rank()] % _PLACES)
+        return [] if self._outside is None else self._outside[places].used()
+
+    def erased(self) -> list[NDArray[np.int64]]:
+        """Return of each source the numbers of its rows that stood for some of these and stand for none, ascending."""
+        return [] if self._outside is None else self._outside.erased()
+
+    def freed(self, at: NDArray[np.int64], values: Any = None) -> list[NDArray[np.int64]]:
+        """Return of each source the numbers of its rows that stand for none of these after a change."""
+        numbers, new = self._here(at, values)
+        return [] if self._outside is None else self._outside.freed(numbers, new)
+
+    def overwriting(self, freed: Sequence[NDArray[np.int64]]) -> list[Assignment]:
+        """Return the assignments that leave zeros in place of some rows of each source, where it can be written to."""
+        return [] if self._outside is None else self._outside.overwriting(freed)
+
+    def _here(self, at: NDArray[np.int64], values: Any) -> tuple[NDArray[np.int64], Any]:
+        """Return where this process holds some of the rows, and what these become."""
+        places = self._at[at]
+        mine = places // _PLACES == distributed.rank()
+        # Read by all before each takes its own: the new rows may be spread, too.
+        return places[mine] % _PLACES, None if values is None else dense(values)[mine]
 
     def __reduce__(self) -> Any:
         raise TypeError(
@@ -200,7 +238,10 @@ class SpreadRows(OutsideRows):
         return f"SpreadRows({len(self)} rows of {width} {self.dtype} in {len(self._counts)} processes)"
 
 
-def _of_all(found: list[tuple[str, NDArray[np.int64]]]) -> list[tuple[str, NDArray[np.int64]]]:
+def of_all(rows: Any, found: list[Any]) -> list[Any]:
+    """Return what is found out about rows, by all processes that hold some of them."""
+    if not isinstance(rows, SpreadRows):
+        return found
     return [each for theirs in distributed.gather(found) for each in theirs]
 
 
