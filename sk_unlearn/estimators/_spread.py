@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from skorch import NeuralNet
+from torch import Tensor
 
 from sk_unlearn import distributed
 from sk_unlearn.estimators._receipts import parameters_of
@@ -107,7 +108,7 @@ def check_same_request(estimator: BaseUnlearnable, verb: str, X: Any, y: Any, id
 def net_as_first(net: NeuralNet) -> None:
     """Give a net the parameters and buffers that it has in process 0, where several work together."""
     if distributed.is_active():
-        distributed.as_first(*net.module_.state_dict().values())
+        distributed.as_first(*(each for each in net.module_.state_dict().values() if isinstance(each, Tensor)))
 
 
 def same_net(net: NeuralNet) -> None:
