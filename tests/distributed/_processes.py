@@ -1,6 +1,7 @@
 """What two processes do in the tests: one run of both, of which each test looks at a part."""
 
 import copy
+import io
 import os
 import pickle
 import warnings
@@ -22,6 +23,7 @@ from sk_unlearn.receipts import digest_parameters
 from sk_unlearn.references.many import fit_many
 from sk_unlearn.risks.empirical import flat_parameters
 from sk_unlearn.rows import open_rows
+from sk_unlearn.rows.spread import SpreadRows
 from sk_unlearn.unlearners import CuReNU, Retrain, Unlearner, VacuousBoundWarning
 
 N, CUT = 44, 17
@@ -258,6 +260,7 @@ def run(rank, folder):
             log.attempt(f"unlearner {name}", lambda name=name: by_unlearner(base, name))
         log.attempt("verbs", lambda: verbs(copy.deepcopy(base["net"]), mine))
         est = base["net"]
+        log.of["held"] = held_by(est), held_by(copy.deepcopy(est).forget(sample_id=GONE))
         _refused_requests(log, est, rank)
         _not_in_processes(log, est, local, mine)
         log.attempt("predictions", lambda: est.predict_proba(X[:9]))
@@ -284,11 +287,21 @@ def _case(name, rows, folder):
     forgotten(name, est)
     report = est.unlearning_report_
     counts = report.n_erased, report.n_trained_erased, report.n_retained, str(report.status)
-    rows_left = est.training_set_ if hasattr(est, "training_set_") else None
-    erased = None
-    if rows_left is not None and isinstance(getattr(rows_left.raw_X, "_local", None), np.ndarray):
-        erased = rows_left.raw_X._local.tobytes()
-    return before, state(est), counts, est.receipts_.head, est.classes_.tolist() if hasattr(est, "classes_") else erased
+    return before, state(est), counts, est.receipts_.head, getattr(est, "classes_", np.empty(0)).tolist()
+
+
+class _Bytes(pickle.Pickler):
+    """All that an object holds, rows of this process included, which are not pickled otherwise."""
+
+    def reducer_override(self, obj):
+        return (object, (), vars(obj)) if isinstance(obj, SpreadRows) else NotImplemented
+
+
+def held_by(est):
+    """Which rows of the data an estimator holds in this process."""
+    stream = io.BytesIO()
+    _Bytes(stream).dump(est)
+    return [k for k, row in enumerate(data()[0]) if row.tobytes() in stream.getvalue()]
 
 
 def _kept(est):

@@ -11,12 +11,15 @@ import pytest
 from sk_unlearn.distributed import data_parallel
 from tests.distributed._processes import (
     CASES,
+    GONE,
+    N,
     bases,
     by_unlearner,
     data,
     every_unlearner,
     fitted,
     forgotten,
+    part,
     run,
     state,
     verbs,
@@ -79,6 +82,15 @@ def test_two_processes_fit_and_forget_as_one_does(outcomes, name, tmp_path):
         assert counts == (report.n_erased, report.n_trained_erased, report.n_retained, str(report.status))
     assert all((found[0][1][key] == found[1][1][key]).all() for key in before)  # bit by bit, in both
     assert found[0][3] == found[1][3]  # and the receipts, down to the hash
+
+
+def test_each_process_holds_its_own_rows_and_nothing_of_erased_ones(outcomes):
+    for rank, each in enumerate(outcomes):
+        before, after = each["held"]
+        # Rows 5 and 30 are the same, one in each process.
+        own = set(range(N)[part(rank)]) | {5, 30}
+        assert set(before) == own
+        assert set(after) == own - set(GONE) - {5} if rank else own - set(GONE) | {30}
 
 
 def test_classes_are_those_of_all_processes(outcomes):
