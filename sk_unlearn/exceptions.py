@@ -10,6 +10,7 @@ __all__ = [
     "NotConvexError",
     "PartsCannotForget",
     "PersistenceError",
+    "ProcessesError",
     "ReceiptError",
     "RetrainRequired",
     "VacuousBoundWarning",
@@ -43,6 +44,13 @@ class PartsCannotForget(ValueError):  # noqa: N818
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (str(self), self.parts)  # as it comes out of another process
+
+
+class ProcessesError(ConnectionError):
+    """Raised where another process failed or died, or is out of step; see :func:`sk_unlearn.distributed.data_parallel`.
+
+    The estimator is what it was before.
+    """
 
 
 class RetrainRequired(RuntimeError):  # noqa: N818

@@ -12,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sk_unlearn.distributed._session import ProcessesError, session
+from sk_unlearn.distributed._session import session
+from sk_unlearn.exceptions import ProcessesError
 
 __all__ = ["agree", "as_first", "from_first", "gather", "gather_rows", "same", "sum_"]
 
@@ -68,7 +69,8 @@ def as_first(*tensors: Tensor) -> None:
     """Give tensors, in place, the values that they have in process 0."""
     here = session()
     for tensor in tensors:
-        moved = tensor.detach().to(here.device).contiguous()
+        kind = torch.uint8 if tensor.dtype is torch.bool else tensor.dtype  # not every backend takes truth values
+        moved = tensor.detach().to(here.device, kind).contiguous()
         torch.distributed.broadcast(moved, src=0)
         if moved.data_ptr() != tensor.data_ptr():
             tensor.detach().copy_(moved)

@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 
 import torch
 
+from sk_unlearn.exceptions import ProcessesError
+
 __all__ = [
     "Processes",
-    "ProcessesError",
     "Session",
     "data_parallel",
     "in_step",
@@ -30,10 +31,6 @@ _WORKING = (
     "fit, partial_fit, forget, partial_forget, correct, request_forget, cancel_request, settle, retrain and "
     "predictions of UnlearnableClassifier and UnlearnableRegressor"
 )
-
-
-class ProcessesError(ConnectionError):
-    """Another process failed or died, or is not in step with this one; the estimator is what it was before."""
 
 
 class Processes(NamedTuple):
@@ -198,7 +195,8 @@ def data_parallel(*, backend: str | None = None, timeout: float = 600.0) -> Iter
     one whose batches are not slices of arrays, is trained on whole batches by every process.
 
     An error that all processes meet, such as for a row that nobody holds, is raised in all of them, and they go on.
-    Where one fails or dies alone, the others raise a :class:`ProcessesError` and keep the old state; the context is
+    Where one fails or dies alone, the others raise a
+    :class:`~sk_unlearn.exceptions.ProcessesError` and keep the old state; the context is
     then over for all of them.
 
     Examples

@@ -258,8 +258,11 @@ def cast_values(values: Any, dtype: np.dtype[Any], name: str = "X") -> Any:
         return SparseRows(values, dtype)
     if isinstance(values, SpreadRows):
         if values.dtype != dtype:
-            lost_rows = values.each_by_its_holder(lambda rows: _lost(rows, _cast(rows, dtype)).any(axis=1))
-            _refuse_lost(int(np.count_nonzero(lost_rows)), len(values), dtype, name)
+
+            def lost_in(rows: NDArray[Any]) -> NDArray[Any]:
+                return np.asarray(_lost(rows, _cast(rows, dtype)).any(axis=1))
+
+            _refuse_lost(int(np.count_nonzero(values.each_by_its_holder(lost_in))), len(values), dtype, name)
         return values.astype(dtype)
     if isinstance(values, OutsideRows):
         if values.dtype != dtype:

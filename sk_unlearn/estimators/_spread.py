@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from skorch import NeuralNet
+from torch import Tensor
 
 from sk_unlearn import distributed
+from sk_unlearn.estimators._receipts import parameters_of
 from sk_unlearn.receipts import digest_parameters
 from sk_unlearn.rows import TrainingSet, as_identifiers
 from sk_unlearn.rows.content import content_hash
@@ -60,6 +62,7 @@ def rows_of_all(
         if has_parts(X):
             raise ValueError("X has rows of several parts, which data_parallel() does not spread: pass one array.")
         ids = as_identifiers(sample_id, len(X))
+    _check_same_settings(estimator)
     names = getattr(estimator, "feature_names_in_", None)
     distributed.same(None if names is None else names.tolist(), "The names of features in X")
     distributed.same((y.shape[1:], y.dtype.kind), "The shape and kind of targets in y")
@@ -82,10 +85,18 @@ def _joined(parts: list[NDArray[Any] | None]) -> Any:
     return as_identifiers(ids, len(ids))
 
 
-def check_same_request(verb: str, X: Any, y: Any, ids: Any) -> None:
-    """Raise in all processes unless each was given the same request."""
+def _check_same_settings(estimator: BaseUnlearnable) -> None:
+    # Each process may have a device of its own, and one of them may print.
+    own = ("device", "verbose")
+    told = {name: value for name, value in parameters_of(estimator).items() if name.split("__")[-1] not in own}
+    distributed.same(told, "The settings of the estimator")
+
+
+def check_same_request(estimator: BaseUnlearnable, verb: str, X: Any, y: Any, ids: Any) -> None:
+    """Raise in all processes unless each was given the same request, and would carry it out in the same way."""
     if not distributed.is_active():
         return
+    _check_same_settings(estimator)
     told = blake2b(digest_size=16)
     for column in (X, y):
         told.update(b"-" if column is None else np.ascontiguousarray(content_hash(as_rows(column))).data)
@@ -97,7 +108,7 @@ def check_same_request(verb: str, X: Any, y: Any, ids: Any) -> None:
 def net_as_first(net: NeuralNet) -> None:
     """Give a net the parameters and buffers that it has in process 0, where several work together."""
     if distributed.is_active():
-        distributed.as_first(*net.module_.state_dict().values())
+        distributed.as_first(*(each for each in net.module_.state_dict().values() if isinstance(each, Tensor)))
 
 
 def same_net(net: NeuralNet) -> None:

@@ -291,13 +291,13 @@ class BaseUnlearnable(
         if not self.__sklearn_is_fitted__():
             return self._first_partial_fit(X, y, classes, sample_weight, sample_id, source)
         state = self.unlearning_state_
+        kept: TrainingSet | None = getattr(self, "training_set_", None)
+        check_spread(kept, "partial_fit")
         X, y, weight, sample_id = rows_of_all(self, X, y, sample_weight, sample_id, reset=False)
         X_net = cast_values(X, state.dtype)
         warn_of_merged_rows(X, X_net)
         X_net = self._at_width_of_net(X_net)
         y_net = cast_targets(self.net_, X_net, self._encode_targets(y, "y"), classifier=self._classifier)
-        kept: TrainingSet | None = getattr(self, "training_set_", None)
-        check_spread(kept, "partial_fit")
         if kept is not None:
             kept.check_ids_given(sample_id)
         sample_id = kept_ids(self, sample_id, len(X_net))
@@ -412,7 +412,7 @@ class BaseUnlearnable(
         with agreed():
             X_net, y_net = (None, None) if X_del is None else self._validate_request(X_del, y_del, "X_del", "y_del")
             ids = None if sample_id is None else kept_ids(self, listed(sample_id))
-        check_same_request(verb, X_net, y_net, ids)
+        check_same_request(self, verb, X_net, y_net, ids)
         return rows, X_net, y_net, ids
 
     @one_at_a_time
@@ -458,7 +458,7 @@ class BaseUnlearnable(
             X_net, y_net = (None, None) if X is None else self._validate_request(X, y, "X", "y")
             if X_net is None or y_net is None:
                 raise ValueError("partial_forget needs X (rows) and y (their targets); None was given.")
-        check_same_request("partial_forget", X_net, y_net, None)
+        check_same_request(self, "partial_forget", X_net, y_net, None)
         request = resolve_handed_in(getattr(self, "training_set_", None), X_net, y_net)
         return self._drafted(request, started, notes)
 
@@ -512,8 +512,8 @@ class BaseUnlearnable(
             if new_X is not None:
                 check_same_length(new_X, X_net, "X_new")
             new_y = None if y_new is None else self._targets_for_net(y_new, X_net, "y_new")
-        check_same_request("correct", X_net, y_net, None)
-        check_same_request("correct", new_X, new_y, None)
+        check_same_request(self, "correct", X_net, y_net, None)
+        check_same_request(self, "correct", new_X, new_y, None)
         commit_drafts([self._drafted(resolve_correction(rows, X_net, y_net, new_X, new_y), started)])
         return self
 

@@ -154,6 +154,7 @@ class Evaluator:
         if not self.rows.is_spread:
             yield
             return
+        _ = self.chunk_size  # the processes agree on it, which must not come between what each does by itself
         if distributed.rank():
             for total in totals:
                 total.zero_()
@@ -179,9 +180,13 @@ class Evaluator:
 
     @cached_property
     def chunk_size(self) -> int:
-        """Rows evaluated at a time."""
+        """Rows evaluated at a time; the same in all processes, since what is read by all is read chunk by chunk."""
         if self.given_chunk_size is not None:
             return self.given_chunk_size
+        size = self._fitting_chunk_size()
+        return distributed.from_first(size) if self.rows.is_spread else size
+
+    def _fitting_chunk_size(self) -> int:
         fitting = self.memory_budget // (4 * _GRAPH_FACTOR * self._bytes_per_row)
         if self.parameters.device.type == "cpu":
             fitting = min(fitting, max(_LEAST_ROWS, _CACHED_BYTES // self._bytes_per_row))

@@ -18,6 +18,7 @@ from sk_unlearn.rows.parts import has_parts
 from sk_unlearn.rows.ranks import Counts, counts_of, n_true_before, nth_true
 from sk_unlearn.rows.roles import RowRole
 from sk_unlearn.rows.sampling import sample_mask
+from sk_unlearn.rows.spread import of_all
 from sk_unlearn.rows.storage import RowStorage
 from sk_unlearn.utils._journal import Journal
 
@@ -221,7 +222,7 @@ class StoredRows:
         if not isinstance(self._X, OutsideRows):
             return []
         found = self._X.erased() if positions is None else self._X[self._check_positions(positions)].used()
-        return [(name, numbers) for name, numbers, _ in self._X.by_file(found)]
+        return of_all(self._X, [(source.name, each) for source, each in zip(self._X.sources, found, strict=True)])
 
     def freed_outside(self, positions: ArrayLike, X_new: Any = None) -> list[tuple[str, Positions, bool]]:
         """Tell which rows of files of the user's stand for no row any more when rows are dropped or replaced.
@@ -240,7 +241,9 @@ class StoredRows:
         """
         if not isinstance(self._X, OutsideRows):
             return []
-        return self._X.by_file(self._X.freed(self._check_positions(positions), X_new))
+        freed = self._X.freed(self._check_positions(positions), X_new)
+        pairs = zip(self._X.sources, freed, strict=True)
+        return of_all(self._X, [(source.name, numbers, source.is_overwritten) for source, numbers in pairs])
 
     @property
     def sources(self) -> tuple[RowSource, ...]:

@@ -227,11 +227,6 @@ class OutsideRows(RowStorage):
         """Return of each source the numbers of its rows that stand for some of these, ascending."""
         return self._by_source(self._held.at)
 
-    def by_file(self, numbers: Sequence[NDArray[np.int64]]) -> list[tuple[str, NDArray[np.int64], bool]]:
-        """Return what each source is called, numbers of its rows, and whether erased ones become zeros in it."""
-        pairs = zip(self.sources, numbers, strict=True)
-        return [(source.name, each, source.is_overwritten) for source, each in pairs]
-
     def erased(self) -> list[NDArray[np.int64]]:
         """Return of each source the numbers of its rows that stood for some of these and stand for none, ascending."""
         numbers = self._by_source(self._held.left)

@@ -14,7 +14,7 @@ from sk_unlearn.rows.sparse_rows import SparseRows
 from sk_unlearn.rows.storage import RowStorage, dense
 from sk_unlearn.utils._journal import Assignment
 
-__all__ = ["SpreadRows", "spread"]
+__all__ = ["SpreadRows", "of_all", "spread"]
 
 # Where a row is, in one number: its holder, times this, plus its place there. Or zeros, or a row that all have.
 _PLACES = 2**40
@@ -139,7 +139,7 @@ class SpreadRows(OutsideRows):
         return SpreadRows(self._local[kept], counts, at, self._own)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> SpreadRows:
-        return self.copy().reading()  # type: ignore[return-value]
+        return self.copy()
 
     def with_rows(self, at: NDArray[np.int64], values: Any = None) -> SpreadRows:
         """Return rows of which some are others, which all processes are given, or are zeros."""
@@ -171,44 +171,61 @@ class SpreadRows(OutsideRows):
 
     def change(self, at: NDArray[np.int64], values: Any = None) -> Assignment:
         """Return the assignment by which this process overwrites, in place, those of some rows that it holds."""
-        places = self._at[at]
-        mine = places // _PLACES == distributed.rank()
-        numbers = places[mine] % _PLACES
-        # Read by all before each takes its own: the new rows may be spread, too.
-        new = None if values is None else dense(values)[mine]
+        numbers, new = self._here(at, values)
         if isinstance(self._local, RowStorage):
             return self._local.change(numbers, new)
         return self._local, numbers, np.zeros((), self.dtype)[()] if new is None else new
 
+    # What follows is of this process alone: its files and data sets, and what its own rows stand for there.
+
+    @property
+    def _outside(self) -> OutsideRows | None:
+        return self._local if isinstance(self._local, OutsideRows) else None
+
     @property
     def sources(self) -> tuple[RowSource, ...]:
-        """Where the rows of this process stay; empty where they are in memory."""
-        return self._local.sources if isinstance(self._local, OutsideRows) else ()
+        """Where rows of this process stay outside."""
+        return () if self._outside is None else self._outside.sources
+
+    @property
+    def is_overwritten(self) -> bool:
+        """Whether erased rows become zeros in a file of the user's."""
+        return self._outside is not None and self._outside.is_overwritten
 
     def read_from(self, sources: Sequence[RowSource]) -> SpreadRows:
-        """Return the same rows, those of this process read by other objects that stand for the same places."""
-        local = self._local.read_from(sources) if isinstance(self._local, OutsideRows) else self._local
-        return SpreadRows(local, self._counts, self._at, self._own)
+        """Return the same rows, read by other objects that stand for the same places."""
+        if self._outside is None:
+            return self
+        return SpreadRows(self._outside.read_from(sources), self._counts, self._at, self._own)
+
+    def reading(self) -> SpreadRows:
+        """Return the same rows, to be read: whoever erases some of them overwrites nothing outside."""
+        return self.read_from([source.reading() for source in self.sources])
 
     def used(self) -> list[NDArray[np.int64]]:
-        """Return of each source of this process the numbers of its rows that stand for some of these."""
-        return self._here().used() if self.sources else []
+        """Return of each source the numbers of its rows that stand for some of these, ascending."""
+        places = np.unique(self._at[self._at // _PLACES == distributed.rank()] % _PLACES)
+        return [] if self._outside is None else self._outside[places].used()
 
     def erased(self) -> list[NDArray[np.int64]]:
-        """Return of each source of this process the numbers of its rows that stood for some of these and do not now."""
-        return self._local.erased() if self.sources else []
+        """Return of each source the numbers of its rows that stood for some of these and stand for none, ascending."""
+        return [] if self._outside is None else self._outside.erased()
 
-    def in_use(self, numbers: Sequence[NDArray[np.int64]]) -> list[NDArray[np.bool_]]:
-        """Tell of some rows of each source of this process whether they stand for any of these."""
-        return self._here().in_use(numbers) if self.sources else []
+    def freed(self, at: NDArray[np.int64], values: Any = None) -> list[NDArray[np.int64]]:
+        """Return of each source the numbers of its rows that stand for none of these after a change."""
+        numbers, new = self._here(at, values)
+        return [] if self._outside is None else self._outside.freed(numbers, new)
 
-    def by_file(self, numbers: Sequence[NDArray[np.int64]]) -> list[tuple[str, NDArray[np.int64], bool]]:
-        """Return what the sources of all processes are called, with numbers that each process gives of its own."""
-        return [each for theirs in distributed.gather(super().by_file(numbers)) for each in theirs]
+    def overwriting(self, freed: Sequence[NDArray[np.int64]]) -> list[Assignment]:
+        """Return the assignments that leave zeros in place of some rows of each source, where it can be written to."""
+        return [] if self._outside is None else self._outside.overwriting(freed)
 
-    def _here(self) -> Any:
-        """Return those of the rows that this process holds."""
-        return self._local[np.unique(self._at[self._at // _PLACES == distributed.rank()] % _PLACES)]
+    def _here(self, at: NDArray[np.int64], values: Any) -> tuple[NDArray[np.int64], Any]:
+        """Return where this process holds some of the rows, and what these become."""
+        places = self._at[at]
+        mine = places // _PLACES == distributed.rank()
+        # Read by all before each takes its own: the new rows may be spread, too.
+        return places[mine] % _PLACES, None if values is None else dense(values)[mine]
 
     def __reduce__(self) -> Any:
         raise TypeError(
@@ -219,6 +236,13 @@ class SpreadRows(OutsideRows):
     def __repr__(self) -> str:
         width = "x".join(map(str, self.shape[1:])) or "scalar"
         return f"SpreadRows({len(self)} rows of {width} {self.dtype} in {len(self._counts)} processes)"
+
+
+def of_all(rows: Any, found: list[Any]) -> list[Any]:
+    """Return what is found out about rows, by all processes that hold some of them."""
+    if not isinstance(rows, SpreadRows):
+        return found
+    return [each for theirs in distributed.gather(found) for each in theirs]
 
 
 def spread(local: Any) -> SpreadRows:

@@ -1,6 +1,7 @@
 """What two processes do in the tests: one run of both, of which each test looks at a part."""
 
 import copy
+import io
 import os
 import pickle
 import warnings
@@ -13,7 +14,7 @@ from skorch import NeuralNetClassifier, NeuralNetRegressor
 from torch import nn
 
 import sk_unlearn
-from sk_unlearn import ShardedClassifier, UnlearnableClassifier, UnlearnableRegressor, unlearners
+from sk_unlearn import MLPNetClassifier, ShardedClassifier, UnlearnableClassifier, UnlearnableRegressor, unlearners
 from sk_unlearn.distributed import data_parallel
 from sk_unlearn.inspection import audit
 from sk_unlearn.model_selection import ForgetSearchCV
@@ -22,6 +23,7 @@ from sk_unlearn.receipts import digest_parameters
 from sk_unlearn.references.many import fit_many
 from sk_unlearn.risks.empirical import flat_parameters
 from sk_unlearn.rows import open_rows
+from sk_unlearn.rows.spread import SpreadRows
 from sk_unlearn.unlearners import CuReNU, Retrain, Unlearner, VacuousBoundWarning
 
 N, CUT = 44, 17
@@ -49,8 +51,8 @@ class Small(nn.Module):
 
     def __init__(self, dtype=torch.float64, norm=False):
         super().__init__()
-        between = [nn.BatchNorm1d(4, dtype=dtype)] if norm else []
-        self.body = nn.Sequential(nn.Linear(3, 4, dtype=dtype), *between, nn.Tanh(), nn.Linear(4, 3, dtype=dtype))
+        between = [nn.BatchNorm1d(2, dtype=dtype)] if norm else []
+        self.body = nn.Sequential(nn.Linear(3, 2, dtype=dtype), *between, nn.Tanh(), nn.Linear(2, 3, dtype=dtype))
 
     def forward(self, x):
         return self.body(x)
@@ -66,7 +68,7 @@ def net(module=Small, kind=NeuralNetClassifier, **settings):
 def linear():
     return net(
         nn.Linear, module__in_features=3, module__out_features=3, module__dtype=torch.float64,
-        optimizer__weight_decay=0.1, max_epochs=30,
+        optimizer__weight_decay=0.1, max_epochs=10,
     )  # fmt: skip
 
 
@@ -83,7 +85,10 @@ CASES = {
     "float64": (lambda: UnlearnableClassifier(net(), random_state=0), {}, 1e-10),
     "float32": (_float32, {}, 1e-5),
     "steps in all layers": (lambda: UnlearnableClassifier(net(), CuReNU(), random_state=0), {}, 1e-10),
-    "built-in net": (lambda: UnlearnableClassifier(random_state=0), {}, 1e-10),
+    "built-in net": (
+        lambda: UnlearnableClassifier(MLPNetClassifier(max_epochs=2), CuReNU(), random_state=0),
+        {}, 1e-10,
+    ),
     "regression": (
         lambda: UnlearnableRegressor(
             net(nn.Linear, NeuralNetRegressor, module__in_features=3, module__out_features=1,
@@ -104,9 +109,9 @@ CASES = {
     ),
     "L-BFGS": (
         lambda: UnlearnableClassifier(
-            net(optimizer=torch.optim.LBFGS, optimizer__line_search_fn="strong_wolfe", lr=1.0, max_epochs=2),
+            net(optimizer=torch.optim.LBFGS, optimizer__max_iter=3, lr=0.2, max_epochs=2),
             CuReNU(), random_state=0,
-        ), {}, 1e-8,
+        ), {}, 1e-10,
     ),
     "BatchNorm": (
         lambda: UnlearnableClassifier(net(module__norm=True, batch_size=11), CuReNU(), random_state=0), {}, 1e-10,
@@ -154,9 +159,10 @@ def every_unlearner():
 def by_unlearner(base, name):
     """Forget by one unlearner, from a copy of the fitted estimators that it can start from."""
     unlearner = every_unlearner()[name]()
-    est = base["linear" if unlearner.__unlearner_tags__().requires_linear_module else "net"]
+    is_linear = unlearner.__unlearner_tags__().requires_linear_module
+    est = base["linear" if is_linear else "net"]
     if unlearner.recorder() is not None:
-        est = base["fit"](net(), unlearner)
+        est = base["fit"](linear() if is_linear else net(), unlearner)
     est = copy.deepcopy(est).set_params(unlearner=unlearner)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", VacuousBoundWarning)  # of nets that are no more than an example
@@ -176,10 +182,12 @@ def bases(rows):
 def verbs(est, rows):
     """Call one verb after the other, and tell after each what the estimator is."""
     X, y, ids = data()
-    more = np.random.default_rng(7).normal(size=(N, 3))[rows][:6]
+    # What each of the two processes brings; one process brings all of it.
+    added = np.intersect1d(np.concatenate([ids[part(rank)][:6] for rank in range(2)]), ids[rows])
+    more = np.random.default_rng(7).normal(size=(N, 3))[added]
     steps = {
         "forget by content, a row of both": lambda: est.forget(X[5:6]),
-        "partial_fit": lambda: est.partial_fit(more, y[rows][:6], sample_id=100 + ids[rows][:6]),
+        "partial_fit": lambda: est.partial_fit(more, y[added], sample_id=100 + added),
         "partial_forget": lambda: est.partial_forget(X[[7, 22]], y[[7, 22]]),
         "partial_forget of a stranger": lambda: est.partial_forget(X[7:8] + 3, y[7:8]),
         "correct a target": lambda: est.correct(X[8:9], y_new=(y[8:9] + 1) % 3),
@@ -252,6 +260,7 @@ def run(rank, folder):
             log.attempt(f"unlearner {name}", lambda name=name: by_unlearner(base, name))
         log.attempt("verbs", lambda: verbs(copy.deepcopy(base["net"]), mine))
         est = base["net"]
+        log.of["held"] = held_by(est), held_by(copy.deepcopy(est).forget(sample_id=GONE))
         _refused_requests(log, est, rank)
         _not_in_processes(log, est, local, mine)
         log.attempt("predictions", lambda: est.predict_proba(X[:9]))
@@ -278,11 +287,21 @@ def _case(name, rows, folder):
     forgotten(name, est)
     report = est.unlearning_report_
     counts = report.n_erased, report.n_trained_erased, report.n_retained, str(report.status)
-    rows_left = est.training_set_ if hasattr(est, "training_set_") else None
-    erased = None
-    if rows_left is not None and isinstance(getattr(rows_left.raw_X, "_local", None), np.ndarray):
-        erased = rows_left.raw_X._local.tobytes()
-    return before, state(est), counts, est.receipts_.head, est.classes_.tolist() if hasattr(est, "classes_") else erased
+    return before, state(est), counts, est.receipts_.head, getattr(est, "classes_", np.empty(0)).tolist()
+
+
+class _Bytes(pickle.Pickler):
+    """All that an object holds, rows of this process included, which are not pickled otherwise."""
+
+    def reducer_override(self, obj):
+        return (object, (), vars(obj)) if isinstance(obj, SpreadRows) else NotImplemented
+
+
+def held_by(est):
+    """Which rows of the data an estimator holds in this process."""
+    stream = io.BytesIO()
+    _Bytes(stream).dump(est)
+    return [k for k, row in enumerate(data()[0]) if row.tobytes() in stream.getvalue()]
 
 
 def _kept(est):
@@ -299,6 +318,7 @@ def _refused_requests(log, est, rank):
     log.attempt("not a number in one", lambda: est.forget(X[:1] * (np.nan if rank else 1.0)))
     log.attempt("fit fails in one", lambda: UnlearnableClassifier(net()).fit(X[:9] * (np.nan if rank else 1.0), y[:9]))
     log.attempt("fit on other columns", lambda: UnlearnableClassifier(net()).fit(X[:9, : 2 + rank], y[:9]))
+    log.attempt("other settings", lambda: UnlearnableClassifier(net(lr=0.1 + rank)).fit(X[:9], y[:9]))
     log.attempt("memory", lambda: UnlearnableClassifier(net(), memory="nowhere").fit(X[:9], y[:9]))
     log.of["nothing changed"] = _kept(est) == before
 
@@ -314,7 +334,7 @@ def _not_in_processes(log, est, local, mine):
         "request_forget of one": lambda: local.request_forget(sample_id=ids[mine][:1]),
         "Pipeline": lambda: make_pipeline(UnlearnableClassifier(net())).fit(X, y),
         "ShardedClassifier": lambda: ShardedClassifier(UnlearnableClassifier(net()), n_shards=2).fit(X, y),
-        "sk_unlearn.forget": lambda: sk_unlearn.forget(est, X[:1], y[:1], retained=(X[1:], y[1:])),
+        "sk_unlearn.forget": lambda: sk_unlearn.forget(est, X[:1], y[:1]),
         "sk_unlearn.save": lambda: sk_unlearn.save(est, "nowhere"),
         "pickle": lambda: pickle.dumps(est),
         "from_fitted": lambda: UnlearnableClassifier.from_fitted(local.net_, X, y),

@@ -11,12 +11,15 @@ import pytest
 from sk_unlearn.distributed import data_parallel
 from tests.distributed._processes import (
     CASES,
+    GONE,
+    N,
     bases,
     by_unlearner,
     data,
     every_unlearner,
     fitted,
     forgotten,
+    part,
     run,
     state,
     verbs,
@@ -28,7 +31,12 @@ SENSITIVE = {"MinMaxNaturalGradient": 1e-2}
 
 
 @pytest.fixture(scope="module")
-def outcomes(tmp_path_factory):
+def alone():
+    return bases(ALL)
+
+
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory, alone):  # alone: what is imported on the way is then there in the processes, too
     """What came of all that two processes did, by process and name."""
     if "fork" not in multiprocessing.get_all_start_methods():
         pytest.skip("processes are started by fork here, which spares them the imports")
@@ -76,13 +84,17 @@ def test_two_processes_fit_and_forget_as_one_does(outcomes, name, tmp_path):
     assert found[0][3] == found[1][3]  # and the receipts, down to the hash
 
 
+def test_each_process_holds_its_own_rows_and_nothing_of_erased_ones(outcomes):
+    for rank, each in enumerate(outcomes):
+        before, after = each["held"]
+        # Rows 5 and 30 are the same, one in each process.
+        own = set(range(N)[part(rank)]) | {5, 30}
+        assert set(before) == own
+        assert set(after) == own - set(GONE) - {5} if rank else own - set(GONE) | {30}
+
+
 def test_classes_are_those_of_all_processes(outcomes):
     assert all(classes == [0, 1, 2] for *_, classes in _of(outcomes, "float64"))
-
-
-@pytest.fixture(scope="module")
-def alone():
-    return bases(ALL)
 
 
 @pytest.mark.parametrize("name", every_unlearner())
@@ -112,6 +124,7 @@ def test_sequences_of_verbs_lead_to_the_same(outcomes, alone):
         ("everything", "covers all 44 rows"),
         ("another request in each", "must be the same in all processes"),
         ("fit on other columns", "rows of one shape in all processes"),
+        ("other settings", "settings of the estimator must be the same"),
         ("memory", "memory=None"),
     ],
 )
