@@ -176,7 +176,8 @@ def test_updated_sketch_stays_positive(seed, rank):
     updated = sketch.updated(risk.mass, w, removed=[part(risk, np.arange(30))])
     S = matrix(updated)
     assert torch.linalg.eigvalsh(S)[0] >= -1e-10 * (1 + torch.linalg.norm(S))
-    np.testing.assert_allclose(updated.vectors @ updated.vectors.T, np.eye(rank), atol=1e-10)
+    assert len(updated.vectors) <= rank  # directions that nearly only these rows had are left out
+    np.testing.assert_allclose(updated.vectors @ updated.vectors.T, np.eye(len(updated.vectors)), atol=1e-10)
 
 
 # ----------------------------------------------------------------------------------------------------------- quadratic
