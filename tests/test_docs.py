@@ -40,6 +40,7 @@ PAGES = [
     "docs/pipelines.rst",
     "docs/ensembles.rst",
     "docs/shards.rst",
+    "docs/growing.rst",
     "docs/saving.rst",
     "docs/command_line.rst",
     "docs/metrics.rst",

@@ -1,4 +1,4 @@
-"""Examples that assert that nothing of a person is left, or what is guaranteed, run as a reader does, but smaller."""
+"""Examples that assert what is left or guaranteed, or that pages show, run as a reader does, but smaller."""
 
 import runpy
 import sys
@@ -20,3 +20,9 @@ def test_the_example_runs(name, tmp_path, monkeypatch):
     drawn = runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name="example")
     drawn["plt"].close("all")
     assert picture.exists()
+
+
+def test_the_example_of_several_processes_runs_in_one(monkeypatch, capsys):
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    runpy.run_path(str(EXAMPLES / "several_processes.py"), run_name="example")
+    assert "1 processes forgot 2 rows; 567 are left" in capsys.readouterr().out
