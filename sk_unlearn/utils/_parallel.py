@@ -9,7 +9,7 @@ from joblib import Parallel, delayed, effective_n_jobs
 from joblib.parallel import get_active_backend
 
 from sk_unlearn.utils._dask import carried_out_by_dask
-from sk_unlearn.utils._parcels import Call, answer, packed, result_of
+from sk_unlearn.utils._parcels import Call, answer, done, packed, result_of
 
 __all__ = ["carried_out", "runs_here"]
 
@@ -75,10 +75,12 @@ def carried_out(
     if stream and getattr(backend, "supports_return_generator", False):
         settings["return_as"] = "generator"
     with_jobs = _Shown(advance, n_jobs=n_jobs, **settings)
-    if type(backend).__module__.startswith("joblib."):
-        yield from with_jobs(calls)
-    else:  # of others, such as Ray's
+    if not type(backend).__module__.startswith("joblib."):  # of others, such as Ray's
         yield from map(result_of, with_jobs(delayed(answer)(*parcels) for parcels in packed(calls)))
+    elif getattr(backend, "supports_sharedmem", False):
+        yield from with_jobs(calls)
+    else:
+        yield from (parcel.opened() for parcel in with_jobs(delayed(done)(*parcels) for parcels in packed(calls)))
 
 
 def _is_dask(backend: Any) -> bool:

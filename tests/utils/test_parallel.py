@@ -1,6 +1,9 @@
 """Calls through joblib: here, in threads, and by backends of others, to which everything goes in parcels."""
 
+import sys
 import threading
+from copy import deepcopy
+from types import ModuleType
 
 import joblib
 import numpy as np
@@ -8,7 +11,10 @@ import pytest
 from joblib import parallel_config
 from joblib.parallel import ThreadingBackend
 
+from sk_unlearn import UnlearnableClassifier
 from sk_unlearn.utils._parallel import carried_out, runs_here
+from sk_unlearn.utils._parcels import Parcel
+from tests._problems import skorch_net
 
 
 class OtherBackend(ThreadingBackend):
@@ -70,3 +76,28 @@ def test_errors_of_other_backends_say_where_they_come_from(by_others):
 
 def test_what_is_inside_a_call_stays_on_its_worker(by_others):
     assert list(carried_out([(joblib.effective_n_jobs, (-1,), {})] * 2, None)) == [1, 1]
+
+
+def test_nets_of_a_script_travel_and_may_be_copied_there(monkeypatch):
+    script = ModuleType("__main__")
+    monkeypatch.setitem(sys.modules, "__main__", script)
+    exec(
+        "from torch import nn\n"
+        "class Net(nn.Sequential):\n"
+        "    def __init__(self, n_features_in, n_outputs):\n"
+        "        super().__init__(nn.Linear(n_features_in, n_outputs))\n",
+        vars(script),
+    )
+    X, y = np.eye(3, dtype=np.float32), np.arange(3)
+    est = UnlearnableClassifier(skorch_net(script.Net, max_epochs=1), random_state=0).fit(X, y)
+    sent = Parcel(est)
+    worker = ModuleType("__main__")
+    monkeypatch.setitem(sys.modules, "__main__", worker)
+    arrived = sent.opened()
+    assert worker.Net is type(arrived.net_.module_)
+    # By skorch's own pickle, which knows classes by their names.
+    answered = Parcel(deepcopy(arrived).forget(X[:1]))
+    redefined = script.Net = type("Net", (), {})
+    monkeypatch.setitem(sys.modules, "__main__", script)
+    assert answered.opened().predict(X).shape == (3,)
+    assert script.Net is redefined
