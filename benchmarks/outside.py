@@ -168,6 +168,7 @@ def main():
     if args.limited:
         _under_a_limit(args.net, args.kinds[0], args.limited, args.rows, args.columns)
         return
+    failed: list[str] = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         _write(folder, args.kinds, args.rows, args.columns)
@@ -175,9 +176,12 @@ def main():
             arguments = ["--rows", str(args.rows), "--columns", str(args.columns), "--net", args.net, "--kinds", kind]
             command = [sys.executable, "-m", "benchmarks.outside", *arguments, "--limited", name]
             done = subprocess.run(command, text=True, capture_output=True)
-            said = done.stdout.strip() or done.stderr.strip()[-200:]
+            failed += [kind] * (done.returncode != 0)
+            said = done.stderr.strip()[-200:] if done.returncode else done.stdout.strip()
             print(f"{kind:8} {size / 1e6:.0f} MB under {size / 4e6:.0f} MB: {said}")
         _compare(args, folder)
+    if failed:
+        sys.exit(f"Under the limit these failed: {', '.join(failed)}.")
 
 
 if __name__ == "__main__":

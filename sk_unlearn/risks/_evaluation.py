@@ -22,6 +22,7 @@ from sk_unlearn.risks._randomness import FixedRandomness
 from sk_unlearn.risks._row_loss import RowLoss, refuse_differing
 from sk_unlearn.risks._rows import Chunk, Part, RiskRows, Rows
 from sk_unlearn.utils._lazy import cached_property
+from sk_unlearn.utils._limits import memory_limit
 from sk_unlearn.utils._twins import source_of
 
 __all__ = ["Evaluator", "Scored", "sum_of"]
@@ -30,8 +31,9 @@ logger = logging.getLogger("sk_unlearn")
 
 # Bytes that the graphs kept by one linearisation may take; a single chunk takes at most a quarter of it. On a
 # CUDA card this share of its memory, where that is more: small chunks leave most of a large card idle. Of all its
-# memory rather than of what is free, so that results do not hang on what else is on the card.
-_MEMORY_BUDGET, _SHARE_OF_CARD = 2**30, 1 / 8
+# memory rather than of what is free, so that results do not hang on what else is on the card. On a processor the same
+# share of a limit on the process's memory, where that is less.
+_MEMORY_BUDGET, _SHARE = 2**30, 1 / 8
 # On a processor activations that leave its cache cost more than the overhead of further chunks, unless the chunks get
 # very small.
 _CACHED_BYTES, _LEAST_ROWS = 2**24, 64
@@ -319,8 +321,10 @@ def _free(ends: list[Tensor], inputs: Sequence[Tensor]) -> None:
 
 
 def _default_budget(device: torch.device) -> int:
-    total = torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else 0
-    return max(_MEMORY_BUDGET, int(_SHARE_OF_CARD * total))
+    if device.type == "cuda":
+        return max(_MEMORY_BUDGET, int(_SHARE * torch.cuda.get_device_properties(device).total_memory))
+    limit = memory_limit()
+    return _MEMORY_BUDGET if limit is None else min(_MEMORY_BUDGET, int(_SHARE * limit))
 
 
 def _batch_size(net: NeuralNet, n_rows: int) -> int:

@@ -14,6 +14,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from sk_unlearn.risks.layer_inputs import LayerInputs, MapInputs, Place, Sums, squares_of
+from sk_unlearn.rows.storage import BLOCK
 
 __all__ = ["InputWatch"]
 
@@ -239,18 +240,24 @@ class _RunningSums:
             used = x.count_nonzero(others)
             self.uses = used if self.uses is None else self.uses + used
             return
-        rows = x.movedim(channel, -1).reshape(-1, self.p).double()
-        ones = rows.new_ones(1, len(rows))
-        total = (ones @ rows)[0]
-        if self.p > _WIDEST:
-            added = torch.stack([_with(total, len(rows)), _with((ones @ rows.square())[0], len(rows))])
-        else:
-            added = torch.cat([torch.cat([rows.T @ rows, total[None]]), _with(total, len(rows))[:, None]], dim=1)
+        rows = x.movedim(channel, -1).reshape(-1, self.p)
+        # In double precision they take up to four times the memory that they had, so a few at a time.
+        step = max(1, BLOCK // self.p)
+        added = self._moments_of(rows[:step].double())
+        for start in range(step, len(rows), step):
+            added += self._moments_of(rows[start : start + step].double())
         squares = squares_of(added)
         if self.moments is None or self.rounding is None:
             self.moments, self.rounding = torch.zeros_like(added), torch.zeros_like(squares)
         self.moments += added
         self.rounding += _UNIT * (squares_of(self.moments) + len(rows) ** 0.5 * squares)
+
+    def _moments_of(self, rows: Tensor) -> Tensor:
+        ones = rows.new_ones(1, len(rows))
+        total = (ones @ rows)[0]
+        if self.p > _WIDEST:
+            return torch.stack([_with(total, len(rows)), _with((ones @ rows.square())[0], len(rows))])
+        return torch.cat([torch.cat([rows.T @ rows, total[None]]), _with(total, len(rows))[:, None]], dim=1)
 
     def result(self) -> Sums:
         """Return the sums so far."""

@@ -74,7 +74,8 @@ class EmpiricalRisk:
         attribute of the same name tells.
     memory_budget : int, optional
         Bytes that the graphs kept by one linearisation may take. None: 2**30, and on a CUDA device an eighth of its
-        memory if that is more.
+        memory if that is more, or on a CPU an eighth of a limit on the memory of the process (``RLIMIT_AS``, or that of
+        its control group) if that is less.
 
     Attributes
     ----------

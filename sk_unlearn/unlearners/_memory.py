@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
 
 import torch
 from torch import Tensor
 
 from sk_unlearn import distributed
+from sk_unlearn.utils._limits import address_space_limit, control_group_free
 
 __all__ = ["MemoryForecast", "free_memory"]
 
@@ -83,7 +82,8 @@ def free_memory(device: torch.device) -> int | None:
     """Return the bytes that can still be allocated on a device, or None where that cannot be found out.
 
     On a CUDA device what PyTorch has reserved and does not use counts as free. On a processor this is what the system
-    has available, or what the limit of the process's control group (a container's) leaves where that is less.
+    has available, or what the limit of the process's control group (a container's) or that of its address space
+    (``RLIMIT_AS``) leaves where that is less.
     """
     if device.type == "cuda":
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
@@ -94,48 +94,6 @@ def free_memory(device: torch.device) -> int | None:
         system = psutil.virtual_memory()
     except (OSError, RuntimeError, NotImplementedError):  # such as a container that hides /proc/meminfo
         return None
-    return min([int(system.available), *control_group_free(system.total)])
-
-
-def control_group_free(
-    total: float, root: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")
-) -> Iterator[int]:
-    """Give what each memory limit on this process leaves free, in bytes; nothing where there is no limit.
-
-    Parameters
-    ----------
-    total : float
-        Bytes of memory in the machine. A limit that is not below it binds nothing.
-
-    root : Path
-        Where control groups are mounted: version 2 here, version 1 in its folder ``memory``.
-
-    membership : Path
-        The file that names the groups of this process, one a line: ``number:controllers:path``.
-    """
-    try:
-        lines = membership.read_text().splitlines()
-    except OSError:  # not Linux
-        return
-    for line in lines:
-        _, controllers, path = line.split(":", 2)
-        if controllers == "":
-            top, limit_name, used_name, cache_name = root, "memory.max", "memory.current", "inactive_file"
-        elif "memory" in controllers.split(","):
-            top, limit_name = root / "memory", "memory.limit_in_bytes"
-            used_name, cache_name = "memory.usage_in_bytes", "total_inactive_file"
-        else:
-            continue
-        own = PurePosixPath(path.lstrip("/"))
-        # A limit binds all groups below it. In a container the outer path may not be visible; the mount itself is.
-        for group in {top / own, *(top / parent for parent in own.parents), top}:
-            try:
-                limit = int((group / limit_name).read_text())
-                if limit >= total:  # how version 1 says that there is none
-                    continue
-                used = int((group / used_name).read_text())
-                # Files that were read and are kept in case they are read again: given up when memory is needed.
-                cached = dict(each.split() for each in (group / "memory.stat").read_text().splitlines())
-            except (OSError, ValueError):  # no such group, or the limit "max"
-                continue
-            yield max(0, limit - used + int(cached.get(cache_name, 0)))
+    address_space = address_space_limit()
+    left = [] if address_space is None else [max(0, address_space - psutil.Process().memory_info().vms)]
+    return min([int(system.available), *control_group_free(system.total), *left])

@@ -450,6 +450,19 @@ def test_memory_budget_bounds_chunks_and_kept_graphs():
     assert EmpiricalRisk(net, X, y, memory_budget=1).chunk_size == 1
 
 
+def test_chunks_follow_a_limit_on_the_address_space(monkeypatch):
+    resource = pytest.importorskip("resource")
+    net, X, y = problem("cnn")
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (8 * 2**14, resource.RLIM_INFINITY))
+    limited, bounded = EmpiricalRisk(net, X, y), EmpiricalRisk(net, X, y, memory_budget=2**14)
+    assert limited.chunk_size == bounded.chunk_size
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (resource.RLIM_INFINITY,) * 2)
+    unlimited = EmpiricalRisk(net, X, y)
+    assert limited.chunk_size < unlimited.chunk_size
+    w = point(unlimited)
+    close(limited.gradient(w), unlimited.gradient(w), 1e-12)
+
+
 def test_memory_of_a_row_is_measured():
     """Twice the width saves twice the bytes, whatever the number of parameters."""
     rng = np.random.default_rng(0)

@@ -89,6 +89,18 @@ def test_a_wide_input_has_means_and_squares():
     np.testing.assert_allclose(sums.moments[1], [*np.square(exact).sum(0), len(X)])
 
 
+@pytest.mark.parametrize("p", [200, 300])
+def test_many_inputs_are_summed_a_few_at_a_time(p):
+    X = values(n=2**20 // p + 500, p=p)
+    found, _, _ = inputs_of(lambda m, X: m.a(X), X, chunk_size=len(X), a=nn.Linear(p, 2))
+    each = found["a.weight", 0]
+    exact = X.astype(np.float64)
+    squares = each.sums.moments.diagonal()[:-1] if p == 200 else each.sums.moments[1][:-1]
+    np.testing.assert_allclose(squares, np.square(exact).sum(0))
+    np.testing.assert_allclose(each.sums.moments[-1 if p == 200 else 0, :-1], exact.sum(0), atol=1e-9)
+    assert each.sums.moments[-1, -1] == len(X)
+
+
 def test_a_convolution_has_the_second_moments_of_its_channels():
     X = np.random.default_rng(0).normal(size=(20, 3, 5, 5)).astype(np.float32)
     found, _, _ = inputs_of(lambda m, X: m.a(X).mean((2, 3)), X, a=nn.Conv2d(3, 2, 3, padding=1))
