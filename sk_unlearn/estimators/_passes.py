@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sk_unlearn.rows import RowRole, TrainingSet
+from sk_unlearn.rows import OutsideRows, RowRole, TrainingSet
 from sk_unlearn.utils._journal import Assignment
 
-__all__ = ["Pass", "known_rows", "plan_rows"]
+__all__ = ["Pass", "check_can_be_overwritten", "known_rows", "plan_rows"]
 
 
 class Pass(NamedTuple):
@@ -28,6 +28,16 @@ class Pass(NamedTuple):
 
     assignments: list[Assignment]
     is_new: NDArray[np.bool_]
+
+
+def check_can_be_overwritten(X: Any, stored: TrainingSet) -> None:
+    """Raise a ValueError for rows that come from a file to be overwritten into memory, where it would be forgotten."""
+    if isinstance(X, OutsideRows) and X.is_overwritten and not isinstance(stored.raw_X, OutsideRows):
+        raise ValueError(
+            "X comes into memory, as the rows that are stored, so that erased ones would stay in the file that "
+            "open_rows(..., overwrite=True) opened: open it without overwrite and erase them there, or fit on rows of "
+            "a file."
+        )
 
 
 def plan_rows(stored: TrainingSet, call: TrainingSet) -> Pass:
@@ -52,7 +62,8 @@ def plan_rows(stored: TrainingSet, call: TrainingSet) -> Pass:
     if known.all():
         return Pass(stored.plan_role(trained, RowRole.TRAINED), ~known)
     assignments = stored.plan_append(
-        *(column[~known] for column in (call.X, call.y)),
+        call.raw_X[~known],  # X would only read files that are to be overwritten
+        call.y[~known],
         sample_weight=None if call.sample_weight is None else call.sample_weight[~known],
         sample_id=None if call.sample_id is None else call.sample_id[~known],
         role=call.role[~known],

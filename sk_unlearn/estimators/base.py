@@ -34,7 +34,7 @@ from sk_unlearn.estimators._inputs import (
 )
 from sk_unlearn.estimators._nets import check_nested, warn_of_methods_not_called
 from sk_unlearn.estimators._notes import notes_past_a_pipeline
-from sk_unlearn.estimators._passes import plan_rows
+from sk_unlearn.estimators._passes import check_can_be_overwritten, plan_rows
 from sk_unlearn.estimators._pending import PendingMixin, refuse_to_drop_requests
 from sk_unlearn.estimators._problem import Solution, solve, stored_risk
 from sk_unlearn.estimators._progress import print_step, silent
@@ -300,6 +300,7 @@ class BaseUnlearnable(
         y_net = cast_targets(self.net_, X_net, self._encode_targets(y, "y"), classifier=self._classifier)
         if kept is not None:
             kept.check_ids_given(sample_id)
+            check_can_be_overwritten(X, kept)
         sample_id = kept_ids(self, sample_id, len(X_net))
         # Built before training, so that identifiers that cannot be stored are refused at once.
         new = TrainingSet(X_net, y_net, sample_weight=weight, sample_id=sample_id, source=source)

@@ -357,3 +357,37 @@ def test_a_file_that_is_overwritten_on_request(tmp_path):
     stays()
     with pytest.raises(ValueError, match="keep_training_set=False keeps no rows, so that none could be overwritten"):
         UnlearnableClassifier(net(), keep_training_set=False).fit(open_rows(path, overwrite=True), y)
+
+
+@pytest.mark.parametrize("sharded", [False, True])
+def test_further_rows_of_a_file_are_overwritten_too(sharded, tmp_path):
+    X, y = data()
+    kind = ShardedClassifier if sharded else UnlearnableClassifier
+    est, memory = (kind(UnlearnableClassifier(net()) if sharded else net(), random_state=0) for _ in range(2))
+    for name, rows in (("first", X[:80]), ("second", X[80:])):
+        np.save(tmp_path / f"{name}.npy", rows)
+    first, second = (open_rows(tmp_path / f"{name}.npy", overwrite=True) for name in ("first", "second"))
+    est.fit(first, y[:80]).partial_fit(second, y[80:]).forget(X[[5, 100]])
+    for name, rows, number in (("first", X[:80], 5), ("second", X[80:], 20)):
+        expected = rows.copy()
+        expected[number] = 0
+        np.testing.assert_array_equal(np.load(tmp_path / f"{name}.npy"), expected)
+    memory.fit(X[:80], y[:80])
+    with pytest.raises(ValueError, match="open it without overwrite and erase them there, or fit on rows of a file"):
+        memory.partial_fit(second, y[80:])
+    assert len(memory.training_set_) == 80
+
+
+def test_further_rows_of_a_parquet_file_become_zeros_in_its_scratch_file(tmp_path):
+    parquet, pa = pytest.importorskip("pyarrow.parquet"), pytest.importorskip("pyarrow")
+    X, y = data()
+    np.save(tmp_path / "first.npy", X[:80])
+    parquet.write_table(pa.table({str(k): column for k, column in enumerate(X[80:].T)}), tmp_path / "second.parquet")
+    est = UnlearnableClassifier(net(), random_state=0).fit(open_rows(tmp_path / "first.npy"), y[:80])
+    est.partial_fit(open_rows(tmp_path / "second.parquet"), y[80:])
+    (tmp_path / "second.parquet").unlink()
+    source = est.training_set_.sources[1]
+    np.testing.assert_array_equal(source.read(slice(20, 21)), X[100:101])
+    est.forget(X[[100]])
+    with pytest.raises(FileNotFoundError, match="is not there"):  # where alone the row is left
+        source.read(slice(20, 21))
