@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sk_unlearn.rows.outside import RowSource
+from sk_unlearn.rows.storage import BLOCK
 from sk_unlearn.utils._journal import Assignment
 
 __all__ = ["MappedFile", "mapped_file", "npy_file", "strides_of"]
@@ -39,6 +40,8 @@ class MappedFile(RowSource):
         What receipts call it. Default: the path.
     is_overwritten : bool, default=False
         Whether erased rows become zeros in the file. Deep copies only read.
+    head : bytes, default=b""
+        With what the file begins: the header of one in NumPy's format, by which another file is told.
     """
 
     def __init__(
@@ -51,10 +54,12 @@ class MappedFile(RowSource):
         name: str | None = None,
         *,
         is_overwritten: bool = False,
+        head: bytes = b"",
     ) -> None:
         self._name = path if name is None else name
         self._overwrites, self._is_copy = is_overwritten, False
         self._place = path, place, tuple(shape), tuple(strides), np.dtype(dtype)
+        self._head = head
         self._rows: NDArray[Any] | None = None
         self._is_mappable = True
 
@@ -84,12 +89,15 @@ class MappedFile(RowSource):
         Raises
         ------
         OSError
-            If the file is not there, or is shorter than it was.
+            If the file is not there, is shorter than it was, or has another header.
         """
         if self._rows is None and self._is_mappable:
             self._rows = self._mapped()
         if self._rows is None:
             return self._read_apart(numbers)
+        mapped: Any = self._rows.base
+        if mapped.size() < len(mapped):  # the system ends a process that looks past the end of a file
+            raise self._cut()
         rows: NDArray[Any] = self._rows[numbers]
         return rows
 
@@ -99,7 +107,7 @@ class MappedFile(RowSource):
         Raises
         ------
         OSError
-            If it is not there, is shorter than it was, or may not be written to.
+            If it is not there, is shorter than it was, may not be written to, or holds other rows than it did.
         """
         if not self.is_overwritten:
             return []
@@ -110,7 +118,27 @@ class MappedFile(RowSource):
                 mapped = mmap.mmap(file.fileno(), 0)
             except (OSError, OverflowError):  # no room for the whole file
                 return [(piece, slice(None), zero) for piece in self._pieces(file, numbers)]
-        return [(np.ndarray(shape, dtype, buffer=mapped, offset=place, strides=strides), numbers, zero)]
+        rows: NDArray[Any] = np.ndarray(shape, dtype, buffer=mapped, offset=place, strides=strides)
+        self._check_same_rows(rows, numbers)
+        return [(rows, numbers, zero)]
+
+    def _check_same_rows(self, rows: NDArray[Any], numbers: NDArray[np.int64]) -> None:
+        """Raise an OSError where rows that are to be overwritten are neither those that were read, nor zeros already.
+
+        Another file may have been put in the place of the one that is mapped.
+        """
+        if self._rows is None:
+            return
+        size = max(1, BLOCK // max(1, rows[0].size))
+        for start in range(0, len(numbers), size):
+            some = numbers[start : start + size]
+            here, read = (np.ascontiguousarray(each[some]).view(np.uint8) for each in (rows, self._rows))
+            here, read = here.reshape(len(some), -1), read.reshape(len(some), -1)
+            if ((here != read).any(axis=1) & here.any(axis=1)).any():
+                raise OSError(
+                    f"{self._told} holds other rows than it did, of which none was overwritten: put it back, or fit "
+                    "anew."
+                )
 
     def _pieces(self, file: Any, numbers: NDArray[np.int64]) -> Iterator[NDArray[Any]]:
         """Map runs of rows by themselves, to be written to."""
@@ -131,19 +159,34 @@ class MappedFile(RowSource):
     @contextmanager
     def _opened(self, mode: str = "rb") -> Iterator[Any]:
         with open(self._checked(), mode, buffering=0) as file:
+            if file.read(len(self._head)) != self._head:
+                raise OSError(f"{self._told} has another header than it had: put it back as it was, or fit anew.")
             yield file
+
+    @property
+    def _told(self) -> str:
+        """How a message on the file begins."""
+        return f"The rows that the estimator was fitted on stay in the file {self._place[0]!r}, which"
+
+    def _cut(self) -> OSError:
+        return OSError(f"{self._told} is shorter than it was: put it back as it was, or fit anew.")
+
+    @property
+    def _end(self) -> int:
+        """How many bytes the file has at least."""
+        _, place, shape, strides, dtype = self._place
+        return place + sum(max(0, (n - 1) * step) for n, step in zip(shape, strides, strict=True)) + dtype.itemsize
 
     def _checked(self) -> str:
         """Return the path of the file, which is there and as long as it was."""
-        path, place, shape, strides, dtype = self._place
-        told = f"The rows that the estimator was fitted on stay in the file {path!r}, which "
+        path = self._place[0]
         if not Path(path).is_file():
             raise FileNotFoundError(
-                f"{told}is not there: put it back, or fit anew. Workers on other machines need it under the same path."
+                f"{self._told} is not there: put it back, or fit anew. Workers on other machines need it under the "
+                "same path."
             )
-        last = place + sum(max(0, (n - 1) * step) for n, step in zip(shape, strides, strict=True)) + dtype.itemsize
-        if last > Path(path).stat().st_size:
-            raise OSError(f"{told}is shorter than it was: put it back as it was, or fit anew.")
+        if self._end > Path(path).stat().st_size:
+            raise self._cut()
         return path
 
     def _mapped(self) -> NDArray[Any] | None:
@@ -152,7 +195,7 @@ class MappedFile(RowSource):
         _, place, shape, strides, dtype = self._place
         with self._opened() as file:
             try:
-                mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+                mapped = mmap.mmap(file.fileno(), self._end, access=mmap.ACCESS_READ)
             except (OSError, OverflowError):
                 self._is_mappable = False
                 return None
@@ -183,7 +226,7 @@ class MappedFile(RowSource):
             )
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"_place": self._place, "_name": self._name, "_overwrites": self._overwrites}
+        return {name: vars(self)[name] for name in ("_place", "_name", "_overwrites", "_head")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state, _rows=None, _is_mappable=True, _is_copy=False)
@@ -222,21 +265,30 @@ def npy_file(path: str | os.PathLike[str], name: str | None = None, *, is_overwr
     Raises
     ------
     ValueError
-        If it holds anything but numbers along at least one axis.
+        If it is not in NumPy's format, or holds anything but numbers along at least one axis.
     OSError
         If it is to be overwritten and may not be written to.
     """
     with open(path, "r+b" if is_overwritten else "rb") as file:
-        version = np.lib.format.read_magic(file)
+        try:
+            version = np.lib.format.read_magic(file)
+        except ValueError as error:
+            raise ValueError(
+                f"{os.fspath(path)!r} is neither a .npy file nor a Parquet file: write the rows to one by numpy.save, "
+                "or give fit an array."
+            ) from error
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, is_fortran, dtype = read(file)
         place = file.tell()
+        file.seek(0)
+        head = file.read(place)
     if dtype.kind not in "biuf" or dtype.char in "gG" or not shape or 0 in shape:
         raise ValueError(
             f"the file must hold an array of real numbers with at least one row, got {dtype} of shape {shape}"
         )
     strides = strides_of(shape[::-1], dtype)[::-1] if is_fortran else strides_of(shape, dtype)
-    return MappedFile(str(Path(path).resolve()), place, shape, strides, dtype, name, is_overwritten=is_overwritten)
+    where = str(Path(path).resolve())
+    return MappedFile(where, place, shape, strides, dtype, name, is_overwritten=is_overwritten, head=head)
 
 
 def strides_of(shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[int, ...]:
@@ -264,4 +316,6 @@ def mapped_file(values: Any) -> MappedFile | None:
     first = np.frombuffer(memory, dtype=np.uint8).__array_interface__["data"][0]
     begin = values.offset - values.offset % mmap.ALLOCATIONGRANULARITY
     place = begin + values.__array_interface__["data"][0] - first
-    return MappedFile(str(Path(path).resolve()), place, values.shape, values.strides, values.dtype)
+    head = memory[: values.offset] if begin == 0 else b""
+    head = head if head.startswith(np.lib.format.MAGIC_PREFIX) else b""
+    return MappedFile(str(Path(path).resolve()), place, values.shape, values.strides, values.dtype, head=head)

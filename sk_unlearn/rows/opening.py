@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -50,7 +51,7 @@ def open_rows(
         numbers, or of whole numbers that the common data type cannot hold; and where what is to be overwritten cannot
         be.
     TypeError
-        For a data set without a length.
+        For a data set without a length, and for anything but a path or a data set.
     OSError
         If the file is not there, or is to be overwritten and may not be written to; or there is no room for the
         scratch copy of a Parquet file.
@@ -88,6 +89,11 @@ def open_rows(
                 "pass a data set with __len__ and __getitem__."
             )
         return OutsideRows(DatasetItems(source, name or f"data set {type(source).__name__}"))
+    if not isinstance(source, str | os.PathLike):
+        raise TypeError(
+            f"source must be the path of a file or a data set of PyTorch's, got {type(source).__name__}: rows in "
+            "memory go to fit as they are."
+        )
     if not is_parquet(source):
         if columns is not None:
             raise ValueError("columns names columns of a Parquet file, which source is not: leave it out.")

@@ -193,6 +193,19 @@ def test_a_file_that_is_gone_or_shorter_is_named(mapped, tmp_path):
         rows.toarray()
 
 
+@pytest.mark.parametrize("opened", ["by path", "map"])
+def test_a_file_that_is_cut_after_it_was_mapped_is_an_error(tmp_path, opened):
+    path = tmp_path / "rows.npy"
+    np.save(path, np.ones((2000, 3)))
+    rows = open_rows(path) if opened == "by path" else outside_rows(np.load(path, mmap_mode="r"))
+    assert rows[1999].all()
+    with open(path, "r+b") as file:
+        file.truncate(5000)
+    for look in (rows.toarray, lambda: rows[1999], lambda: rows[[1999, 3]].toarray()):
+        with pytest.raises(OSError, match="is shorter than it was"):
+            look()
+
+
 @pytest.mark.parametrize("order", ["C", "F"])
 @pytest.mark.parametrize("shape", [(40, 3), (120,), (10, 3, 2, 2)])
 def test_a_path_is_opened_as_a_map_is(table, tmp_path, order, shape):
@@ -209,6 +222,11 @@ def test_a_file_of_anything_else_is_refused(tmp_path):
         np.save(tmp_path / "rows.npy", values)
         with pytest.raises(ValueError, match="the file must hold an array of real numbers with at least one row"):
             open_rows(tmp_path / "rows.npy")
+    (tmp_path / "rows.csv").write_text("1.0,2.0\n")
+    with pytest.raises(ValueError, match=r"is neither a \.npy file nor a Parquet file"):
+        open_rows(tmp_path / "rows.csv")
+    with pytest.raises(TypeError, match="got ndarray: rows in memory go to fit as they are"):
+        open_rows(np.ones((2, 2)))
 
 
 UNDER_A_LIMIT = """

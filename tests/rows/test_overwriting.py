@@ -70,3 +70,33 @@ def test_nothing_changes_where_the_file_cannot_be_written_to(path, table):
     assert len(rows) == 40
     np.testing.assert_array_equal(rows.locate(table[3:4]), [3])
     np.testing.assert_array_equal(np.load(path), table)
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        (lambda table: table[::-1], "holds other rows than it did, of which none was overwritten"),
+        (lambda table: np.tile(table.astype("f4"), (2, 1)), "has another header than it had"),
+    ],
+)
+def test_another_file_in_its_place_is_not_overwritten(path, table, other, message):
+    rows = TrainingSet(open_rows(path, overwrite=True), np.zeros(40))
+    np.testing.assert_array_equal(rows.locate(table[3:4]), [3])
+    np.save(path.with_suffix(".new.npy"), other(table))
+    path.with_suffix(".new.npy").replace(path)
+    content = path.read_bytes()
+    with pytest.raises(OSError, match=message):
+        rows.drop([3])
+    assert path.read_bytes() == content
+    assert len(rows) == 40
+
+
+def test_a_file_that_was_written_anew_with_zeros_for_some_rows_is_the_same(path, table):
+    rows = TrainingSet(open_rows(path, overwrite=True), np.zeros(40))
+    np.testing.assert_array_equal(rows.locate(table[3:4]), [3])
+    table[3] = 0
+    np.save(path.with_suffix(".new.npy"), table)
+    path.with_suffix(".new.npy").replace(path)
+    rows.drop([3, 4])
+    table[4] = 0
+    np.testing.assert_array_equal(np.load(path), table)
