@@ -231,6 +231,12 @@ class MappedFile(RowSource):
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state, _rows=None, _is_mappable=True, _is_copy=False)
 
+    def is_same(self, other: RowSource) -> bool:
+        """Tell whether another object stands for the same part of the same file, and overwrites if this one does."""
+        return self is other or (
+            type(other) is type(self) and (other._place, other._overwrites) == (self._place, self._overwrites)
+        )
+
     def reading(self) -> MappedFile:
         """Return an object that reads the same rows and overwrites none."""
         if not self.is_overwritten:

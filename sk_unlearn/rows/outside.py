@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sk_unlearn.rows.storage import RowStorage, dense
 from sk_unlearn.utils._journal import Assignment
 
-__all__ = ["OutsideRows", "RowSource"]
+__all__ = ["OutsideRows", "RowSource", "merged"]
 
 
 class RowSource(ABC):
@@ -48,6 +48,10 @@ class RowSource(ABC):
 
     def flush(self) -> None:  # noqa: B027  most have nothing to do
         """Return when what was overwritten is on the disk."""
+
+    def is_same(self, other: RowSource) -> bool:
+        """Tell whether another object stands for the same rows, and does the same to those that are erased."""
+        return self is other
 
     def reading(self) -> RowSource:
         """Return an object that reads the same rows and overwrites none."""
@@ -190,16 +194,24 @@ class OutsideRows(RowStorage):
             new = np.asarray(dense(other), dtype=self.dtype)
             added = _own(len(own) + np.arange(len(new)))
             return self._with(_Held(_narrow(np.concatenate([at, added])), np.concatenate([own, new]), left))
-        theirs, n = other.astype(self.dtype)._held, sum(source.shape[0] for source in self._sources)
-        added = theirs.at.astype(np.int64)
-        added[theirs.at >= 0] += n
+        theirs, sources = other.astype(self.dtype)._held, merged(self._sources, other._sources)
+        # Where each of their sources begins among theirs, and among all.
+        of_theirs, of_all = _starts(other._sources), _starts(sources)
+        place = np.array([next(k for k, known in enumerate(sources) if known.is_same(each)) for each in other._sources])
+        shift = of_all[place] - of_theirs[:-1]
+
+        def renumbered(numbers: NDArray[Any]) -> NDArray[np.int64]:
+            return numbers + shift[np.searchsorted(of_theirs, numbers, side="right") - 1]
+
+        added, outside = theirs.at.astype(np.int64), theirs.at >= 0
+        added[outside] = renumbered(added[outside])
         added[theirs.at < _ZEROS] -= len(own)
         held = _Held(
             _narrow(np.concatenate([at, added])),
             np.concatenate([own, theirs.own]),
-            np.concatenate([left, theirs.left + n]),
+            np.union1d(left, renumbered(theirs.left)),
         )
-        return object.__new__(type(self))._fill((*self._sources, *other._sources), self.dtype, held)
+        return object.__new__(type(self))._fill(sources, self.dtype, held)
 
     def change(self, at: NDArray[np.int64], values: Any = None) -> Assignment:
         """Return the assignment that makes this object what :meth:`with_rows` returns."""
@@ -261,6 +273,20 @@ class OutsideRows(RowStorage):
 
     def __repr__(self) -> str:
         return f"OutsideRows({len(self)} rows of {'x'.join(map(str, self.shape[1:])) or 'scalar'} {self.dtype})"
+
+
+def merged(sources: Sequence[RowSource], others: Sequence[RowSource]) -> tuple[RowSource, ...]:
+    """Return sources and, after them, those of others that stand for other rows."""
+    found = list(sources)
+    for each in others:
+        if not any(each.is_same(known) for known in found):
+            found.append(each)
+    return tuple(found)
+
+
+def _starts(sources: Sequence[RowSource]) -> NDArray[np.int64]:
+    """Return at which number the rows of each source begin, and how many there are."""
+    return np.cumsum([0, *(source.shape[0] for source in sources)], dtype=np.int64)
 
 
 def _narrow(at: NDArray[np.signedinteger[Any]]) -> NDArray[np.signedinteger[Any]]:

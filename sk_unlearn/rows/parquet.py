@@ -201,6 +201,10 @@ class ParquetRows(RowSource):
         erased[state.pop("erased")] = True
         vars(self).update(state, _scratch=_Scratch(erased), _is_copy=False)
 
+    def is_same(self, other: RowSource) -> bool:
+        """Tell whether another object stands for the same columns of the same file."""
+        return isinstance(other, ParquetRows) and (other._path, other._columns) == (self._path, self._columns)
+
     def reading(self) -> ParquetRows:
         """Return an object that reads the same rows and leaves the scratch file, which it shares, as it is."""
         other = object.__new__(type(self))

@@ -391,3 +391,22 @@ def test_further_rows_of_a_parquet_file_become_zeros_in_its_scratch_file(tmp_pat
     est.forget(X[[100]])
     with pytest.raises(FileNotFoundError, match="is not there"):  # where alone the row is left
         source.read(slice(20, 21))
+
+
+@pytest.mark.parametrize("anew", [False, True])
+@pytest.mark.parametrize("sharded", [False, True])
+def test_a_row_of_a_file_that_came_twice_goes_with_the_last(sharded, anew, tmp_path):
+    X, y = data()
+    path, person = tmp_path / "rows.npy", np.arange(120)
+    np.save(path, X)
+    est = ShardedClassifier(UnlearnableClassifier(net()), 3) if sharded else UnlearnableClassifier(net())
+    rows = open_rows(path, overwrite=True)
+    est.set_params(random_state=0).fit(rows[:100], y[:100], sample_id=person[:100])
+    again = open_rows(path, overwrite=True) if anew else rows
+    est.partial_fit(again[90:], y[90:], sample_id=person[90:] + 1000)
+    est.forget(sample_id=[95])
+    np.testing.assert_array_equal(np.load(path), X)
+    assert not sum(len(numbers) for _, numbers in est.training_set_.outside())
+    est.forget(sample_id=[1095])
+    X[95] = 0
+    np.testing.assert_array_equal(np.load(path), X)

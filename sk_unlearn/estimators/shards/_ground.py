@@ -40,6 +40,7 @@ from sk_unlearn.estimators.shards._work import Training, Work, all_done, all_tra
 from sk_unlearn.receipts import ReceiptChain
 from sk_unlearn.rows import OutsideRows, as_identifiers
 from sk_unlearn.rows.digests import new_key
+from sk_unlearn.rows.outside import merged
 from sk_unlearn.unlearners.base import Unlearner
 from sk_unlearn.unlearners.retrain import Retrain
 from sk_unlearn.utils._checksum import ChecksummedMixin
@@ -152,6 +153,11 @@ class Ground(VersionedMixin, ChecksummedMixin, InputsMixin, BaseEstimator):
         """Return all shards as they are with further rows."""
         if self._shard_kind._classifier and y.ndim == 2:
             y = y[:, 0]
+        if isinstance(X, OutsideRows):  # one object for each file, of which all shards tell what they need of it
+            known = merged(
+                [source for each in live(self.estimators_) for source in each.training_set_.sources], X.sources
+            )
+            X = X.read_from([next(one for one in known if one.is_same(each)) for each in X.sources])
         state = self.sharded_state_
         numbers = state.shard_of(X, ids)
         trainings, at = [], np.unique(numbers).tolist()
@@ -174,7 +180,7 @@ class Ground(VersionedMixin, ChecksummedMixin, InputsMixin, BaseEstimator):
         for number, shard in zip(at, all_trained(trainings, self.n_jobs), strict=True):
             before = shards[number]
             sources = () if before is None else before.training_set_.sources
-            shard.training_set_.read_from([*sources, *(X.sources if isinstance(X, OutsideRows) else [])])
+            shard.training_set_.read_from(merged(sources, X.sources if isinstance(X, OutsideRows) else ()))
             shards[number] = shard
         return shards
 
