@@ -232,10 +232,8 @@ class MappedFile(RowSource):
         vars(self).update(state, _rows=None, _is_mappable=True, _is_copy=False)
 
     def is_same(self, other: RowSource) -> bool:
-        """Tell whether another object stands for the same part of the same file, and overwrites if this one does."""
-        return self is other or (
-            type(other) is type(self) and (other._place, other._overwrites) == (self._place, self._overwrites)
-        )
+        """Tell whether another object stands for the same part of the same file, whether or not it overwrites."""
+        return self is other or (type(other) is type(self) and other._place == self._place)
 
     def reading(self) -> MappedFile:
         """Return an object that reads the same rows and overwrites none."""

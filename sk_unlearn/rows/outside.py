@@ -50,7 +50,7 @@ class RowSource(ABC):
         """Return when what was overwritten is on the disk."""
 
     def is_same(self, other: RowSource) -> bool:
-        """Tell whether another object stands for the same rows, and does the same to those that are erased."""
+        """Tell whether another object stands for the same rows; the first that came then decides on the erased ones."""
         return self is other
 
     def reading(self) -> RowSource:

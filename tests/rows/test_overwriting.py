@@ -100,3 +100,16 @@ def test_a_file_that_was_written_anew_with_zeros_for_some_rows_is_the_same(path,
     rows.drop([3, 4])
     table[4] = 0
     np.testing.assert_array_equal(np.load(path), table)
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_who_opened_a_file_first_decides_whether_it_is_overwritten(path, table, overwrite):
+    both = [open_rows(path, overwrite=each) for each in (overwrite, not overwrite)]
+    rows = TrainingSet(both[0][:20], np.zeros(20))
+    rows.append(both[1][10:], np.zeros(30))
+    rows.drop([15, 3])
+    assert np.load(path)[15].any()
+    np.testing.assert_array_equal(
+        rows.X.toarray(), np.delete(np.concatenate([table[:20], table[10:]]), [15, 3], axis=0)
+    )
+    assert np.load(path)[3].any() != overwrite
