@@ -95,8 +95,10 @@ def lanczos(
     norm = checked_norm("start", start)
     if norm == 0.0:
         raise ValueError("start must not be zero: the Krylov space of the zero vector is empty.")
-    # Not kept here: its direction is in the basis as soon as there is one.
-    return extend(_empty(start, norm), product, n_products, tol=tol, stop=stop)
+    # Neither is kept here while products are taken: its direction is in the basis as soon as there is one.
+    begun = [_empty(start, norm)]
+    del start
+    return extend(begun.pop(), product, n_products, tol=tol, stop=stop)
 
 
 def _empty(start: Tensor, norm: float) -> KrylovSpace:

@@ -45,10 +45,18 @@ class SolvableModel(Protocol):
         """Minimise the model."""
 
 
+class HasGradient(Protocol):
+    """What knows the gradient at a point, and may make it anew each time that it is asked."""
+
+    @property
+    def gradient(self) -> Tensor:
+        """The gradient, of shape (d,)."""
+
+
 class Direction(Protocol):
     """A solver: makes the cubic model around a point."""
 
-    def model(self, product: Product, gradient: Tensor, L: float | None) -> SolvableModel:
+    def model(self, product: Product, at: HasGradient, L: float | None) -> SolvableModel:
         """Return the model.
 
         Parameters
@@ -56,7 +64,8 @@ class Direction(Protocol):
         product : callable
             Multiplies the Hessian with a vector.
 
-        gradient : Tensor of shape (d,)
+        at : HasGradient
+            The point; not the gradient itself, so that none is held while products are taken.
 
         L : float or None
             The weight that will be tried first, if it is known.
@@ -75,8 +84,9 @@ class _Decomposed:
 class Dense:
     """The exact minimiser, from the full Hessian: d products and O(d²) memory."""
 
-    def model(self, product: Product, gradient: Tensor, L: float | None) -> SolvableModel:
+    def model(self, product: Product, at: HasGradient, L: float | None) -> SolvableModel:
         """Build the Hessian column by column and decompose it."""
+        gradient = at.gradient
         H, unit = gradient.new_empty(len(gradient), len(gradient)), torch.zeros_like(gradient)
         for i in range(len(gradient)):
             unit[i] = 1
@@ -109,7 +119,7 @@ class Krylov:
     check_every: int = 1
     first_products: int | None = None
 
-    def model(self, product: Product, gradient: Tensor, L: float | None) -> SolvableModel:
+    def model(self, product: Product, at: HasGradient, L: float | None) -> SolvableModel:
         """Grow the space, and decompose the Hessian in it."""
         most = self.n_products
         if L is None and self.first_products is not None:
@@ -120,7 +130,7 @@ class Krylov:
                 return False
             return KrylovCubicModel(space).residual(L) <= self.inexact * space.start_norm
 
-        space = lanczos(product, gradient, min(most, len(gradient)), stop=is_solved)
+        space = lanczos(product, at.gradient, most, stop=is_solved)
         # The space does not grow any more.
         return _Decomposed(KrylovCubicModel(replace(space, next_direction=None)), space.n_products)
 
@@ -147,9 +157,9 @@ class GradientDescent:
     sigma: float
     rng: np.random.Generator
 
-    def model(self, product: Product, gradient: Tensor, L: float | None) -> SolvableModel:
+    def model(self, product: Product, at: HasGradient, L: float | None) -> SolvableModel:
         """Return the model; nothing is computed yet."""
-        return _Descended(self, product, gradient)
+        return _Descended(self, product, at.gradient)
 
 
 class _Descended:

@@ -96,7 +96,7 @@ class OutputLayerStage:
         most = len(state.trace) + policy.layer_max_steps
         while not reason and len(state.trace) < min(state.stopping.max_steps, most):
             point = sample.linearise(v)
-            model = solver.model(point.hessian, point.gradient, control.L)
+            model = solver.model(point.hessian, point, control.L)
             if control.L is None:
                 assert model.spectrum is not None
                 control.L = first_weight(model.spectrum, policy.first_damping)

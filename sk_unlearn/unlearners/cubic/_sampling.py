@@ -77,11 +77,13 @@ class Sampling:
         rows = state.objective.sample(self.n_curvature_rows, state.problem.rng)
         return state.objective.risk.linearise(state.w, rows)
 
-    def gradient(self, state: State, view: View) -> tuple[Tensor, float]:
-        """Return the gradient of Φ at the present point, and the norm of its sampling error."""
+    def take_gradient(self, state: State, view: View) -> float:
+        """Let the state know the gradient of Φ at its point, and return the norm of its sampling error."""
         if view.rows is None or not self.variance_reduction:
-            return view.local.gradient, 0.0
-        return self._variance_reduced(state, view.local, view.rows)
+            state.know_risk_gradient(view.local.of_risk.gradient)
+            return 0.0
+        state.gradient, noise = self._variance_reduced(state, view.local, view.rows)
+        return noise
 
     def _variance_reduced(
         self, state: State, local: TiltedLinearisation, rows: NDArray[np.int64]

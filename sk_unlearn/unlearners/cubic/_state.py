@@ -56,10 +56,11 @@ class Stage(Protocol):
 
 @dataclass(frozen=True)
 class _Move:
-    """Where a move began: the point, its gradient, and the number of the move's first record in the trace."""
+    """Where a move began: the point, the gradient as the state has it, and the move's first record in the trace."""
 
     w: SetAside
     gradient: SetAside
+    is_of_risk: bool
     first_record: int
 
 
@@ -111,6 +112,8 @@ class State:
     objective: TiltedRisk
     stopping: StoppingRule
     w: Tensor
+    _gradient: Tensor
+    _is_of_risk: bool = False
     gradient_lags: bool = False
     trace: list[dict[str, Any]] = field(default_factory=list)
     curvature: tuple[float, float] | None = None
@@ -120,7 +123,6 @@ class State:
     why_not_renewed: str = ""
     set_aside_at: float | None = None
     offload: str | None = None
-    _gradient: Tensor | None = None
     _last_move: _Move | None = None
     _started: float = field(default_factory=time.perf_counter)
 
@@ -129,16 +131,20 @@ class State:
         cls, problem: UnlearningProblem, objective: TiltedRisk, stopping: StoppingRule, offload: str | None = None
     ) -> State:
         """Return the state at the fitted parameters, where the gradient of Φ costs nothing."""
-        return cls(problem, objective, stopping, problem.parameters, offload=offload)
+        return cls(problem, objective, stopping, problem.parameters, objective.risk_gradient, True, offload=offload)
 
     @property
     def gradient(self) -> Tensor:
-        """The gradient of Φ at the point; at the start it is subtracted when it is asked for, and not kept."""
-        return self.objective.gradient_at_start if self._gradient is None else self._gradient
+        """The gradient of Φ at the point; where that of the risk is known the tilt comes off when it is asked for."""
+        return self._gradient - self.objective.tilt if self._is_of_risk else self._gradient
 
     @gradient.setter
     def gradient(self, gradient: Tensor) -> None:
-        self._gradient = gradient
+        self._gradient, self._is_of_risk = gradient, False
+
+    def know_risk_gradient(self, gradient: Tensor) -> None:
+        """Take the gradient of the risk at the point, which others hold too: that of Φ is not kept beside it."""
+        self._gradient, self._is_of_risk = gradient, True
 
     @property
     def gradient_norm(self) -> float:
@@ -164,8 +170,8 @@ class State:
 
     def begin_move(self) -> None:
         """Remember the present point, and no earlier one: :meth:`take_back` returns to it."""
-        w, gradient = SetAside(self.w, self.offload), SetAside(self.gradient, self.offload)
-        self._last_move = _Move(w, gradient, len(self.trace))
+        w, gradient = SetAside(self.w, self.offload), SetAside(self._gradient, self.offload)
+        self._last_move = _Move(w, gradient, self._is_of_risk, len(self.trace))
 
     def end_move(self) -> None:
         """Let go of what is remembered of the last move: it is not taken back any more."""
@@ -175,7 +181,8 @@ class State:
         """Undo the move that was begun last; its records say that it was not taken."""
         move, self._last_move = self._last_move, None
         assert move is not None
-        self.w, self.gradient, self.gradient_lags = move.w.vector(), move.gradient.vector(), False
+        self.w, self.gradient_lags = move.w.vector(), False
+        self._gradient, self._is_of_risk = move.gradient.vector(), move.is_of_risk
         for record in self.trace[move.first_record :]:
             record.update(taken=False, step_norm=0.0, objective_change=0.0)
 

@@ -65,7 +65,7 @@ class WholeNetworkStage:
         stopping = state.stopping
         view, noise, moved = self.sampling.view(state), 0.0, state.gradient_lags
         if moved or not self.sampling.knows_first_gradient:
-            state.gradient, noise = self.sampling.gradient(state, view)
+            noise = self.sampling.take_gradient(state, view)
             state.gradient_lags = False
         if moved and stopping.is_too_far(state.gradient_norm, state.taken_since(first, "gradient_norm")):
             left = stopping.share(state.gradient_norm)
@@ -83,7 +83,7 @@ class WholeNetworkStage:
     def _step(self, state: State, view: View, first: int) -> Ending | None:
         """Minimise the cubic model around the present point and take the step, or say why it is not taken."""
         state.end_move()
-        model = self.direction.model(self.sampling.curvature(state, view).hessian, state.gradient, self.control.L)
+        model = self.direction.model(self.sampling.curvature(state, view).hessian, state, self.control.L)
         spectrum = model.spectrum
         if spectrum is not None and state.curvature is None:
             state.curvature = float(spectrum[0][0]), float(spectrum[0][-1])
@@ -150,9 +150,9 @@ def _decrease(state: State, view: View) -> Callable[[Tensor], float]:
     The linear term makes the gradient of what is measured that of the state, which is Φ's over all rows. It is taken as
     one product with the step: a difference of two values of it would lose digits.
     """
-    risk, local, w, gradient = state.objective.risk, view.local.of_risk, state.w, state.gradient
+    risk, local, w = state.objective.risk, view.local.of_risk, state.w
 
     def decrease(step: Tensor) -> float:
-        return local.value - risk.value(w + step, view.rows) - float((gradient - local.gradient) @ step)
+        return local.value - risk.value(w + step, view.rows) - float((state.gradient - local.gradient) @ step)
 
     return decrease
