@@ -55,8 +55,11 @@ def commit_drafts(drafts: Sequence[Draft]) -> None:
     journals = list({id(draft.journal): draft.journal for draft in drafts}.values())
     commit_together(journals, [each for draft in drafts for each in draft.assignments])
     for draft in drafts:
+        if draft.rows is not None:
+            draft.rows.compact()
+    # Last, for a disk may fail, and nothing can be taken back any more.
+    for draft in drafts:
         for file in draft.files:
             file.flush()
         if draft.rows is not None:
             draft.rows.flush()
-            draft.rows.compact()

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sk_unlearn.rows import OutsideRows, RowRole, TrainingSet
 from sk_unlearn.utils._journal import Assignment
 
-__all__ = ["Pass", "check_can_be_overwritten", "known_rows", "plan_rows"]
+__all__ = ["Pass", "check_can_be_overwritten", "check_corrected_rows", "known_rows", "plan_rows"]
 
 
 class Pass(NamedTuple):
@@ -37,6 +37,15 @@ def check_can_be_overwritten(X: Any, stored: TrainingSet) -> None:
             "X comes into memory, as the rows that are stored, so that erased ones would stay in the file that "
             "open_rows(..., overwrite=True) opened: open it without overwrite and erase them there, or fit on rows of "
             "a file."
+        )
+
+
+def check_corrected_rows(X_new: Any) -> None:
+    """Raise a ValueError for corrected rows from a file to be overwritten: they are kept in memory, and lose it."""
+    if isinstance(X_new, OutsideRows) and X_new.is_overwritten:
+        raise ValueError(
+            "X_new comes into memory, so that its rows, once erased, would stay in the file that "
+            "open_rows(..., overwrite=True) opened: open it without overwrite and erase them there."
         )
 
 

@@ -34,7 +34,7 @@ from sk_unlearn.estimators._inputs import (
 )
 from sk_unlearn.estimators._nets import check_nested, warn_of_methods_not_called
 from sk_unlearn.estimators._notes import notes_past_a_pipeline
-from sk_unlearn.estimators._passes import check_can_be_overwritten, plan_rows
+from sk_unlearn.estimators._passes import check_can_be_overwritten, check_corrected_rows, plan_rows
 from sk_unlearn.estimators._pending import PendingMixin, refuse_to_drop_requests
 from sk_unlearn.estimators._problem import Solution, solve, stored_risk
 from sk_unlearn.estimators._progress import print_step, silent
@@ -85,6 +85,7 @@ from sk_unlearn.utils._random import seeded_torch
 from sk_unlearn.utils._sklearn_compat import CallbackSupportMixin
 from sk_unlearn.utils._twins import learnt, pinned, training_copy
 from sk_unlearn.utils._versioned import VersionedMixin
+from sk_unlearn.utils._whole_copies import WholeCopyMixin
 
 __all__ = ["BaseUnlearnable"]
 
@@ -94,6 +95,7 @@ _REPORT_FIELDS = frozenset(field.name for field in fields(UnlearningReport))
 class BaseUnlearnable(
     VersionedMixin,
     ChecksummedMixin,
+    WholeCopyMixin,
     InputsMixin,
     FromFittedMixin,
     PendingMixin,
@@ -510,6 +512,7 @@ class BaseUnlearnable(
         with agreed():
             X_net, y_net = self._validate_request(X_old, y_old, "X_old", "y_old")
             new_X = None if X_new is None else self._validate_request(X_new, None, "X_new", "y_new")[0]
+            check_corrected_rows(new_X)
             if new_X is not None:
                 check_same_length(new_X, X_net, "X_new")
             new_y = None if y_new is None else self._targets_for_net(y_new, X_net, "y_new")

@@ -55,11 +55,12 @@ from sk_unlearn.rows.digests import digest_rows, new_key
 from sk_unlearn.utils._checksum import ChecksummedMixin
 from sk_unlearn.utils._lock import one_at_a_time
 from sk_unlearn.utils._versioned import VersionedMixin
+from sk_unlearn.utils._whole_copies import WholeCopyMixin
 
 __all__ = ["Pipeline", "make_pipeline"]
 
 
-class Pipeline(VersionedMixin, ChecksummedMixin, Later):
+class Pipeline(VersionedMixin, ChecksummedMixin, WholeCopyMixin, Later):
     """A pipeline of scikit-learn's whose steps forget together, named by raw rows.
 
     In place of :class:`sklearn.pipeline.Pipeline`, with :class:`UnlearnableClassifier` or

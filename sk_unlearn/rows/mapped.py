@@ -151,10 +151,23 @@ class MappedFile(RowSource):
             yield np.ndarray((len(run), *shape[1:]), dtype, buffer=mapped, offset=start - begin)
 
     def flush(self) -> None:
-        """Return when what was overwritten is on the disk."""
-        if self.is_overwritten:
+        """Return when what was overwritten is on the disk.
+
+        Raises
+        ------
+        OSError
+            If the system cannot say so.
+        """
+        if not self.is_overwritten:
+            return
+        try:
             with self._opened("r+b") as file:
                 os.fsync(file.fileno())
+        except OSError as error:
+            raise OSError(
+                f"The request was carried out, but that its rows are overwritten in {self._place[0]!r}, on the disk, "
+                "could not be confirmed: look at the file, and overwrite them where they are there still."
+            ) from error
 
     @contextmanager
     def _opened(self, mode: str = "rb") -> Iterator[Any]:

@@ -1,6 +1,7 @@
 """Rows that stay in a file, from fit to the last request: the same numbers as in memory, and no copy of them."""
 
 import copy
+import os
 import pickle
 import tracemalloc
 import warnings
@@ -332,7 +333,8 @@ def test_a_file_that_is_overwritten_on_request(tmp_path):
     with pytest.raises(ValueError, match="not among the stored rows"):
         est.forget(X[:2] + 1)
     pickle.loads(pickle.dumps(est)).request_forget(X[:1])
-    copy.deepcopy(est).forget(X[:1])
+    for copied in (copy.deepcopy(est), copy.copy(est)):
+        copied.forget(X[:1])
     clone(est).fit(est.training_set_.X, y).forget(X[:1])
     [shadow] = fit_many(clone(est), open_rows(path, overwrite=True), y, seeds=[0])
     shadow.forget(X[:1])
@@ -376,6 +378,27 @@ def test_further_rows_of_a_file_are_overwritten_too(sharded, tmp_path):
     with pytest.raises(ValueError, match="open it without overwrite and erase them there, or fit on rows of a file"):
         memory.partial_fit(second, y[80:])
     assert len(memory.training_set_) == 80
+    before = pickle.dumps(est)
+    with pytest.raises(ValueError, match="X_new comes into memory, so that its rows, once erased, would stay"):
+        est.correct(X[:2], X_new=second[:2])
+    assert pickle.dumps(est) == before
+
+
+def test_a_disk_that_fails_after_the_request_is_told_of(tmp_path, monkeypatch):
+    X, y = data()
+    np.save(tmp_path / "rows.npy", X)
+    est = UnlearnableClassifier(net(), random_state=0).fit(open_rows(tmp_path / "rows.npy", overwrite=True), y)
+
+    def failing(descriptor):
+        raise OSError("input/output error")
+
+    monkeypatch.setattr(os, "fsync", failing)
+    with pytest.raises(OSError, match=r"The request was carried out, but .* could not be confirmed"):
+        est.forget(X[:2])
+    assert len(est.receipts_) == 1
+    assert X[0].tobytes() not in pickle.dumps(est)
+    with pytest.raises(ValueError, match="not among the stored rows"):
+        est.forget(X[:2])
 
 
 def test_further_rows_of_a_parquet_file_become_zeros_in_its_scratch_file(tmp_path):

@@ -46,11 +46,12 @@ from sk_unlearn.unlearners.retrain import Retrain
 from sk_unlearn.utils._checksum import ChecksummedMixin
 from sk_unlearn.utils._journal import Journal, commit_together
 from sk_unlearn.utils._versioned import VersionedMixin
+from sk_unlearn.utils._whole_copies import WholeCopyMixin
 
 __all__ = ["Ground"]
 
 
-class Ground(VersionedMixin, ChecksummedMixin, InputsMixin, BaseEstimator):
+class Ground(VersionedMixin, ChecksummedMixin, WholeCopyMixin, InputsMixin, BaseEstimator):
     """An estimator of many shards as its verbs see it. See `BaseSharded`."""
 
     _journal: Journal

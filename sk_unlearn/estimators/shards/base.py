@@ -16,6 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 from sk_unlearn.estimators._advice import RetrainAdvice
 from sk_unlearn.estimators._draft import Draft, commit_drafts
 from sk_unlearn.estimators._orders import Order, as_moment
+from sk_unlearn.estimators._passes import check_corrected_rows
 from sk_unlearn.estimators._pending import PendingRequest, refuse_to_drop_requests
 from sk_unlearn.estimators._receipts import audited
 from sk_unlearn.estimators.fitting import draft_of, take_over
@@ -240,6 +241,7 @@ class BaseSharded(Ground):
             "X_new": None if X_new is None else self._validate_features(X_new, "X_new"),
             "y_new": None if y_new is None else np.asarray(y_new),
         }
+        check_corrected_rows(columns["X_new"])
         for name, column in columns.items():
             if column is not None and len(column) != len(columns["X_old"]):
                 raise ValueError(
