@@ -7,7 +7,7 @@ first are benchmarks of their own, which run in a process of their own with the 
 - ``growth``: the table below.
 - ``outside``: fit, forget and predict under a limit on the address space, and beside rows in memory.
 - ``processes``: several processes beside one.
-- ``memory``: peak memory of a step and of whole requests on large networks.
+- ``memory``: peak memory of requests to a large network beside that of its training.
 - ``shards``: requests to shards beside requests to one model.
 
 Growth is measured on a synthetic float32 table of 20 features and 5 classes, and a network of 421 parameters that plain
@@ -53,7 +53,7 @@ _COLUMNS = (
 _OTHERS: dict[str, tuple[Sequence[str], Sequence[str]]] = {
     "outside": ((), ("--rows", "200000")),
     "processes": ((), ("--quick",)),
-    "memory": (("--requests",), ("--width", "1000", "--products", "3")),
+    "memory": (("--stages",), ("--width", "1000", "--products", "3")),
     "shards": ((), ("--quick",)),
 }  # fmt: skip
 
