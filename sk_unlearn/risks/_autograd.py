@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 from torch.autograd import grad
-from torch.autograd.graph import GradientEdge, get_gradient_edge
+from torch.autograd.graph import GradientEdge, Node, get_gradient_edge
 
-__all__ = ["Ends", "PerParameter", "central_difference", "is_cut", "tracked", "vjp", "without_values"]
+__all__ = [
+    "Ends",
+    "PerParameter",
+    "added_in_place",
+    "central_difference",
+    "is_cut",
+    "tracked",
+    "transposes",
+    "vjp",
+    "without_values",
+]
 
 # One entry for each parameter; None where it is zero.
 PerParameter = Sequence[Tensor | None]
@@ -51,16 +62,44 @@ def is_cut(gradient: PerParameter) -> bool:
     part of the second derivative out without a word. It puts none where the function is the first that the gradient
     passes, as that of a loss is, unless what is pulled back is :func:`tracked`.
     """
+    return any(node.name().endswith("::Error") for node in _nodes(gradient))
+
+
+def transposes(gradient: PerParameter) -> list[Node]:
+    """Return the nodes of the graph of a gradient that transpose matrices, for :func:`added_in_place`."""
+    return [node for node in _nodes(gradient) if node.name() == "TBackward0"]
+
+
+@contextmanager
+def added_in_place(nodes: Sequence[Node]) -> Iterator[None]:
+    """Have backward passes add up what nodes transpose in place: the same sums, and one matrix fewer.
+
+    A weight of ``nn.Linear`` is transposed in forward, so that backward transposes its products. PyTorch adds in place
+    to what nobody else holds, but a transposed tensor holds the one that it is a view of. Here it comes without that
+    tie. Not for batched passes: their tensors do not survive it.
+    """
+    handles = [node.register_hook(_untied) for node in nodes]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _untied(transposed: tuple[Tensor | None, ...], _: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
+    return tuple(None if part is None else part.data for part in transposed)
+
+
+def _nodes(gradient: PerParameter) -> Iterator[Node]:
+    """Yield each node of the graph of a gradient."""
     seen, waiting = set(), [part.grad_fn for part in gradient if part is not None]
     while waiting:
         node = waiting.pop()
         if node is None or node in seen:
             continue
-        if node.name().endswith("::Error"):
-            return True
+        yield node
         seen.add(node)
         waiting.extend(following for following, _ in node.next_functions)
-    return False
 
 
 def central_difference(function: Callable[[Tensor], Tensor], w: Tensor, v: Tensor) -> Tensor:

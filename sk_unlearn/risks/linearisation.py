@@ -12,8 +12,19 @@ import torch
 from skorch import NeuralNetClassifier
 from torch import Tensor, nn
 from torch.autograd import grad
+from torch.autograd.graph import Node
 
-from sk_unlearn.risks._autograd import Ends, PerParameter, central_difference, is_cut, tracked, vjp, without_values
+from sk_unlearn.risks._autograd import (
+    Ends,
+    PerParameter,
+    added_in_place,
+    central_difference,
+    is_cut,
+    tracked,
+    transposes,
+    vjp,
+    without_values,
+)
 from sk_unlearn.risks._evaluation import Evaluator, sum_of
 from sk_unlearn.risks._parameters import Point
 from sk_unlearn.risks._row_loss import NO_MASS, computes_as
@@ -26,6 +37,9 @@ if TYPE_CHECKING:
 __all__ = ["ChunkGraph", "Linearisation"]
 
 logger = logging.getLogger("sk_unlearn")
+
+# Parameters from which on a vector as long as they are is worth a walk through the graph.
+_LARGE = 2**20
 
 
 class Linearisation:
@@ -201,6 +215,7 @@ class ChunkGraph:
         losses, shares = evaluator.losses_and_shares(self.output, chunk)
         self.loss = sum_of(losses, shares)
         self._gradient: Ends = [None] * len(at.leaves)
+        self._transposes: list[Node] = []
         if not losses.requires_grad:
             return
         twice = evaluator.twice_differentiable
@@ -212,6 +227,8 @@ class ChunkGraph:
         )
         if twice:
             evaluator.check_second_derivatives(gradient)
+            if evaluator.parameters.n >= _LARGE:
+                self._transposes = transposes(gradient)
 
     def take_gradient(self) -> PerParameter:
         """Return the gradient without its graph, and keep the graph without its values: d numbers less a chunk."""
@@ -221,7 +238,8 @@ class ChunkGraph:
 
     def hessian(self, v: list[Tensor]) -> PerParameter:
         """Multiply the Hessian of the chunk's loss with v, given one tensor a parameter."""
-        return vjp(self._gradient, self._at.leaves, v)
+        with added_in_place(self._transposes):
+            return vjp(self._gradient, self._at.leaves, v)
 
     def hessian_rows(self, V: list[Tensor]) -> PerParameter:
         """Multiply the Hessian with several vectors, which the first axis counts."""

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from sk_unlearn import UnlearnableClassifier
+from sk_unlearn.risks import EmpiricalRisk
 from sk_unlearn.unlearners import CuReNU
 from sk_unlearn.unlearners._memory import MemoryForecast, free_memory
 from tests._problems import skorch_net
@@ -58,6 +59,29 @@ def allocated_at_peak(call):
 
 # Parameters that outweigh the rows, and rows whose graphs outweigh the parameters.
 SIZES = {"krylov": (200, 60), "gradient_descent": (200, 60), "dense": (8, 20), "auto": (30, 3000)}
+
+
+@pytest.mark.filterwarnings("ignore:.*profiler")
+def test_a_product_with_the_hessian_of_a_large_net_holds_two_vectors():
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(6, 1020), nn.Tanh(), nn.Linear(1020, 1020), nn.Tanh(), nn.Linear(1020, 3))
+    net = skorch_net(module).initialize()
+    rng = np.random.default_rng(0)
+    X, y = torch.from_numpy(rng.normal(size=(8, 6)).astype(np.float32)), torch.from_numpy(rng.integers(0, 3, 8))
+    risk = EmpiricalRisk(net, X.numpy(), y.numpy())
+    w = risk.parameters()
+    local, products = risk.linearise(w), []
+    v = local.gradient
+    vector = w.numel() * w.element_size()
+    assert allocated_at_peak(lambda: products.append(local.hessian(v))) < 2.5 * vector
+    leaves = list(module.parameters())
+    gradient = torch.autograd.grad(nn.functional.cross_entropy(module(X), y), leaves, create_graph=True)
+    parts = v.split([p.numel() for p in leaves])
+    along = sum(one.reshape(-1) @ part for one, part in zip(gradient, parts, strict=True))
+    expected = torch.cat([part.reshape(-1) for part in torch.autograd.grad(along, leaves)])
+    torch.testing.assert_close(products[0], expected)
+    batched = local.hessian_rows(torch.stack([v, products[0]]))
+    torch.testing.assert_close(batched[0], products[0])
 
 
 @pytest.mark.filterwarnings("ignore:.*profiler")
