@@ -63,12 +63,13 @@ class Sampling:
 
     def view(self, state: State) -> View:
         """Draw rows, and differentiate Φ over them at the present point."""
-        rows = None if self.reads_all else state.objective.sample(self.n_gradient_rows, state.problem.rng)
-        return View(rows, state.objective.linearise(state.w, rows))
+        return self.view_of(
+            state, None if self.reads_all else state.objective.sample(self.n_gradient_rows, state.problem.rng)
+        )
 
-    def view_again(self, state: State, view: View) -> View:
-        """Return the same rows' view after the point has moved."""
-        return View(view.rows, state.objective.linearise(state.w, view.rows))
+    def view_of(self, state: State, rows: NDArray[np.int64] | None) -> View:
+        """Differentiate Φ over some rows, all by default, at the present point."""
+        return View(rows, state.objective.linearise(state.w, rows))
 
     def curvature(self, state: State, view: View) -> Linearised:
         """Return what gives the Hessian's products: the same rows, or a sample of its own where fewer are enough."""

@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 
 from sk_unlearn.risks.combined import CombinedRisk
@@ -145,6 +146,17 @@ class State:
     def know_risk_gradient(self, gradient: Tensor) -> None:
         """Take the gradient of the risk at the point, which others hold too: that of Φ is not kept beside it."""
         self._gradient, self._is_of_risk = gradient, True
+
+    def hold_once(self, gradient: Tensor) -> None:
+        """Hold the given vector, which others hold too, in place of the own one if the numbers are the same."""
+        if torch.equal(self._gradient, gradient):
+            self._gradient = gradient
+
+    def gradient_beyond(self, other: Tensor) -> Tensor:
+        """Return the gradient of Φ at the point less another vector, in one new one."""
+        if self._is_of_risk:
+            return self.gradient.sub_(other)
+        return self._gradient - other
 
     @property
     def gradient_norm(self) -> float:

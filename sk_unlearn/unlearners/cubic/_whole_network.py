@@ -73,7 +73,10 @@ class WholeNetworkStage:
                 here = stopping.share(state.gradient_norm)
                 reason = f"gradient is at {here}; a further step left it at {left} and was taken back"
                 return Ending(Status.OVERSHOOT_UNDONE, reason)
-            view = self.sampling.view_again(state, view)
+            rows = view.rows
+            del view  # before the next is there
+            view = self.sampling.view_of(state, rows)
+            state.hold_once(view.local.of_risk.gradient)
         elif moved:
             ending = stopping.ending(state.gradient_norm, noise)
             if ending is not None:
@@ -153,6 +156,6 @@ def _decrease(state: State, view: View) -> Callable[[Tensor], float]:
     risk, local, w = state.objective.risk, view.local.of_risk, state.w
 
     def decrease(step: Tensor) -> float:
-        return local.value - risk.value(w + step, view.rows) - float((state.gradient - local.gradient) @ step)
+        return local.value - risk.value(w + step, view.rows) - float(state.gradient_beyond(local.gradient) @ step)
 
     return decrease
