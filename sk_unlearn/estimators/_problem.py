@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -129,13 +129,13 @@ def solve(
     FloatingPointError
         When the result is not finite.
     """
-    posed = _pose(twin(net), rows, request, anchor)
+    posed, gradient, residual = _pose(twin(net), rows, request, anchor)
     problem = UnlearningProblem(
         parameters=posed.w,
         retained=posed.retained,
         erased=posed.erased,
-        gradient=posed.gradient,
-        residual=posed.residual,
+        gradient=gradient,
+        residual=residual,
         rng=rng,
         net=posed.net,
         retrain=retrain,
@@ -151,6 +151,11 @@ def solve(
         set_aside_at=set_aside_at,
         is_estimated=anchor.is_estimated and rows is not None,
     )
+    del gradient, residual  # it is for the problem to hold them
+    if posed.erased.draws:
+        problem.known_from(parameters=lambda: posed.w)
+    else:
+        problem.known_from(parameters=lambda: posed.w, gradient=lambda: posed.gradient(anchor))
     if not unlearner.__unlearner_tags__().takes_estimates:
         problem = problem.with_exact_gradient()
     result = unlearner.unlearn(problem)
@@ -196,23 +201,56 @@ def _as_kept(net: NeuralNet, posed: _Posed, result: UnlearningResult) -> Unlearn
 
 @dataclass(frozen=True)
 class _Posed:
-    """The risks of a request at the fitted parameters w, and the gradient that it leaves over the rows that count."""
+    """The risks of a request around the fitted parameters w of a net, which must not change while it is solved."""
 
     net: NeuralNet
-    w: Tensor
     retained: Risk
     erased: EmpiricalRisk
+    added: EmpiricalRisk | None
     foreign: EmpiricalRisk | None
-    gradient: Tensor
-    residual: Tensor
     mass: float
     erased_value: float
     erased_gradient_norm: float
     inputs: InputChange
     stores_rows: bool
 
+    @property
+    def w(self) -> Tensor:
+        """The fitted parameters: the net's own, copied each time rather than held beside them."""
+        return flat_parameters(self.net)
 
-def _pose(net: NeuralNet, rows: TrainingSet | None, request: Request, anchor: Anchor) -> _Posed:
+    def gradient(self, anchor: Anchor) -> Tensor:
+        """Return the gradient that the request leaves at w, where evaluations draw no random numbers."""
+        w = self.w
+        changes = [(-self.erased.mass, self.erased.gradient(w))]
+        if self.added is not None:
+            changes.append((self.added.mass, self.added.gradient(w)))
+        return _gradient_left(anchor.gradient.to(w), changes, self.mass)
+
+
+def _gradient_left(present: Tensor, changes: Sequence[tuple[float, Tensor]], mass: float) -> Tensor:
+    """Return the gradient over the rows that count, from that before and those of the rows that leave or come.
+
+    Written as a change, it is exactly the present gradient where the rows change nothing.
+
+    Parameters
+    ----------
+    present : Tensor of shape (d,)
+
+    changes : sequence of (float, Tensor)
+        The mass of rows, negative for those that leave, and their gradient.
+
+    mass : float
+        Of the rows that count.
+    """
+    change_of_sum, *others = (share * (gradient - present) for share, gradient in changes)
+    for other in others:
+        change_of_sum += other
+    return present + change_of_sum / mass
+
+
+def _pose(net: NeuralNet, rows: TrainingSet | None, request: Request, anchor: Anchor) -> tuple[_Posed, Tensor, Tensor]:
+    """Return what a request comes to, the gradient that it leaves over the rows that count, and the residual."""
     w = flat_parameters(net)
     erased = _risk(net, request.erased)
     added = None if request.added is None else _risk(net, request.added)
@@ -229,42 +267,39 @@ def _pose(net: NeuralNet, rows: TrainingSet | None, request: Request, anchor: An
         mass = retained.mass
     if not mass > 0:
         raise ValueError("The request covers every row that the network was trained on; nothing would be left.")
-    # The gradient over what stays follows from what is known over all rows and from the changed rows alone. Written as
-    # a change, it is exactly the present gradient where the rows change nothing.
-    present = anchor.gradient.to(w)
+    # The gradient over what stays follows from what is known over all rows and from the changed rows alone.
     erased_value, erased_gradient, gone = erased.value_gradient_and_inputs(w)
-    change_of_sum = -erased.mass * (erased_gradient - present)
-    come = None
+    changes, come = [(-erased.mass, erased_gradient)], None
     if added is not None:
         _, added_gradient, come = added.value_gradient_and_inputs(w)
-        change_of_sum += added.mass * (added_gradient - present)
+        changes.append((added.mass, added_gradient))
     elif foreign is not None and rows is not None:
         come = foreign.layer_inputs(w)
     # Where evaluations draw random numbers, a pass over all rows would tell nothing.
     take = look = None
     if rows is not None and not erased.draws:
-        take, look = partial(stored_risk(net, rows, anchor.mass).layer_inputs, w), partial(_inputs_of_some, retained, w)
-    gradient, residual = present + change_of_sum / mass, anchor.residual.to(w)
+        take = partial(_inputs_of, stored_risk(net, rows, anchor.mass), net)
+        look = partial(_inputs_of_some, retained, net)
+    gradient, residual = _gradient_left(anchor.gradient.to(w), changes, mass), anchor.residual.to(w)
     if erased.draws and rows is not None:
         # What a row draws depends on which others it is evaluated with: gradients over parts of the rows do not add up
         # to that over all of them. What the deletion brings is kept, and the rest tilts the risk as it is evaluated.
         brought = gradient - residual
         gradient = retained.gradient(w)
         residual = gradient - brought
-    return _Posed(
+    posed = _Posed(
         net,
-        w,
         retained,
         erased,
+        added,
         foreign,
-        gradient,
-        residual,
         mass,
         erased_value,
         float(erased_gradient.norm()),
         InputChange(anchor.inputs, gone, come, take, look),
         stores_rows=rows is not None,
     )
+    return posed, gradient, residual
 
 
 def _n_to_train(rows: TrainingSet | None, request: Request, anchor: Anchor) -> int:
@@ -274,9 +309,15 @@ def _n_to_train(rows: TrainingSet | None, request: Request, anchor: Anchor) -> i
     return rows.n_read if request.replaces else rows.n_read - rows.count_read(request.positions)
 
 
-def _inputs_of_some(retained: Risk, w: Tensor) -> LayerInputs | None:
+def _inputs_of(stored: EmpiricalRisk, net: NeuralNet) -> LayerInputs | None:
+    return stored.layer_inputs(flat_parameters(net))
+
+
+def _inputs_of_some(retained: Risk, net: NeuralNet) -> LayerInputs | None:
     assert retained.stored is not None
-    return retained.stored.layer_inputs(w, retained.stored.sample(_LOOKED_AT, np.random.default_rng(0)))
+    return retained.stored.layer_inputs(
+        flat_parameters(net), retained.stored.sample(_LOOKED_AT, np.random.default_rng(0))
+    )
 
 
 def _risk(net: NeuralNet, content: Content) -> EmpiricalRisk:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,10 +30,11 @@ class TiltedRisk:
     tilt : Tensor of shape (d,)
         r.
 
-    start : Tensor of shape (d,)
-        Parameters at which the gradient of F is known without visiting rows.
+    start : Tensor of shape (d,), or callable
+        Parameters at which the gradient of F is known without visiting rows; a callable is asked for them each time, so
+        that they need not be held here.
 
-    risk_gradient : Tensor of shape (d,)
+    risk_gradient : Tensor of shape (d,), or callable
         The gradient of F there.
 
     share : float, default=1.0
@@ -47,9 +49,27 @@ class TiltedRisk:
         The gradient of Φ at ``start``.
     """
 
-    def __init__(self, risk: Risk, tilt: Tensor, *, start: Tensor, risk_gradient: Tensor, share: float = 1.0) -> None:
+    def __init__(
+        self,
+        risk: Risk,
+        tilt: Tensor,
+        *,
+        start: Tensor | Callable[[], Tensor],
+        risk_gradient: Tensor | Callable[[], Tensor],
+        share: float = 1.0,
+    ) -> None:
         self.risk, self._whole_tilt, self._share = risk, tilt, share
-        self.start, self.risk_gradient = start, risk_gradient
+        self._start, self._risk_gradient = start, risk_gradient
+
+    @property
+    def start(self) -> Tensor:
+        """Parameters at which the gradient of F is known."""
+        return self._start if isinstance(self._start, Tensor) else self._start()
+
+    @property
+    def risk_gradient(self) -> Tensor:
+        """The gradient of F there."""
+        return self._risk_gradient if isinstance(self._risk_gradient, Tensor) else self._risk_gradient()
 
     @property
     def tilt(self) -> Tensor:
@@ -68,18 +88,19 @@ class TiltedRisk:
 
     def with_tilt(self, tilt: Tensor) -> TiltedRisk:
         """Return the same risk with another linear term."""
-        return TiltedRisk(self.risk, tilt, start=self.start, risk_gradient=self.risk_gradient)
+        return TiltedRisk(self.risk, tilt, start=self._start, risk_gradient=self._risk_gradient)
 
     def with_share_of_tilt(self, share: float) -> TiltedRisk:
         """Return the same risk with a share of the linear term."""
         return TiltedRisk(
-            self.risk, self._whole_tilt, start=self.start, risk_gradient=self.risk_gradient, share=self._share * share
+            self.risk, self._whole_tilt, start=self._start, risk_gradient=self._risk_gradient, share=self._share * share
         )
 
     @cached_property
     def is_stationary_at_start(self) -> bool:
         """Whether the gradient of Φ at ``start`` is no more than rounding leaves of a difference of gradients."""
-        rounding = torch.finfo(self.risk_gradient.dtype).eps * float(self.tilt.norm())
+        tilt = self.tilt
+        rounding = torch.finfo(tilt.dtype).eps * float(tilt.norm())
         return self.gradient_norm_at_start <= rounding
 
     @property

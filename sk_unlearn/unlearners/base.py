@@ -126,6 +126,31 @@ class UnlearningProblem:
     set_aside_at: float = 0.0
     is_estimated: bool = False
 
+    def known_from(self, **sources: Callable[[], Tensor]) -> None:
+        """Say how some of the vectors are had anew, for :meth:`let_go`.
+
+        Parameters
+        ----------
+        **sources : callable
+            Under the names of the attributes; each returns the same vector to the bit.
+        """
+        vars(self)["_sources"] = sources
+
+    def let_go(self) -> None:
+        """Hold no longer what can be had anew; it then is, each time it is asked for.
+
+        Vectors as long as the parameters are most of what a request on a large net takes, and the fitted point is next
+        to never asked for once a method has left it. What :func:`dataclasses.replace` makes of a problem holds its own.
+        """
+        for name in vars(self).get("_sources", ()):
+            vars(self).pop(name, None)
+
+    def __getattr__(self, name: str) -> Tensor:
+        source = vars(self).get("_sources", {}).get(name)
+        if source is None:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return source()
+
     def with_exact_gradient(self) -> UnlearningProblem:
         """Return the problem with its gradient taken over all retained rows, where it is an estimate."""
         if not self.is_estimated:
@@ -135,7 +160,9 @@ class UnlearningProblem:
     @cached_property
     def objective(self) -> TiltedRisk:
         """Φ(w) = F(w) - rᵀw: its minimum undoes the deletion and nothing else."""
-        return TiltedRisk(self.retained, self.residual, start=self.parameters, risk_gradient=self.gradient)
+        return TiltedRisk(
+            self.retained, self.residual, start=lambda: self.parameters, risk_gradient=lambda: self.gradient
+        )
 
     @cached_property
     def untilted(self) -> TiltedRisk:

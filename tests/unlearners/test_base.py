@@ -137,3 +137,33 @@ def test_generators_come_from_the_one_given():
 def test_constraints(unlearner, name):
     with pytest.raises(InvalidParameterError, match=name):
         unlearner.unlearn(None)
+
+
+class LetsGo(Unlearner):
+    def unlearn(self, problem):
+        before = [problem.parameters.clone(), problem.gradient.clone(), problem.objective.gradient_at_start]
+        problem.let_go()
+        self.held_ = {"parameters", "gradient"} & set(vars(problem))
+        after = [problem.parameters, problem.gradient, problem.objective.gradient_at_start]
+        self.are_same_ = [torch.equal(*pair) for pair in zip(before, after, strict=True)]
+        assert not hasattr(problem, "elsewhere")
+        self.starts_there_ = torch.equal(problem.objective.start, before[0])
+        return UnlearningResult(problem.parameters + 0.1, Status.COMPLETED)
+
+    def __sklearn_clone__(self):
+        return self
+
+
+@pytest.mark.parametrize("verb", ["forget", "correct"])
+def test_a_problem_gets_anew_what_it_let_go_of(verb):
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(40, 4)).astype(np.float32), rng.integers(0, 2, 40)
+    unlearner = LetsGo()
+    est = UnlearnableClassifier(unlearner=unlearner, random_state=0).fit(X, y)
+    if verb == "forget":
+        est.forget(X[:3])
+    else:
+        est.correct(X[:3], X_new=X[:3] + 1)
+    assert unlearner.held_ == set()
+    assert unlearner.are_same_ == [True, True, True]
+    assert unlearner.starts_there_
