@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.autograd import grad
 
 from sk_unlearn import distributed
-from sk_unlearn.risks._autograd import PerParameter, is_cut
+from sk_unlearn.risks._autograd import PerParameter, is_cut, without_values
 from sk_unlearn.risks._parameters import FlatParameters, Point
 from sk_unlearn.risks._randomness import FixedRandomness
 from sk_unlearn.risks._row_loss import RowLoss, refuse_differing
@@ -243,8 +243,10 @@ class Evaluator:
             if with_gradient:
                 found = [grad(loss, at.leaves, create_graph=True, allow_unused=True) for loss in losses]
                 slopes = [slope for each in found for slope in each if slope is not None and slope.requires_grad]
-                _free(slopes, at.leaves)
-                _free(losses, at.leaves)
+                ends, zeros = without_values(slopes), _zeros_like(slopes)
+                del found, slopes  # as long as the parameters
+                _free(ends, zeros, at.leaves)
+                _free(losses, _zeros_like(losses), at.leaves)
         return sum(storages.values())
 
     # --------------------------------------------------------------------------------------------- outputs and losses
@@ -312,10 +314,14 @@ def sum_of(losses: Tensor, shares: Tensor) -> Tensor:
     return losses * shares if losses.ndim == 0 else losses @ shares
 
 
-def _free(ends: list[Tensor], inputs: Sequence[Tensor]) -> None:
+def _zeros_like(tensors: Sequence[Tensor]) -> list[Tensor]:
+    return [tensor.detach().new_zeros(()).expand(tensor.shape) for tensor in tensors]
+
+
+def _free(ends: Sequence[Any], zeros: Sequence[Tensor], inputs: Sequence[Tensor]) -> None:
     """Have a graph drop what it saved, as its last use does."""
     try:
-        grad(ends, inputs, [torch.zeros_like(end) for end in ends], allow_unused=True)
+        grad(ends, inputs, zeros, allow_unused=True)
     except RuntimeError:  # no derivative, nothing saved any more, or no end at all
         return
 
