@@ -136,13 +136,18 @@ class UnlearningProblem:
         """
         vars(self)["_sources"] = sources
 
-    def let_go(self) -> None:
-        """Hold no longer what can be had anew; it then is, each time it is asked for.
+    def let_go(self, *names: str) -> None:
+        """Hold vectors no longer that can be had anew; they then are, each time they are asked for.
 
         Vectors as long as the parameters are most of what a request on a large net takes, and the fitted point is next
         to never asked for once a method has left it. What :func:`dataclasses.replace` makes of a problem holds its own.
+
+        Parameters
+        ----------
+        *names : str
+            Of the attributes; one that cannot be had anew is held as before.
         """
-        for name in vars(self).get("_sources", ()):
+        for name in vars(self).get("_sources", {}).keys() & set(names):
             vars(self).pop(name, None)
 
     def __getattr__(self, name: str) -> Tensor:

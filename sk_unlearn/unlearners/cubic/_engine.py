@@ -160,8 +160,9 @@ class CubicUnlearner(Unlearner):
             return self.unlearn(problem.with_exact_gradient())
         problem = release.problem
         state = State.at_start(problem, plan.objective, self._stopping(plan), self.offload)
-        if plan.sampling.reads_all:  # on a sample each step goes back to the fitted point
-            problem.let_go()
+        problem.let_go("parameters")
+        if plan.sampling.reads_all:  # on a sample each step goes back to the gradient at the fitted point
+            problem.let_go("gradient")
         if not plan.objective.is_stationary_at_start:
             ending = run_stages(state, self._stages(plan))
         elif release.record:

@@ -71,9 +71,12 @@ class OutputLayerStage:
             return None
         # In the layer more rows tell the gradient, and requests to come begin with it.
         gradient = sample.gradient_at(layer.extract(state.w))
+        state.features = None if stored.draws else sample.kept()
+        # No stage follows that may go back, and the gradient takes most memory.
+        del sample
+        state.end_move()
         state.gradient = layer.insert(self.sampling.gradient_at_end(state, self.policy), gradient)
         state.gradient_lags = False
-        state.features = None if stored.draws else sample.kept()
         return state.stopping.ending(state.gradient_norm) or self._ending(state, reason)
 
     @staticmethod

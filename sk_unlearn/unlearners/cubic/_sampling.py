@@ -113,7 +113,9 @@ class Sampling:
         few = max(policy.closing_rows, policy.closing_rows_per_erased * state.problem.erased.n_rows)
         # Two gradients over half the rows cost what one costs.
         rows = objective.sample(min(few, self.n_gradient_rows // 2), state.problem.rng)
+        before = objective.risk.gradient(objective.start, rows)
         change = objective.risk.gradient(state.w, rows)
-        change -= objective.risk.gradient(objective.start, rows)
+        change -= before
+        del before
         change += objective.gradient_at_start
         return change
