@@ -38,7 +38,6 @@ from sk_unlearn.model_selection._folds import (
 from sk_unlearn.utils._checksum import ChecksummedMixin
 from sk_unlearn.utils._parallel import carried_out
 from sk_unlearn.utils._versioned import VersionedMixin
-from sk_unlearn.utils._whole_copies import WholeCopyMixin
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -73,7 +72,7 @@ def _best_forgets(verb: str) -> Callable[[Any], bool]:
     return check
 
 
-class ForgetSearchCV(VersionedMixin, ChecksummedMixin, WholeCopyMixin, MetaEstimatorMixin, BaseEstimator):
+class ForgetSearchCV(VersionedMixin, ChecksummedMixin, MetaEstimatorMixin, BaseEstimator):
     """Try unlearners, or parameters of one, and keep the one that comes closest to retraining.
 
     In each fold the estimator is fitted once and references are retrained once; then every candidate forgets the same

@@ -44,7 +44,7 @@ def test_parts_are_run_by_themselves_and_one_that_fails_does_not_hide_the_others
     assert scale.main(["--quick", "--parts", "shards"]) == []
     with pytest.raises(SystemExit, match=r"Without a result: outside\."):
         scale.main(["--parts", "outside,memory"])
-    assert asked == [["benchmarks.shards", "--quick"], ["benchmarks.outside"], ["benchmarks.memory", "--requests"]]
+    assert asked == [["benchmarks.shards", "--quick"], ["benchmarks.outside"], ["benchmarks.memory", "--stages"]]
     assert "== shards --quick" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         scale.main(["--parts", "growth,growing"])
