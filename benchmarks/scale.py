@@ -52,7 +52,7 @@ _COLUMNS = (
 # What another benchmark is asked for, in full and with --quick.
 _OTHERS: dict[str, tuple[Sequence[str], Sequence[str]]] = {
     "outside": ((), ("--rows", "200000")),
-    "processes": ((), ("--quick",)),
+    "processes": ((), ("--rows", "512", "--width", "64", "--repeats", "1", "--rounds", "1")),
     "memory": (("--stages",), ("--width", "1000", "--products", "3")),
     "shards": ((), ("--quick",)),
 }  # fmt: skip
