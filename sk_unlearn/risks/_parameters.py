@@ -34,6 +34,10 @@ _SETTINGS: tuple[tuple[type[nn.Module], dict[str, Any]], ...] = (
 # Entries a parameter below which starting an operation costs more than copying them once more.
 _SMALL = 2**14
 
+# Parameters from which on a copy of their vector is not taken where evaluations change none. Of fewer it always is: a
+# module may clip its weights only where they have grown.
+_LARGE = 2**20
+
 
 class FlatParameters:
     """The trainable parameters of a net's module, as one flat vector.
@@ -248,7 +252,8 @@ class Point:
 
     def __init__(self, parameters: FlatParameters, w: Tensor, needs_grad: bool = True) -> None:
         w = parameters.checked(w, "w")
-        self.point = w if parameters.are_left_alone and not w.is_inference() else w.clone()
+        shares = parameters.n >= _LARGE and parameters.are_left_alone and not w.is_inference()
+        self.point = w if shares else w.clone()
         # Leaves rather than views of one leaf: its gradient would be put together anew from theirs, chunk by chunk.
         self.leaves = [part.detach().requires_grad_(needs_grad) for part in parameters.split(self.point)]
 

@@ -1309,3 +1309,21 @@ def test_measuring_what_a_row_takes_leaves_no_tensor_behind(kind):
     for _ in range(3):
         measure()
     assert n_tensors() == before
+
+
+def test_a_module_that_clips_grown_weights_leaves_the_vector_of_the_caller():
+    class Clipping(nn.Linear):
+        def __init__(self, n_features_in=3, n_outputs=2):
+            super().__init__(n_features_in, n_outputs)
+
+        def forward(self, X):
+            self.weight.data.clamp_(-1, 1)
+            return super().forward(X)
+
+    rng = np.random.default_rng(0)
+    net = skorch_net(Clipping).initialize()
+    risk = EmpiricalRisk(net, rng.normal(size=(8, 3)).astype(np.float32), np.arange(8) % 2)
+    risk.value(flat_parameters(net))  # where nothing is clipped
+    grown = 5 * torch.ones_like(flat_parameters(net))
+    risk.value_and_gradient(grown)
+    assert (grown == 5).all()

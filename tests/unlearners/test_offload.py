@@ -36,7 +36,6 @@ def test_a_request_comes_to_the_same(kind):
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 def test_on_a_graphics_card_it_waits_in_page_locked_memory():
     vector = torch.randn(1000, device="cuda")
     aside = SetAside(vector, "cpu")
