@@ -229,4 +229,5 @@ def test_every_picture_is_on_a_page_and_described():
         for target, options in re.findall(r"^\.\. (?:figure|image):: (\S+)\n((?: +\S.*\n)*)", text, re.MULTILINE):
             assert re.search(r":alt: \S", options), f"{page.name}: {target} has no alt text"
             described.add((page.parent / target).resolve())
-    assert described == {path.resolve() for path in (ROOT / "docs" / "pictures").glob("*.svg")}
+    pictures = {path.resolve() for path in (ROOT / "docs" / "pictures").iterdir() if path.suffix in {".svg", ".png"}}
+    assert described == pictures

@@ -2,8 +2,9 @@
 
 Two moons, and a few rows in the middle of one of them that carry the label of the other. They bend what the model
 predicts around them; then they have to go. The script prints, for five seeds, where in the picture the predicted class
-differs from that of a retrained model, and writes ``before_after.png`` beside itself for the first seed. The ground is
-white, whether the page around it is light or dark.
+differs from that of a retrained model. For the first seed it writes ``before_after.png`` beside itself, and the same
+under a title as ``docs/_static/social.png``, which others show with links to the site. The ground is white, whether the
+page around it is light or dark.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from sklearn.datasets import make_moons
 
 from sk_unlearn import UnlearnableClassifier
 
-PICTURE = Path(__file__).with_suffix(".png")
+HERE = Path(__file__).parent
 
 N_ROWS, N_ERASED = 300, 16
 LEFT, RIGHT, BOTTOM, TOP = -1.5, 2.5, -1.15, 1.55
@@ -88,34 +89,43 @@ def draw_panel(ax, model: UnlearnableClassifier, rows: Rows, title: str, colour:
     else:
         ax.scatter(*X.T, s=80, color=RED, marker="X", edgecolor="white", linewidth=0.6)
     ax.set(xlim=(LEFT, RIGHT), ylim=(BOTTOM, TOP), xticks=[], yticks=[], aspect="equal")
-    ax.set_title(title, color=colour, fontsize=25, fontweight="bold", pad=12)
+    ax.set_title(title, color=colour, fontsize=31, fontweight="bold", pad=12)
     for side in ax.spines.values():
         side.set(color=colour, linewidth=3)
 
 
-def draw(rows: Rows, models: list[UnlearnableClassifier]):
-    """Return the figure."""
+def draw(rows: Rows, models: list[UnlearnableClassifier], title: str = ""):
+    """Return the figure: 1200 pixels wide, and with a title as high as social networks show it."""
     before, after, retrained = models
-    figure, axes = plt.subplots(1, 3, figsize=(15, 4.75), facecolor="white", layout="constrained")
+    height = 630 if title else 400
+    figure, axes = plt.subplots(1, 3, figsize=(15, height / 80), dpi=80, facecolor="white", layout="constrained")
+    figure.suptitle(title, fontsize=54, color=INK)
+    # Large letters: on a telephone the picture is a third as wide.
     figure.get_layout_engine().set(w_pad=0.12, h_pad=0.12)
     draw_panel(axes[0], before, rows, "before", GREY, gone=False)
     draw_panel(axes[1], after, rows, "after forget", BLUE, gone=True)
     draw_panel(axes[2], retrained, rows, "retrained without", ORANGE, gone=True)
     texts = [
-        f"{100 * share_that_differs(before, retrained):.0f} % differs from retrained",
-        f"{100 * share_that_differs(after, retrained):.0f} % differs from retrained",
+        f"{100 * share_that_differs(before, retrained):.0f} % differs",
+        f"{100 * share_that_differs(after, retrained):.0f} % differs",
         "the model to match",
     ]
     for ax, text in zip(axes, texts, strict=True):
-        ax.set_xlabel(text, fontsize=24, color=INK, labelpad=10)
+        ax.set_xlabel(text, fontsize=29, color=INK, labelpad=10)
     return figure
+
+
+def write(figure, path: Path) -> None:
+    """Write a figure without the name of what drew it."""
+    figure.savefig(path, metadata={"Software": None}, pil_kwargs={"optimize": True})
+    plt.close(figure)
 
 
 def main() -> None:
     """Print how far the models differ, and write the picture."""
     parser = argparse.ArgumentParser(description="Draw a model before and after it forgets, and retrained.")
     parser.add_argument("--seeds", type=int, default=5, help="seeds to print figures for (default: 5)")
-    parser.add_argument("--output", type=Path, default=PICTURE, help="where to write (default: next to this)")
+    parser.add_argument("--output", type=Path, default=HERE.parent, help="the folder of the pages (default: docs)")
     options = parser.parse_args()
     print("Share of the picture where the predicted class is not that of the retrained model\n")
     print("seed  before  after  retrained from another seed")
@@ -127,9 +137,8 @@ def main() -> None:
         shares = [share_that_differs(model, retrained) for model in (before, after, again)]
         print(f"{seed:4d}  {shares[0]:6.1%}  {shares[1]:5.1%}  {shares[2]:.1%}")
         if seed == 0:
-            figure = draw(rows, models)
-            figure.savefig(options.output, dpi=80, metadata={"Software": None}, pil_kwargs={"optimize": True})
-            plt.close(figure)
+            write(draw(rows, models), options.output / "pictures" / "before_after.png")
+            write(draw(rows, models, "sk-unlearn: fit, then forget"), options.output / "_static" / "social.png")
 
 
 if __name__ == "__main__":
