@@ -23,7 +23,7 @@ IN_SDIST = {"benchmarks", "docs", "examples", "tests", "CHANGELOG.md", "CITATION
 
 def run(*command: object, **options: object) -> str:
     """Run a command; on failure show what it wrote and end."""
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, **options)  # type: ignore[call-overload]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, **options)
     if done.returncode:
         sys.exit(f"{' '.join(map(str, command))}\n{done.stdout}{done.stderr}")
     return str(done.stdout + done.stderr)
@@ -45,7 +45,6 @@ def check_contents(wheel: Path, sdist: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
     wanted = {name for name in tracked("sk_unlearn") if name.endswith(".py") or PurePosixPath(name).suffix in DATA}
-    wanted.add("sk_unlearn/py.typed")
     check(names == wanted, f"The wheel and sk_unlearn differ in {sorted(names ^ wanted)}.")
     with tarfile.open(sdist) as archive:
         inside = {name.partition("/")[2] for name in archive.getnames() if "/" in name}
@@ -67,7 +66,7 @@ def run_readme(wheel: Path, folder: Path) -> None:
     example = re.search(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(encoding="utf-8"), re.M | re.S)
     check(example is not None, "README.md has no example.")
     script = folder / "example.py"
-    script.write_text(f"{example[1]}\nimport sk_unlearn\nprint(sk_unlearn.__file__)\n", encoding="utf-8")  # type: ignore[index]
+    script.write_text(f"{example[1]}\nimport sk_unlearn\nprint(sk_unlearn.__file__)\n", encoding="utf-8")
     where = run(python, "-W", "error", "-I", script, cwd=folder).split()[-1]
     check(Path(where).is_relative_to(site), f"The example imported {where}, which is not what was installed.")
 
