@@ -1,3 +1,4 @@
+# Part of: python -m benchmarks.audit
 """Audits of models of which it is known whether they forgot: how many are judged rightly."""
 
 from __future__ import annotations

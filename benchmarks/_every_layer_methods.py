@@ -1,3 +1,4 @@
+# Part of: benchmarks.every_layer, benchmarks.readme (python -m benchmarks.every_layer)
 """The ways to forget that `benchmarks.every_layer` compares, a family each; to add one, add an entry to `FAMILIES`."""
 
 from __future__ import annotations

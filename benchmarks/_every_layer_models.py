@@ -1,3 +1,4 @@
+# Part of: benchmarks.every_layer, benchmarks.readme (python -m benchmarks.every_layer)
 """Fitted and retrained models of `benchmarks.every_layer`, kept on disk, since they take the most time."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Part of: benchmarks.every_layer, benchmarks.readme (python -m benchmarks.every_layer)
 """Networks that keep what they know of a row elsewhere than in a plain output layer, and how they are trained."""
 
 from __future__ import annotations

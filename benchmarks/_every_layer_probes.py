@@ -1,3 +1,4 @@
+# Part of: python -m benchmarks.every_layer
 """What a model that forgot still knows elsewhere than in its predictions: embedding rows, features, relearning."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Part of: benchmarks.every_layer, benchmarks.readme (python -m benchmarks.every_layer)
 """What is learnt and forgotten where the trace of the rows lies in any layer: the tasks of `benchmarks.every_layer`."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Part of: python -m benchmarks.every_layer
 """From the records of `benchmarks.every_layer` to a table with a line a request, and to what is met and missed."""
 
 from __future__ import annotations

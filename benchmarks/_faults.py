@@ -1,3 +1,4 @@
+# Part of: python -m benchmarks.faults
 """Faults on purpose, and what an estimator is afterwards: the harness of ``benchmarks.faults`` and ``tests/faults``.
 
 A fault strikes while a verb (fit, partial_fit, forget, partial_forget, correct, settle, retrain) is under way.

@@ -1,3 +1,4 @@
+# Part of: python -m benchmarks.scale
 """What a fitted estimator and its requests cost as the training set grows, on one table after the other."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Part of: python -m benchmarks.lifecycle
 """Processes that are killed while they save, or settle and save: what is left of the file.
 
 ``python -m benchmarks._kills 200`` prints the counts.

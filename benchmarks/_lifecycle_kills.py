@@ -1,3 +1,4 @@
+# Part of: python -m benchmarks.lifecycle
 """Processes that are killed while the command line or the service changes a model: what is left on the disk.
 
 Children are forked, so that each needs no seconds to start. A child tells its parent what was done by writing to a

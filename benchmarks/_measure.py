@@ -1,3 +1,4 @@
+# Part of: benchmarks.frontier and others (python -m benchmarks.frontier)
 """Seconds, memory, and the distance of a model that forgot from models that never knew."""
 
 from __future__ import annotations

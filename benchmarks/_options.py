@@ -1,3 +1,4 @@
+# Part of: benchmarks.frontier and others (python -m benchmarks.frontier)
 """The command line of the frontier benchmarks, and the file their records go to."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Part of: python -m benchmarks.papers
 """What `benchmarks.papers` asks of a network: rows, labels, networks, requests, and what else is looked at."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Part of: benchmarks.frontier and others (python -m benchmarks.frontier)
 """The frontier of distance against time, and the drift over a sequence of requests."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Part of: benchmarks.frontier and others (python -m benchmarks.frontier)
 """What our default is compared with, as unlearners, and the list of methods that a task is measured with."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Part of: python -m benchmarks.stages
 """Nets and requests on which the rule of ``benchmarks.stages`` was not made: other optimisers, layers and sizes."""
 
 from __future__ import annotations

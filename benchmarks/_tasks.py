@@ -1,3 +1,4 @@
+# Part of: benchmarks.frontier and others (python -m benchmarks.frontier)
 """What is learnt and what is to be forgotten: data, networks, estimators and requests of the frontier benchmark."""
 
 from __future__ import annotations

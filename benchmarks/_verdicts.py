@@ -1,3 +1,4 @@
+# Part of: benchmarks.frontier, benchmarks.methods, benchmarks.sequence (python -m benchmarks.frontier)
 """From measured records to a sentence a claim: met, or missed by how much.
 
 A record is a dict of one run; see `benchmarks.frontier.measure`. ``distance`` is what the claims are about, 0 for the

@@ -1,3 +1,4 @@
+# Run: python -m benchmarks.audit [--quick]
 """What an audit costs, what training many models at once saves, and how often its verdict is right.
 
 Usage: ``python -m benchmarks.audit [--parts cost shadows calibration] [--references 8] [--models 64] [--alone 8]

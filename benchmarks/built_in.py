@@ -1,3 +1,4 @@
+# Run: python -m benchmarks.built_in [--quick]
 """The built-in network on rows it was not trained on, beside a linear model and an MLP that stops early.
 
 Usage: ``python -m benchmarks.built_in [--only "digits;hospital"] [--seeds 3] [--rows 20000] [--quick] [--out a.json]``.

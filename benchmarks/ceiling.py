@@ -1,3 +1,4 @@
+# Run: python -m benchmarks.ceiling
 """How far the loss of an erased class goes: with the ceiling on steps in the output layer, without it, and retrained.
 
 Usage: ``python -m benchmarks.ceiling [--only "adam,sgd"] [--classes 0,3,5,9] [--data ../shared/data]``. A perceptron of

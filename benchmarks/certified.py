@@ -1,3 +1,4 @@
+# Run: python -m benchmarks.certified [--quick]
 """What noisy fine-tuning keeps of the fitted weights: beside the same run from the initial ones, and beside retraining.
 
 Usage: ``python -m benchmarks.certified [--quick] [--seeds 4] [--epsilons 1,8,100] [--epochs 1,10] [--out FOLDER]``.

@@ -1,3 +1,4 @@
+# Run: python -m benchmarks.clusters
 """References on the workers of joblib's backends against one process: ``python -m benchmarks.clusters``.
 
 Eight models, trained one by one, on two workers of each backend that is installed. The clusters are started, and every

@@ -1,3 +1,4 @@
+# Run: python -m benchmarks.compressed [--quick]
 """Retraining in a share of the steps: how near it comes to a full training, and at what price.
 
 Usage: ``python -m benchmarks.compressed [--shares 0.2,0.3,0.5] [--seeds 3] [--references 5] [--only "digits;adult"]

@@ -1,3 +1,4 @@
+# Run: python -m benchmarks.default
 """How close the default comes to retraining, beside doing nothing and continuing to train, on several data sets.
 
 Usage: ``python -m benchmarks.default [--seeds 3] [--only digits,iris] [--data ../shared/data]``. Requests: one per cent

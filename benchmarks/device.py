@@ -1,3 +1,4 @@
+# Run: python -m benchmarks.device [--quick]
 """What one GPU does with gradients, products and requests: ResNet-18 with 1 and with 11 million parameters.
 
 Usage: ``python -m benchmarks.device [--device cuda] [--data ../shared/data] [--minutes 8] [--quick] [--out DIR]``.

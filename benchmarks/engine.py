@@ -1,3 +1,4 @@
+# Run: python -m benchmarks.engine
 """The same cubic step from a dense Hessian and from a Krylov space: difference and seconds.
 
 Usage: ``python -m benchmarks.engine [--repeats 5] [--device cpu]``. Digits, MLP 64-32-10 (d = 2,410), one class erased,

@@ -1,3 +1,4 @@
+# Run: python -m benchmarks.every_layer [--quick]
 """Does the default forget in every layer? Ratios and times beside doing nothing, tuned rivals and shorter retraining.
 
 Usage: ``python -m benchmarks.every_layer [--only recommender,adult] [--methods no-op,ours] [--seeds 3] [--quick]

@@ -1,3 +1,4 @@
+# Run: python -m benchmarks.faults
 """Faults in the middle of a verb leave the old state of an estimator or the new one: count them.
 
 Each row of the table is one kind of fault and one verb.

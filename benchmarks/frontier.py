@@ -1,3 +1,4 @@
+# Run: python -m benchmarks.frontier [--quick]
 """How close each way to forget comes to retraining, against its time: our default, its rivals, and what we claim.
 
 Usage: ``python -m benchmarks.frontier [--quick] [--tasks a,b,c,d] [--seeds 3] [--data ../shared/data] [--out DIR]

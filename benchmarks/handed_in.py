@@ -1,3 +1,4 @@
+# Run: python -m benchmarks.handed_in
 """What `partial_forget` makes of calls that are tried again, of copies and of rows that were never trained on.
 
 Usage: ``python -m benchmarks.handed_in``. Iris, the built-in network: the accuracy on all rows before and after every

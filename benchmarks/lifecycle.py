@@ -1,3 +1,4 @@
+# Run: python -m benchmarks.lifecycle [--quick]
 """Deletion in production: latency and memory over many requests, look-up, a pipeline, and kills.
 
 Usage: ``python -m benchmarks.lifecycle [--quick] [--only requests lookup pipeline kills] [--rows 100000]

@@ -1,3 +1,4 @@
+# Run: python -m benchmarks.membership
 """What U-LiRA can tell about rows that were forgotten, on digits, beside models retrained without them.
 
 Usage: ``python -m benchmarks.membership [--shadows 64] [--share 0.1] [--label 3]``. Requests: a share of the rows at

@@ -1,3 +1,4 @@
+# Run: python -m benchmarks.memory
 """Peak memory of one step on a net of ten million parameters, and of whole requests beside what was forecast.
 
 Usage: ``python -m benchmarks.memory [--width 3150] [--products 10]`` for the step, in vectors as long as the

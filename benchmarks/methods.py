@@ -1,3 +1,4 @@
+# Run: python -m benchmarks.methods [--quick]
 """Every method, as published and at its defaults, on a whole class and on ten per cent of the rows at random.
 
 Usage: ``python -m benchmarks.methods [--seeds 5] [--quick] [--data ../shared/data] [--only digits,fashion]

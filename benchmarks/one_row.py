@@ -1,3 +1,4 @@
+# Run: python -m benchmarks.one_row
 """Forget one row of few and of many: seconds and extra memory must not grow with the training set.
 
 Usage: ``python -m benchmarks.one_row [--rows 10000 1000000] [--repeats 15]``. Synthetic table of 20 features and 5

@@ -1,3 +1,4 @@
+# Run: python -m benchmarks.outside
 """Rows that stay outside memory: under a limit on the address space, and beside rows in memory where both fit.
 
 Usage: ``python -m benchmarks.outside [--rows 300000] [--columns 1000] [--net mlp] [--kinds npy parquet dataset]``. The

@@ -1,3 +1,4 @@
+# Run: python -m benchmarks.papers [--quick]
 """The cubic paper's table on Fashion-MNIST beside our figures, and two tests in which the truth is known.
 
 Usage: ``python -m benchmarks.papers [--parts class sample canaries confusion rounds] [--net cnn|small] [--rows N]

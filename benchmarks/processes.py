@@ -1,3 +1,4 @@
+# Run: python -m benchmarks.processes
 """Two processes that share rows beside one that has them all, where curvature products rule.
 
 Usage: ``python -m benchmarks.processes [--rows 4096] [--width 512] [--repeats 5] [--rounds 3]``. Each round starts one

@@ -1,3 +1,4 @@
+# Run: python -m benchmarks.products
 """Time of curvature products against a gradient on the same rows, and against other libraries.
 
 Usage: ``python -m benchmarks.products [--repeats 15] [--device cpu]``. Float32, cross-entropy. "large": arithmetic

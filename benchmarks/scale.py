@@ -1,3 +1,4 @@
+# Run: python -m benchmarks.scale [--quick]
 """What grows: rows in a file, rows by the million, processes, parameters, shards; part by part.
 
 Usage: ``python -m benchmarks.scale [--parts growth,outside,processes,memory,shards] [--quick] [--rows 100000 1000000

@@ -1,3 +1,4 @@
+# Run: python -m benchmarks.search
 """What a search over unlearners costs beyond the unlearning itself, beside the trainings that nothing can save.
 
 Usage: ``python -m benchmarks.search [--references 1 3] [--folds 3] [--batch-norm]``. Twelve candidates on digits, with

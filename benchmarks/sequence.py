@@ -1,3 +1,4 @@
+# Run: python -m benchmarks.sequence [--quick]
 """Drift: requests one after another beside one request for all of them.
 
 Usage: ``python -m benchmarks.sequence [--quick] [--tasks a,b,c,n] [--seeds 3] [--rounds 20] [--rows N] [--share 0.1]

@@ -1,3 +1,4 @@
+# Run: python -m benchmarks.shadow
 """How much faster shadow models train together than one after the other, and whether they are the same models.
 
 Usage: ``python -m benchmarks.shadow [--models 64] [--alone 8] [--dtype float32]``. The default network on random halves

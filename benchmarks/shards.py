@@ -1,3 +1,4 @@
+# Run: python -m benchmarks.shards [--quick]
 """Shards against one model: what a request costs, and what exactness costs in accuracy.
 
 Usage: ``python -m benchmarks.shards [--rows 1300] [--seeds 3] [--quick] [--out DIR]``. The digits of scikit-learn, a

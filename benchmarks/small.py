@@ -1,3 +1,4 @@
+# Run: python -m benchmarks.small
 """What forgetting costs small and half-trained networks: retained accuracy beside that of retraining, at its worst.
 
 Usage: ``python -m benchmarks.small [--problems 300] [--first 0] [--methods default,no-op]``. Each problem is drawn: 60

@@ -1,3 +1,4 @@
+# Run: python -m benchmarks.stages [--quick]
 """Compare the stages of the default, request by request: steps from the fitted point, or the whole network anew.
 
 Usage: ``python -m benchmarks.stages [--cells KEY ...] [--seeds 2] [--references 4] [--cache DIR]

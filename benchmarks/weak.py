@@ -1,3 +1,4 @@
+# Run: python -m benchmarks.weak [--quick]
 """How often an erasure that says `converged` leaves the model far better at the erased rows than retraining would.
 
 Usage: ``python -m benchmarks.weak [--seeds 1] [--quick] [--only "iris;moons"] [--nets "built-in"] [--out weak.json]``.

@@ -40,7 +40,7 @@ class PartsCannotForget(ValueError):  # noqa: N818
 
     def __init__(self, message: str, parts: Sequence[str] = ()) -> None:
         super().__init__(message)
-        self.parts = tuple(parts)
+        self.parts: tuple[str, ...] = tuple(parts)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (str(self), self.parts)  # as it comes out of another process

@@ -1,6 +1,10 @@
-"""What is private to a folder stays there. Which folder may import which is lint-imports' to check."""
+"""What is private to a folder stays there, and scripts say how they are run.
+
+Which folder may import which is lint-imports' to check.
+"""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -80,3 +84,75 @@ def test_optional_packages_are_imported_where_they_are_used():
             optional = {"skops", "polars", "imblearn", "matplotlib"} & {name.split(".")[0] for name in names}
             found += [f"{file.relative_to(ROOT)}:{node.lineno} imports {name}" for name in optional]
     assert not found, "\n".join(["At the top of a file:", *found])
+
+
+# -------------------------------------------------------------------------------------------------------- how to run it
+
+
+def how_to_run(path, source):
+    """Return what is wrong with how a script says that it is run, or None.
+
+    A benchmark says so in its first line; a private one names public ones that use it. An example says so in its
+    docstring, where the gallery shows it.
+    """
+    if path.parent.name == "examples":
+        docstring = ast.get_docstring(ast.parse(source)) or ""
+        command = rf"(^ *|`)(python|torchrun .*) examples/{path.name}\b"
+        return None if re.search(command, docstring, re.MULTILINE) else "no `python examples/...` in the docstring"
+    first = source.split("\n", maxsplit=1)[0]
+    if not path.name.startswith("_"):
+        expected = f"# Run: python -m benchmarks.{path.stem}"
+        if first not in (expected, f"{expected} [--quick]"):
+            return f"the first line is not {expected!r}"
+        return "there is no --quick" if "[--quick]" in first and not offers_quick(path) else None
+    users = set(re.findall(r"benchmarks\.(\w+)", first)) if first.startswith("# Part of: ") else set()
+    if not users or any(user.startswith("_") for user in users):
+        return "the first line is not '# Part of: ' and public benchmarks"
+    strangers = sorted(user for user in users if path.stem not in used_by(user))
+    return f"{strangers} do not use it" if strangers else None
+
+
+def used_by(name):
+    """Return the benchmarks that one imports, directly or not."""
+    found, to_read = set(), [name]
+    while to_read:
+        path = ROOT / "benchmarks" / f"{to_read.pop()}.py"
+        if path.exists():
+            names = {full.split(".")[1] for _, full in imported(path.read_text(encoding="utf-8"), "benchmarks")
+                     if full.startswith("benchmarks.")}  # fmt: skip
+            to_read += names - found
+            found |= names
+    return found
+
+
+def offers_quick(path):
+    files = [path, *(path.with_name(f"{name}.py") for name in used_by(path.stem) if name.startswith("_"))]
+    return any('"--quick"' in file.read_text(encoding="utf-8") for file in files if file.exists())
+
+
+def test_examples_and_benchmarks_say_how_they_are_run():
+    files = [path for folder in ("benchmarks", "examples") for path in sorted((ROOT / folder).glob("*.py"))]
+    said = {path: how_to_run(path, path.read_text(encoding="utf-8")) for path in files if path.name != "__init__.py"}
+    assert len(said) > 50
+    wrong = [f"{path.relative_to(ROOT)}: {what}" for path, what in said.items() if what]
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize(
+    ("path", "source", "is_right"),
+    [
+        ("benchmarks/frontier.py", "# Run: python -m benchmarks.frontier [--quick]\n", True),
+        ("benchmarks/frontier.py", "# Run: python -m benchmarks.default\n", False),
+        ("benchmarks/default.py", "# Run: python -m benchmarks.default [--quick]\n", False),
+        ("benchmarks/frontier.py", '"""Usage: python -m benchmarks.frontier."""\n', False),
+        ("benchmarks/_tasks.py", "# Part of: benchmarks.frontier and others (python -m benchmarks.frontier)\n", True),
+        ("benchmarks/_kills.py", "# Part of: python -m benchmarks.frontier\n", False),
+        ("benchmarks/_kills.py", "# Part of: python -m benchmarks._lifecycle_kills\n", False),
+        ("examples/plot_a.py", '"""\nTitle\n=====\n\n::\n\n    python examples/plot_a.py --seeds 5\n"""\n', True),
+        ("examples/plot_a.py", '"""Run it: ``python examples/plot_a.py``."""\n', True),
+        ("examples/plot_a.py", '"""\nTitle\n=====\n\n::\n\n    python examples/plot_b.py\n"""\n', False),
+        ("examples/plot_a.py", "import numpy\n", False),
+    ],
+)
+def test_the_check_of_how_to_run_can_fail(path, source, is_right):
+    assert (how_to_run(ROOT / path, source) is None) == is_right

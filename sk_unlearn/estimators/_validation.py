@@ -29,6 +29,16 @@ _QUOTES = [
     (re.compile(r"(could not convert \w+ to \w+|invalid literal for .*?):.*", re.DOTALL), r"\1; pass numbers."),
 ]
 
+_ENCODE = (
+    " Texts and categories are encoded by a step before this estimator, in sk_unlearn.pipeline.make_pipeline, so that "
+    "it forgets them, too."
+)
+# What is said in addition where an argument is refused, by words of the refusal.
+_MORE = {
+    "X": [("; pass numbers.", _ENCODE)],
+    "X_del": [("; pass numbers.", _ENCODE), ("Expected ", " Identifiers are passed as sample_id=[...].")],
+}
+
 
 def validated(name: str, values: Any, check: Callable[[], _T], *, called: str = "") -> _T:
     """Return what a check of scikit-learn's returns, or raise its error about *our* argument.
@@ -64,6 +74,7 @@ def validated(name: str, values: Any, check: Callable[[], _T], *, called: str = 
         message = _without_values(str(error))
         of_value = message.startswith(("got a single value", "Sparse data"))
         kind = TypeError if isinstance(error, TypeError) and not of_value else ValueError
+    message += next((more for start, more in _MORE.get(name, ()) if start in message), "")
     # Outside the except clause, so that scikit-learn's own words are not chained to it.
     message = re.sub(rf"\b{called}\b", name, message) if called else message
     raise kind(message if re.search(rf"\b{name}\b", message) else f"{name}: {message}")

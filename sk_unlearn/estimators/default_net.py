@@ -99,7 +99,7 @@ class MLP(nn.Module):
         for n_in, n_out in pairwise(widths):
             # A smooth unit: where a unit has kinks, second derivatives at a point do not tell of them.
             layers += [nn.Linear(n_in, n_out, dtype=dtype), nn.SiLU()]
-        self.body = nn.Sequential(*layers, nn.Linear(widths[-1], n_outputs, dtype=dtype))
+        self.body: nn.Sequential = nn.Sequential(*layers, nn.Linear(widths[-1], n_outputs, dtype=dtype))
 
     input_shift: torch.Tensor | None
     input_scale: torch.Tensor

@@ -118,7 +118,7 @@ class UnlearnableRegressor(RegressorMixin, BaseUnlearnable):
     _classifier = False
 
     def _learn_targets(self, y: NDArray[Any], classes: ArrayLike | None = None) -> NDArray[Any]:
-        self.target_shape_ = y.shape[1:]
+        self.target_shape_: tuple[int, ...] = y.shape[1:]
         return y
 
     def _encode_targets(self, y: Any, name: str) -> NDArray[Any]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from sk_unlearn.inspection._axes import COLOURS, axes_or_new
 from sk_unlearn.metrics import row_losses
@@ -51,7 +51,9 @@ class ErasedLossDisplay:
     def __init__(self, losses: Mapping[str, ArrayLike]) -> None:
         if not losses:
             raise ValueError("losses is empty: name at least one set of losses, such as {'after': losses}.")
-        self.losses = {name: as_finite(f"losses[{name!r}]", values).ravel() for name, values in losses.items()}
+        self.losses: dict[str, NDArray[np.float64]] = {
+            name: as_finite(f"losses[{name!r}]", values).ravel() for name, values in losses.items()
+        }
 
     @classmethod
     def from_estimator(
@@ -138,7 +140,7 @@ class ErasedLossDisplay:
         floor = largest * _SMALLEST
         smallest = max(floor, min(float(values.min()) for values in self.losses.values()))
         edges = np.geomspace(min(smallest, largest / 2), largest, n_bins + 1)
-        self.lines_ = []
+        self.lines_: list[Any] = []
         for name, values in self.losses.items():
             counts = np.histogram(np.clip(values, edges[0], edges[-1]), edges)[0]
             filled = name == "after"
@@ -156,5 +158,6 @@ class ErasedLossDisplay:
             )
         ax.set(xscale="log", xlabel="loss of a row", ylabel="share of the rows")
         ax.legend(fontsize="small")
-        self.ax_, self.figure_ = ax, ax.figure
+        self.ax_: Any = ax
+        self.figure_: Any = ax.figure
         return self

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from sk_unlearn.inspection._axes import COLOURS, axes_or_new
 from sk_unlearn.metrics import feature_probe
@@ -52,7 +52,9 @@ class FeatureProbeDisplay:
     def __init__(self, recalls: Mapping[str, ArrayLike]) -> None:
         if not recalls:
             raise ValueError("recalls is empty: name at least one recall, such as {'after': 0.4}.")
-        self.recalls = {name: as_finite(f"recalls[{name!r}]", values).ravel() for name, values in recalls.items()}
+        self.recalls: dict[str, NDArray[np.float64]] = {
+            name: as_finite(f"recalls[{name!r}]", values).ravel() for name, values in recalls.items()
+        }
 
     @classmethod
     def from_estimator(
@@ -137,7 +139,7 @@ class FeatureProbeDisplay:
             This object.
         """
         ax = axes_or_new(ax, self)
-        self.points_ = []
+        self.points_: list[Any] = []
         for height, (name, values) in enumerate(self.recalls.items()):
             if name == "retrained":
                 ax.axvspan(values.min(), values.max(), color=COLOURS[name], alpha=0.2, linewidth=0)
@@ -145,5 +147,6 @@ class FeatureProbeDisplay:
         n = len(self.recalls)
         ax.set(xlabel="rows of the class recognised from features", xlim=(-0.02, 1.02), ylim=(n - 0.5, -0.5))
         ax.set_yticks(range(n), list(self.recalls))
-        self.ax_, self.figure_ = ax, ax.figure
+        self.ax_: Any = ax
+        self.figure_: Any = ax.figure
         return self

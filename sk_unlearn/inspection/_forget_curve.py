@@ -44,7 +44,7 @@ class ForgetCurveDisplay:
     """
 
     def __init__(self, trace: Sequence[Mapping[str, Any]]) -> None:
-        self.trace = [record for record in trace if "gradient_norm" in record]
+        self.trace: list[Mapping[str, Any]] = [record for record in trace if "gradient_norm" in record]
         if not self.trace:
             raise ValueError(
                 f"trace has {len(trace)} records and none of them a 'gradient_norm'; only unlearners that follow the "
@@ -126,7 +126,7 @@ class ForgetCurveDisplay:
         ax.set(xlabel="step", ylabel="gradient norm before the step", yscale="log")
         ax.xaxis.get_major_locator().set_params(integer=True)
         damping = np.array([float(record.get("damping", np.nan)) for record in self.trace])
-        self.damping_ax_ = None
+        self.damping_ax_: Any = None
         handles = ax.get_legend_handles_labels()
         if (damping > 0).any():
             self.damping_ax_ = ax.twinx()
@@ -141,5 +141,6 @@ class ForgetCurveDisplay:
         (self.damping_ax_ or ax).legend(
             *handles, fontsize="small", loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, frameon=False
         )
-        self.ax_, self.figure_ = ax, ax.figure
+        self.ax_: Any = ax
+        self.figure_: Any = ax.figure
         return self

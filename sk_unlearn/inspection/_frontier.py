@@ -50,8 +50,9 @@ class FrontierDisplay:
     def __init__(
         self, names: Sequence[str], seconds: ArrayLike, distances: ArrayLike, *, floor: float | None = None
     ) -> None:
-        self.names = list(names)
-        self.seconds, self.distances = as_finite("seconds", seconds), as_finite("distances", distances)
+        self.names: list[str] = list(names)
+        self.seconds: NDArray[np.float64] = as_finite("seconds", seconds)
+        self.distances: NDArray[np.float64] = as_finite("distances", distances)
         check_same_shape("seconds", self.seconds, "distances", self.distances)
         if self.seconds.shape != (len(self.names),):
             raise ValueError(f"names must be as many as seconds, got {len(self.names)} and {self.seconds.shape}.")
@@ -156,5 +157,6 @@ class FrontierDisplay:
             ax.legend(fontsize="small")
         ax.set(xscale="log", yscale="log", xlabel="seconds", ylabel="distance to retrained models")
         ax.margins(0.25)
-        self.ax_, self.figure_ = ax, ax.figure
+        self.ax_: Any = ax
+        self.figure_: Any = ax.figure
         return self

@@ -134,13 +134,13 @@ class MembershipRocDisplay:
         first = not ax.lines
         low, high = self.result.auc_interval
         label = f"AUC {self.result.auc:.2f} [{low:.2f}, {high:.2f}]"
-        (self.line_,) = ax.plot(
+        self.line_: Any = ax.plot(
             self.result.fpr_curve,
             self.result.tpr_curve,
             drawstyle="steps-post",
             color=COLOURS.get(str(name)),
             label=label if name is None else f"{name}: {label}",
-        )
+        )[0]
         if first:
             ax.axline((0.5, 0.5), (1, 1), color="black", linewidth=0.8, linestyle=":") if not log else None
             ax.set(xlabel="false positive rate", ylabel="true positive rate", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
@@ -148,5 +148,6 @@ class MembershipRocDisplay:
             lowest = 0.5 / max(self.result.n_members, self.result.n_nonmembers)
             ax.set(xscale="log", yscale="log", xlim=(lowest, 1.05), ylim=(lowest, 1.05))
         ax.legend(fontsize="small", loc="lower right")
-        self.ax_, self.figure_ = ax, ax.figure
+        self.ax_: Any = ax
+        self.figure_: Any = ax.figure
         return self

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from sk_unlearn.inspection._axes import COLOURS, axes_or_new
 from sk_unlearn.metrics import RelearningCurve, relearning_curve
@@ -58,7 +58,7 @@ class RelearningDisplay:
 
     def __init__(self, curve: RelearningCurve, *, before: ArrayLike | None = None) -> None:
         self.curve = curve
-        self.before = None if before is None else as_finite("before", before)
+        self.before: NDArray[np.float64] | None = None if before is None else as_finite("before", before)
         if self.before is not None and self.before.shape != curve.scores.shape:
             raise ValueError(
                 f"before must have shape {curve.scores.shape}, as the scores of the curve, got {self.before.shape}."
@@ -158,13 +158,14 @@ class RelearningDisplay:
         steps = np.arange(others.shape[1])
         drawn = {} if self.before is None else {"before": self.before}
         drawn |= {"after": self.curve.scores, "retrained": others.mean(axis=0)}
-        self.lines_ = [ax.plot(steps, of, label=name, color=COLOURS[name])[0] for name, of in drawn.items()]
+        self.lines_: list[Any] = [ax.plot(steps, of, label=name, color=COLOURS[name])[0] for name, of in drawn.items()]
         band = others.min(axis=0), others.max(axis=0)
-        self.band_ = ax.fill_between(steps, *band, color=COLOURS["retrained"], alpha=0.2, linewidth=0)
+        self.band_: Any = ax.fill_between(steps, *band, color=COLOURS["retrained"], alpha=0.2, linewidth=0)
         ax.axhline(self.curve.threshold, color="black", linewidth=0.8, linestyle=":")
         ax.set(xlabel="steps of training", ylabel="squared error" if self.curve.is_loss else "rows recognised")
         if self.curve.is_loss:
             ax.set_yscale("log")
         ax.legend(fontsize="small")
-        self.ax_, self.figure_ = ax, ax.figure
+        self.ax_: Any = ax
+        self.figure_: Any = ax.figure
         return self

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
 
 from sk_unlearn.inspection._axes import axes_or_new
@@ -52,8 +52,10 @@ class SequenceDriftDisplay:
         floor: float | None = None,
         ylabel: str = "distance to retrained models",
     ) -> None:
-        self.n_erased = as_finite("n_erased", n_erased)
-        self.values = {name: np.asarray(of, dtype=np.float64) for name, of in values.items()}
+        self.n_erased: NDArray[np.float64] = as_finite("n_erased", n_erased)
+        self.values: dict[str, NDArray[np.float64]] = {
+            name: np.asarray(of, dtype=np.float64) for name, of in values.items()
+        }
         for name, of in self.values.items():
             if of.shape != self.n_erased.shape:
                 raise ValueError(
@@ -145,5 +147,6 @@ class SequenceDriftDisplay:
         positive = shown[np.isfinite(shown)] > 0
         ax.set(xlabel="rows erased so far", ylabel=self.ylabel, yscale="log" if positive.any() else "linear")
         ax.legend(fontsize="small")
-        self.ax_, self.figure_ = ax, ax.figure
+        self.ax_: Any = ax
+        self.figure_: Any = ax.figure
         return self

@@ -272,16 +272,16 @@ class ForgetSearchCV(VersionedMixin, ChecksummedMixin, MetaEstimatorMixin, BaseE
         chosen_by = self._chosen_by()
         candidates = build_candidates(self.estimator, self.param_grid)
         splitter = check_cv(self.cv, y, classifier=is_classifier(self.estimator))
-        self.splits_ = [
+        self.splits_: list[tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]] = [
             halved(train, test, np.random.default_rng([scorers[0].random_state, fold]))
             for fold, (train, test) in enumerate(splitter.split(X, y, groups))
         ]
-        self.n_splits_ = len(self.splits_)
-        self.scorer_ = scorers[0]
+        self.n_splits_: int = len(self.splits_)
+        self.scorer_: RetrainScorer = scorers[0]
         self.times_: dict[str, float] = {}
         folds = self._prepare(X, y, fit_params, scorers, candidates)
         outcomes = self._try(folds, candidates, scorers[0])
-        self.cv_results_ = self._results(candidates[: len(outcomes)], outcomes)
+        self.cv_results_: dict[str, Any] = self._results(candidates[: len(outcomes)], outcomes)
         self.times_["candidates"] = _seconds(outcome for row in outcomes for outcome in row)
         if chosen_by is None:
             return
@@ -290,7 +290,7 @@ class ForgetSearchCV(VersionedMixin, ChecksummedMixin, MetaEstimatorMixin, BaseE
         del folds  # fitted on rows that may have to be erased; nothing of it is kept
         if self.refit:
             started = time.perf_counter()
-            self.best_estimator_ = clone(self.estimator).set_params(**cloned(self.best_params_))
+            self.best_estimator_: Any = clone(self.estimator).set_params(**cloned(self.best_params_))
             self.best_estimator_.fit(X, y, **fit_params)
             self.times_["refit"] = time.perf_counter() - started
 
@@ -397,7 +397,7 @@ class ForgetSearchCV(VersionedMixin, ChecksummedMixin, MetaEstimatorMixin, BaseE
         )
         outcomes: list[list[Outcome]] = []
         row: list[Outcome] = []
-        self.interrupted_ = False
+        self.interrupted_: bool = False
         try:
             with closing(carried_out(tasks, self.n_jobs, stream=True)) as stream:
                 for outcome in stream:
@@ -424,8 +424,8 @@ class ForgetSearchCV(VersionedMixin, ChecksummedMixin, MetaEstimatorMixin, BaseE
     def _choose(self, chosen_by: str, candidates: list[Candidate], outcomes: list[list[Outcome]]) -> None:
         if all(outcome.error for row in outcomes for outcome in row):
             raise ValueError(f"Every candidate failed; the first with {outcomes[0][0].error}")
-        self.best_index_ = int(np.argmin(self.cv_results_[f"rank_selection_{self._label(chosen_by)}"]))
-        self.best_params_ = candidates[self.best_index_].params
+        self.best_index_: int = int(np.argmin(self.cv_results_[f"rank_selection_{self._label(chosen_by)}"]))
+        self.best_params_: dict[str, Any] = candidates[self.best_index_].params
 
     def _report(
         self, chosen_by: str, folds: dict[tuple[int, str], Prepared], winner: Candidate, scorer: RetrainScorer
@@ -438,8 +438,10 @@ class ForgetSearchCV(VersionedMixin, ChecksummedMixin, MetaEstimatorMixin, BaseE
         outcomes = list(carried_out(tasks, self.n_jobs))
         _warn_of_failures(outcomes)
         self.times_["report"] = _seconds(outcomes)
-        self.report_ = {name: np.array([outcome.scores[name] for outcome in outcomes]) for name in self._measures}
-        self.best_score_ = float(np.mean(self.report_[chosen_by]))
+        self.report_: dict[str, NDArray[Any]] = {
+            name: np.array([outcome.scores[name] for outcome in outcomes]) for name in self._measures
+        }
+        self.best_score_: float = float(np.mean(self.report_[chosen_by]))
         self._print(f"best: {winner.params}; on rows it was not chosen by: {chosen_by} {self.best_score_:.5g}")
 
     # ------------------------------------------------------------------ results

@@ -99,6 +99,7 @@ class Ground(PassingOver):
         return last.training_set_.match_source(source, targets, name=name)
 
     def _found(self, X: Any, y: Any, name: str) -> RowMatch:
+        check_columns(X, self, name)  # before rows are counted, which a single value has none of
         if not _num_samples(X):
             raise ValueError(f"{name} is empty: pass at least one row.")
         match = self._match(X, y, name)

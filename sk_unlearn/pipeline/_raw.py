@@ -111,16 +111,21 @@ def check_columns(X: Any, fitted: Any, name: str) -> None:
     """
     n, wanted = getattr(fitted, "n_features_in_", None), getattr(fitted, "feature_names_in_", None)
     shape = getattr(X, "shape", None)
-    if n is None or shape is None:
+    if n is None:
         return
-    if len(shape) < 2:
-        raise ValueError(f"{name} is no table, as the rows of fit were; pass one row as X.iloc[[i]] or X[i : i + 1].")
+    if _is_flat(X) if shape is None else len(shape) < 2:
+        by_id = " Identifiers are passed as sample_id=[...]." if name == "X_del" else ""
+        raise ValueError(
+            f"{name} is no table, as the rows of fit were; pass one row as X.iloc[[i]] or X[i : i + 1].{by_id}"
+        )
+    if shape is None:
+        return
     given, known = _names(X), None if wanted is None else set(wanted)
     if given is not None and known is not None and given != known:
-        absent = sorted(map(str, known - given))
         raise ValueError(
-            f"{name} has other columns than the rows of fit: {len(absent)} of those are absent "
-            f"({', '.join(absent[:5])}), and {len(given - known)} are new. Pass all of them."
+            f"{name} has other columns than the rows of fit: {len(known - given)} of those are absent"
+            f"{_some(known - given)}, and {len(given - known)} are new{_some(given - known)}. Pass all columns "
+            "that fit was given, and neither the target nor identifiers."
         )
     if shape[1] != n:
         raise ValueError(
@@ -129,6 +134,18 @@ def check_columns(X: Any, fitted: Any, name: str) -> None:
     if (given is None) != (known is None):
         has, had = ("none", "some") if given is None else ("some", "none")
         raise ValueError(f"Columns of {name} have names: {has}; those of fit had: {had}. Pass rows as they came.")
+
+
+def _is_flat(X: Any) -> bool:
+    """Whether what has no shape is a single value, or a list of such, rather than a list of rows."""
+    if isinstance(X, list | tuple):
+        return bool(X) and all(np.ndim(each) == 0 and not isinstance(each, dict) for each in X[:10])
+    return not hasattr(X, "__len__") or isinstance(X, str | bytes)
+
+
+def _some(names: set[str]) -> str:
+    """Return the first names in parentheses, or nothing where there are none."""
+    return f" ({', '.join(sorted(names)[:5])})" if names else ""
 
 
 def in_order(X: Any, fitted: Any) -> Any:

@@ -15,7 +15,7 @@ from sk_unlearn.preprocessing.tallies import Anchor, key_of
 
 __all__ = ["ENCODERS", "anchor", "change_between", "refit"]
 
-ENCODERS = (OneHotEncoder, OrdinalEncoder)
+ENCODERS: tuple[type[Any], ...] = (OneHotEncoder, OrdinalEncoder)
 
 
 def anchor(step: Any, X: Any) -> Anchor:

@@ -26,7 +26,7 @@ from sk_unlearn.preprocessing.tallies import Anchor, Needs, NotKnownError, Tally
 
 __all__ = ["COLUMNWISE", "Column", "View", "after", "anchor", "change_between", "needs_of", "refit"]
 
-COLUMNWISE = (SimpleImputer, MissingIndicator, StandardScaler, MinMaxScaler, MaxAbsScaler)
+COLUMNWISE: tuple[type[Any], ...] = (SimpleImputer, MissingIndicator, StandardScaler, MinMaxScaler, MaxAbsScaler)
 
 
 @dataclass(frozen=True)

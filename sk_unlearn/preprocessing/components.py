@@ -17,7 +17,7 @@ from sk_unlearn.preprocessing.tallies import Needs, NotKnownError
 
 __all__ = ["COMPONENTS", "needs_of", "refit"]
 
-COMPONENTS = (PCA, IncrementalPCA)
+COMPONENTS: tuple[type[Any], ...] = (PCA, IncrementalPCA)
 
 MOST_COLUMNS = 128
 """For more columns the exact products cost much more than the fit: 100 columns of 100,000 rows take two seconds."""

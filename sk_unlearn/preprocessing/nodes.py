@@ -59,9 +59,9 @@ class Kept:
             self._loaded = self._load()
         return self._loaded
 
-    X = property(lambda self: self._get()[0])
-    y = property(lambda self: self._get()[1])
-    params = property(lambda self: self._get()[2])
+    X: Any = property(lambda self: self._get()[0])
+    y: Any = property(lambda self: self._get()[1])
+    params: Any = property(lambda self: self._get()[2])
 
     def derived(self, of_X: Callable[[Any], Any], of_params: Callable[[Any, Any], Any]) -> Kept:
         """Return the same rows as a later step, or a branch, is given them."""

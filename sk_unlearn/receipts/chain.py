@@ -41,7 +41,7 @@ class ReceiptChain(Sequence[Receipt]):
             raise ValueError("lines is empty; a chain begins with a line of its own, see ReceiptChain.begin")
         self._packed: tuple[tuple[int, bytes], ...] = ()
         self._open: tuple[bytes, ...] = ()
-        self.head = ""
+        self.head: str = ""
         for line in lines:
             self._add(line)
         self.head = str(json.loads(lines[-1])["hash"])

@@ -67,7 +67,7 @@ class SavedReferences(list[Any]):
         version: str = __version__,
     ) -> None:
         super().__init__(models)
-        self.seeds = list(seeds)
+        self.seeds: list[int | None] = list(seeds)
         self.left_out = left_out
         self.key_digest = key_digest
         self.version = version

@@ -104,12 +104,14 @@ class Evaluator:
     ) -> None:
         if chunk_size is not None and chunk_size < 1:
             raise ValueError(f"chunk_size must be None or at least 1, got {chunk_size}.")
-        self.net, self.given_chunk_size = net, chunk_size
-        self.row_loss = RowLoss(net, net.get_loss, _batch_size(net, len(X)))
-        self.rows = RiskRows(net, self.row_loss, X, y, sample_weight, mask)
-        self.parameters = FlatParameters(net)
-        self.memory_budget = _default_budget(self.parameters.device) if memory_budget is None else memory_budget
-        self.twice_differentiable, self.is_checked = True, False
+        self.net: NeuralNet = net
+        self.given_chunk_size: int | None = chunk_size
+        self.row_loss: RowLoss = RowLoss(net, net.get_loss, _batch_size(net, len(X)))
+        self.rows: RiskRows = RiskRows(net, self.row_loss, X, y, sample_weight, mask)
+        self.parameters: FlatParameters = FlatParameters(net)
+        self.memory_budget: int = _default_budget(self.parameters.device) if memory_budget is None else memory_budget
+        self.twice_differentiable: bool = True
+        self.is_checked: bool = False
         self._randomness = FixedRandomness.of(net, self.parameters.device)
 
     @property

@@ -76,7 +76,7 @@ class FlatParameters:
     """
 
     def __init__(self, net: NeuralNet) -> None:
-        self.module = net.module_
+        self.module: nn.Module = net.module_
         named = [(name, p) for name, p in self.module.named_parameters() if p.requires_grad]
         if not named:
             raise ValueError("net.module_ has no trainable parameters: at least one must have requires_grad=True.")
@@ -87,28 +87,29 @@ class FlatParameters:
                 f"float64; got {sorted(map(str, kinds))}. Keep them in float32 and compute in half precision under "
                 "torch.autocast; split complex ones with torch.view_as_real."
             )
-        self.tensors = [p for _, p in named]
-        self.shapes = [p.shape for p in self.tensors]
-        self.sizes = [p.numel() for p in self.tensors]
+        self.tensors: list[nn.Parameter] = [p for _, p in named]
+        self.shapes: list[torch.Size] = [p.shape for p in self.tensors]
+        self.sizes: list[int] = [p.numel() for p in self.tensors]
         ends = np.cumsum(self.sizes).tolist()
-        self.n = int(ends[-1])
-        self.slices = {
+        self.n: int = int(ends[-1])
+        self.slices: dict[str, slice] = {
             name: slice(end - size, end) for (name, _), size, end in zip(named, self.sizes, ends, strict=True)
         }
-        self.dtype, self.device = wide(self.tensors[0][:0]).dtype, self.tensors[0].device
-        self.is_widened = self.dtype != self.tensors[0].dtype
+        self.dtype: torch.dtype = wide(self.tensors[0][:0]).dtype
+        self.device: torch.device = self.tensors[0].device
+        self.is_widened: bool = self.dtype != self.tensors[0].dtype
         # Not until an evaluation has shown it: a module may clip its weights in forward.
-        self.are_left_alone = False
+        self.are_left_alone: bool = False
         # torch's MPS backend has no float64.
-        self.sum_dtype = torch.float32 if self.device.type == "mps" else torch.float64
+        self.sum_dtype: torch.dtype = torch.float32 if self.device.type == "mps" else torch.float64
         self._index_modules(net.criterion_)
-        self.decay = _weight_decay(net, self.tensors, self.dtype)
+        self.decay: Tensor | None = _weight_decay(net, self.tensors, self.dtype)
 
     def _index_modules(self, criterion: Any) -> None:
         modules = list(self.module.modules())
         index = {id(p): k for k, p in enumerate(self.tensors)}
         # torch.func.functional_call gets a module of several names wrong: it leaves it without its own parameters.
-        self.places = [
+        self.places: list[tuple[dict[str, nn.Parameter | None], str, int]] = [
             (m._parameters, name, index[id(p)])
             for m in modules
             for name, p in m._parameters.items()
@@ -130,7 +131,9 @@ class FlatParameters:
             for name, value in settings.items()
             if name in vars(m)
         ]
-        self.modules = modules + (list(criterion.modules()) if isinstance(criterion, nn.Module) else [])
+        self.modules: list[nn.Module] = modules + (
+            list(criterion.modules()) if isinstance(criterion, nn.Module) else []
+        )
 
     # --------------------------------------------------------------------------------------------- the flat vector
 
@@ -253,9 +256,9 @@ class Point:
     def __init__(self, parameters: FlatParameters, w: Tensor, needs_grad: bool = True) -> None:
         w = parameters.checked(w, "w")
         shares = parameters.n >= _LARGE and parameters.are_left_alone and not w.is_inference()
-        self.point = w if shares else w.clone()
+        self.point: Tensor = w if shares else w.clone()
         # Leaves rather than views of one leaf: its gradient would be put together anew from theirs, chunk by chunk.
-        self.leaves = [part.detach().requires_grad_(needs_grad) for part in parameters.split(self.point)]
+        self.leaves: list[Tensor] = [part.detach().requires_grad_(needs_grad) for part in parameters.split(self.point)]
 
 
 def _weight_decay(net: NeuralNet, parameters: list[nn.Parameter], dtype: torch.dtype) -> Tensor | None:

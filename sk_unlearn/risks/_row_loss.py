@@ -40,12 +40,15 @@ class RowLoss:
     """What ``get_loss`` makes of a batch, row by row: l_i, and PyTorch's own weight for each label."""
 
     def __init__(self, net: NeuralNet, get_loss: Callable[..., Tensor], batch_size: int) -> None:
-        self.get_loss, self.batch_size = get_loss, batch_size
-        self.criterion = uncompiled(net.criterion_)
+        self.get_loss: Callable[..., Tensor] = get_loss
+        self.batch_size: int = batch_size
+        self.criterion: Any = uncompiled(net.criterion_)
         reduction = getattr(self.criterion, "reduction", None)
         # A criterion that was built unreduced has an override of get_loss that reduces: leave the two alone.
-        self.reduction = reduction if isinstance(self.criterion, nn.Module) and reduction != "none" else None
-        self.is_scalar = False
+        self.reduction: str | None = (
+            reduction if isinstance(self.criterion, nn.Module) and reduction != "none" else None
+        )
+        self.is_scalar: bool = False
 
     def __call__(self, output: Any, y: Any, x: Any, n: int, training: bool) -> Tensor:
         """Return l_i, of shape (n,); or their mean, of shape (), where get_loss gives no more."""

@@ -86,11 +86,13 @@ class RiskRows:
             raise ValueError(f"y must have one entry for each of the {n} rows of X, got {len(y)}.")
         if mask is not None and (mask.shape != (n,) or mask.dtype != np.bool_):
             raise ValueError(f"mask must be a bool array of shape ({n},), got {mask.dtype} of shape {mask.shape}.")
-        self.X, self.y, self.mask = X, y, mask
+        self.X: Any = X
+        self.y: NDArray[Any] = y
+        self.mask: NDArray[np.bool_] | None = mask
         self.sample_weight = sample_weight
-        self.n = n if mask is None else int(np.count_nonzero(mask))
+        self.n: int = n if mask is None else int(np.count_nonzero(mask))
         self.n_stored = n
-        self.is_spread = isinstance(X, SpreadRows)
+        self.is_spread: bool = isinstance(X, SpreadRows)
         self._net, self._row_loss = net, row_loss
         self._slices_arrays = _slices_arrays(net, X, y)
 

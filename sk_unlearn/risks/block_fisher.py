@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -141,7 +141,7 @@ class BlockFisher:
                 block.diagonal = squares if block.diagonal is None else block.diagonal + squares
         if len(self._others):
             places = sorted(self._evaluator.parameters.places, key=_last)
-            parameters = list({k: store[name] for store, name, k in places}.values())
+            parameters = cast(list[nn.Parameter], list({k: store[name] for store, name, k in places}.values()))
             for root in roots:
                 each = grad(output, parameters, root, retain_graph=True, allow_unused=True, materialize_grads=True)
                 self._diagonal[self._others] += torch.cat([part.reshape(-1) for part in each])[self._others].square()

@@ -36,7 +36,7 @@ class CombinedRisk:
     ) -> None:
         self.base = base
         masses = [base.mass, *(part.mass for part in added), *(-part.mass for part in removed)]
-        self.mass = float(sum(masses))
+        self.mass: float = float(sum(masses))
         if not self.mass > 0:
             raise ValueError(
                 "The rows to be forgotten weigh as much as all the rows the estimator was trained on. Hand in every "
@@ -44,7 +44,7 @@ class CombinedRisk:
             )
         self._shares = [mass / self.mass for mass in masses]
         self._parts = [*added, *removed]
-        self.n_rows = base.n_rows
+        self.n_rows: int = base.n_rows
 
     @property
     def stored(self) -> EmpiricalRisk | None:

@@ -140,15 +140,21 @@ class EmpiricalRisk:
         chunk_size: int | None = None,
         memory_budget: int | None = None,
     ) -> None:
-        self.net = net = net if is_twin(net) else twin(net)
+        net = net if is_twin(net) else twin(net)
+        self.net: NeuralNet = net
         checked = sample_weight if mass is not None else checked_sample_weight(sample_weight, len(X))
-        self.evaluator = Evaluator(net, X, y, checked, mask, chunk_size, memory_budget)
+        self.evaluator: Evaluator = Evaluator(net, X, y, checked, mask, chunk_size, memory_budget)
         if mass is not None:
             vars(self)["mass"] = mass
         self._stored, self._flat = self.evaluator.rows, self.evaluator.parameters
-        self.X, self.y, self.sample_weight = X, y, self._stored.sample_weight
-        self.n_rows, self.n_parameters = self._stored.n, self._flat.n
-        self.parameter_slices, self.dtype, self.device = self._flat.slices, self._flat.dtype, self._flat.device
+        self.X: Any = X
+        self.y: NDArray[Any] = y
+        self.sample_weight: NDArray[Any] | None = self._stored.sample_weight
+        self.n_rows: int = self._stored.n
+        self.n_parameters: int = self._flat.n
+        self.parameter_slices: dict[str, slice] = self._flat.slices
+        self.dtype: torch.dtype = self._flat.dtype
+        self.device: torch.device = self._flat.device
 
     # ------------------------------------------------------------------------------------------ what kind of risk it is
 

@@ -6,7 +6,7 @@ import logging
 import math
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from skorch import NeuralNetClassifier
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ChunkGraph", "Linearisation"]
 
-logger = logging.getLogger("sk_unlearn")
+logger: logging.Logger = logging.getLogger("sk_unlearn")
 
 # Parameters from which on a vector as long as they are is worth a walk through the graph.
 _LARGE = 2**20
@@ -69,10 +69,10 @@ class Linearisation:
         self._risk, self._rows = risk, rows
         self._evaluator = evaluator = risk.evaluator
         self._parameters = parameters = evaluator.parameters
-        self.n_products = 0
+        self.n_products: int = 0
         with torch.inference_mode(False):
             self._at = Point(parameters, w)
-            self.gradient = parameters.penalty_product(self._at.point)
+            self.gradient: Tensor = parameters.penalty_product(self._at.point)
             value = evaluator.zero()
             budget = evaluator.rows_kept
             self._parts: list[list[ChunkGraph] | Part] = []
@@ -87,7 +87,7 @@ class Linearisation:
                     budget -= len(part.shares)
                     self._parts.append(graphs or part)
         evaluator.agree_on_derivatives()
-        self.value = parameters.with_penalty(value, self._at.point)
+        self.value: float = parameters.with_penalty(value, self._at.point)
 
     def hessian(self, v: Tensor) -> Tensor:
         """Return the Hessian's product with v, both of shape (d,).
@@ -211,9 +211,9 @@ class ChunkGraph:
 
     def __init__(self, evaluator: Evaluator, at: Point, chunk: Chunk) -> None:
         self._evaluator, self._at, self._chunk = evaluator, at, chunk
-        self.output = evaluator.infer(chunk)
+        self.output: Any = evaluator.infer(chunk)
         losses, shares = evaluator.losses_and_shares(self.output, chunk)
-        self.loss = sum_of(losses, shares)
+        self.loss: Tensor = sum_of(losses, shares)
         self._gradient: Ends = [None] * len(at.leaves)
         self._transposes: list[Node] = []
         if not losses.requires_grad:

@@ -226,13 +226,14 @@ class OutputLayer:
         row_shape: torch.Size,
     ) -> None:
         parameters = evaluator.parameters
-        self.ending, self.row_shape = ending, row_shape
-        self.position = next(k for k, each in enumerate(parameters.modules) if each is module)
-        self.numbers = {name: k for name, k in (("weight", weight), ("bias", bias)) if k is not None}
+        self.ending: Callable[[Tensor], Tensor] = ending
+        self.row_shape: torch.Size = row_shape
+        self.position: int = next(k for k, each in enumerate(parameters.modules) if each is module)
+        self.numbers: dict[str, int] = {name: k for name, k in (("weight", weight), ("bias", bias)) if k is not None}
         ends = np.cumsum([0, *parameters.sizes])
         spans = [torch.arange(int(ends[k]), int(ends[k + 1]), device=parameters.device) for k in self.numbers.values()]
-        self.indices = torch.cat(spans)
-        self.n_parameters = len(self.indices)
+        self.indices: Tensor = torch.cat(spans)
+        self.n_parameters: int = len(self.indices)
 
     def extract(self, w: Tensor) -> Tensor:
         """Return the layer's entries of a flat vector, of shape (n_parameters,)."""
@@ -308,15 +309,20 @@ class LayerRisk:
         rows: NDArray[np.int64] | None,
         features: Tensor | None = None,
     ) -> None:
-        self.layer, self.evaluator, self._flat, self._w = layer, risk.evaluator, risk.evaluator.parameters, w
+        self.layer: OutputLayer = layer
+        self.evaluator: Evaluator = risk.evaluator
+        self._flat, self._w = risk.evaluator.parameters, w
         self._module = cast(nn.Linear, self._flat.modules[layer.position])
-        self.indices, self.n_parameters = layer.indices, layer.n_parameters
-        self.start = layer.extract(w)
+        self.indices: Tensor = layer.indices
+        self.n_parameters: int = layer.n_parameters
+        self.start: Tensor = layer.extract(w)
         self._rest = self._flat.penalty(layer.insert(w, torch.zeros_like(self.start)))
         self._decay = None if self._flat.decay is None else self._flat.decay[self.indices]
         # Another get_loss may look at the rows, or at the parameters: it is given both, and not taken apart.
         self._plain_loss = getattr(self.evaluator.row_loss.get_loss, "__module__", "").split(".")[0] == "skorch"
-        self.chunks = self._merged(list(self._capture(rows) if features is None else self._known(rows, features)))
+        self.chunks: list[_Features] = self._merged(
+            list(self._capture(rows) if features is None else self._known(rows, features))
+        )
 
     def value(self, v: Tensor) -> float:
         """Return the risk at v, the penalty of all parameters included."""
@@ -605,19 +611,20 @@ class LayerPoint:
     """
 
     def __init__(self, risk: LayerRisk, v: Tensor) -> None:
-        self._risk, self._evaluator, self.n_products = risk, risk.evaluator, 0
+        self._risk, self._evaluator = risk, risk.evaluator
+        self.n_products: int = 0
         self._pieces: list[_Piece] = []
         value = risk.zero()
         with risk.at(v) as point:
             self._point = point
-            self.gradient = risk.penalty_product(point.detach())
+            self.gradient: Tensor = risk.penalty_product(point.detach())
             for chunk in risk.chunks:
                 closed = risk.has_closed_form(chunk)
                 piece = (_CrossEntropyPiece if closed else _DifferentiatedPiece)(risk, chunk, point)
                 value += piece.value
                 self.gradient += piece.gradient
                 self._pieces.append(piece)
-        self.value = float(value) + risk.penalty(point.detach())
+        self.value: float = float(value) + risk.penalty(point.detach())
 
     def hessian(self, s: Tensor) -> Tensor:
         """Return the Hessian's product with s, both of shape (n_parameters,); it passes over the features twice.

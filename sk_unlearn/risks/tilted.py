@@ -58,7 +58,8 @@ class TiltedRisk:
         risk_gradient: Tensor | Callable[[], Tensor],
         share: float = 1.0,
     ) -> None:
-        self.risk, self._whole_tilt, self._share = risk, tilt, share
+        self.risk: Risk = risk
+        self._whole_tilt, self._share = tilt, share
         self._start, self._risk_gradient = start, risk_gradient
 
     @property

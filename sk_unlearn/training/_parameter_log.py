@@ -32,7 +32,7 @@ class ParameterLog:
         self._net = net
         self._n_open = 0
         self._known = {self._present()}
-        self.changed_elsewhere = False
+        self.changed_elsewhere: bool = False
 
     def begin_pass(self) -> None:
         """Compare, then put what follows down to the rows of the pass."""

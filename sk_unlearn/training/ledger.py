@@ -107,9 +107,9 @@ class RowLedger:
         self.role: NDArray[np.int8] = np.full(n_rows, RowRole.UNSEEN, dtype=np.int8)
         self.in_batch: NDArray[np.int64] | None = None
         self.recorder = recorder
-        self.parameters = ParameterLog(net)
+        self.parameters: ParameterLog = ParameterLog(net)
         self.recording: Any = None
-        self.note = ""
+        self.note: str = ""
         self.start: TrainingStart | None = None
         self.paced: PacedTraining | None = None
         self.sharing: Sharing | None = None

@@ -215,12 +215,14 @@ class PacedTraining:
 
     def __init__(self, net: NeuralNet, pace: Pace) -> None:
         self.net = net
-        self.told = Paced(pace)
-        self.n_steps = 0  # not known before the first batch
+        self.told: Paced = Paced(pace)
+        self.n_steps: int = 0  # not known before the first batch
         named = {name: getattr(net, name + "_", None) for name in net._optimizers}
-        self.optimisers = {name: each for name, each in named.items() if isinstance(each, Optimizer)}
-        self.phases = {phase.name: phase for phase in pace.schedule.phases}
-        self.by_batch = any(isinstance(c, LRScheduler) and c.step_every == "batch" for _, c in net.callbacks_)
+        self.optimisers: dict[str, Optimizer] = {
+            name: each for name, each in named.items() if isinstance(each, Optimizer)
+        }
+        self.phases: dict[str, Phase] = {phase.name: phase for phase in pace.schedule.phases}
+        self.by_batch: bool = any(isinstance(c, LRScheduler) and c.step_every == "batch" for _, c in net.callbacks_)
         self.plans: dict[str, list[_GroupPlan]] = {}
         refusal = why_not_paced(net, pace.schedule)
         if refusal:

@@ -62,7 +62,7 @@ class MinibatchLoop:
 
     def __init__(self, problem: UnlearningProblem, learning_rate: float, moving: Tensor | None = None) -> None:
         self.problem = problem
-        self.watch = Watch(problem)
+        self.watch: Watch = Watch(problem)
         self.trace: list[dict[str, Any]] = []
         self._parameter = nn.Parameter(problem.parameters.clone())
         self._optimiser = torch.optim.Adam([self._parameter], lr=learning_rate)

@@ -272,7 +272,7 @@ class PseudoInverseNewton(OneStep):
     'completed'
     """
 
-    damping = 0.0
+    damping: float | str = 0.0
     _parameter_constraints = {  # noqa: RUF012
         "rcond": [None, Interval(Real, 0, 1, closed="left")],
         "hold_residual": ["boolean"],

@@ -349,3 +349,13 @@ def test_the_number_of_weights_is_told_with_the_cure():
         ValueError, match=r"sample_weight has shape \(1,\) and must have \(30,\): pass one weight for each row"
     ):
         classifier().fit(X, labels, sample_weight=[1.0])
+
+
+def test_what_a_newcomer_passes_first_is_answered_with_what_to_do():
+    table = pd.DataFrame({"age": [20.0, 30.0, 40.0, 50.0], "town": ["Ulm", "Bonn", "Ulm", "Bonn"]})
+    with pytest.raises(ValueError, match=r"pass numbers\. .* sk_unlearn\.pipeline\.make_pipeline"):
+        UnlearnableClassifier().fit(table, [0, 1, 0, 1])
+    est = classifier().fit(X, labels, sample_id=range(30))
+    for identifier in (3, [3]):
+        with pytest.raises(ValueError, match=r"(?s)Expected 2D array.* Identifiers are passed as sample_id=\["):
+            est.forget(identifier)

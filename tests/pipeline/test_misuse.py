@@ -34,11 +34,11 @@ def scaled(**settings):
     ("rows", "message"),
     [
         (pl.from_pandas(TABLE[["age"]][:1]), r"1 of those are absent \(income\), and 0 are new"),
-        (TABLE[:1].assign(more=1), "0 of those are absent .*, and 1 are new"),
+        (TABLE[:1].assign(more=1), r"0 of those are absent, and 1 are new \(more\)\. Pass .* neither the target nor"),
         (TABLE.to_numpy()[:1], "Columns of X_del have names: none; those of fit had: some"),
-        (TABLE.iloc[0], "X_del is no table"),
+        *((rows, r"X_del is no table, .* sample_id=\[") for rows in (TABLE.iloc[0], 7, np.int64(7), "a7", [7], ["a7"])),
     ],
-    ids=["fewer", "more", "array", "one row"],
+    ids=["fewer", "more", "array", "one row", "number", "NumPy's number", "text", "list of numbers", "list of texts"],
 )
 def test_rows_of_another_shape_are_not_merely_unknown(rows, message):
     with pytest.raises(ValueError, match=message):

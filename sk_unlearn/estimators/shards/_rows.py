@@ -31,7 +31,7 @@ class ShardRows:
     """
 
     def __init__(self, shards: Sequence[TrainingSet], freed: Freed = ()) -> None:
-        self.shards = tuple(shards)
+        self.shards: tuple[TrainingSet, ...] = tuple(shards)
         self._starts = np.cumsum([0, *map(len, self.shards)])
         self._freed = freed
 

@@ -145,10 +145,10 @@ class CuReNU(CubicUnlearner):
         self.offload = offload
 
     #: The paper's solver at the rate and without the noise of training; :class:`StoCuReNU` has these as parameters.
-    learning_rate = None
-    sigma = 0.0
-    renew = False
-    budget = 1.0
+    learning_rate: float | None = None
+    sigma: float = 0.0
+    renew: bool | str = False
+    budget: float = 1.0
 
     @classmethod
     def published(cls, dataset: str = "fashion") -> CuReNU:
