@@ -230,7 +230,9 @@ def _copy_of(
         module = copy.deepcopy(uncompiled(net))
         own = wrap_module(module, X, weight, classifier=estimator._classifier)
         present = next((p.device for p in module.parameters()), torch.device("cpu"))
-        return own.set_params(device=str(present if device is None else device), verbose=estimator.verbose).initialize()
+        return own.set_params(
+            device=str(present if device is None else device), verbose=int(estimator.verbose or 0)
+        ).initialize()
     own = training_copy(net)
     drop_best_weights(own)
     settings = vars(clone(net))

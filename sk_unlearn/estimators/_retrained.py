@@ -14,6 +14,7 @@ from sk_unlearn.estimators._commit import draft_of_solution
 from sk_unlearn.estimators._draft import Draft, commit_drafts
 from sk_unlearn.estimators._footing import footing
 from sk_unlearn.estimators._problem import Solution
+from sk_unlearn.estimators._progress import steps_shown
 from sk_unlearn.estimators._request import Request, resolve_pending
 from sk_unlearn.estimators._retrain import retrain
 from sk_unlearn.estimators._spread import check_spread
@@ -100,7 +101,8 @@ def draft_retraining(estimator: BaseUnlearnable, notes: Sequence[str] = ()) -> D
     unlearner = Retrain()
     ground = footing(estimator, rows, request, unlearner)
     rng = np.random.default_rng([estimator.unlearning_state_.seed, 1 + len(estimator.unlearning_history_)])
-    trained = retrain(estimator, ground.net, request, rng)
+    with steps_shown(estimator.verbose, request.verb):
+        trained = retrain(estimator, ground.net, request, rng)
     result = UnlearningResult(flat_parameters(trained.net), Status.COMPLETED, "trained anew", trained=trained)
     # No anchor: what the rows left of the gradient is taken over them at the next request.
     solution = Solution(result, None, trained.recording, _told(estimator, request, result, trained))

@@ -37,7 +37,7 @@ from sk_unlearn.estimators._notes import notes_past_a_pipeline
 from sk_unlearn.estimators._passes import check_can_be_overwritten, check_corrected_rows, plan_rows
 from sk_unlearn.estimators._pending import PendingMixin, refuse_to_drop_requests
 from sk_unlearn.estimators._problem import Solution, solve, stored_risk
-from sk_unlearn.estimators._progress import print_step, silent
+from sk_unlearn.estimators._progress import steps_shown
 from sk_unlearn.estimators._receipts import audited, kept_ids, key_of, receipts_so_far, retained_with
 from sk_unlearn.estimators._request import (
     Request,
@@ -131,7 +131,7 @@ class BaseUnlearnable(
         "device": [str, torch.device, None],
         "random_state": ["random_state"],
         "memory": [str, HasMethods("cache"), None],
-        "verbose": ["verbose"],
+        "verbose": ["verbose", None],
     }
 
     def __init__(
@@ -145,7 +145,7 @@ class BaseUnlearnable(
         device: str | torch.device | None = None,
         random_state: Any = None,
         memory: Any = None,
-        verbose: int = 0,
+        verbose: int | None = None,
     ) -> None:
         self.estimator = estimator
         self.unlearner = unlearner
@@ -537,17 +537,18 @@ class BaseUnlearnable(
         solution = Solution(None, anchor, state.recording)
         if anchor is not None and request.n_trained:
             check_finite(self.net_, request)
-            solution = solve(
-                ground.net, rows, request, anchor, unlearner, rng,
-                recording=state.recording,
-                start=state.start,
-                features=None if ground.has_moved else state.features,
-                set_aside_at=state.set_aside_at,
-                retrain=partial(retrain, self, ground.net, request, rng),
-                why_not_shorter=why_not_shorter(self),
-                n_steps=0 if state.schedule is None else max(phase.n_steps for phase in state.schedule.phases),
-                report_step=print_step if self.verbose else silent,
-            )  # fmt: skip
+            with steps_shown(self.verbose, request.verb) as report_step:
+                solution = solve(
+                    ground.net, rows, request, anchor, unlearner, rng,
+                    recording=state.recording,
+                    start=state.start,
+                    features=None if ground.has_moved else state.features,
+                    set_aside_at=state.set_aside_at,
+                    retrain=partial(retrain, self, ground.net, request, rng),
+                    why_not_shorter=why_not_shorter(self),
+                    n_steps=0 if state.schedule is None else max(phase.n_steps for phase in state.schedule.phases),
+                    report_step=report_step,
+                )  # fmt: skip
         return draft_of_solution(
             self, request, solution, ground, rng, unlearner=unlearner, started=started, notes=notes
         )  # fmt: skip

@@ -67,8 +67,9 @@ class UnlearnableClassifier(ClassifierMixin, BaseUnlearnable):
         delete the folder) when a search has ended, when rows must be erased, and when the code of a module has changed.
         Ctrl-C raises, rather than keep a network that is half trained.
 
-    verbose : int, default=0
-        1 prints a table with a line per step while forgetting (and, for a network built here, per epoch of training).
+    verbose : int or None, default=None
+        1 prints a table with a line per step while forgetting (and, for a network built here, per epoch of training); 0
+        shows nothing. None shows a bar in a terminal or a notebook only, for a request that takes more than a second.
 
     Attributes
     ----------

@@ -136,7 +136,7 @@ def blank_net(estimator: BaseUnlearnable, X: Any, y: NDArray[Any], weight: NDArr
         device=estimator.device,
     )  # fmt: skip
     if not isinstance(estimator.estimator, NeuralNet):
-        net.set_params(verbose=int(estimator.verbose))
+        net.set_params(verbose=int(estimator.verbose or 0))
     return net
 
 

@@ -603,7 +603,7 @@ def fit_shadows(
     n_shadows: int = 64,
     random_state: int = 0,
     n_jobs: int | None = None,
-    verbose: int = 0,
+    verbose: int | None = None,
 ) -> Shadows:
     """Train the shadow models of U-LiRA, together where `sk_unlearn.references.many.fit_many` can.
 
@@ -625,8 +625,9 @@ def fit_shadows(
         Seeds the halves and the models.
     n_jobs : int, default=None
         See `sk_unlearn.references.many.fit_many`.
-    verbose : int, default=0
-        Above 0 shows on stderr how much is done.
+    verbose : int or None, default=None
+        Above 0 shows on stderr how much is done, 0 does not. None does in a terminal or a notebook only, if it takes
+        more than a second.
 
     Returns
     -------

@@ -28,6 +28,7 @@ from sk_unlearn.references.cases import Case, fit_references, stored_targets
 from sk_unlearn.references.retrained import changes_training
 from sk_unlearn.rows import SparseRows
 from sk_unlearn.utils._cache import cached
+from sk_unlearn.utils._progress import quiet
 
 RequestLike: TypeAlias = float | Mapping[str, Any] | Callable[[Any, Any, np.random.Generator], Any]
 
@@ -168,8 +169,9 @@ class RetrainScorer(BaseEstimator):
             check_measurable(name, model, y)
         if isinstance(estimator, Pipeline) and len(estimator) > 1:
             X = estimator[:-1].transform(X)
-        unlearned, X_erased, y_erased = self._forget(model)
-        case = Case(model, unlearned, self._references(model, unlearned), X_erased, y_erased, X, y)
+        with quiet():  # a search has a score taken many times
+            unlearned, X_erased, y_erased = self._forget(model)
+            case = Case(model, unlearned, self._references(model, unlearned), X_erased, y_erased, X, y)
         scores = {name: measure(name, case) for name in self.names}
         return scores[self.names[0]] if isinstance(self.distance, str) else scores
 

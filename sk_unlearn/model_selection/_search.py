@@ -6,7 +6,7 @@ import copy
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +37,7 @@ from sk_unlearn.model_selection._folds import (
 )
 from sk_unlearn.utils._checksum import ChecksummedMixin
 from sk_unlearn.utils._parallel import carried_out
+from sk_unlearn.utils._progress import Bar, progress, quiet
 from sk_unlearn.utils._versioned import VersionedMixin
 
 if TYPE_CHECKING:
@@ -123,8 +124,9 @@ class ForgetSearchCV(VersionedMixin, ChecksummedMixin, MetaEstimatorMixin, BaseE
         estimator with an int as `random_state`. What is kept knows the rows and holds retained ones; clear it when rows
         must be erased, on every machine of a cluster.
 
-    verbose : int, default=0
-        1 prints a line for each fold and each candidate as they come.
+    verbose : int or None, default=None
+        1 prints a line for each fold and each candidate as they come, 0 nothing. None shows bars in a terminal or a
+        notebook only, for what takes more than a second.
 
     random_state : int, RandomState instance or None, default=None
         Draws the requests, the halves and the references' seeds.
@@ -208,7 +210,7 @@ class ForgetSearchCV(VersionedMixin, ChecksummedMixin, MetaEstimatorMixin, BaseE
         refit: bool | str = True,
         n_jobs: int | None = None,
         memory: Any = None,
-        verbose: int = 0,
+        verbose: int | None = None,
         random_state: Any = None,
         error_score: float | str = float("nan"),
     ) -> None:
@@ -366,9 +368,13 @@ class ForgetSearchCV(VersionedMixin, ChecksummedMixin, MetaEstimatorMixin, BaseE
             for fold, training in keys
         )
         folds = {}
-        with closing(carried_out(tasks, self.n_jobs, stream=True)) as stream:
+        with (
+            self._bar(len(keys), "search: fitting", "fold") as bar,
+            closing(carried_out(tasks, self.n_jobs, stream=True)) as stream,
+        ):
             for key, fold in zip(keys, stream, strict=True):
                 folds[key] = fold
+                bar.update()
                 self._print(f"fold {len(folds)}/{len(keys)}: fitted in {fold.seconds:.2f} s")
         self.times_["fit"] = sum(fold.seconds for fold in folds.values())
         started = time.perf_counter()
@@ -378,7 +384,8 @@ class ForgetSearchCV(VersionedMixin, ChecksummedMixin, MetaEstimatorMixin, BaseE
             alike.setdefault((key[1], rows.shape[1:], rows.dtype), []).append(key)
         prepared = {}
         for of_kind in alike.values():
-            references = retrain([folds[key] for key in of_kind], scorers, n_jobs=self.n_jobs, memory=self.memory)
+            with nullcontext() if self.verbose is None else quiet():
+                references = retrain([folds[key] for key in of_kind], scorers, n_jobs=self.n_jobs, memory=self.memory)
             for key, of_fold in zip(of_kind, references, strict=True):
                 prepared[key] = Prepared(folds[key].fitted, *folds[key].trials(of_fold))
         self.times_["references"] = time.perf_counter() - started
@@ -399,9 +406,13 @@ class ForgetSearchCV(VersionedMixin, ChecksummedMixin, MetaEstimatorMixin, BaseE
         row: list[Outcome] = []
         self.interrupted_: bool = False
         try:
-            with closing(carried_out(tasks, self.n_jobs, stream=True)) as stream:
+            with (
+                self._bar(len(candidates) * self.n_splits_, "search: forgetting", "request") as bar,
+                closing(carried_out(tasks, self.n_jobs, stream=True)) as stream,
+            ):
                 for outcome in stream:
                     row.append(outcome)
+                    bar.update()
                     if len(row) == self.n_splits_:
                         outcomes.append(row)
                         self._print_candidate(candidates[len(outcomes) - 1], row, len(outcomes), len(candidates))
@@ -435,7 +446,11 @@ class ForgetSearchCV(VersionedMixin, ChecksummedMixin, MetaEstimatorMixin, BaseE
             delayed(try_candidate)(fold.fitted, winner.unlearner, fold.report, scorer, self.error_score)
             for fold in self._of(winner, folds)
         )
-        outcomes = list(carried_out(tasks, self.n_jobs))
+        with self._bar(self.n_splits_, "search: the winner", "request") as bar:
+            outcomes = []
+            for outcome in carried_out(tasks, self.n_jobs):
+                outcomes.append(outcome)
+                bar.update()
         _warn_of_failures(outcomes)
         self.times_["report"] = _seconds(outcomes)
         self.report_: dict[str, NDArray[Any]] = {
@@ -488,6 +503,9 @@ class ForgetSearchCV(VersionedMixin, ChecksummedMixin, MetaEstimatorMixin, BaseE
         frame = pd.DataFrame(columns)
         measure = self.refit if isinstance(self.refit, str) else self._measures[0]
         return frame.sort_values(f"rank_selection_{self._label(measure)}", kind="stable")
+
+    def _bar(self, total: int, what: str, unit: str) -> AbstractContextManager[Bar]:
+        return progress(total, what, unit=unit, verbose=None if self.verbose is None else 0)
 
     def _print(self, line: str) -> None:
         if self.verbose:

@@ -12,7 +12,6 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, clone
 from sklearn.pipeline import Pipeline
 from sklearn.utils import check_array
-from tqdm import tqdm
 
 from sk_unlearn import distributed
 from sk_unlearn.estimators.base import BaseUnlearnable
@@ -24,6 +23,7 @@ from sk_unlearn.training.finite import buffers_not_finite, check_trained
 from sk_unlearn.training.ledger import Trained
 from sk_unlearn.training.stacked import Member, groups_to_stack, train_stacked
 from sk_unlearn.utils._parallel import carried_out, runs_here
+from sk_unlearn.utils._progress import SHARE, progress
 from sk_unlearn.utils._random import seeded_torch
 
 __all__ = ["fit_many"]
@@ -42,7 +42,7 @@ def fit_many(
     sample_weight: ArrayLike | None = None,
     sample_id: ArrayLike | None = None,
     n_jobs: int | None = None,
-    verbose: int = 0,
+    verbose: int | None = None,
 ) -> list[Any]:
     """Fit one clone of an estimator for every seed, each on its own subset of the rows.
 
@@ -68,8 +68,9 @@ def fit_many(
     n_jobs : int, default=None
         Number of processes; the models are divided among them. Under ``joblib.parallel_config`` the backend is the one
         named there, such as "dask" or "ray".
-    verbose : int, default=0
-        Above 0 shows on stderr how much is done: by epochs in this process, by processes that are done in others.
+    verbose : int or None, default=None
+        Above 0 shows on stderr how much is done: by epochs in this process, by processes that are done in others. 0
+        shows nothing. None shows it in a terminal or a notebook only, if it takes more than a second.
 
     Returns
     -------
@@ -119,8 +120,7 @@ def fit_many(
     n_parts = max(effective_n_jobs(n_jobs), -(-len(seeds) // _MODELS_A_STACK))
     parts = [part for part in np.array_split(np.arange(len(seeds)), n_parts) if len(part)]
     work = [(estimator, X, y, given, [chosen[i] for i in part], [int(seeds[i]) for i in part]) for part in parts]
-    bar_format = "{desc}: {percentage:3.0f}%|{bar}| [{elapsed}<{remaining}]"
-    with tqdm(total=len(seeds), desc="training", bar_format=bar_format, disable=not verbose, leave=False) as bar:
+    with progress(len(seeds), "training", unit="model", verbose=verbose, bar_format=SHARE) as bar:
         if runs_here(n_jobs):
             fitted = [_fit_part(*arguments, bar.update) for arguments in work]
         else:

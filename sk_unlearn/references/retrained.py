@@ -11,13 +11,13 @@ import numpy as np
 from joblib import effective_n_jobs
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, clone, is_classifier
-from tqdm import tqdm
 
 from sk_unlearn.estimators.shards.base import BaseSharded
 from sk_unlearn.references.many import fit_many
 from sk_unlearn.rows.parts import for_net
 from sk_unlearn.rows.storage import RowStorage
 from sk_unlearn.utils._interrupts import noticed_interrupts
+from sk_unlearn.utils._progress import progress
 
 __all__ = ["References", "Rows", "changes_training", "silent", "train_references"]
 
@@ -77,7 +77,7 @@ def silent(model: Any) -> Any:
 
 
 def train_references(
-    estimator: Any, rows: Rows, seeds: Sequence[int], *, n_jobs: int | None = None, verbose: int = 0
+    estimator: Any, rows: Rows, seeds: Sequence[int], *, n_jobs: int | None = None, verbose: int | None = None
 ) -> References:
     """Train a clone of the estimator for each seed on the rows that stay.
 
@@ -91,8 +91,8 @@ def train_references(
         One for each model.
     n_jobs : int or None
         See `sk_unlearn.references.many.fit_many`.
-    verbose : int
-        Above 0 shows on stderr how many are done.
+    verbose : int or None
+        Above 0 shows on stderr how many are done; None does where somebody looks on.
     """
     blank = silent(clone(estimator))
     if not changes_training(estimator.unlearner):
@@ -100,8 +100,10 @@ def train_references(
         blank.set_params(unlearner=None)
     models: list[Any] = []
     started = time.perf_counter()
-    bar = tqdm(total=len(seeds), desc="audit: retraining", unit="model", disable=not verbose, leave=False)
-    with noticed_interrupts() as interrupted, bar:
+    with (
+        noticed_interrupts() as interrupted,
+        progress(len(seeds), "audit: retraining", unit="model", verbose=verbose) as bar,
+    ):
         for batch in np.array_split(np.asarray(seeds), _n_batches(len(seeds), n_jobs)):
             try:
                 done = fit_many(
@@ -115,8 +117,8 @@ def train_references(
                 break
             models += [_with_all_outputs(model, estimator) for model in done]
             bar.update(len(done))
-    if len(models) < len(seeds) and verbose:
-        tqdm.write(f"audit: interrupted; going on with {len(models)} of {len(seeds)} models", file=sys.stderr)
+    if len(models) < len(seeds) and bar.is_shown:
+        print(f"audit: interrupted; going on with {len(models)} of {len(seeds)} models", file=sys.stderr)
     seconds = (time.perf_counter() - started) / max(len(models), 1)
     return References(models, list(seeds[: len(models)]), seconds, len(models) == len(seeds))
 

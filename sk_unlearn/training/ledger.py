@@ -24,6 +24,7 @@ from sk_unlearn.rows import RowRole
 from sk_unlearn.rows.parts import for_net, tensors_for_net
 from sk_unlearn.rows.storage import RowStorage
 from sk_unlearn.training._parameter_log import ParameterLog
+from sk_unlearn.training._shown import epochs_shown
 from sk_unlearn.training.finite import buffers_not_finite, check_trained
 from sk_unlearn.training.pace import Pace, Paced, PacedTraining, paced
 from sk_unlearn.training.recorder import TrainingRecorder
@@ -476,7 +477,11 @@ def train(
             recorder.begin(net, len(y), float(len(y) if sample_weight is None else sample_weight.sum()), rng)
         net.notify("on_train_begin", X=X, y=y)
         planned = net.max_epochs if epochs is None else epochs
-        with noticed_interrupts() as noticed, recorded_steps(net, planned, known_start) as steps:
+        with (
+            noticed_interrupts() as noticed,
+            recorded_steps(net, planned, known_start) as steps,
+            epochs_shown(net, planned),
+        ):
             try:
                 net.fit_loop(X, y, epochs=epochs)
             except KeyboardInterrupt as error:

@@ -1,6 +1,8 @@
 import copy
 import pickle
+import re
 import signal
+import sys
 import threading
 from typing import ClassVar
 
@@ -23,6 +25,7 @@ from sk_unlearn.model_selection import ForgetSearchCV
 from sk_unlearn.references import cases, fit_many
 from sk_unlearn.training.recorder import TrainingRecorder
 from sk_unlearn.unlearners import FineTune, Retrain, Status, Unlearner, UnlearningResult
+from sk_unlearn.utils import _progress
 from tests._problems import LinearLayer, skorch_net
 
 MODULE = torch.nn.Linear(4, 3)
@@ -430,7 +433,17 @@ def test_verbose_prints_a_line_each(capsys):
     assert [line.split()[0] for line in lines] == ["fold"] * 2 + ["references:"] + ["candidate"] * 3 + ["best:"]
     assert "8 retrained" in lines[2]
     search(PUSHES).fit(X, y)
-    assert capsys.readouterr().out == ""
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(("verbose", "bars"), [(None, {"search", "training"}), (0, set()), (1, set())])
+def test_bars_are_shown_where_somebody_looks_on(capsys, monkeypatch, verbose, bars):
+    monkeypatch.setattr(_progress, "_MOMENT", 0.0)
+    monkeypatch.setattr(type(sys.stderr), "isatty", lambda stream: True)
+    found = search(PUSHES, verbose=verbose).fit(X, y)
+    assert set(re.findall(r"\r(\w+): ", capsys.readouterr().err)) == bars
+    found.scorer_(found.best_estimator_, X, y)  # which a search has taken many times
+    assert capsys.readouterr().err == ""
 
 
 def test_seeds():

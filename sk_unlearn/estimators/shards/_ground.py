@@ -269,7 +269,10 @@ class Ground(VersionedMixin, ChecksummedMixin, WholeCopyMixin, InputsMixin, Base
                 at = np.searchsorted(np.flatnonzero(shard.training_set_.live_mask), slots)
                 work.append(Work(number, act, at, {} if given is None else given[number]))
         asked = [self._for_request(olds[each.number]) for each in work]
-        news = dict(zip([each.number for each in work], all_done(work, asked, self.n_jobs), strict=True))
+        done = all_done(
+            work, asked, self.n_jobs, verb=verb, verbose=None if self.estimator is None else self.estimator.verbose
+        )
+        news = dict(zip([each.number for each in work], done, strict=True))
         after = [news.get(number) if number in positions else shard for number, shard in enumerate(before)]
         touched = [Touched(number, olds[number], news.get(number), slots) for number, slots in positions.items()]
         for number, new in news.items():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,7 +16,8 @@ from sk_unlearn.estimators.base import BaseUnlearnable
 from sk_unlearn.estimators.drafts import commit_drafts, draft_deletion_at
 from sk_unlearn.rows import SetDigest
 from sk_unlearn.utils._checksum import unchecked
-from sk_unlearn.utils._parallel import carried_out
+from sk_unlearn.utils._parallel import carried_out, runs_here
+from sk_unlearn.utils._progress import SHARE, progress
 
 __all__ = ["Training", "Work", "all_done", "all_trained", "rows_digest"]
 
@@ -82,15 +83,34 @@ def all_trained(trainings: Sequence[Training], n_jobs: int | None) -> list[BaseU
     return _parallel(n_jobs, (delayed(_trained)(each) for each in trainings))
 
 
-def all_done(work: Sequence[Work], shards: Sequence[BaseUnlearnable], n_jobs: int | None) -> list[BaseUnlearnable]:
-    """Return what becomes of some shards, one for each piece of work, by the requests to them."""
-    return _parallel(n_jobs, (delayed(_done)(each, shard) for each, shard in zip(work, shards, strict=True)))
+def all_done(
+    work: Sequence[Work], shards: Sequence[BaseUnlearnable], n_jobs: int | None, *, verb: str, verbose: int | None
+) -> list[BaseUnlearnable]:
+    """Return what becomes of some shards, one for each piece of work, by the requests to them; show how many are done.
+
+    Where `verbose` is above 0 the shards print what they do themselves.
+    """
+    jobs = (delayed(_done)(each, shard) for each, shard in zip(work, shards, strict=True))
+    here = runs_here(n_jobs)
+    with progress(
+        len(work), verb, unit="shard", verbose=None if verbose is None else 0, parts=True,
+        bar_format=None if here else SHARE,
+    ) as bar:  # fmt: skip
+        if not here:
+            return _parallel(n_jobs, jobs, lambda share: bar.update(share * len(work)))
+        done = []
+        for each in carried_out(jobs, n_jobs):
+            done.append(each)
+            bar.update()
+        return done
 
 
-def _parallel(n_jobs: int | None, jobs: Iterable[Any]) -> list[BaseUnlearnable]:
+def _parallel(
+    n_jobs: int | None, jobs: Iterable[Any], advance: Callable[[float], object] | None = None
+) -> list[BaseUnlearnable]:
     # Without a limit of bytes, joblib would write larger arrays to files on their way to other processes: rows that are
     # about to be erased.
-    return list(carried_out(jobs, n_jobs, max_nbytes=None))
+    return list(carried_out(jobs, n_jobs, advance=advance, max_nbytes=None))
 
 
 def rows_digest(shard: BaseUnlearnable) -> SetDigest:

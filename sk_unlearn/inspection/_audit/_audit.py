@@ -60,7 +60,7 @@ def audit(
     n_runs: int = 0,
     random_state: int = 0,
     n_jobs: int | None = None,
-    verbose: int = 0,
+    verbose: int | None = None,
 ) -> AuditReport:
     """Judge one deletion: how close the model is to retrained ones, and what an attacker still learns from it.
 
@@ -106,8 +106,9 @@ def audit(
         The seeds of the references and of the bootstrap are derived from it.
     n_jobs : int, default=None
         Number of processes for the references; the workers of a cluster under ``joblib.parallel_config``.
-    verbose : int, default=0
-        Above 0 shows progress on stderr.
+    verbose : int or None, default=None
+        Above 0 shows progress on stderr, 0 does not. None does in a terminal or a notebook only, for what takes more
+        than a second.
 
     Returns
     -------
@@ -277,7 +278,7 @@ def _report(
 
 
 def _repeat(
-    measured: Measured, model: Any, sets: dict[str, Rows], seeds: list[int], n_jobs: int | None, verbose: int
+    measured: Measured, model: Any, sets: dict[str, Rows], seeds: list[int], n_jobs: int | None, verbose: int | None
 ) -> str:
     """Add what many runs come to to the table, and return what is to be said of it."""
     try:

@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import is_classifier
 from sklearn.metrics import accuracy_score, root_mean_squared_error
-from tqdm import tqdm
 
 from sk_unlearn.inspection._audit._calibration import (
     Calibration,
@@ -39,6 +38,7 @@ from sk_unlearn.metrics.membership import AttackResult, evaluate_attack, loss_sc
 from sk_unlearn.metrics.relative import relative_distance
 from sk_unlearn.references.retrained import Rows
 from sk_unlearn.rows.forms import taken
+from sk_unlearn.utils._progress import progress
 
 __all__ = ["Case", "Measured", "measure"]
 
@@ -122,7 +122,7 @@ def measure(
     *,
     n_still_stored: int | None,
     random_state: int,
-    verbose: int = 0,
+    verbose: int | None = None,
     retrain: Callable[[int], list[Any]] | None = None,
 ) -> Measured:
     """Measure everything that there are models for; `retrain` makes one more from a seed, if a measure needs it."""
@@ -134,7 +134,7 @@ def measure(
         references=[Recalling(model, shown) for model in case.references],
     )
     table, notes = Table(), list[str]()
-    with tqdm(total=4, desc="audit: measuring", unit="part", disable=not verbose, leave=False) as bar:
+    with progress(4, "audit: measuring", unit="part", verbose=verbose) as bar:
         distances = _distances(case, table, notes)
         bar.update()
         sides = _sides(case, table, random_state)

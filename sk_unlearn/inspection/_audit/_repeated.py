@@ -34,7 +34,7 @@ class Repeated(NamedTuple):
 
 
 def repeated(
-    model: Any, sets: dict[str, Rows], seeds: Sequence[int], *, n_jobs: int | None = None, verbose: int = 0
+    model: Any, sets: dict[str, Rows], seeds: Sequence[int], *, n_jobs: int | None = None, verbose: int | None = None
 ) -> Repeated:
     """Train, forget and retrain from each of many seeds, and compare the margins of what comes out, row by row.
 
