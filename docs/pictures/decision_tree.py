@@ -96,7 +96,7 @@ def pictures() -> dict[str, str]:
     height = TOP + len(QUESTIONS) * STEP + HEIGHT + TOP
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" '
-        "role=\"img\" font-family=\"Helvetica, Arial, 'DejaVu Sans', sans-serif\">",
+        'role="img" font-family="Helvetica, Arial, \'DejaVu Sans\', sans-serif">',
         "<title>Which method when</title>",
         '<defs><marker id="tip" markerWidth="9" markerHeight="9" refX="7" refY="4" orient="auto">'
         f'<path d="M0 0 L8 4 L0 8 z" fill="{INK}"/></marker></defs>',

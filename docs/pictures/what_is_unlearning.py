@@ -45,7 +45,9 @@ def main():
         as_labelled = np.mean(model.predict(X[:N_ERASED]) == 1)
         others = model.score(X[N_ERASED:], y[N_ERASED:])
         differs = np.mean(model.predict(square) != retrained.predict(square))
-        print(f"{name}: {as_labelled:.2f} of the erased rows are given their label, {others:.3f} of the others;", end=" ")
+        print(
+            f"{name}: {as_labelled:.2f} of the erased rows are given their label, {others:.3f} of the others;", end=" "
+        )
         print(f"differs from the retrained model on {differs:.3f} of the square")
 
     figure, axes = plt.subplots(1, 3, figsize=(9, 3.2), sharex=True, sharey=True, layout="constrained")
