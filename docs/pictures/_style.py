@@ -71,13 +71,13 @@ def draw(pictures: Mapping[str, Callable[[Path], None]]) -> None:
         print(name)
 
 
-class _Seen(Exception):
+class _SeenError(Exception):
     """Carries a problem out of a request, which ends there and leaves the estimator as it was."""
 
 
 class _Look(Unlearner):
     def unlearn(self, problem: UnlearningProblem) -> UnlearningResult:
-        raise _Seen(problem)
+        raise _SeenError(problem)
 
 
 def problem_of(est: Any, *args: Any, **kwargs: Any) -> UnlearningProblem:
@@ -85,7 +85,7 @@ def problem_of(est: Any, *args: Any, **kwargs: Any) -> UnlearningProblem:
     unlearner = est.unlearner
     try:
         est.set_params(unlearner=_Look()).forget(*args, **kwargs)
-    except _Seen as seen:
+    except _SeenError as seen:
         return seen.args[0]
     finally:
         est.set_params(unlearner=unlearner)

@@ -32,7 +32,7 @@ def threes() -> tuple[np.ndarray, Any, Any, list[Any]]:
 
 
 def distance(path: Path) -> None:
-    """Distances to retrained models, beside those among these."""
+    """Draw distances to retrained models, beside those among these."""
     X, _ = digits()
     gone, before, after, references = threes()
     rows = {
@@ -42,17 +42,19 @@ def distance(path: Path) -> None:
     }
     floor = np.mean(rows["retrained"][1])
     with canvas(path, height=2.2) as ax:
-        for k, (name, (colour, values)) in enumerate(rows.items()):
+        for k, (colour, values) in enumerate(rows.values()):
             ax.plot(values, np.full(len(values), k), "o", color=colour, alpha=0.5)
             ax.plot(np.mean(values), k, "|", color=INK, markersize=18, markeredgewidth=2)
-            ax.text(max(values) + 0.03, k, f"mean {np.mean(values):.3f} = {np.mean(values) / floor:.1f} floors", va="center")
+            ax.text(
+                max(values) + 0.03, k, f"mean {np.mean(values):.3f} = {np.mean(values) / floor:.1f} floors", va="center"
+            )
         ax.set_yticks(range(3), ["before to\nretrained", "after to\nretrained", "retrained to\neach other"])
         ax.set(xlabel="distance of predictions on the erased rows (JS, nats)", ylim=(2.5, -0.5))
         ax.set_xlim(0, 1.6 * max(rows["before"][1]))
 
 
 def inside(path: Path) -> None:
-    """What features still tell of a class, before and after two ways to erase it, beside retrained networks."""
+    """Draw what features still tell of a class, before and after two ways to erase it, beside retrained networks."""
     D, digit = load_digits(return_X_y=True)
     seen, rest = slice(0, 900), slice(900, None)
     gone = digit[seen] == 3
@@ -75,7 +77,7 @@ def inside(path: Path) -> None:
 
 
 def verdict(path: Path) -> None:
-    """What an audit finds on three measures: before, after, and where a retrained model is expected."""
+    """Draw what an audit finds on three measures: before, after, and where a retrained model is expected."""
     X, y = load_digits(return_X_y=True)
     X, y, X_test, y_test = X[:600], y[:600], X[600:1200], y[600:1200]
     gone = np.random.default_rng(0).permutation(600)[:60]
@@ -102,7 +104,7 @@ def verdict(path: Path) -> None:
 
 
 def folds(path: Path) -> None:
-    """What a search does with each row."""
+    """Draw what a search does with each row."""
     X, y = load_iris(return_X_y=True)
     search = ForgetSearchCV(
         UnlearnableClassifier(random_state=0), {"unlearner": [FineTune(1)]}, request=0.1, cv=3, n_references=2,
@@ -125,7 +127,7 @@ def folds(path: Path) -> None:
 
 
 def shards(path: Path) -> None:
-    """Which shard each person is in, and which of them a request trains anew."""
+    """Draw which shard each person is in, and which of them a request trains anew."""
     rng = np.random.default_rng(0)
     person = np.repeat(np.arange(40), 5)
     # The first column says whose row it is, to find it again.
@@ -147,7 +149,7 @@ def shards(path: Path) -> None:
 
 
 def chain(path: Path) -> None:
-    """Three receipts, each with the hash of the one before."""
+    """Draw three receipts, each with the hash of the one before."""
     X, y = load_iris(return_X_y=True)
     est = UnlearnableClassifier(random_state=0).fit(X, y)
     for k in range(3):
@@ -155,7 +157,9 @@ def chain(path: Path) -> None:
     with canvas(path, height=1.75) as ax:
         for k, receipt in enumerate(est.receipts_):
             x = 1.15 * k
-            ax.add_patch(FancyBboxPatch((x, 0), 0.95, 1, boxstyle="round,pad=0.02", facecolor="#eaf2fa", edgecolor=AFTER))
+            ax.add_patch(
+                FancyBboxPatch((x, 0), 0.95, 1, boxstyle="round,pad=0.02", facecolor="#eaf2fa", edgecolor=AFTER)
+            )
             rows = "1 row" if receipt.n_erased == 1 else f"{receipt.n_erased} rows"
             lines = (f"{k + 1}: {rows} erased", "when, how, what it cost", "weights before, after")
             for i, line in enumerate(lines):
@@ -169,7 +173,7 @@ def chain(path: Path) -> None:
 
 
 def growth(path: Path) -> None:
-    """What a request takes of a growing number of rows, as measured by benchmarks.scale."""
+    """Draw what a request takes of a growing number of rows, as measured by benchmarks.scale."""
     text = (HERE.parent.parent / "benchmarks" / "RESULTS.md").read_text(encoding="utf-8")
     lines = re.findall(r"^\| (\d+,000,?\d*) \| (.+) \|$", text.split("| rows | index, s |")[1], re.MULTILINE)[:3]
     rows = [int(n.replace(",", "")) for n, _ in lines]

@@ -10,7 +10,6 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from _style import AFTER, BEFORE, ERASED, HERE, INK, RETRAINED, canvas, digits, draw, small
-from matplotlib.axes import Axes
 from sklearn.datasets import load_iris
 from skorch import NeuralNetClassifier
 from skorch.callbacks import Callback
@@ -50,7 +49,7 @@ def mean(cell: str) -> float:
 
 
 def comparison(path: Path) -> None:
-    """Distance to retrained models against time, as the page has them."""
+    """Draw distance to retrained models against time, as the page has them."""
     named = {
         "StoCuReNU": (AFTER, "D"), "CuReNU": (AFTER, "s"), "LBFGSWarmStart": (INK, "^"), "GaussNewton": (INK, "v"),
         "FineTune": (INK, "x"), "RewindToDelete": (INK, "P"), "Retrain": (RETRAINED, "o"),
@@ -67,14 +66,16 @@ def comparison(path: Path) -> None:
                     ax.plot(x, y, marker, color=colour, label=name, markersize=7, markeredgewidth=2)
                 else:
                     ax.plot(x, y, ".", color="#bbbbbb", label="the others" if ax is axes[0] and "," in name else None)
-            ax.set(title=title, xlabel="time, retraining = 1", xscale="log", yscale="log", ylim=(0.6, 90), xlim=(0.012, 2))
+            ax.set(
+                title=title, xlabel="time, retraining = 1", xscale="log", yscale="log", ylim=(0.6, 90), xlim=(0.012, 2)
+            )
         axes[0].set_ylabel("distance ratio\n(retraining: about 1)")
         handles = {label: handle for handle, label in zip(*axes[0].get_legend_handles_labels(), strict=True)}
         axes[0].legend(handles.values(), handles, loc="upper left", fontsize=8.5, ncols=1, labelspacing=0.2)
 
 
 def cubic(path: Path) -> None:
-    """The gradient that is left after each step of one request."""
+    """Draw the gradient that is left after each step of one request."""
     X, y = digits()
     est = UnlearnableClassifier(unlearner=CuReNU(), random_state=0).fit(X, y).forget(X[y == 3])
     report = est.unlearning_report_
@@ -103,7 +104,7 @@ def without_threes() -> tuple[np.ndarray, np.ndarray, list[Any]]:
 
 
 def damping(path: Path) -> None:
-    """Distance to retrained models after one step, against its damping."""
+    """Draw distance to retrained models after one step, against its damping."""
     X, gone, others = without_threes()
     fitted = small().fit(*digits())
     values = np.geomspace(1e-4, 1, 9)
@@ -124,7 +125,7 @@ def damping(path: Path) -> None:
 
 
 def fisher(path: Path) -> None:
-    """How close each treatment of the Fisher matrix comes, and at what cost."""
+    """Draw how close each treatment of the Fisher matrix comes, and at what cost."""
     X, gone, others = without_threes()
     fitted = small().fit(*digits())
     away, products = {"do nothing": distance_ratio(fitted, others, X[gone])}, {"do nothing": 0}
@@ -149,7 +150,7 @@ def fisher(path: Path) -> None:
 
 
 def certificate(path: Path) -> None:
-    """What noise does: two models a bound apart, at two strengths of the guarantee."""
+    """Draw what noise does: two models a bound apart, at two strengths of the guarantee."""
     with canvas(path, 1, 1, height=2.5) as axes:
         for ax, epsilon in zip(axes, (8.0, 1.0), strict=True):
             sigma = gaussian_sigma(1.0, epsilon, 1e-4)
@@ -163,7 +164,7 @@ def certificate(path: Path) -> None:
 
 
 def noisy_steps(path: Path) -> None:
-    """Two runs that begin at opposite ends of the ball, with the noise that they need."""
+    """Draw two runs that begin at opposite ends of the ball, with the noise that they need."""
     rng = np.random.default_rng(0)
     n_steps, rate = 20, 0.1
     with canvas(path, 1, 1, height=2.8) as axes:
@@ -183,7 +184,7 @@ def noisy_steps(path: Path) -> None:
 
 
 def recipes(path: Path) -> None:
-    """The loss of erased rows after some methods, for a class and for a random tenth."""
+    """Draw the loss of erased rows after some methods, for a class and for a random tenth."""
     X, y = digits()
     requests = {"all threes": np.flatnonzero(y == 3), "a random tenth": np.random.default_rng(0).permutation(600)[:60]}
     fitted = UnlearnableClassifier(random_state=0).fit(X, y)
@@ -237,7 +238,7 @@ class Rates(Callback):
 
 
 def schedule(path: Path) -> None:
-    """The learning rates of a full training and of shorter ones."""
+    """Draw the learning rates of a full training and of shorter ones."""
     X, y = digits()
     net = MLPNetClassifier(callbacks=[("rates", Rates())])
     est = UnlearnableClassifier(net, random_state=0).fit(X, y)
@@ -261,7 +262,7 @@ class Zero(torch.nn.Linear):
 
 
 def recorded(path: Path) -> None:
-    """How far a sum of recorded vectors comes, against the number of erased rows."""
+    """Draw how far a sum of recorded vectors comes, against the number of erased rows."""
     X, y = load_iris(return_X_y=True)
     X, n_epochs, rate = X.astype("float32"), 40, 0.1
     net = NeuralNetClassifier(

@@ -58,7 +58,7 @@ class Tilted(torch.nn.Module):
 
 
 def target(path: Path) -> None:
-    """Continue training, undo a deletion, retrain: where two parameters go."""
+    """Draw continue training, undo a deletion, retrain: where two parameters go."""
     rng = np.random.default_rng(3)
     y = np.repeat([0, 1], 60)
     X = (rng.normal(size=(120, 2)) * [1.0, 0.35] + np.where(y[:, None] == 1, 0.55, -0.55)).astype(np.float32)
@@ -112,7 +112,7 @@ def spectral() -> tuple[np.ndarray, np.ndarray, torch.Tensor]:
 
 
 def newton(path: Path) -> None:
-    """Curvatures of a network, and how far each kind of step goes along them."""
+    """Draw curvatures of a network, and how far each kind of step goes along them."""
     values, _, g = spectral()
     H = hessian()
     vectors = torch.linalg.eigh(H)[1]
@@ -130,7 +130,7 @@ def newton(path: Path) -> None:
         left.plot(np.arange(len(values)), values, color=BEFORE)
         left.set_yscale("symlog", linthresh=1e-3)
         left.set(title="Curvatures, sorted", xlabel=f"direction, of {len(values)}", yticks=[-0.01, 0, 0.01, 1])
-        left.set_yticklabels(["−0.01", "0", "0.01", "1"])
+        left.set_yticklabels(["-0.01", "0", "0.01", "1"])
         for k, (name, (step, colour)) in enumerate(steps.items()):
             parts = (vectors.T @ step.double()).numpy()
             lengths = [np.linalg.norm(parts[group]) for group in groups.values()]
@@ -144,9 +144,9 @@ def newton(path: Path) -> None:
 
 
 def cubic_term(path: Path) -> None:
-    """The objective along a direction in which it curves downwards, and both models of it."""
+    """Draw the objective along a direction in which it curves downwards, and both models of it."""
     problem, H = threes(), hessian()
-    values, coefficients, g = spectral()
+    _, _, g = spectral()
     objective, w = problem.objective, problem.parameters
     v = torch.linalg.eigh(H)[1][:, 0]
     v = -v if float(v @ g) > 0 else v
@@ -163,7 +163,9 @@ def cubic_term(path: Path) -> None:
         ax.plot(t, cubic, color=AFTER, label=f"with the cubic term, L = {L:.2g}")
         low = int(np.argmin(cubic))
         ax.plot(t[low], cubic[low], "D", color=AFTER)
-        ax.annotate("the step", (t[low], cubic[low]), xytext=(0, 12), textcoords="offset points", ha="center", color=AFTER)
+        ax.annotate(
+            "the step", (t[low], cubic[low]), xytext=(0, 12), textcoords="offset points", ha="center", color=AFTER
+        )
         ax.plot(0, 0, "o", color=BEFORE)
         ax.set(xlabel="distance along the direction of lowest curvature", ylabel="change of the objective")
         ax.set_ylim(1.05 * quadratic.min(), -1.2 * quadratic.min())
@@ -171,7 +173,7 @@ def cubic_term(path: Path) -> None:
 
 
 def krylov(path: Path) -> None:
-    """How soon the model is solved in a Krylov space, and by gradient descent."""
+    """Draw how soon the model is solved in a Krylov space, and by gradient descent."""
     _, _, g = spectral()
     H, L = hessian(), first_weight(DenseCubicModel(hessian(), g).spectrum, 0.01)
     best = DenseCubicModel(H, g).solve(L).decrease
@@ -187,7 +189,7 @@ def krylov(path: Path) -> None:
 
 
 def gradient_descent(path: Path) -> None:
-    """The same model by gradient descent at three rates."""
+    """Draw the same model by gradient descent at three rates."""
     values, _, g = spectral()
     H, L = hessian(), first_weight(DenseCubicModel(hessian(), g).spectrum, 0.01)
     best = DenseCubicModel(H, g).solve(L).decrease
@@ -233,7 +235,7 @@ def steps_of(problem: Any, n_steps: int, *, L: float | None = None, n_products: 
 
 
 def weight(path: Path) -> None:
-    """The weight of the cubic term over the steps, from three first values."""
+    """Draw the weight of the cubic term over the steps, from three first values."""
     problem = threes()
     own = steps_of(problem, 8)
     with canvas(path, height=2.7) as ax:
@@ -247,7 +249,7 @@ def weight(path: Path) -> None:
 
 
 def stopping(path: Path) -> None:
-    """Distance to retrained models, and gradient, when the objective is minimised to the end."""
+    """Draw distance to retrained models, and gradient, when the objective is minimised to the end."""
     X, y = load_iris(return_X_y=True)
     gone = np.flatnonzero(y == 1)[:40]
     stay = np.setdiff1d(np.arange(len(X)), gone)
@@ -283,7 +285,7 @@ def stopping(path: Path) -> None:
 
 
 def sampling(path: Path) -> None:
-    """The error of a gradient on a sample: as it is, and as the change from the fitted point."""
+    """Draw the error of a gradient on a sample: as it is, and as the change from the fitted point."""
     X, y = digits(1500)
     est = small().fit(X, y)
     gone = np.flatnonzero(y == 3)
@@ -321,7 +323,7 @@ LAYERS = ("first layer", "hidden layer", "output layer")
 
 
 def movement(path: Path) -> None:
-    """By how much each stage moves each layer."""
+    """Draw by how much each stage moves each layer."""
     X, y = digits()
     gone = X[y == 3]
     fitted = UnlearnableClassifier(random_state=0).fit(X, y)
@@ -335,9 +337,7 @@ def movement(path: Path) -> None:
 
     def moved(unlearner: Any) -> list[float]:
         est = copy.deepcopy(fitted).set_params(unlearner=unlearner).forget(gone)
-        return [
-            float(np.linalg.norm(b - a) / np.linalg.norm(a)) for a, b in zip(start, matrices(est), strict=True)
-        ]
+        return [float(np.linalg.norm(b - a) / np.linalg.norm(a)) for a, b in zip(start, matrices(est), strict=True)]
 
     rows = {
         "output layer": moved(StoCuReNU(renew=False, max_steps=1)),
@@ -356,7 +356,7 @@ def movement(path: Path) -> None:
 
 
 def constants(path: Path) -> None:
-    """The spread of each pixel with a class and without it."""
+    """Draw the spread of each pixel with a class and without it."""
     X, y = digits()
     gone = y == 4
     before = UnlearnableClassifier(random_state=0).fit(X, y)
@@ -366,7 +366,9 @@ def constants(path: Path) -> None:
     print("constants", np.abs(scales[2] - scales[1]).max(), (scales[0] / scales[1]).max())
     with canvas(path, height=3.0) as ax:
         order = np.argsort(scales[0] / scales[1])
-        ax.plot(scales[0][order] / scales[1][order], color=BEFORE, marker="o", markersize=5, linestyle="", label="before")
+        ax.plot(
+            scales[0][order] / scales[1][order], color=BEFORE, marker="o", markersize=5, linestyle="", label="before"
+        )
         ax.plot(scales[2][order] / scales[1][order], color=AFTER, label="after the request")
         ax.set(xlabel="pixel, sorted", ylabel="constant, in units of that of\nthe retrained network")
         ax.set_yscale("log")
@@ -390,7 +392,7 @@ def convex() -> tuple[np.ndarray, np.ndarray, Any]:
 
 
 def optimum(path: Path) -> None:
-    """Distance to the retrained optimum after each step."""
+    """Draw distance to the retrained optimum after each step."""
     X, y, net = convex()
     before = UnlearnableClassifier(net, CuReNU(), random_state=0).fit(X, y)
     again = UnlearnableClassifier(net, random_state=0).fit(X[60:], y[60:])
@@ -415,7 +417,7 @@ def optimum(path: Path) -> None:
 
 
 def promises(path: Path) -> None:
-    """What is measured beside what is proven, for a linear layer and for a network."""
+    """Draw what is measured beside what is proven, for a linear layer and for a network."""
     X, y, net = convex()
     D, digit = digits()
     table = []
