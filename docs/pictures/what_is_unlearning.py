@@ -1,7 +1,7 @@
-"""Draw what forgetting does to a small model: ``python docs/pictures/what_is_unlearning.py`` writes what_is_unlearning.png.
+"""Draw what forgetting does to a small model: ``python docs/pictures/what_is_unlearning.py``.
 
-Two classes in the plane, and 60 rows with the label of the one in the middle of the other. The model is fitted with them
-and forgets them; a second one is trained without them. The figures on the page come from what this prints.
+It writes ``what_is_unlearning.png``. Two classes in the plane, and 60 rows with the label of the one in the middle of
+the other. The model is fitted with them and forgets them; a second one is trained without them. The figures on the page come from what this prints.
 """
 
 import copy
@@ -45,9 +45,7 @@ def main():
         as_labelled = np.mean(model.predict(X[:N_ERASED]) == 1)
         others = model.score(X[N_ERASED:], y[N_ERASED:])
         differs = np.mean(model.predict(square) != retrained.predict(square))
-        print(
-            f"{name}: {as_labelled:.2f} of the erased rows are given their label, {others:.3f} of the others;", end=" "
-        )
+        print(f"{name}: {as_labelled:.2f} of the erased rows get their label, {others:.3f} of the others;", end=" ")
         print(f"differs from the retrained model on {differs:.3f} of the square")
 
     figure, axes = plt.subplots(1, 3, figsize=(9, 3.2), sharex=True, sharey=True, layout="constrained")
