@@ -1,7 +1,8 @@
 """Draw what forgetting does to a small model: ``python docs/pictures/what_is_unlearning.py``.
 
 It writes ``what_is_unlearning.png``. Two classes in the plane, and 60 rows with the label of the one in the middle of
-the other. The model is fitted with them and forgets them; a second one is trained without them. The figures on the page come from what this prints.
+the other. The model is fitted with them and forgets them; a second one is trained without them. The figures on
+the page come from what this prints.
 """
 
 import copy
