@@ -70,6 +70,7 @@ html_sidebars = {
     "generated/*": ["sidebar-reference"],
 }
 html_context = {"reference": site_texts.reference()}
+html_use_index = html_domain_indices = False  # the reference lists all names, and the search finds them
 html_show_sourcelink = False
 html_copy_source = False
 
@@ -148,6 +149,7 @@ sphinx_gallery_conf = {
     "doc_module": ("sk_unlearn",),
     "backreferences_dir": "generated/examples_of",
     "image_srcset": ["2x"],
+    "default_thumb_file": str(HERE / "_static" / "logo.svg"),  # of those that are not run here
     "min_reported_time": 1,
     "show_signature": False,
     "remove_config_comments": True,
