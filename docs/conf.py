@@ -65,7 +65,7 @@ html_theme_options = {
 }
 html_sidebars = {
     # A section of one page needs no list of its pages.
-    **{page: [] for page in ("index", "getting_started", "theory", "glossary", "design", "changes", "contributing")},
+    **{page: [] for page in ("index", "getting_started", "theory", "design", "changes", "contributing")},
     "api": ["sidebar-reference"],
     "generated/*": ["sidebar-reference"],
 }
