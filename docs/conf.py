@@ -65,11 +65,12 @@ html_theme_options = {
 }
 html_sidebars = {
     # A section of one page needs no list of its pages.
-    **{page: [] for page in ("index", "getting_started", "theory", "glossary", "design", "changes", "contributing")},
+    **{page: [] for page in ("index", "getting_started", "theory", "design", "changes", "contributing")},
     "api": ["sidebar-reference"],
     "generated/*": ["sidebar-reference"],
 }
 html_context = {"reference": site_texts.reference()}
+html_use_index = html_domain_indices = False  # the reference lists all names, and the search finds them
 html_show_sourcelink = False
 html_copy_source = False
 
@@ -148,6 +149,7 @@ sphinx_gallery_conf = {
     "doc_module": ("sk_unlearn",),
     "backreferences_dir": "generated/examples_of",
     "image_srcset": ["2x"],
+    "default_thumb_file": str(HERE / "_static" / "logo.svg"),  # of those that are not run here
     "min_reported_time": 1,
     "show_signature": False,
     "remove_config_comments": True,

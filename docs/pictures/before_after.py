@@ -138,7 +138,7 @@ def main() -> None:
         print(f"{seed:4d}  {shares[0]:6.1%}  {shares[1]:5.1%}  {shares[2]:.1%}")
         if seed == 0:
             write(draw(rows, models), options.output / "pictures" / "before_after.png")
-            write(draw(rows, models, "sk-unlearn: fit, then forget"), options.output / "_static" / "social.png")
+            write(draw(rows, models, "sk-unlearn\nfit, then forget"), options.output / "_static" / "social.png")
 
 
 if __name__ == "__main__":
