@@ -1,8 +1,8 @@
 """Draw the questions that lead to a method: ``python docs/pictures/decision_tree.py`` writes which_method.svg.
 
 The picture is narrow, so that it can be read on a telephone: questions stand under each other, and answers beside them.
-It is plain SVG and comes out the same everywhere; the letters of the answers are those of the sections of
-``docs/which_method.rst``.
+It is plain SVG and comes out the same everywhere, letter for letter; the letters of the answers are those of the
+sections of ``docs/which_method.rst``.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""Draw what forgetting does to a small model: ``python docs/pictures/what_is_unlearning.py``.
+"""Draw what forgetting does to a small model: ``python docs/pictures/what_is_unlearning.py`` writes a PNG beside it.
 
-It writes ``what_is_unlearning.png``. Two classes in the plane, and 60 rows with the label of the one in the middle of
-the other. The model is fitted with them and forgets them; a second one is trained without them. The figures on
-the page come from what this prints.
+Two classes in the plane, and 60 rows with the label of the one in the middle of the other. The model is fitted with
+them and forgets them; a second one is trained without them. The figures on the page come from what this prints.
 """
 
 import copy
@@ -37,17 +36,17 @@ def main():
     fitted = time.process_time()
     after = copy.deepcopy(before).forget(X[:N_ERASED])
     forgotten = time.process_time()
-    retrained = UnlearnableClassifier(random_state=1).fit(X[N_ERASED:], y[N_ERASED:])
+    retrained, another = (UnlearnableClassifier(random_state=k).fit(X[N_ERASED:], y[N_ERASED:]) for k in (1, 2))
 
     first, second = np.meshgrid(np.linspace(-1.6, 2.6, 300), np.linspace(-1.2, 1.7, 300))
     square = np.column_stack([first.ravel(), second.ravel()])
     print(f"forgetting took {(forgotten - fitted) / (fitted - start):.2f} of the time of training")
-    for name, model in {"before": before, "after": after, "retrained": retrained}.items():
+    for name, model in {"before": before, "after": after, "retrained": retrained, "another": another}.items():
         as_labelled = np.mean(model.predict(X[:N_ERASED]) == 1)
         others = model.score(X[N_ERASED:], y[N_ERASED:])
         differs = np.mean(model.predict(square) != retrained.predict(square))
-        print(f"{name}: {as_labelled:.2f} of the erased rows get their label, {others:.3f} of the others;", end=" ")
-        print(f"differs from the retrained model on {differs:.3f} of the square")
+        print(f"{name}: {as_labelled:.2f} of the erased rows are given their label, {others:.3f} of the others;")
+        print(f"    differs from the retrained model on {differs:.3f} of the square")
 
     figure, axes = plt.subplots(1, 3, figsize=(9, 3.2), sharex=True, sharey=True, layout="constrained")
     panels = [("fitted", before, GREY), ("after forget", after, BLUE), ("trained without", retrained, ORANGE)]
