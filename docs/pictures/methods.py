@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from _style import AFTER, BEFORE, ERASED, HERE, INK, RETRAINED, canvas, digits, draw, small
+from _style import AFTER, BEFORE, HERE, INK, RETRAINED, canvas, digits, draw, small
 from sklearn.datasets import load_iris
 from skorch import NeuralNetClassifier
 from skorch.callbacks import Callback
@@ -54,7 +54,7 @@ def comparison(path: Path) -> None:
         "StoCuReNU": (AFTER, "D"), "CuReNU": (AFTER, "s"), "LBFGSWarmStart": (INK, "^"), "GaussNewton": (INK, "v"),
         "FineTune": (INK, "x"), "RewindToDelete": (INK, "P"), "Retrain": (RETRAINED, "o"),
     }  # fmt: skip
-    with canvas(path, 1, 1, height=3.6) as axes:
+    with canvas(path, 1, 1, height=4.2) as axes:
         for ax, title in zip(axes, ("One class", "Ten per cent at random"), strict=True):
             for row in table(title):
                 name, x, y = row["method"], mean(row["time"]), mean(row["ratio"])
@@ -71,7 +71,7 @@ def comparison(path: Path) -> None:
             )
         axes[0].set_ylabel("distance ratio\n(retraining: about 1)")
         handles = {label: handle for handle, label in zip(*axes[0].get_legend_handles_labels(), strict=True)}
-        axes[0].legend(handles.values(), handles, loc="upper left", fontsize=8.5, ncols=1, labelspacing=0.2)
+        axes[0].figure.legend(handles.values(), handles, loc="outside lower center", ncols=3)
 
 
 def cubic(path: Path) -> None:
@@ -90,7 +90,7 @@ def cubic(path: Path) -> None:
         for chosen, colour, marker, label in (
             (layer, INK, "s", "output layer"),
             (~layer & taken, AFTER, "o", "whole network"),
-            (~layer & ~taken, ERASED, "x", "tried and not taken"),
+            (~layer & ~taken, BEFORE, "x", "tried and not taken"),
         ):
             ax.plot(steps[chosen], norms[chosen], marker, color=colour, label=label, markersize=8, markeredgewidth=2)
         ax.set(xlabel="step", ylabel="norm of the gradient", yscale="log", xticks=steps)
@@ -120,8 +120,10 @@ def damping(path: Path) -> None:
             ax.loglog(values, found, color=colour, marker=marker, label=kind.__name__)
         ax.axhline(distance_ratio(fitted, others, X[gone]), color=BEFORE, linestyle="--", label="do nothing")
         ax.axhline(1, color=RETRAINED, linestyle="--", label="retrained")
-        ax.set(xlabel="damping", ylabel="distance ratio")
-        ax.legend(loc="best")
+        ax.set(xlabel="damping", ylabel="distance ratio", ylim=(0.8, 3.6))
+        ax.set_yticks([1, 2, 3], ["1", "2", "3"])
+        ax.minorticks_off()
+        ax.legend(loc="center right")
 
 
 def fisher(path: Path) -> None:

@@ -96,7 +96,7 @@ def target(path: Path) -> None:
         ):
             ax.plot(*point, marker, color=colour, markersize=8, label=label, markeredgewidth=2)
         ax.set(xlabel="first weight", ylabel="second weight", xlim=(across[0], across[-1]), ylim=(up[0], up[-1]))
-        ax.legend(loc="lower right")
+        ax.legend(loc="upper left")
 
 
 # ----------------------------------------------------------------------------------------- one step, several ways
@@ -273,8 +273,8 @@ def stopping(path: Path) -> None:
     with canvas(path, 1, 1) as (left, right):
         left.plot(away / away[0], color=AFTER, marker=".")
         left.axhline(1, color=BEFORE, linestyle="--")
-        left.text(len(away) - 1, 1.02, "did nothing", color=BEFORE, ha="right", va="bottom", fontsize=10)
-        left.set(title="Distance to retrained models", xlabel="step", ylim=(0, None))
+        left.text(len(away) - 1, 1.08, "did nothing", color=BEFORE, ha="right", va="bottom", fontsize=10)
+        left.set(title="Distance to retrained models", xlabel="step", ylim=(0, 1.2))
         right.semilogy(norms / norms[0], color=INK, marker=".")
         right.set(title="Gradient that is left", xlabel="step")
         for ax in (left, right):
