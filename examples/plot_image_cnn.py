@@ -26,8 +26,8 @@ from sk_unlearn.unlearners import Retrain, StoCuReNU
 # %%
 # The network
 # -----------
-# Thirteen people wrote the 1,797 digits. The data do not say who wrote which, but as far as one can see they come person
-# by person. So the first thirteenth stands for the first writer.
+# Thirteen people wrote the 1,797 digits. The data do not say who wrote which, but as far as one can see they come
+# person by person. So the first thirteenth stands for the first writer.
 
 X, y = load_digits(return_X_y=True)
 X = (X / 16).astype(np.float32).reshape(-1, 1, 8, 8)
