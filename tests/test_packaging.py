@@ -72,3 +72,17 @@ def test_what_the_package_imports_is_required():
         candidates = {name.lower().replace("_", "-") for name in distributions[module]}
         candidates |= {through[name] for name in candidates if name in through}
         assert candidates & required, f"{module}, which {found[module]} imports"
+
+
+def test_links_of_the_readme_lead_somewhere():
+    text = (ROOT / "README.md").read_text("utf-8")
+    headings = {
+        re.sub(r"[^\w -]", "", h).strip().lower().replace(" ", "-") for h in re.findall(r"^#+ (.*)", text, re.MULTILINE)
+    }
+    targets = re.findall(r"\]\(([^)\s]+)\)", text)
+    assert len(targets) > 30
+    for target in targets:
+        if target.startswith("#"):
+            assert target[1:] in headings, target
+        elif not target.startswith("https://"):
+            assert (ROOT / target).is_file(), target
