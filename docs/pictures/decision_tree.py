@@ -44,15 +44,15 @@ class Question:
 
 
 QUESTIONS = (
-    Question(("Are the training", "rows kept?"), "no", "A", ("partial_forget:", "part of the way")),
-    Question(("Must nothing of them", "be left, for certain?"), "yes", "B", ("Retrain, or shards",)),
-    Question(("Is (ε, δ) asked for", "by name?"), "yes", "C", ("CertifiedRemoval,", "NoisyFineTune")),
-    Question(("Does training take", "seconds only?"), "yes", "B", ("Retrain: it is", "cheap enough")),
-    Question(("Is it one linear layer,", "convex loss?"), "yes", "D", ("GaussNewton,", "with a bound")),
-    Question(("Does a class or a", "whole group go?"), "yes", "E", ("the default,", "then audit")),
-    Question(("Is it a convolutional", "network?"), "yes", "F", ("default beside", "FineTune; measure")),
+    Question(("Are the training", "rows kept?"), "no", "G", ("partial_forget:", "part of the way")),
+    Question(("Must nothing of them", "be left, for certain?"), "yes", "D", ("Retrain, or shards",)),
+    Question(("Is (ε, δ) asked for", "by name?"), "yes", "E", ("CertifiedRemoval,", "NoisyFineTune")),
+    Question(("Does training take", "seconds only?"), "yes", "D", ("Retrain: it is", "cheap enough")),
+    Question(("Is it one linear layer,", "convex loss?"), "yes", "F", ("GaussNewton,", "with a bound")),
+    Question(("Does a class or a", "whole group go?"), "yes", "B", ("the default,", "then audit")),
+    Question(("Is it a convolutional", "network?"), "yes", "C", ("default beside", "FineTune; measure")),
 )
-LAST = ("G", ("Rows, a person, a random tenth:", "the default"))
+LAST = ("A", ("Rows, a person, a random tenth:", "the default"))
 
 
 def text(x: float, y: float, words: str, *, anchor: str = "middle", weight: str = "normal", fill: str = INK) -> str:
