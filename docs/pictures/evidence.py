@@ -116,10 +116,11 @@ def folds(path: Path) -> None:
             kind = np.full(len(X), "unused")
             for name, rows in (("train", train), ("select", select), ("report", report)):
                 kind[np.asarray(rows)] = name
-            for name, colour in colours.items():
-                rows = np.flatnonzero(kind == name)
-                label = {"train": "trained on", "select": "to select by", "report": "to report on"}.get(name)
-                ax.bar(rows, 0.8, 1.0, bottom=k - 0.4, color=colour, label=label if k == 0 else None)
+            starts = np.flatnonzero(np.r_[True, kind[1:] != kind[:-1]])
+            for start, end in zip(starts, np.r_[starts[1:], len(kind)], strict=True):
+                ax.barh(k, end - start, 0.8, left=start, color=colours[kind[start]])
+        for name, label in (("train", "trained on"), ("select", "to select by"), ("report", "to report on")):
+            ax.barh(0, 0, color=colours[name], label=label)
         ax.set_yticks(range(len(search.splits_)), [f"fold {k + 1}" for k in range(len(search.splits_))])
         ax.set(xlabel="row", xlim=(0, len(X)))
         ax.invert_yaxis()

@@ -174,7 +174,7 @@ def noisy_steps(path: Path) -> None:
             run = NoisySteps(radius=1.0, clip=1.0, learning_rate=rate, n_steps=n_steps, weight_decay=0.5)
             sigma = run.sigma(epsilon, 1e-5)
             for end, colour in ((1.0, AFTER), (-1.0, RETRAINED)):
-                x = np.full(25, end)
+                x = np.full(14, end)
                 way = [x]
                 for _ in range(n_steps):
                     # The worst case: gradients that drive the two runs apart all the time.

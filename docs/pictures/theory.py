@@ -340,7 +340,7 @@ def movement(path: Path) -> None:
         return [float(np.linalg.norm(b - a) / np.linalg.norm(a)) for a, b in zip(start, matrices(est), strict=True)]
 
     rows = {
-        "output layer": moved(StoCuReNU(renew=False, max_steps=1)),
+        "output layer": moved(StoCuReNU(renew=False, max_steps=3)),  # as many as that layer takes
         "whole network": moved(CuReNU()),
         "trained anew": moved(StoCuReNU(renew=True)),
     }
