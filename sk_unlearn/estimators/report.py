@@ -10,6 +10,7 @@ from uuid import uuid4
 from sk_unlearn.estimators._orders import now
 from sk_unlearn.estimators._report_html import shown_report
 from sk_unlearn.estimators._request import Request
+from sk_unlearn.estimators.report_display import UnlearningReportDisplay
 from sk_unlearn.receipts.receipt import utc
 from sk_unlearn.unlearners.status import Status
 
@@ -171,6 +172,29 @@ class UnlearningReport:
         if self.is_brief:
             return self
         return replace(self, trace=[], extra={}, notes=[], stop_reason=_IN_RECEIPT)
+
+    def plot(self, *, ax: Any = None) -> UnlearningReportDisplay:
+        """Draw what the request did: losses of the erased rows before and after, and the steps in between.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Where to draw the steps, or the losses where no step is recorded; None for a new figure with both.
+
+        Returns
+        -------
+        display : UnlearningReportDisplay
+            Drawn. :class:`~sk_unlearn.inspection.UnlearningReportDisplay` has ``ax_`` and ``figure_``.
+
+        Raises
+        ------
+        ImportError
+            Without matplotlib, which ``pip install 'sk-unlearn[plot]'`` brings.
+
+        ValueError
+            Where the request did nothing that could be drawn, because no row in it had been trained on.
+        """
+        return UnlearningReportDisplay.from_report(self, ax=ax)
 
     def __getstate__(self) -> tuple[Any, ...]:
         # Without names: a history has as many reports as there were requests.

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from sklearn import config_context
 from sklearn.base import clone
-from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
+from sklearn.tree import DecisionTreeClassifier
 from torch import nn
 
 from sk_unlearn import ShardedClassifier, ShardedRegressor, UnlearnableClassifier, UnlearnableRegressor
@@ -127,9 +127,9 @@ def test_a_pipeline_tells_of_its_last_step():
     assert card_of(pipe) == "Pipeline not fitted: there is nothing to forget yet"
     pipe.fit(X, y).forget(X[:2])
     assert card_of(pipe).startswith("Pipeline fitted, 1 request so far Linear net 8 parameters 58 rows trained on")
-    other = make_pipeline(StandardScaler(), LogisticRegression())
+    other = make_pipeline(StandardScaler(), DecisionTreeClassifier())
     assert "sku" not in other._repr_html_()
-    assert "LogisticRegression" in other.fit(X, y)._repr_html_()
+    assert "DecisionTreeClassifier" in other.fit(X, y)._repr_html_()
 
 
 # ------------------------------------------------------------------------------------------------ how it is asked for
