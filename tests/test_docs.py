@@ -48,6 +48,7 @@ PAGES = [
     "docs/tuning.rst",
     "docs/audit.rst",
     "docs/receipts.rst",
+    "docs/notebook.rst",
 ]
 WITHOUT_CODE = {"docs/methods/index.rst", "docs/guide/what_is_left.rst"}
 PAGES += sorted(

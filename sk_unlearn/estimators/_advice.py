@@ -13,6 +13,7 @@ from sk_unlearn.estimators.report import UnlearningReport
 from sk_unlearn.privacy import Certificate
 from sk_unlearn.privacy.mechanisms import objective_budget
 from sk_unlearn.unlearners.status import Status
+from sk_unlearn.utils._cards import Box, Listed, Pairs, Part, card
 
 if TYPE_CHECKING:
     from sk_unlearn.estimators.base import BaseUnlearnable
@@ -120,6 +121,15 @@ class RetrainAdvice:
         if not self.n_requests:
             return "nothing has been erased since the model was trained"
         return f"nothing speaks for it after {self.n_requests} requests since the model was trained"
+
+    def _repr_html_(self) -> str:
+        box = Box("Retraining is recommended: call retrain()", colour="open") if self else Box("No need to retrain")
+        numbers = ("share_erased", "gradient_left", "budget_spent", "epsilon", "distance_bound")
+        known = [(name, getattr(self, name)) for name in numbers if not math.isnan(getattr(self, name))]
+        counts: list[tuple[str, object]] = [("n_requests", self.n_requests), ("n_small_passes", self.n_small_passes)]
+        pairs = [*counts, ("statuses", ", ".join(self.statuses)), *((name, f"{value:.3g}") for name, value in known)]
+        parts: list[Part] = [Listed(self.reasons or [self.reason]), Pairs(pairs)]
+        return card("Whether to retrain", "since the model was trained from the start", boxes=[box], parts=parts)
 
 
 def advise(estimator: BaseUnlearnable, policy: RetrainPolicy | None = None) -> RetrainAdvice:

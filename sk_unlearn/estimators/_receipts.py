@@ -208,13 +208,13 @@ def written(report: UnlearningReport, received: Sequence[datetime], **told: Any)
     **told
         Fields of the receipt that the report does not have.
     """
-    completed = datetime.now(timezone.utc)
+    completed = datetime.fromisoformat(report.completed.replace("Z", "+00:00"))
     first = min(received, default=completed - timedelta(seconds=report.seconds))
     return Receipt(
         report.request,
         report.request_id,
         utc(first),
-        utc(completed),
+        report.completed,
         utc(deadline_of(first)),
         n_erased=report.n_erased,
         n_trained=report.n_trained_erased,

@@ -69,6 +69,7 @@ from sk_unlearn.estimators.fitting import (
     take_over,
     train_net,
 )
+from sk_unlearn.estimators.notebook import InNotebookMixin
 from sk_unlearn.estimators.report import UnlearningReport
 from sk_unlearn.privacy import Certificate
 from sk_unlearn.receipts import ReceiptChain
@@ -101,6 +102,7 @@ class BaseUnlearnable(
     PendingMixin,
     RetrainMixin,
     CallbackSupportMixin,
+    InNotebookMixin,
     BaseEstimator,
 ):
     """Base class of :class:`UnlearnableClassifier` and :class:`UnlearnableRegressor`; not for direct use."""

@@ -8,9 +8,11 @@ from typing import Any
 from uuid import uuid4
 
 from sk_unlearn.estimators._orders import now
+from sk_unlearn.estimators._report_html import shown_report
 from sk_unlearn.estimators._request import Request
+from sk_unlearn.estimators.report_display import UnlearningReportDisplay
+from sk_unlearn.receipts.receipt import utc
 from sk_unlearn.unlearners.status import Status
-from sk_unlearn.utils._templates import render
 
 __all__ = ["UnlearningReport", "report_of"]
 
@@ -104,6 +106,9 @@ class UnlearningReport:
         (texts in ISO 8601, UTC) and ``late``; empty for what was asked and done in one go.
     request_id : str
         A random UUID, which ``receipts_`` has too. It does not count in comparisons.
+
+    completed : str
+        When it was carried out, ISO 8601 in UTC. It does not count in comparisons either.
     """
 
     request: str
@@ -136,6 +141,7 @@ class UnlearningReport:
     trace: list[dict[str, Any]] = field(default_factory=list)
     requests: list[dict[str, Any]] = field(default_factory=list)
     request_id: str = field(default="", compare=False)
+    completed: str = field(default="", compare=False)
 
     @property
     def converged(self) -> bool:
@@ -150,6 +156,11 @@ class UnlearningReport:
         """Return the report as a plain dictionary."""
         return asdict(self) | {"status": str(self.status), "converged": self.converged}
 
+    @property
+    def is_brief(self) -> bool:
+        """Whether it is one of an earlier request, of which numbers alone are kept: see :meth:`brief`."""
+        return self.stop_reason == _IN_RECEIPT
+
     def brief(self) -> UnlearningReport:
         """Return the numbers alone: what is kept of a report once another request has come.
 
@@ -158,9 +169,32 @@ class UnlearningReport:
         report : UnlearningReport
             Without trace, ``extra`` and notes; reason and notes are in ``receipts_``.
         """
-        if self.stop_reason == _IN_RECEIPT:
+        if self.is_brief:
             return self
         return replace(self, trace=[], extra={}, notes=[], stop_reason=_IN_RECEIPT)
+
+    def plot(self, *, ax: Any = None) -> UnlearningReportDisplay:
+        """Draw what the request did: losses of the erased rows before and after, and the steps in between.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Where to draw the steps, or the losses where no step is recorded; None for a new figure with both.
+
+        Returns
+        -------
+        display : UnlearningReportDisplay
+            Drawn. :class:`~sk_unlearn.inspection.UnlearningReportDisplay` has ``ax_`` and ``figure_``.
+
+        Raises
+        ------
+        ImportError
+            Without matplotlib, which ``pip install 'sk-unlearn[plot]'`` brings.
+
+        ValueError
+            Where the request did nothing that could be drawn, because no row in it had been trained on.
+        """
+        return UnlearningReportDisplay.from_report(self, ax=ax)
 
     def __getstate__(self) -> tuple[Any, ...]:
         # Without names: a history has as many reports as there were requests.
@@ -199,8 +233,7 @@ class UnlearningReport:
         return [(name, _text(value)) for name, value in shown.items()]
 
     def _repr_html_(self) -> str:
-        rows = self._rows() + [("note", note) for note in self.notes]
-        return render(__package__, "report.html", rows=rows)
+        return shown_report(self, self._rows())
 
 
 def _text(value: Any) -> str:
@@ -251,6 +284,7 @@ def report_of(
         n_retained=n_retained,
         seconds=seconds,
         request_id=str(uuid4()),
+        completed=utc(completed),
         notes=[*notes, *fields.pop("notes", [])],
         requests=[order.told(completed) for order in request.orders],
         **fields,

@@ -1,5 +1,6 @@
 """Look at a deletion: an audit of it in words and figures, and displays of its parts."""
 
+from sk_unlearn.estimators.report_display import UnlearningReportDisplay
 from sk_unlearn.inspection._audit import AuditReport, audit
 from sk_unlearn.inspection._erased_loss import ErasedLossDisplay
 from sk_unlearn.inspection._feature_probe import FeatureProbeDisplay
@@ -18,5 +19,6 @@ __all__ = [
     "MembershipRocDisplay",
     "RelearningDisplay",
     "SequenceDriftDisplay",
+    "UnlearningReportDisplay",
     "audit",
 ]

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
 
-from sk_unlearn.inspection._axes import axes_or_new
 from sk_unlearn.metrics import distance_ratio
 from sk_unlearn.metrics.distances import Distance, as_finite, check_same_shape, last_step
+from sk_unlearn.utils._axes import axes_or_new
 
 __all__ = ["FrontierDisplay"]
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from numpy.typing import ArrayLike
 
-from sk_unlearn.inspection._axes import COLOURS, axes_or_new
 from sk_unlearn.metrics.membership import Attack, AttackResult, evaluate_attack, membership_attack
+from sk_unlearn.utils._axes import COLOURS, axes_or_new
 
 __all__ = ["MembershipRocDisplay"]
 

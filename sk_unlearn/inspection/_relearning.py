@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sk_unlearn.inspection._axes import COLOURS, axes_or_new
 from sk_unlearn.metrics import RelearningCurve, relearning_curve
 from sk_unlearn.metrics.distances import as_finite
+from sk_unlearn.utils._axes import COLOURS, axes_or_new
 
 __all__ = ["RelearningDisplay"]
 

@@ -23,6 +23,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, check_memory
 
 from sk_unlearn import distributed
+from sk_unlearn.estimators.notebook import InNotebookMixin
 from sk_unlearn.metrics.scorer import RequestLike, RetrainScorer, make_retrain_scorer
 from sk_unlearn.model_selection._folds import (
     Candidate,
@@ -35,6 +36,7 @@ from sk_unlearn.model_selection._folds import (
     retrain,
     try_candidate,
 )
+from sk_unlearn.utils._cards import Box, Table, card, counted
 from sk_unlearn.utils._checksum import ChecksummedMixin
 from sk_unlearn.utils._parallel import carried_out
 from sk_unlearn.utils._progress import Bar, progress, quiet
@@ -45,6 +47,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ForgetSearchCV"]
 
+# So many candidates are shown in a notebook.
+_SHOWN = 5
 # What a fit learns; all of it is replaced by the next.
 _LEARNT = frozenset(
     (
@@ -73,7 +77,7 @@ def _best_forgets(verb: str) -> Callable[[Any], bool]:
     return check
 
 
-class ForgetSearchCV(VersionedMixin, ChecksummedMixin, MetaEstimatorMixin, BaseEstimator):
+class ForgetSearchCV(VersionedMixin, ChecksummedMixin, MetaEstimatorMixin, InNotebookMixin, BaseEstimator):
     """Try unlearners, or parameters of one, and keep the one that comes closest to retraining.
 
     In each fold the estimator is fitted once and references are retrained once; then every candidate forgets the same
@@ -501,8 +505,38 @@ class ForgetSearchCV(VersionedMixin, ChecksummedMixin, MetaEstimatorMixin, BaseE
             if name != "params"
         }
         frame = pd.DataFrame(columns)
-        measure = self.refit if isinstance(self.refit, str) else self._measures[0]
-        return frame.sort_values(f"rank_selection_{self._label(measure)}", kind="stable")
+        return frame.sort_values(f"rank_selection_{self._label(self._decides())}", kind="stable")
+
+    def _decides(self) -> str:
+        """Return the measure by which candidates are put in order."""
+        return self.refit if isinstance(self.refit, str) else self._measures[0]
+
+    def _card(self) -> str:
+        if not self.__sklearn_is_fitted__():
+            return card(type(self).__name__, "not fitted: nothing has been tried yet")
+        names = [f"mean_selection_{self._label(name)}" for name in self._measures]
+        best_first = np.argsort(self.cv_results_[f"rank_selection_{self._label(self._decides())}"], kind="stable")
+        rows = [
+            [
+                str(self.cv_results_["params"][i]),
+                *(f"{self.cv_results_[name][i]:.5g}" for name in names),
+                f"{self.cv_results_['mean_forget_time'][i]:.2g} s",
+            ]
+            for i in best_first[:_SHOWN]
+        ]
+        caption = "" if len(best_first) <= _SHOWN else f"The best {_SHOWN} of {len(best_first)} candidates"
+        table = Table(
+            ["candidate", *(f"{name}, selection" for name in self._measures), "a request"], rows, caption,
+            numbers=range(1, 2 + len(names)),
+        )  # fmt: skip
+        boxes = []
+        if hasattr(self, "best_score_"):
+            scores = ", ".join(f"{name} {values.mean():.5g}" for name, values in self.report_.items())
+            boxes.append(Box(f"Best: {self.best_params_}", f"On rows that it was not chosen by: {scores}."))
+        if self.interrupted_:
+            boxes.append(Box("Interrupted", "Not all candidates were tried.", "open"))
+        told = f"{counted(len(best_first), 'candidate')} in {counted(self.n_splits_, 'fold')}"
+        return card(type(self).__name__, told, boxes=boxes, parts=[table])
 
     def _bar(self, total: int, what: str, unit: str) -> AbstractContextManager[Bar]:
         return progress(total, what, unit=unit, verbose=None if self.verbose is None else 0)

@@ -14,6 +14,7 @@ from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import _num_samples, check_is_fitted
 
+from sk_unlearn.estimators.base import BaseUnlearnable
 from sk_unlearn.estimators.drafts import (
     Draft,
     check_one_new_each,
@@ -27,6 +28,7 @@ from sk_unlearn.estimators.drafts import (
     stored_already,
     stored_targets,
 )
+from sk_unlearn.estimators.notebook import InNotebookMixin, fitted_card
 from sk_unlearn.estimators.replay import draft_replay_at, replay_of
 from sk_unlearn.pipeline._ground import NO_MORE
 from sk_unlearn.pipeline._later import Later
@@ -60,7 +62,7 @@ from sk_unlearn.utils._whole_copies import WholeCopyMixin
 __all__ = ["Pipeline", "make_pipeline"]
 
 
-class Pipeline(VersionedMixin, ChecksummedMixin, WholeCopyMixin, Later):
+class Pipeline(VersionedMixin, ChecksummedMixin, WholeCopyMixin, InNotebookMixin, Later):
     """A pipeline of scikit-learn's whose steps forget together, named by raw rows.
 
     In place of :class:`sklearn.pipeline.Pipeline`, with :class:`UnlearnableClassifier` or
@@ -482,6 +484,10 @@ class Pipeline(VersionedMixin, ChecksummedMixin, WholeCopyMixin, Later):
         )  # fmt: skip
         assert n_new == len(new)
         commit_drafts([self._combined(draft, after)])
+
+    def _card(self) -> str:
+        last = self.steps[-1][1] if self.steps else None
+        return fitted_card(self, last) if isinstance(last, BaseUnlearnable) else ""
 
     # ------------------------------------------------------------------ predicting, from one state
 

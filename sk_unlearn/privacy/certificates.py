@@ -8,8 +8,12 @@ from itertools import takewhile
 from typing import Any, Literal, NamedTuple
 
 from sk_unlearn.privacy.mechanisms import compose_gaussians, gaussian_epsilon
+from sk_unlearn.utils._cards import Box, Pairs, Paragraph, Part, card
 
 __all__ = ["Assumption", "Certificate", "compose_certificates"]
+
+
+_MARKS = {True: "checked", False: "FAILS", None: "not proven"}
 
 
 class Assumption(NamedTuple):
@@ -109,6 +113,16 @@ class Certificate:
         """Whether every assumption was checked and holds."""
         return all(assumption.checked for assumption in self.assumptions)
 
+    @property
+    def headline(self) -> str:
+        """The claim in one line, with what takes from it."""
+        line = str(self).splitlines()[0]
+        if self.vacuous:
+            line += "; VACUOUS, it says no more than what holds for any two models"
+        if self.kind != "exact" and any(assumption.checked is False for assumption in self.assumptions):
+            line += "; an assumption FAILS"
+        return line
+
     def to_dict(self) -> dict[str, Any]:
         """Return the certificate as a plain dictionary that JSON can hold."""
         plain = {name: getattr(self, name) for name in self.__dataclass_fields__}
@@ -141,11 +155,23 @@ class Certificate:
         return "\n".join(lines + self._basis())
 
     def _basis(self) -> list[str]:
-        marks = {True: "checked", False: "FAILS", None: "not proven"}
         return [
-            f"  [{marks[checked]}] {statement}" + (f" ({detail})" if detail else "")
+            f"  [{_MARKS[checked]}] {statement}" + (f" ({detail})" if detail else "")
             for statement, checked, detail in self.assumptions
         ]
+
+    def _repr_html_(self) -> str:
+        method, _, claim = str(self).splitlines()[0].partition(": ")
+        fails = any(assumption.checked is False for assumption in self.assumptions)
+        boxes = [Box(claim, f"by {method}", "open" if fails or self.vacuous else "plain")]
+        if self.vacuous:
+            boxes.append(Box("Vacuous", "The bound says no more than what holds for any two models.", "open"))
+        rows = [
+            (_MARKS[checked], f"{what} ({detail})" if detail else what) for what, checked, detail in self.assumptions
+        ]
+        covers = f"of {self.n_requests} requests together" if self.n_requests > 1 else ""
+        parts: list[Part] = [Paragraph("It rests on:"), Pairs(rows)] if rows else []
+        return card("Certificate", covers, boxes=boxes, parts=parts)
 
 
 def compose_certificates(certificates: Sequence[Certificate]) -> Certificate:

@@ -9,6 +9,7 @@ from datetime import datetime, timezone
 from typing import Any, overload
 from uuid import uuid4
 
+from sk_unlearn.receipts._html import shown_chain
 from sk_unlearn.receipts.receipt import FORMAT, Receipt, canonical_json, hash_of, plain, utc
 
 __all__ = ["ReceiptChain"]
@@ -143,6 +144,9 @@ class ReceiptChain(Sequence[Receipt]):
 
     def __repr__(self) -> str:
         return f"ReceiptChain({len(self)} receipts, head {self.head[:12]})"
+
+    def _repr_html_(self) -> str:
+        return shown_chain(self)
 
 
 def _receipt(line: bytes) -> Receipt:

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from sk_unlearn.receipts._html import shown_receipt
+
 __all__ = ["FORMAT", "Receipt", "canonical_json", "deadline_of", "hash_of", "plain", "utc"]
 
 FORMAT = 1
@@ -178,9 +180,15 @@ class Receipt:
         return replace(placed, hash=hash_of(placed.to_dict()))
 
     def __str__(self) -> str:
-        shown = {name: value for name, value in self.to_dict().items() if value not in (None, "", [], {})}
-        width = max(map(len, shown))
-        return "\n".join(f"{name:<{width}}  {_told(value)}" for name, value in shown.items())
+        pairs = self._pairs()
+        width = max(len(name) for name, _ in pairs)
+        return "\n".join(f"{name:<{width}}  {told}" for name, told in pairs)
+
+    def _pairs(self) -> list[tuple[str, str]]:
+        return [(name, _told(value)) for name, value in self.to_dict().items() if value not in (None, "", [], {})]
+
+    def _repr_html_(self) -> str:
+        return shown_receipt(self, self._pairs())
 
 
 def _told(value: Any) -> str:

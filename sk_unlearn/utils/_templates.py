@@ -14,6 +14,8 @@ __all__ = ["render"]
 def render(package: str, name: str, **context: Any) -> str:
     """Fill in a template; what is filled in is escaped, unless the template calls it safe.
 
+    Every template may include those in ``sk_unlearn/utils/templates``, such as the style that all share.
+
     Parameters
     ----------
     package : str
@@ -43,10 +45,10 @@ def render(package: str, name: str, **context: Any) -> str:
 @cache
 def _environment(package: str) -> Environment:
     # Imported only when something is rendered, so that importing the package does not wait for it.
-    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
     return Environment(
-        loader=PackageLoader(package),
+        loader=ChoiceLoader([PackageLoader(name) for name in dict.fromkeys((package, "sk_unlearn.utils"))]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -3,6 +3,9 @@
 import copy
 import json
 import math
+import re
+from datetime import datetime, timezone
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -10,11 +13,11 @@ import torch
 from sklearn.datasets import load_iris
 from sklearn.metrics import log_loss
 from skorch import NeuralNetClassifier
-from skorch.callbacks import EarlyStopping
 from skorch.dataset import ValidSplit
 from torch import nn
 
 from sk_unlearn import UnlearnableClassifier, UnlearnableRegressor, UnlearningReport
+from sk_unlearn.privacy import Certificate
 from sk_unlearn.risks import EmpiricalRisk
 from sk_unlearn.risks.empirical import flat_parameters
 from sk_unlearn.unlearners import (
@@ -164,26 +167,53 @@ def test_report_cannot_be_changed():
 
 
 def test_representations():
-    est = classifier(callbacks=[("stop", EarlyStopping())], train_split=None)
-    assert "UnlearnableClassifier" in est._repr_html_()
-    est = classifier().fit(X, y)
-    assert "NeuralNetClassifier" in est._repr_html_()
-    report = est.forget(X[:2]).unlearning_report_
+    report = classifier().fit(X, y).forget(X[:2]).unlearning_report_
     html = report._repr_html_()
-    assert html.startswith("<table>")
+    assert html.startswith('<div class="sku">')
     assert html.count("<tr>") == html.count("</tr>") > 10
+    assert f"{report.status.sentence} " in html
     assert "n_erased" in str(report)
+    ElementTree.fromstring(html)
 
 
 def test_notes_are_escaped_and_shown():
     hostile = "<script>'x' & \"y\"</script>"
-    report = UnlearningReport("forget", "<M>", 1, 1, 1, True, True, "a < b", 0.1, solver=hostile, notes=[hostile])
+    report = UnlearningReport(
+        "forget", "<M>", 1, 1, 1, True, Status.STALLED, "a < b", 0.1, solver=hostile, notes=[hostile],
+        certificate=Certificate(hostile, 1.0),
+    )  # fmt: skip
     page = report._repr_html_()
-    assert "a &lt; b" in page
+    assert "A &lt; b." in page
     assert "&lt;M&gt;" in page
     assert "<script" not in page
-    assert page.count("&lt;script&gt;&#39;x&#39; &amp; &#34;y&#34;&lt;/script&gt;") == 2
+    escaped = "&lt;script&gt;&#39;x&#39; &amp; &#34;y&#34;&lt;/script&gt;"
+    # A note, the solver, and the certificate in a line of its own and among all fields.
+    assert page.count(escaped) == 4
     assert f"note: {hostile}" in str(report)
+
+
+def test_the_page_says_when_it_was_and_how_it_went():
+    est = classifier(CuReNU(max_steps=2)).fit(X, y).forget(X[:2])
+    before = datetime.now(timezone.utc)
+    report = est.forget(X[2:4]).unlearning_report_
+    moment = datetime.fromisoformat(report.completed.replace("Z", "+00:00"))
+    assert abs((moment - before).total_seconds()) < 60
+    assert report.completed == est.receipts_[-1].completed
+    assert f"{report.completed[:19].replace('T', ' ')} UTC" in report._repr_html_()
+    earlier = est.unlearning_history_[0]
+    assert earlier.is_brief
+    assert not report.is_brief
+    assert "Reason and notes are in receipts_." in earlier._repr_html_()
+    assert "told in receipts_" not in report._repr_html_()
+
+
+def test_no_status_is_shown_as_a_success():
+    """Only an audit tells whether rows were forgotten."""
+    for status in Status:
+        report = UnlearningReport("forget", "M", 1, 1, 1, True, status, "so it went", 0.1)
+        (colour,) = re.findall('<div class="verdict (\\w+)">', report._repr_html_())
+        assert colour in ("plain", "open", "bad")
+        assert (colour == "bad") == (status in ("unmoved", "model_broke_down", "harmed_retained"))
 
 
 # --------------------------------------------------------------------------------------------------------------- notes

@@ -427,6 +427,21 @@ def test_results():
     assert {"fit", "references", "candidates", "report"} == set(found.times_)
 
 
+def test_a_notebook_shows_the_candidates_the_best_one_first():
+    unfitted = search(PUSHES)
+    assert "not fitted: nothing has been tried yet" in unfitted._repr_html_()
+    found = unfitted.fit(X, y)
+    html = found._repr_html_()
+    assert "3 candidates in 2 folds" in html
+    assert f"{found.best_score_:.5g}" in html
+    table = html[html.index("<tbody>", html.index('<div class="sku">')) :]
+    scores = re.findall(r"<td class=\"number\">(-[\d.e-]+)</td>", table)
+    assert list(map(float, scores)) == sorted(map(float, scores), reverse=True)
+    assert len(scores) == 3
+    found.best_params_ = {"unlearner": "<script>"}
+    assert "<script>" not in found._card()
+
+
 def test_verbose_prints_a_line_each(capsys):
     search(PUSHES, verbose=1).fit(X, y)
     lines = capsys.readouterr().out.splitlines()

@@ -23,6 +23,7 @@ from sk_unlearn.estimators._receipts import versions
 from sk_unlearn.estimators._slices import Slicing
 from sk_unlearn.estimators.base import BaseUnlearnable
 from sk_unlearn.estimators.fitting import draft_of
+from sk_unlearn.estimators.notebook import InNotebookMixin
 from sk_unlearn.estimators.report import UnlearningReport
 from sk_unlearn.estimators.shards._found import all_found
 from sk_unlearn.estimators.shards._routing import ShardedState
@@ -51,7 +52,7 @@ from sk_unlearn.utils._whole_copies import WholeCopyMixin
 __all__ = ["Ground"]
 
 
-class Ground(VersionedMixin, ChecksummedMixin, WholeCopyMixin, InputsMixin, BaseEstimator):
+class Ground(VersionedMixin, ChecksummedMixin, WholeCopyMixin, InputsMixin, InNotebookMixin, BaseEstimator):
     """An estimator of many shards as its verbs see it. See `BaseSharded`."""
 
     _journal: Journal

@@ -23,6 +23,7 @@ from sk_unlearn.estimators.shards._rows import Freed
 from sk_unlearn.estimators.shards._work import rows_digest
 from sk_unlearn.privacy import Assumption, Certificate
 from sk_unlearn.receipts import Receipt, digest_parameters
+from sk_unlearn.receipts.receipt import utc
 from sk_unlearn.rows import OutsideRows, SetDigest
 from sk_unlearn.rows.outside import RowSource
 from sk_unlearn.unlearners.status import Status
@@ -142,6 +143,7 @@ def report_of_all(
         extra={"n_shards": len(after), "n_shards_touched": len(touched), "n_shards_emptied": len(emptied)},
         requests=[order.told(completed) for order in orders],
         request_id=str(uuid4()),
+        completed=utc(completed),
     )
 
 

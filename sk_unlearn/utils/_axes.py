@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["COLOURS", "axes_or_new"]
+__all__ = ["COLOURS", "axes_or_new", "new_axes"]
 
 # A kind of model has the same colour in every picture; colour-blind readers can tell those of Okabe and Ito apart.
-COLOURS = {"before": "#D55E00", "after": "#0072B2", "retrained": "#009E73", "unseen": "#7F7F7F"}
+COLOURS = {"before": "#7F7F7F", "after": "#0072B2", "retrained": "#E69F00", "unseen": "#CC79A7"}
 
 
 def axes_or_new(ax: Any, display: object) -> Any:
@@ -18,8 +18,17 @@ def axes_or_new(ax: Any, display: object) -> Any:
     ImportError
         Without matplotlib.
     """
-    if ax is not None:
-        return ax
+    return new_axes(display) if ax is None else ax
+
+
+def new_axes(display: object, n: int = 1) -> Any:
+    """Return the axes of a new figure: one, or an array of several beside each other.
+
+    Raises
+    ------
+    ImportError
+        Without matplotlib.
+    """
     try:
         import matplotlib.pyplot as plt
     except ImportError as error:
@@ -27,4 +36,6 @@ def axes_or_new(ax: Any, display: object) -> Any:
             f"{type(display).__name__}.plot draws with matplotlib, which is not installed; "
             "get it by: pip install 'sk-unlearn[plot]'"
         ) from error
-    return plt.subplots()[1]
+    if n == 1:
+        return plt.subplots()[1]
+    return plt.subplots(1, n, figsize=(4.2 * n, 3.4), layout="constrained")[1]
