@@ -35,6 +35,7 @@ from sk_unlearn.references.retrained import Rows, train_references
 
 Seconds = dict[str, float]
 PARTS = ("cost", "shadows", "calibration")
+REQUESTS = ("10 %", "class 3")
 
 
 def timed(work: Callable[[], Any]) -> tuple[Any, Seconds]:
@@ -103,7 +104,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
         options.audits, options.cases = 2, ["blobs, a class"]
     print(f"{torch.get_num_threads()} threads, {options.references} references", flush=True)
     found: dict[str, Any] = {}
-    for request in ("10 %", "class 3") if "cost" in options.parts else ():
+    for request in REQUESTS[-1 if options.quick else 0 :] if "cost" in options.parts else ():
         found.setdefault("costs", []).append(cost(request, options.references, n_rows))
         print(told(found["costs"][-1]), flush=True)
     if "shadows" in options.parts:

@@ -1,5 +1,6 @@
 """Shared by all tests: one thread a process (the suite runs in parallel), a seed, and the gpu marker."""
 
+import gc
 import os
 
 import numpy as np
@@ -21,7 +22,13 @@ torch.manual_seed(SEED)
 @pytest.fixture(autouse=True)
 def seeded():
     np.random.seed(1000 + SEED)  # noqa: NPY002 -- the legacy generator is the global one; far from the seeds in tests
-    torch.manual_seed(SEED)
+    torch.default_generator.manual_seed(SEED)  # `torch.manual_seed` also writes down the stack, for devices
+
+
+def pytest_collection_finish():
+    """Look through what is there for good, such as thousands of tests, in no later collection of garbage."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(items):

@@ -1,7 +1,7 @@
 """Deletion in production: a short run has every number, and kills tear and lose nothing."""
 
+import ast
 import json
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -24,17 +24,17 @@ def test_a_short_run(tmp_path, capsys):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="cannot fork")
-@pytest.mark.parametrize("what", ["command_line", "service"])
-def test_kills_tear_and_lose_nothing(what):
+def test_kills_tear_and_lose_nothing():
     """In a process of its own: one that tests run in has threads, and must not be forked."""
-    code = f"from benchmarks._lifecycle_kills import *; print(dict(kills_of_the_{what}(4, n_rows=500)))"
+    code = """
+from benchmarks._lifecycle_kills import *
+print([dict(kills(4, n_rows=500)) for kills in (kills_of_the_command_line, kills_of_the_service)])"""
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT, timeout=300
     )
-    counts = {name: int(n) for name, n in re.findall(r"'([\w ]+)': (\d+)", done.stdout)}
-    assert not {name for name in counts if name.startswith(("torn", "lost"))}
-    if what == "service":
-        assert counts["whole"] == 4
-        assert counts["accepted"] == counts["carried out"]
-    else:
-        assert counts["old"] + counts["new"] == 4
+    of_the_command_line, of_the_service = ast.literal_eval(done.stdout)
+    for counts in (of_the_command_line, of_the_service):
+        assert not {name for name in counts if name.startswith(("torn", "lost"))}
+    assert of_the_command_line["old"] + of_the_command_line["new"] == 4
+    assert of_the_service["whole"] == 4
+    assert of_the_service["accepted"] == of_the_service["carried out"]

@@ -28,7 +28,7 @@ from sk_unlearn.references import fit_many
 from sk_unlearn.unlearners import Retrain
 from tests._problems import Mlp, regressor
 
-N_REFERENCES, N_JUDGED = 8, 100
+N_REFERENCES, N_JUDGED = 8, 60
 
 
 def classifier():

@@ -111,14 +111,14 @@ class TestEngine:
         assert torch.equal(sampled.target, problem.residual)
         assert torch.equal(CuReNU(1.0, max_steps=1, policy=fits_all).unlearn(problem).target, problem.residual)
 
-    @pytest.mark.parametrize("epochs", [5, 1500])
+    @pytest.mark.parametrize("epochs", [5, 600])
     def test_a_net_fits_its_rows_after_long_training_only(self, epochs):
         problem = problem_for(max_epochs=epochs, d=120, erased=4)
         w, rows = problem.parameters, problem.retained
         outputs = rows.outputs(w)
         constant = nn.functional.cross_entropy(outputs.mean(0).expand_as(outputs), torch.from_numpy(rows.targets()))
         share = rows.without_penalty(w, rows.value(w)) / float(constant)
-        assert (share < 0.02) == (epochs == 1500)
+        assert (share < 0.02) == (epochs == 600)
         assert torch.equal(CuReNU().unlearn(problem).target, problem.residual) == (epochs == 5)
 
     def test_a_loss_that_no_constant_can_be_given_is_no_hindrance(self, monkeypatch):
@@ -372,24 +372,22 @@ def test_dense_and_krylov_give_the_same_step_on_digits():
     X, y = load_digits(return_X_y=True)
     est = UnlearnableClassifier(
         NeuralNetClassifier(
-            nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10)).double(), criterion=nn.CrossEntropyLoss,
-            optimizer=torch.optim.Adam, optimizer__weight_decay=1e-4, lr=3e-3, max_epochs=15, train_split=None,
+            nn.Sequential(nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 10)).double(), criterion=nn.CrossEntropyLoss,
+            optimizer=torch.optim.Adam, optimizer__weight_decay=1e-4, lr=3e-3, max_epochs=8, train_split=None,
             iterator_train__shuffle=True, verbose=0,
         ),
         random_state=0,
     ).fit(X / 16, y)  # fmt: skip
     w, steps = flat_parameters(est.net_), []
     for solver in ("dense", "krylov"):
-        other = est.__class__(**est.get_params(deep=False)).fit(X / 16, y)
-        torch.testing.assert_close(flat_parameters(other.net_), w, rtol=0, atol=0)
-        # 30 products are enough for three digits where the matrix has 2,410 rows.
-        other.unlearner = CuReNU(L=1.0, solver=solver, max_steps=1, n_products=30)
+        # 30 products are enough for three digits where the matrix has 1,210 rows.
+        other = copy.deepcopy(est).set_params(unlearner=CuReNU(L=1.0, solver=solver, max_steps=1, n_products=30))
         other.forget((X / 16)[y == 3])
         steps.append(flat_parameters(other.net_) - w)
     assert torch.linalg.norm(steps[0] - steps[1]) <= 1e-3 * torch.linalg.norm(steps[0])
 
 
-@pytest.mark.parametrize("seed", range(50))
+@pytest.mark.parametrize("seed", range(18))
 def test_default_forget_never_wrecks_the_model(seed):
     """No default ``forget`` costs retained rows two points of accuracy more than nothing and retraining both do."""
     rng = np.random.default_rng(seed)

@@ -82,8 +82,12 @@ SCHEDULES = {
 }
 
 
-@pytest.mark.parametrize("schedule", SCHEDULES)
-@pytest.mark.parametrize("optimiser", OPTIMISERS)
+# Every optimiser under one schedule in turn, and two of them under all.
+PAIRS = {(name, list(SCHEDULES)[k % 3]) for k, name in enumerate(OPTIMISERS)}
+PAIRS |= {(name, schedule) for name in ("momentum, decay", "adamw") for schedule in SCHEDULES}
+
+
+@pytest.mark.parametrize(("optimiser", "schedule"), sorted(PAIRS))
 def test_rows_of_erased_users_are_those_of_the_retrained_net(optimiser, schedule):
     X, y = tastes()
     optimizer, settings = OPTIMISERS[optimiser]
