@@ -92,8 +92,8 @@ plt.show()
 # ----------
 # A distance ratio of 1 says that a model is no farther from the retrained ones than these are from each other. A whole
 # class is much to forget: for the digits 1, 3, 5 and 8, and 15 to 30 epochs, the ratio after ``forget`` was between 1.1
-# and 6.4, from 7 to 16 before. When it must be nearer, the estimator has to train anew, and for that it has to know how.
-# Tell it by a skorch net.
+# and 6.4, from 7 to 16 before. When it must be nearer, the estimator has to train anew, and for that it has to know
+# how. Tell it by a skorch net.
 
 net = NeuralNetClassifier(
     make_module,
