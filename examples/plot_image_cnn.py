@@ -82,7 +82,7 @@ seconds_retrain = (time.perf_counter() - start) / len(retrained)
 # %%
 # Before and after
 # ----------------
-# How probable the right digit is to each model: for the four of her images that lose the most without her, and for the
+# How probable the right digit is to each model: for the three of her images that lose the most without her, and for the
 # first one, which stands for most others.
 
 
@@ -96,8 +96,8 @@ shares = {
     "after": of_the_right_digit(model),
     "retrained": np.mean([of_the_right_digit(other) for other in retrained], axis=0),
 }
-missed = np.argsort(shares["retrained"] - shares["before"])[:4]
-figure, axes = plt.subplots(2, 5, figsize=(8, 4.4), layout="constrained")
+missed = np.argsort(shares["retrained"] - shares["before"])[:3]
+figure, axes = plt.subplots(2, 4, figsize=(6.4, 4.4), layout="constrained")
 for (above, below), row in zip(axes.T, [*missed, 0], strict=True):
     above.imshow(X[row, 0], cmap="gray_r")
     above.set(xticks=[], yticks=[])

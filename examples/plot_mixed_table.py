@@ -88,12 +88,12 @@ def by_clinic(model):
     return [model.predict(table.assign(clinic=clinic)).mean() for clinic in clinics]
 
 
-figure, ax = plt.subplots(figsize=(7, 4.6), layout="constrained")
+figure, ax = plt.subplots(figsize=(5.6, 4), layout="constrained")
 for number, model in enumerate(retrained):
     label = "retrained" if number == 0 else None
-    ax.scatter(by_clinic(model), clinics, s=260, facecolor="none", edgecolor="C1", linewidth=2.5, label=label)
-ax.scatter(by_clinic(fitted), clinics, s=120, color="0.45", marker="X", label="before")
-ax.scatter(by_clinic(pipe), clinics, s=90, color="C0", label="after")
+    ax.scatter(by_clinic(model), clinics, s=300, facecolor="none", edgecolor="C1", linewidth=2.5, label=label)
+ax.scatter(by_clinic(fitted), clinics, s=150, color="0.45", marker="X", label="before")
+ax.scatter(by_clinic(pipe), clinics, s=110, color="C0", label="after")
 ax.set_xlabel("predicted progression, all patients", fontsize=14)
 ax.tick_params(labelsize=14)
 ax.get_yticklabels()[-1].set_color("C3")

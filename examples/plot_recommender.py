@@ -93,28 +93,32 @@ retrained += fit_many(UnlearnableRegressor(net), others, stars[~hers], seeds=[1,
 # %%
 # Before and after
 # ----------------
-# On the left the users' vectors. A user whom the model does not know sits at the origin: weight decay has taken her
-# there. On the right what the models expect her to give to each of the films.
+# The vectors of all users. A user whom the model does not know sits at the origin: weight decay takes her there.
 
 BEFORE, AFTER, RETRAINED = "0.45", "C0", "C1"
 was, is_now, as_retrained = (user_vectors(m)[leaver] for m in (fitted, model, retrained[0]))
 every_film = {"user": np.full(N_FILMS, leaver), "film": np.arange(N_FILMS)}
 expected = [m.predict(every_film) for m in (fitted, model, retrained[0])]
 
-figure, (left, right) = plt.subplots(1, 2, figsize=(8, 4.2), layout="constrained")
-left.scatter(*user_vectors(fitted).T, color="0.85", label="others")
-left.annotate("", is_now, was, arrowprops={"arrowstyle": "->", "linewidth": 2, "shrinkA": 9, "shrinkB": 13})
-left.scatter(*was, s=200, color=BEFORE, marker="X", label="before", zorder=3)
-left.scatter(*is_now, s=110, color=AFTER, label="after", zorder=3)
-left.scatter(*as_retrained, s=360, facecolor="none", edgecolor=RETRAINED, linewidth=3, label="retrained")
-left.set(xticks=[], yticks=[])
-right.axline((3, 3), slope=1, color=RETRAINED, linewidth=3)
-right.scatter(expected[2], expected[0], s=50, color=BEFORE, marker="X")
-right.scatter(expected[2], expected[1], s=50, color=AFTER)
-right.set_xlabel("expected by the retrained model", fontsize=13)
-for ax, title in ((left, "vectors of users"), (right, "stars she would give")):
-    ax.set_title(title, fontsize=15)
-figure.legend(loc="outside lower center", ncols=4, fontsize=13)
+figure, ax = plt.subplots(figsize=(5.6, 4), layout="constrained")
+ax.scatter(*user_vectors(fitted).T, color="0.8", label="others")
+ax.annotate("", is_now, was, arrowprops={"arrowstyle": "->", "linewidth": 3, "shrinkA": 9, "shrinkB": 16})
+ax.scatter(*was, s=300, color=BEFORE, marker="X", label="before", zorder=3)
+ax.scatter(*is_now, s=180, color=AFTER, label="after", zorder=3)
+ax.scatter(*as_retrained, s=560, facecolor="none", edgecolor=RETRAINED, linewidth=4, label="retrained")
+ax.set(xticks=[], yticks=[])
+ax.legend(loc="upper left", fontsize=12, labelspacing=0.9)
+plt.show()
+
+# %%
+# What the model expects her to give to each of the films. What remains is how much everybody likes them.
+
+figure, ax = plt.subplots(figsize=(5.6, 4), layout="constrained")
+ax.axline((3, 3), slope=1, color=RETRAINED, linewidth=3, label="retrained")
+ax.scatter(expected[2], expected[0], s=50, color=BEFORE, marker="X", label="before")
+ax.scatter(expected[2], expected[1], s=50, color=AFTER, label="after")
+ax.set(xlabel="stars expected by the retrained model", ylabel="stars expected by the model")
+ax.legend()
 plt.show()
 
 # %%
