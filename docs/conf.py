@@ -3,7 +3,7 @@
 # Two environment variables, both may be missing:
 # SK_UNLEARN_DOCS_URL     where the site will stand, such as https://example.org/sk-unlearn/; adds what others show of a
 #                         link to a page (Open Graph), canonical addresses, and the switcher between versions, which
-#                         reads _static/switcher.json
+#                         reads _static/switcher.json: each release adds itself there, with the address of its pages
 # SK_UNLEARN_DOCS_ONLINE  if set, take the whole inventories of other projects from their sites
 import os
 import sys

@@ -1,6 +1,7 @@
 """The site is whole: its gallery, its links, and what its pages need beyond Sphinx."""
 
 import importlib
+import json
 import re
 import runpy
 import subprocess
@@ -8,6 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from sk_unlearn import __version__
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -51,6 +54,12 @@ def test_the_picture_of_the_first_page_shows_what_it_says():
 def test_pictures_that_are_sent_with_every_visit_are_small():
     assert (DOCS / "pictures" / "before_after.png").stat().st_size < 150_000
     assert (DOCS / "_static" / "logo.svg").stat().st_size < 2_000
+
+
+def test_the_switcher_offers_this_version():
+    versions = json.loads((DOCS / "_static" / "switcher.json").read_text(encoding="utf-8"))
+    assert __version__ in {each["version"] for each in versions}
+    assert all(each["url"].endswith("/") for each in versions)
 
 
 # ----------------------------------------------------------------------------------------------- links to other sites
