@@ -10,11 +10,12 @@ from __future__ import annotations
 import multiprocessing
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, Literal
+from typing import Any, NamedTuple
 
 from sk_unlearn import distributed
 
@@ -28,14 +29,12 @@ _MOMENT = 1.0
 # Seconds between two drawings of a bar.
 _PAUSE = 0.1
 
-# What the work of this thread is in: nothing, work whose parts may show themselves, or work whose parts may not.
-_around: ContextVar[Literal["nothing", "open", "closed"]] = ContextVar("around", default="nothing")
-
 
 class Bar:
     """A bar that nobody sees, and the base of one that is shown."""
 
     is_shown = False
+    is_drawn = False
 
     def update(self, n: float = 1) -> None:
         """Say that so much more is done."""
@@ -48,26 +47,57 @@ class Bar:
 
 
 class _ShownBar(Bar):
+    """A bar that is there after some seconds; until then the line is free for others."""
+
     is_shown = True
 
-    def __init__(self, total: int | None, what: str, unit: str, delay: float, bar_format: str | None) -> None:
+    def __init__(self, total: int | None, what: str, unit: str, wait: float, bar_format: str | None) -> None:
         # With `miniters` time alone decides when to draw, and no thread of tqdm's has to watch over bars that stand
         # still: it would be there in every process that is forked.
-        self._bar = _tqdm()(
-            total=total, desc=what, unit=unit, bar_format=bar_format, leave=False, delay=delay, mininterval=_PAUSE,
-            miniters=0,
-        )  # fmt: skip
+        self._settings = {
+            "total": total, "desc": what, "unit": unit, "bar_format": bar_format, "leave": False, "miniters": 0,
+            "mininterval": _PAUSE,
+        }  # fmt: skip
+        self._bar: Any = None if wait else _tqdm()(**self._settings)
+        self._total, self._done, self._text = total, 0.0, ""
+        self._wait, self._began = wait, time.monotonic()
+
+    @property
+    def is_drawn(self) -> bool:  # type: ignore[override]
+        return self._bar is not None
 
     def update(self, n: float = 1) -> None:
-        # Fractions may add up to a little more than the whole, of which tqdm warns.
-        left = n if self._bar.total is None else self._bar.total - self._bar.n
-        self._bar.update(min(n, left))
+        if self._total is not None:  # fractions may add up to a little more than the whole, of which tqdm warns
+            n = min(n, self._total - self._done)
+        self._done += n
+        if self._bar is None:
+            seconds = time.monotonic() - self._began
+            if seconds < self._wait:
+                return
+            self._bar, n = _tqdm()(**self._settings), self._done
+            self._bar.start_t -= seconds
+            self._bar.last_print_t -= seconds
+        if self._text:
+            self._bar.set_postfix_str(self._text, refresh=False)
+        self._bar.update(int(n) if n == int(n) else n)
 
     def tell(self, text: str) -> None:
-        self._bar.set_postfix_str(text, refresh=False)
+        self._text = text
 
     def close(self) -> None:
-        self._bar.close()
+        if self._bar is not None:
+            self._bar.close()
+
+
+class _Around(NamedTuple):
+    """What some work is a part of: its bar, whether parts may have one before that is drawn, and its name."""
+
+    bar: Bar
+    parts: bool = False
+    what: str = ""
+
+
+_around: ContextVar[_Around | None] = ContextVar("around", default=None)
 
 
 @contextmanager
@@ -102,15 +132,17 @@ def progress(
     bar : Bar
         To be updated.
     """
-    is_shown = bool(verbose) or (verbose is None and _around.get() == "nothing" and somebody_looks_on())
+    is_shown = bool(verbose) or (verbose is None and _around.get() is None and somebody_looks_on())
     bar = _ShownBar(total, what, unit, 0 if verbose else _MOMENT, bar_format) if is_shown else Bar()
-    with _within("open" if is_shown and parts else "closed", bar):
+    with _within(_Around(bar, is_shown and parts, what)):
         yield bar
 
 
 @contextmanager
 def detail(total: int | None, what: str, *, unit: str) -> Iterator[Bar]:
-    """Show how far a part of some work is, if the work is shown and lets its parts be.
+    """Show how far a part of some work is, if the work lets its parts be shown and has no bar there itself.
+
+    One bar at a time: a notebook without widgets knows no way back to a line above.
 
     Parameters
     ----------
@@ -122,26 +154,29 @@ def detail(total: int | None, what: str, *, unit: str) -> Iterator[Bar]:
     bar : Bar
         To be updated.
     """
-    bar = _ShownBar(total, what, unit, _MOMENT, None) if _around.get() == "open" else Bar()
-    with _within("closed", bar):
+    around = _around.get()
+    bar = Bar()
+    if around is not None and around.parts and not around.bar.is_drawn:
+        bar = _ShownBar(total, f"{around.what}: {what}", unit, _MOMENT, None)
+    with _within(_Around(bar)):
         yield bar
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
     """Let nothing inside show a bar that nobody asked for."""
-    with _within("closed", Bar()):
+    with _within(_Around(Bar())):
         yield
 
 
 @contextmanager
-def _within(kind: Literal["open", "closed"], bar: Bar) -> Iterator[None]:
-    token = _around.set(kind)
+def _within(around: _Around) -> Iterator[None]:
+    token = _around.set(around)
     try:
         yield
     finally:
         _around.reset(token)
-        bar.close()
+        around.bar.close()
 
 
 def somebody_looks_on() -> bool:

@@ -32,7 +32,7 @@ class Terminal:
 @pytest.fixture
 def terminal(monkeypatch, capsys):
     monkeypatch.setattr(type(sys.stderr), "isatty", lambda stream: True)
-    monkeypatch.setattr(_progress, "_MOMENT", 0.0)
+    monkeypatch.setattr(_progress, "_MOMENT", 1e-9)
     monkeypatch.setattr(_progress, "_PAUSE", 0.0)
     return Terminal(capsys)
 

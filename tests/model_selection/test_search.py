@@ -453,7 +453,7 @@ def test_verbose_prints_a_line_each(capsys):
 
 @pytest.mark.parametrize(("verbose", "bars"), [(None, {"search", "training"}), (0, set()), (1, set())])
 def test_bars_are_shown_where_somebody_looks_on(capsys, monkeypatch, verbose, bars):
-    monkeypatch.setattr(_progress, "_MOMENT", 0.0)
+    monkeypatch.setattr(_progress, "_MOMENT", 1e-9)
     monkeypatch.setattr(type(sys.stderr), "isatty", lambda stream: True)
     found = search(PUSHES, verbose=verbose).fit(X, y)
     assert set(re.findall(r"\r(\w+): ", capsys.readouterr().err)) == bars

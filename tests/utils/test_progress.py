@@ -22,7 +22,7 @@ class Terminal:
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
-    monkeypatch.setattr(_progress, "_MOMENT", 0.0)
+    monkeypatch.setattr(_progress, "_MOMENT", 1e-9)
     monkeypatch.setattr(_progress, "_PAUSE", 0.0)
 
 
@@ -133,12 +133,16 @@ def test_work_within_other_work_shows_none_by_itself(terminal):
 def test_a_part_is_shown_where_the_whole_lets_it_be(terminal):
     with detail(2, "training", unit="epoch") as bar:
         assert not bar.is_shown
-    with progress(None, "whole", unit="step", verbose=None, parts=True):
+    with progress(None, "whole", unit="step", verbose=None, parts=True) as whole:
         assert not work().is_shown
         with detail(2, "training", unit="epoch") as bar:
             assert bar.is_shown
             with detail(2, "deeper", unit="epoch") as inner:
                 assert not inner.is_shown
+        whole.update()
+        with detail(2, "training", unit="epoch") as bar:
+            assert not bar.is_shown  # one at a time
+    assert "\x1b" not in terminal.text()  # nothing went to a line above
     with quiet(), progress(None, "whole", unit="step", verbose=None, parts=True), detail(2, "a", unit="b") as bar:
         assert not bar.is_shown
 
@@ -186,7 +190,7 @@ sys.modules["ipywidgets"] = None
 from sk_unlearn.utils import _progress
 import sk_unlearn.inspection
 assert "tqdm.auto" not in sys.modules  # importing the package does not wait for it
-_progress._MOMENT = _progress._PAUSE = 0.0
+_progress._MOMENT, _progress._PAUSE = 1e-9, 0.0
 with _progress.progress(2, "work", unit="part", verbose=None) as bar:
     bar.update(2)
 """
