@@ -33,6 +33,7 @@ def shown_receipt(receipt: Receipt, pairs: list[tuple[str, str]]) -> str:
     ]
     if receipt.verb != "audit":
         facts.insert(1, (f"{receipt.n_trained:,}", "of them trained on"))
+    if receipt.rows:
         facts.append((counted(len(receipt.rows), "digest"), "by which rows are proven"))
     parts: list[Part] = []
     if receipt.deadline:
