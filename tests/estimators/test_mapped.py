@@ -24,7 +24,7 @@ from sk_unlearn.receipts import verify
 from sk_unlearn.references import fit_many
 from sk_unlearn.rows import OutsideRows, open_rows
 from sk_unlearn.rows.forms import outside_rows
-from sk_unlearn.unlearners import DampedNewton, FineTune, Retrain
+from sk_unlearn.unlearners import DampedNewton, FineTune, Retrain, StoCuReNU
 from tests._problems import LinearLayer, Mlp, skorch_net
 
 
@@ -58,7 +58,7 @@ ESTIMATORS = {
     "built in": lambda: UnlearnableClassifier(MLPNetClassifier(max_epochs=6), random_state=0),
     "weights": lambda: UnlearnableClassifier(MLPNetClassifier(max_epochs=6), random_state=0),
     "net": lambda: UnlearnableClassifier(net(), random_state=0),
-    "regressor": lambda: UnlearnableRegressor(MLPNetRegressor(max_epochs=6), random_state=0),
+    "regressor": lambda: UnlearnableRegressor(MLPNetRegressor(max_epochs=6), StoCuReNU(renew=False), random_state=0),
     "no rows": lambda: UnlearnableClassifier(net(), keep_training_set=False, random_state=0),
     "Retrain": lambda: UnlearnableClassifier(net(), Retrain(), random_state=0),
     "FineTune": lambda: UnlearnableClassifier(net(), FineTune(n_epochs=1), random_state=0),
