@@ -209,7 +209,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--out", type=Path)
     options = parser.parse_args(arguments)
     if options.quick:
-        options.rows, options.requests, options.lookup_rows, options.kills, options.references = 300, 8, 2000, 4, 2
+        options.rows, options.requests, options.lookup_rows, options.kills, options.references = 150, 8, 2000, 4, 2
     torch.set_num_threads(1)
     parts: dict[str, Callable[[], Any]] = {
         "kills": lambda: kills(options.kills),  # first, for it forks: the fewer threads and memory there are the better

@@ -51,22 +51,44 @@ def _with_plain_sgd(unlearner):
 
 
 def _subjects():
+    """What is run through all checks: every unlearner in one of both estimators, and in the other without rows."""
     yield from ESTIMATORS
     yield RowsInFile
-    for sharded in (ShardedClassifier, ShardedRegressor):
-        yield from (sharded, sharded(n_slices=2), sharded(unlearner=StoCuReNU()))
-    for unlearner in UNLEARNERS:
+    yield from (ShardedClassifier, ShardedRegressor, ShardedClassifier(n_slices=2))
+    yield ShardedRegressor(unlearner=StoCuReNU())
+    for number, unlearner in enumerate(UNLEARNERS):
         if unlearner is HessianFreeRecording:
             yield from _with_plain_sgd(unlearner())
-            continue
-        yield unlearner()
-        if unlearner().__unlearner_tags__().needs_rows:
-            yield from (kind(unlearner=unlearner(), keep_training_set=False) for kind in ESTIMATORS)
+        elif unlearner().__unlearner_tags__().needs_logits:  # in the classifier alone
+            yield unlearner()
+        else:
+            one, other = ESTIMATORS[:: 1 if number % 2 else -1]
+            yield one(unlearner=unlearner())
+            yield other(unlearner=unlearner(), keep_training_set=False)
+
+
+def _in_the_other_estimator():
+    for number, unlearner in enumerate(UNLEARNERS):
+        if unlearner is not HessianFreeRecording and not unlearner().__unlearner_tags__().needs_logits:
+            yield ESTIMATORS[number % 2](unlearner=unlearner())
+
+
+# Checks whose outcome is the unlearner's doing; the others are about what the estimator does around it.
+OF_UNLEARNERS = {
+    "check_exact_on_quadratics", "check_extra_names", "check_finite_and_deterministic", "check_no_erased_bytes",
+    "check_no_resurrection", "check_predictions_keep_their_form", "check_status", "check_unlearner_changes_nothing",
+}  # fmt: skip
+
+
+def _checks():
+    others = parametrize_with_checks(_in_the_other_estimator()).args[1]
+    of_unlearners = [each for each in others if each.values[1].__name__ in OF_UNLEARNERS]
+    return [*parametrize_with_checks(_subjects()).args[1], *of_unlearners]
 
 
 # A guarantee that is worth nothing says so with every request; that is no breach of the contract.
 @pytest.mark.filterwarnings("ignore::sk_unlearn.unlearners.VacuousBoundWarning")
-@parametrize_with_checks(_subjects())
+@pytest.mark.parametrize(("estimator", "check"), _checks())
 def test_contract(estimator, check):
     check(estimator)
 
@@ -74,3 +96,10 @@ def test_contract(estimator, check):
 def test_what_is_exported_is_found():
     assert {c.__name__ for c in UNLEARNERS} >= {"CuReNU", "StoCuReNU", "Retrain", "FineTune"}
     assert set(ESTIMATORS) == {UnlearnableClassifier, UnlearnableRegressor}
+
+
+def test_every_unlearner_is_checked_in_both_estimators():
+    checked = {(type(each.values[0]), type(each.values[0].unlearner), each.values[1].__name__) for each in _checks()}
+    for unlearner in UNLEARNERS:
+        kinds = ESTIMATORS[:1] if unlearner().__unlearner_tags__().needs_logits else ESTIMATORS
+        assert {(kind, unlearner, "check_finite_and_deterministic") for kind in kinds} <= checked, unlearner

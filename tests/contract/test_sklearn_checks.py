@@ -14,11 +14,11 @@ from sk_unlearn import (
 
 
 def _subjects():
-    """Defaults, and two shards of a smaller network, for each check trains all of them."""
+    """What None stands for, the regressor trained less; and two shards of small networks, of which checks train all."""
     yield UnlearnableClassifier()
-    yield UnlearnableRegressor()
-    yield ShardedClassifier(UnlearnableClassifier(MLPNetClassifier(module__width=16)), 2)
-    yield ShardedRegressor(UnlearnableRegressor(MLPNetRegressor(module__width=16)), 2)
+    yield UnlearnableRegressor(MLPNetRegressor(max_epochs=40))
+    yield ShardedClassifier(UnlearnableClassifier(MLPNetClassifier(module__width=16, max_epochs=20)), 2)
+    yield ShardedRegressor(UnlearnableRegressor(MLPNetRegressor(module__width=16, max_epochs=20)), 2)
 
 
 def _checks():

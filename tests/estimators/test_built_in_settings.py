@@ -1,5 +1,7 @@
 """The built-in network with settings: the same as None by default, and every setting can be set and searched."""
 
+import copy
+import functools
 import pickle
 
 import numpy as np
@@ -36,13 +38,19 @@ def fitted(kind, unlearner=None, memory=None, **settings):
     return est.fit(data, target)
 
 
-@both
-@pytest.mark.parametrize("unlearner", [None, FineTune(), Retrain()])
-def test_none_is_its_default_instance_bit_for_bit(kind, unlearner):
+@functools.cache
+def by_none_and_by_its_default(kind):
     estimator, net, data, target = CASES[kind]
     data = data.copy()
     data[7] *= 1e6  # so that constants change with the request
-    one, other = (estimator(each, unlearner, random_state=0).fit(data, target) for each in (None, net()))
+    return *(estimator(each, random_state=0).fit(data, target) for each in (None, net())), data
+
+
+@both
+@pytest.mark.parametrize("unlearner", [None, FineTune(), Retrain()])
+def test_none_is_its_default_instance_bit_for_bit(kind, unlearner):
+    *fits, data = by_none_and_by_its_default(kind)
+    one, other = (copy.deepcopy(each).set_params(unlearner=unlearner) for each in fits)
     assert type(one.net_) is type(other.net_)
     for each in (one, other):
         each.forget(data[7:8]).forget(data[:2])

@@ -1,5 +1,6 @@
 """What X and y may be: labels of any kind, targets of any number, data types, data frames, missing devices."""
 
+import copy
 from datetime import datetime
 
 import numpy as np
@@ -162,12 +163,16 @@ def test_ids_from_a_data_frame():
     assert len(est.training_set_) == 38
 
 
+@pytest.fixture(scope="module")
+def with_ids_of_any_kind():
+    return classifier().fit(X, group, sample_id=[*(("clinic", i) for i in range(37)), 7, "7", datetime(2024, 1, 1)])
+
+
 @pytest.mark.parametrize(
     "asked", [[("clinic", 3)], "7", 7, np.int64(7), np.array(7), ["7"], np.array([7]), {7}, np.datetime64("2024-01-01")]
 )
-def test_ids_of_any_kind(asked):
-    ids = [("clinic", i) for i in range(37)] + [7, "7", datetime(2024, 1, 1)]
-    est = classifier().fit(X, group, sample_id=ids)
+def test_ids_of_any_kind(asked, with_ids_of_any_kind):
+    est = copy.deepcopy(with_ids_of_any_kind)
     est.forget(sample_id=asked)
     assert len(est.training_set_) == 39
     with pytest.raises(ValueError, match="1 of 1 ids are not stored"):

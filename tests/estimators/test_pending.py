@@ -425,7 +425,7 @@ class History:
             assert content.astype(np.float64).tobytes() not in written
 
 
-@settings(max_examples=60)
+@settings(max_examples=20)
 @given(
     st.data(),
     st.lists(st.sampled_from(VERBS), min_size=4, max_size=12),

@@ -11,7 +11,7 @@ from skorch.callbacks import Callback
 from skorch.dataset import ValidSplit
 from torch import nn
 
-from sk_unlearn import UnlearnableClassifier, UnlearnableRegressor
+from sk_unlearn import MLPNetClassifier, MLPNetRegressor, UnlearnableClassifier, UnlearnableRegressor
 from sk_unlearn.exceptions import RetrainRequired
 from sk_unlearn.unlearners import (
     CertifiedNewton,
@@ -75,8 +75,8 @@ def assert_same(one, other):
 KINDS = {
     "own net": lambda: tiny_classifier(random_state=0),
     "BatchNorm, dropout": lambda: classifier(None, NormNet, optimizer=torch.optim.Adam, max_epochs=3, batch_size=15),
-    "built-in classifier": lambda: UnlearnableClassifier(random_state=0),
-    "built-in regressor": lambda: UnlearnableRegressor(random_state=0),
+    "built-in classifier": lambda: UnlearnableClassifier(MLPNetClassifier(max_epochs=10), random_state=0),
+    "built-in regressor": lambda: UnlearnableRegressor(MLPNetRegressor(max_epochs=10), random_state=0),
     "validation": lambda: classifier(None, NormNet, max_epochs=3, batch_size=15, train_split=ValidSplit(4)),
 }
 

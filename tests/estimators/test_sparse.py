@@ -18,7 +18,7 @@ from skorch.dataset import ValidSplit
 from torch import nn
 
 import sk_unlearn
-from sk_unlearn import MLPNetClassifier, UnlearnableClassifier, UnlearnableRegressor
+from sk_unlearn import MLPNetClassifier, MLPNetRegressor, UnlearnableClassifier, UnlearnableRegressor
 from sk_unlearn.estimators._standardise import coarse_standardisation
 from sk_unlearn.inspection import audit
 from sk_unlearn.metrics import make_retrain_scorer
@@ -65,7 +65,7 @@ ESTIMATORS = {
     "net": lambda: UnlearnableClassifier(net_classifier(), random_state=0),
     "batch norm": lambda: UnlearnableClassifier(net_classifier(Normed), random_state=0),
     "held out": lambda: UnlearnableClassifier(net_classifier(LinearLayer, train_split=ValidSplit(5)), random_state=0),
-    "regressor": lambda: UnlearnableRegressor(random_state=0),
+    "regressor": lambda: UnlearnableRegressor(MLPNetRegressor(max_epochs=6), StoCuReNU(renew=False), random_state=0),
     "no rows": lambda: UnlearnableClassifier(net_classifier(), keep_training_set=False, random_state=0),
     "Retrain": lambda: UnlearnableClassifier(net_classifier(), Retrain(), random_state=0),
     "shorter": lambda: UnlearnableClassifier(net_classifier(max_epochs=8), Retrain(share=0.5), random_state=0),

@@ -33,7 +33,7 @@ def test_an_exception_at_any_line_leaves_the_old_state_or_the_new(situation, ver
     strikes = line_strikes(trial)
     rng = random.Random(0)
     decisive = [each for each in strikes if Path(each[0][0]).name in DECISIVE]
-    tally = strike_lines(trial, [*rng.sample(decisive, 12), *rng.sample(strikes, 10)])
+    tally = strike_lines(trial, [*rng.sample(decisive, 8), *rng.sample(strikes, 4)])
     assert tally.struck == tally.injected
     assert tally.clean, (tally.neither, tally.left_behind)
 

@@ -61,8 +61,14 @@ def written(pipe, path):
     return pickle.dumps(pipe) + path.read_bytes()
 
 
-@pytest.mark.parametrize("kind", [*TYPES, *POLARS])
-@pytest.mark.parametrize("verb", ["forget", "by identifier", "correct", "settle"])
+VERBS = ["forget", "by identifier", "correct", "settle"]
+
+
+# Each kind by two of the verbs: a column is cleaned in one place, whatever asked for it.
+PAIRS = [(VERBS[k % 4], kind) for n, kind in enumerate([*TYPES, *POLARS]) for k in (n, n + 2 - n // 4)]
+
+
+@pytest.mark.parametrize(("verb", "kind"), PAIRS)
 def test_no_column_knows_a_value_that_only_erased_rows_had(verb, kind, tmp_path):
     X = table(kind)
     pipe = fitted(X, sample_id=range(N))

@@ -60,11 +60,11 @@ def loaded(data, way):
 
 @pytest.mark.parametrize(("way", "module"), [("pickle", None), ("pickle", Net), ("joblib", Net)])
 def test_no_flipped_bit_loads_with_other_predictions(way, module):
-    """200 random bits: an error, or an estimator that predicts and holds what it did."""
+    """100 random bits: an error, or an estimator that predicts and holds what it did."""
     est = fitted(module)
     data = dumped(est, way)
     before = est.predict_proba(X)
-    places = np.random.default_rng(1).integers(8 * len(data), size=200)
+    places = np.random.default_rng(1).integers(8 * len(data), size=100)
     n_refused = 0
     for place in places:
         try:
@@ -76,7 +76,7 @@ def test_no_flipped_bit_loads_with_other_predictions(way, module):
         np.testing.assert_array_equal(after, before, err_msg=f"bit {place}")
         np.testing.assert_array_equal(other.training_set_.X, X, err_msg=f"bit {place}")
         assert other.training_set_.sample_id.tolist() == IDS
-    assert n_refused > 100
+    assert n_refused > 50
 
 
 @pytest.mark.parametrize("part", ["parameters", "rows", "identifiers", "settings", "buffers", "anchor"])
