@@ -113,7 +113,7 @@ class ForgetCurveDisplay:
         number = np.arange(1, len(self.trace) + 1)
         in_layer = np.array([record.get("block") == "output layer" for record in self.trace])
         norms = np.array([float(record["gradient_norm"]) for record in self.trace])
-        blue, orange = COLOURS["after"], COLOURS["before"]
+        blue, grey = COLOURS["after"], COLOURS["before"]
         for mask, label, face in (
             (in_layer, "in the output layer", "white"),
             (~in_layer, "gradient norm", blue),
@@ -132,7 +132,7 @@ class ForgetCurveDisplay:
             self.damping_ax_ = ax.twinx()
             shown = np.where(damping > 0, damping, np.nan)
             for mask in (in_layer, ~in_layer):
-                self.damping_ax_.plot(number[mask], shown[mask], "s:", color=orange, markersize=4, label="_")
+                self.damping_ax_.plot(number[mask], shown[mask], "s:", color=grey, markersize=4, label="_")
             self.damping_ax_.lines[-1 if (~in_layer).any() else 0].set_label("damping")
             self.damping_ax_.set(ylabel="damping", yscale="log")
             more = self.damping_ax_.get_legend_handles_labels()
