@@ -6,9 +6,9 @@ from typing import Any
 
 __all__ = ["COLOURS", "axes_or_new"]
 
-# A kind of model has the same colour in every picture, those of the gallery included; colour-blind readers can tell
-# Okabe's and Ito's apart. Red is left for the erased rows.
-COLOURS = {"before": "#7F7F7F", "after": "#0072B2", "retrained": "#E69F00", "unseen": "#009E73"}
+# A kind of model has the same colour in every picture, those of the documentation included, and colour-blind readers
+# can tell these apart. Red is left for the erased rows.
+COLOURS = {"before": "#7f7f7f", "after": "#1f77b4", "retrained": "#ff7f0e", "unseen": "#009E73"}
 
 
 def axes_or_new(ax: Any, display: object) -> Any:
