@@ -6,8 +6,9 @@ from typing import Any
 
 __all__ = ["COLOURS", "axes_or_new", "new_axes"]
 
-# A kind of model has the same colour in every picture; colour-blind readers can tell those of Okabe and Ito apart.
-COLOURS = {"before": "#7F7F7F", "after": "#0072B2", "retrained": "#E69F00", "unseen": "#CC79A7"}
+# A kind of model has the same colour in every picture, those of the documentation included, and colour-blind readers
+# can tell these apart. Red is left for the erased rows.
+COLOURS = {"before": "#7f7f7f", "after": "#1f77b4", "retrained": "#ff7f0e", "unseen": "#009E73"}
 
 
 def axes_or_new(ax: Any, display: object) -> Any:
