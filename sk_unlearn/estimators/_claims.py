@@ -1,4 +1,4 @@
-"""Whether a request that met its tolerance may be called converged: a small gradient alone says little of a network."""
+"""Whether the rows of a request are still known: a small gradient, or a step taken, says little of a network."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 from scipy.sparse import issparse
 from torch import Tensor
 
-from sk_unlearn.risks.empirical import EmpiricalRisk
+from sk_unlearn.risks.empirical import EmpiricalRisk, Rows
 from sk_unlearn.rows import SparseRows
 from sk_unlearn.rows.parts import fields, has_parts
 from sk_unlearn.rows.storage import RowStorage, dense
 
-__all__ = ["why_not_converged"]
+__all__ = ["still_known", "why_not_converged"]
 
 # Rows that are looked at: erased ones, and stored ones among which a neighbour is looked for.
 _ERASED_ROWS, _STORED_ROWS = 256, 2048
@@ -57,7 +57,9 @@ def why_not_converged(
         )
     if stored is None:
         return ""
-    by_model, by_neighbour = _accuracies(erased, stored, w)
+    rng = np.random.default_rng(0)
+    of_erased, of_stored = erased.sample(_ERASED_ROWS, rng), stored.sample(_n_stored(stored), rng)
+    by_model, by_neighbour = _accuracies(erased, of_erased, stored, of_stored, w)
     if not by_model > by_neighbour + _KNOWN_MORE:  # also where there are none
         return ""
     return (
@@ -66,19 +68,65 @@ def why_not_converged(
     )
 
 
-def _accuracies(erased: EmpiricalRisk, stored: EmpiricalRisk, w: Tensor) -> tuple[float, float]:
-    """Return how often the model and the nearest stored row tell the class of an erased row; nan without classes."""
+def still_known(erased: EmpiricalRisk, stored: EmpiricalRisk | None, w: Tensor) -> list[str]:
+    """Say so where the model still knows the classes of erased rows that nothing among the retained rows suggests.
+
+    A model that learnt rows by heart, such as wrong labels, is right on them where a retrained one would not be. What a
+    retrained one would say, the nearest retained rows tell; how well they tell it in these data, retained rows show.
+    The fewer rows there are, the more it takes: of one or two nothing can be said.
+
+    Parameters
+    ----------
+    erased : EmpiricalRisk
+        Over the rows that leave.
+
+    stored : EmpiricalRisk or None
+        Over the stored rows that stay; None where neighbours tell nothing, as of rows that stay with other content.
+
+    w : Tensor of shape (d,)
+        Where the request arrived.
+    """
+    n_asked = min(erased.n_rows, _ERASED_ROWS)
+    if stored is None or not n_asked:
+        return []
+    margin = _KNOWN_MORE + n_asked**-0.5
+    if margin >= 1:
+        return []
     rng = np.random.default_rng(0)
-    n_stored = max(_FEWEST_STORED_ROWS, min(_STORED_ROWS, _STORED_NUMBERS // max(1, _row_size(stored.X))))
-    of_erased, of_stored = erased.sample(_ERASED_ROWS, rng), stored.sample(n_stored, rng)
-    classes = erased.targets(of_erased)
+    of_erased, of_stored = erased.sample(_ERASED_ROWS, rng), stored.sample(_n_stored(stored), rng)
+    by_model, by_neighbour = _accuracies(erased, of_erased, stored, of_stored, w)
+    if not by_model - by_neighbour > margin:  # also where there are none
+        return []
+    # Where neighbours tell little of any row, as of texts, they tell little of these.
+    shuffled, n_others = rng.permutation(of_stored), min(n_asked, len(of_stored) // 2)  # rows may come class by class
+    others, neighbours = shuffled[:n_others], shuffled[n_others:]
+    usual_model, usual_neighbour = _accuracies(stored, others, stored, neighbours, w)
+    if not by_model - by_neighbour > usual_model - usual_neighbour + margin:
+        return []
+    return [
+        f"The model may still know these rows by heart: it gets {by_model:.0%} of the erased rows right, where their "
+        f"nearest retained neighbours would get {by_neighbour:.0%}. Compare with Retrain() or Retrain(share=0.5), "
+        "which leave nothing of the rows."
+    ]
+
+
+def _n_stored(stored: EmpiricalRisk) -> int:
+    """Return among how many stored rows a neighbour is looked for."""
+    return max(_FEWEST_STORED_ROWS, min(_STORED_ROWS, _STORED_NUMBERS // max(1, _row_size(stored.X))))
+
+
+def _accuracies(
+    asked: EmpiricalRisk, of_asked: Rows, stored: EmpiricalRisk, of_stored: Rows, w: Tensor
+) -> tuple[float, float]:
+    """Return how often the model and the nearest stored row tell the class of a row; nan without classes."""
+    classes = asked.targets(of_asked)
     try:
-        outputs = erased.outputs(w, of_erased)
+        outputs = asked.outputs(w, of_asked)
     except TypeError:
         return float("nan"), float("nan")
     if classes.dtype.kind not in "iu" or classes.ndim != 1 or outputs.ndim != 2 or outputs.shape[1] < 2:
         return float("nan"), float("nan")
-    nearest = _nearest(_flat(erased.X, of_erased), _flat(stored.X, of_stored))
+    nearest = _nearest(_flat(asked.X, of_asked), _flat(stored.X, of_stored))
     by_model = outputs.argmax(1).cpu().numpy() == classes
     return float(by_model.mean()), float((stored.targets(of_stored)[nearest] == classes).mean())
 

@@ -14,7 +14,7 @@ from skorch import NeuralNet
 from torch import Tensor
 
 from sk_unlearn.estimators._certificate import certificate_if_convex
-from sk_unlearn.estimators._claims import why_not_converged
+from sk_unlearn.estimators._claims import still_known, why_not_converged
 from sk_unlearn.estimators._features import StoredFeatures
 from sk_unlearn.estimators._handed_in import bounded, check_harmless
 from sk_unlearn.estimators._request import Content, Request
@@ -448,16 +448,19 @@ def _told(posed: _Posed, problem: UnlearningProblem, result: UnlearningResult, r
     if certificate is None:
         certificate = certificate_if_convex(posed.retained, result.parameters)
     reason = result.stop_reason
+    neighbours = None if request.replaces else posed.retained.stored
     # Where the optimum is the only one, its distance is known; a net trained anew has nothing to be converged to.
     if status is Status.CONVERGED and certificate is None and result.trained is None:
         doubt = why_not_converged(
             posed.erased,
-            None if request.replaces else posed.retained.stored,
+            neighbours,
             result.parameters,
             brought=objective.gradient_norm_at_start,
             left=0.0 if result.target is None else float(problem.residual.norm()),
         )
         status, reason = (Status.UNCERTAIN, f"{reason}, {doubt}") if doubt else (status, reason)
+    elif certificate is None and result.trained is None:
+        notes += still_known(posed.erased, neighbours, result.parameters)
     return {
         "status": status,
         "n_steps": len(taken),

@@ -240,6 +240,22 @@ def test_converged_is_not_said_of_rows_that_are_still_known():
     assert (report.status, report.converged) == ("converged", True)
 
 
+class HardlyMoves(Unlearner):
+    """Claims nothing and moves next to nothing."""
+
+    def unlearn(self, problem):
+        return UnlearningResult(problem.parameters + 1e-6, Status.COMPLETED, "the steps are done")
+
+
+def test_whatever_the_status_rows_that_are_still_known_are_told_of():
+    rows, species = load_iris(return_X_y=True)
+    est = UnlearnableClassifier(unlearner=HardlyMoves(), random_state=0).fit(rows, species)
+    notes = copy.deepcopy(est).forget(rows[species == 1]).unlearning_report_.notes
+    assert any(note.startswith("The model may still know these rows by heart: it gets") for note in notes)
+    notes = copy.deepcopy(est).forget(rows[::10]).unlearning_report_.notes
+    assert not any("by heart" in note for note in notes)
+
+
 def test_a_method_that_converges_and_still_knows_a_class_is_uncertain():
     rows, species = _problems.centred_iris()
     settings = {"module__n_hidden": 64, "max_epochs": 100, "batch_size": 32, "optimizer": torch.optim.Adam}
