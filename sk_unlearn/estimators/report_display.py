@@ -64,7 +64,7 @@ class UnlearningReportDisplay:
         gradient_norm: tuple[float, float] = _UNKNOWN,
         title: str = "",
     ) -> None:
-        self.trace = list(trace)
+        self.trace: list[Mapping[str, Any]] = list(trace)
         self.erased_loss = erased_loss
         self.gradient_norm = gradient_norm
         self.title = title
@@ -146,12 +146,12 @@ class UnlearningReportDisplay:
         """
         both = ax is None and self._of_steps is not None and self._has_losses
         if both:
-            self.axes_ = list(new_axes(self, 2))
+            self.axes_: list[Any] = list(new_axes(self, 2))
             self._draw_losses(self.axes_[0])
         else:
             self.axes_ = [new_axes(self) if ax is None else ax]
-        self.ax_ = self.axes_[-1]
-        self.figure_ = self.ax_.figure
+        self.ax_: Any = self.axes_[-1]
+        self.figure_: Any = self.ax_.figure
         draw = {
             None: self._draw_losses, "gradient_norm": self._draw_gradient, "erased_loss": self._draw_losses_of_steps,
             "train_loss": self._draw_training,
