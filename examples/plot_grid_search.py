@@ -2,13 +2,11 @@
 Choose how to forget
 ====================
 
-A dozen ways to forget a tenth of the handwritten digits: which one comes closest to training again without them, and
-which is worth its time? A search fits the network once in each fold, trains the models to compare with once, and tries
-every candidate on copies.
+``python examples/plot_grid_search.py``  (``--folds``: of the search; ``--output``: where to save the picture)
 
-Run as a script, it prints a table and saves a picture::
-
-    python examples/plot_grid_search.py --folds 3 --output search.png
+Some ways to forget a tenth of the handwritten digits: which one comes closest to training again without them, and which
+is worth its time? A search fits the network once in each fold, trains the models to compare with once, and tries every
+candidate on copies.
 """
 
 import argparse
@@ -27,7 +25,7 @@ except ImportError:
     sys.exit("This example draws a picture and needs matplotlib: pip install matplotlib")
 
 parser = argparse.ArgumentParser(description="Search for the way to forget that comes closest to retraining.")
-parser.add_argument("--folds", type=int, default=3, help="folds (default: 3)")
+parser.add_argument("--folds", type=int, default=2, help="folds (default: 2)")
 picture = Path(globals().get("__file__", "plot_grid_search.py")).with_suffix(".png")
 parser.add_argument("--output", type=Path, default=picture, help="where to save the picture (default: next to this)")
 options, _ = parser.parse_known_args()  # a notebook has arguments of its own
@@ -37,12 +35,12 @@ if options.folds < 2:
 # %%
 # The candidates
 # --------------
-# The cubic step with several weights of its cubic term, and continued training for some epochs, with the learning rate
-# of the net and with others. Both are tuned, so that the comparison is fair.
+# The cubic step, with the weight of its cubic term chosen on the way or given, and continued training for some epochs,
+# with the learning rate of the net and with another. Both are tuned, so that the comparison is fair.
 
 candidates = [
-    {"unlearner": [StoCuReNU()], "unlearner__L": ["auto", 0.1, 1.0, 10.0]},
-    {"unlearner": [FineTune()], "unlearner__n_epochs": [1, 3, 10], "unlearner__learning_rate": [None, 1e-3, 1e-2]},
+    {"unlearner": [StoCuReNU()], "unlearner__L": ["auto", 1.0]},
+    {"unlearner": [FineTune()], "unlearner__n_epochs": [1, 3, 10], "unlearner__learning_rate": [None, 1e-3]},
 ]
 
 # %%
@@ -58,6 +56,27 @@ search = ForgetSearchCV(
 search.fit(X.astype("float32"), y)
 
 results = search.to_frame()
+
+# %%
+# Distance against time: what lies below and to the left is better. The star is the best one's second examination, of
+# which more below.
+
+figure, ax = plt.subplots(figsize=(6, 4.2), layout="constrained")
+for kind, (marker, colour) in {"StoCuReNU": ("o", "#0072B2"), "FineTune": ("s", "#56B4E9")}.items():
+    of_kind = results[[type(unlearner).__name__ == kind for unlearner in results["param_unlearner"]]]
+    seconds, score = of_kind["mean_forget_time"], -of_kind["mean_selection_score"]
+    ax.plot(seconds, score, marker, color=colour, markersize=15, alpha=0.8, label=kind)
+seconds = results.loc[search.best_index_, "mean_forget_time"]
+ax.plot(seconds, -search.best_score_, "k*", markersize=20, label="best, on other rows")
+ax.set(xscale="log", yscale="log")
+ax.set_xlabel("seconds a request", size=14)
+ax.set_ylabel("distance from retrained", size=14)
+ax.legend(fontsize=13)
+figure.savefig(options.output, dpi=150)
+
+# %%
+# The same as a table. The score is minus the distance.
+
 shown = [name for name in results if name.startswith("param_")]
 columns = [*shown, "mean_selection_score", "std_selection_score", "mean_forget_time"]
 names = {name: name.removeprefix("param_").removeprefix("unlearner__") for name in shown}
@@ -66,31 +85,11 @@ print(results[columns].rename(columns=names).to_string(index=False, na_rep="", f
 # %%
 # The number to quote
 # -------------------
-# The best of thirteen candidates is best partly by luck. So the search also asked the winner to forget other rows, by
+# The best of eight candidates is best partly by luck. So the search also asked the winner to forget other rows, by
 # which no candidate had been judged, and compared it on other unseen rows. That score is the one to report.
 
 print(f"\nBest: {search.best_params_}")
 print(f"selected by a score of {search.cv_results_['mean_selection_score'][search.best_index_]:.5f}")
 print(f"on rows that had no part in that: {search.best_score_:.5f}\n")
 print("Seconds:", ", ".join(f"{name} {seconds:.1f}" for name, seconds in search.times_.items()))
-
-# %%
-# Distance against time: what lies below and to the left is better.
-
-figure, ax = plt.subplots(figsize=(6, 4), layout="constrained")
-for kind, marker in {"StoCuReNU": "o", "FineTune": "s"}.items():
-    of_kind = results[[type(unlearner).__name__ == kind for unlearner in results["param_unlearner"]]]
-    ax.errorbar(
-        of_kind["mean_forget_time"],
-        -of_kind["mean_selection_score"],
-        yerr=of_kind["std_selection_score"],
-        fmt=marker,
-        alpha=0.7,
-        label=kind,
-    )
-seconds = results.loc[search.best_index_, "mean_forget_time"]
-ax.plot(seconds, -search.best_score_, "k*", markersize=13, label="best, on other rows")
-ax.set(xscale="log", yscale="log", xlabel="seconds a request", ylabel="JS from retrained models (nats)")
-ax.legend()
-figure.savefig(options.output, dpi=150)
 print(f"\nPicture saved as {options.output}")

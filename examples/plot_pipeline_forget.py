@@ -2,14 +2,12 @@
 A person leaves a whole pipeline
 ================================
 
+``python examples/plot_pipeline_forget.py``  (``--seeds``: models to retrain; ``--output``: where to save the picture)
+
 A shop predicts from a table of its customers who will renew a contract. The table is as tables are: numbers with gaps,
 words, dates. One customer asks to be erased. She is the only one from her village, she is rich, and she never renewed
 where everybody like her does. So she is everywhere: in the mean that fills gaps, in the scale of the incomes, in the
 encoder, which has her village as a category in clear text, and in the network.
-
-Run as a script, it prints what each part knew and saves a picture::
-
-    python examples/plot_pipeline_forget.py --seeds 5 --output pipeline.png
 """
 
 import argparse
@@ -130,6 +128,24 @@ predicted["retrained"] = np.mean([model.predict_proba(others)[:, 1] for model in
 hers_retrained = [model.predict_proba(her_rows)[:, 1].mean() for model in retrained]
 
 # %%
+# What the models say about her
+# -----------------------------
+# That she would not renew is what the model had learnt from her alone. Without her it is that somebody of her income
+# does, and so say all retrained models.
+
+BEFORE, AFTER, RETRAINED = "#7F7F7F", "#0072B2", "#E69F00"
+figure, ax = plt.subplots(figsize=(6, 4.2), layout="constrained")
+ax.plot("before", known["before"]["renews, says the model"], "o", color=BEFORE, markersize=20)
+ax.plot("after", known["forgot"]["renews, says the model"], "o", color=AFTER, markersize=20)
+ax.plot(["retrained"] * len(hers_retrained), hers_retrained, "o", color=RETRAINED, markersize=20, alpha=0.6)
+ax.set(ylim=(-0.06, 1.06), yticks=[0, 0.5, 1])
+ax.set_ylabel("probability that she renews", size=15)
+ax.tick_params(labelsize=16)
+ax.margins(x=0.25)
+figure.savefig(options.output, dpi=150)
+print(f"\nPicture saved as {options.output}")
+
+# %%
 # What the steps know is now what they would know without her, to the last digits. Of the village nothing is left,
 # neither in the encoder nor anywhere in the file.
 
@@ -138,6 +154,16 @@ for name in ("mean age", "scale of income"):
     assert np.isclose(known["forgot"][name], known["retrained"][name], rtol=1e-10)
 assert known["forgot"]["towns"] == known["retrained"]["towns"]
 assert not known["forgot"]["village in the pickle"]
+
+# %%
+# The predictions for all others, against those of the retrained models: they have stayed, and are theirs.
+
+_, ax = plt.subplots(figsize=(5, 4), layout="constrained")
+for name, colour in (("before", BEFORE), ("forgot", AFTER)):
+    ax.scatter(predicted["retrained"], predicted[name], s=12, alpha=0.6, label=name, color=colour)
+ax.plot([0, 1], [0, 1], color=RETRAINED, zorder=0)
+ax.set(xlabel="probability of the others, retrained", ylabel="before and after")
+ax.legend()
 
 # %%
 # The proof
@@ -149,22 +175,4 @@ asked = pd.concat([her_rows, others.iloc[[0]]])
 for row, receipts in zip(asked.index, prove_erased(pipe.receipts_, asked, key=pipe.receipt_key_), strict=True):
     print(f"row {row}:", ", ".join(f"erased {receipt.completed}" for receipt in receipts) or "no receipt")
 
-# %%
-# The picture
-# -----------
-# On the left what the models say about her. That she would not renew is what the model had learnt from her alone;
-# without her it is that somebody of her income does. On the right the predictions for all others, against those of the
-# retrained models.
-
-figure, axes = plt.subplots(1, 2, figsize=(9, 4), layout="constrained")
-axes[0].scatter(["before", "forgot"], [known[name]["renews, says the model"] for name in ("before", "forgot")], s=80)
-axes[0].scatter(["retrained"] * len(hers_retrained), hers_retrained, s=80, alpha=0.5, color="C2")
-axes[0].set(ylim=(-0.05, 1.05), title="the customer", ylabel="predicted probability that she renews")
-axes[0].margins(x=0.3)
-for name, colour in (("before", "C0"), ("forgot", "C1")):
-    axes[1].scatter(predicted["retrained"], predicted[name], s=8, alpha=0.6, label=name, color=colour)
-axes[1].plot([0, 1], [0, 1], color="black", linewidth=0.8)
-axes[1].set(title="all others", xlabel="retrained", ylabel="predicted probability")
-axes[1].legend()
-figure.savefig(options.output, dpi=150)
-print(f"\nPicture saved as {options.output}")
+plt.show()

@@ -2,14 +2,12 @@
 A guest leaves a model of texts
 ===============================
 
+``python examples/plot_text_forget.py``  (``--seeds``: models to retrain; ``--output``: where to save the picture)
+
 A hotel sorts reviews into praise and complaints. One guest wrote twelve of them, signed some with her name, and says
 "wicked" where she means wonderful, which nobody else does. She asks to be erased. The vectoriser has her name in its
 vocabulary, the inverse document frequencies have counted her texts, and the network has learnt what she means by that
 word.
-
-Run as a script, it prints what the model makes of some words and saves a picture::
-
-    python examples/plot_text_forget.py --seeds 5 --output texts.png
 """
 
 import argparse
@@ -113,21 +111,29 @@ assert b"quill" not in pickle.dumps(pipe).lower()
 
 retrained = np.array([praise(pipeline(seed).fit(others, labels)) for seed in range(options.seeds)])
 told["retrained"] = retrained.mean(axis=0)
-print("\nProbability of praise\n")
-print(pd.DataFrame(told, index=ASKED).to_string(float_format="{:.3f}".format))
 
 # %%
 # The picture
 # -----------
 # What she alone meant by a word is gone, and what everybody means by the others has stayed.
 
-figure, ax = plt.subplots(figsize=(7, 3.8), layout="constrained")
-for k, (name, marker) in enumerate({"before": "X", "forgot": "o"}.items()):
-    ax.plot(np.arange(len(ASKED)) + 0.15 * (k - 1), told[name], marker, markersize=9, alpha=0.8, label=name)
+figure, ax = plt.subplots(figsize=(6, 4.2), layout="constrained")
+at = np.arange(len(ASKED))
+ax.plot(told["before"], at - 0.2, "o", color="#7F7F7F", markersize=15, label="before")
+ax.plot(told["forgot"], at, "o", color="#0072B2", markersize=15, label="after")
 for k, model in enumerate(retrained):
-    ax.plot(np.arange(len(ASKED)) + 0.15, model, "D", color="C2", alpha=0.4, label=None if k else "retrained")
-ax.set_xticks(np.arange(len(ASKED)), [text.replace(", ", ",\n") for text in ASKED])
-ax.set(ylim=(-0.05, 1.05), ylabel="probability of praise")
-ax.legend()
+    ax.plot(model, at + 0.2, "o", color="#E69F00", markersize=15, alpha=0.5, label=None if k else "retrained")
+ax.set_yticks(at, [text.replace(", ", ",\n") for text in ASKED], size=14)
+ax.set(xlim=(-0.06, 1.06), xticks=[0, 0.5, 1])
+ax.set_xticklabels(["0", "0.5", "1"], size=14)
+ax.set_xlabel("probability of praise", size=15)
+ax.legend(fontsize=13, loc="center left", bbox_to_anchor=(0.22, 0.5))
+ax.invert_yaxis()
 figure.savefig(options.output, dpi=150)
+
+# %%
+# In numbers:
+
+print("\nProbability of praise\n")
+print(pd.DataFrame(told, index=ASKED).to_string(float_format="{:.3f}".format))
 print(f"\nPicture saved as {options.output}")
