@@ -12,6 +12,8 @@ For workers on other machines put the address of your scheduler, ``Client("tls:/
 place of the ``LocalCluster``.
 """
 
+# sphinx_gallery_thumbnail_path = '_static/dask_cluster.svg'
+
 from dask.distributed import Client, LocalCluster
 from joblib import parallel_config
 from sklearn.datasets import load_iris

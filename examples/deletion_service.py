@@ -30,6 +30,8 @@ A kill before 3 leaves the old model, and the requests wait still. A kill after 
 requests that the queue takes for waiting: at the start these are found and told so. No step has to be undone.
 """
 
+# sphinx_gallery_thumbnail_path = '_static/deletion_service.svg'
+
 import argparse
 import json
 import sqlite3

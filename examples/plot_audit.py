@@ -70,11 +70,11 @@ def distance(report, model):
 
 
 figure, ax = plt.subplots(figsize=(6, 4.2), layout="constrained")
-ax.axvspan(*distance(report, "retrained")[["low", "high"]], color="#E69F00", alpha=0.5, label="retrained")
+ax.axvspan(*distance(report, "retrained")[["low", "high"]], color="#ff7f0e", alpha=0.5, label="retrained")
 drawn = {
-    "before": (report, "before", "#7F7F7F"),
-    "an epoch more": (not_yet, "after", "#0072B2"),
-    "forget": (report, "after", "#0072B2"),
+    "before": (report, "before", "#7f7f7f"),
+    "an epoch more": (not_yet, "after", "#1f77b4"),
+    "forget": (report, "after", "#1f77b4"),
 }
 for name, (of, model, colour) in drawn.items():
     ax.plot(distance(of, model)["value"], name, "o", markersize=20, color=colour)

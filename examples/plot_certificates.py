@@ -143,7 +143,7 @@ shown = {
 # How long each takes, and what it guarantees. Green is exact, blue a guarantee that says something, and pale one that
 # says nothing.
 
-COLOURS = {"exact": "#009E73", "(ε, δ)": "#0072B2", "vacuous": "#CCCCCC"}
+COLOURS = {"exact": "#009E73", "(ε, δ)": "#1f77b4", "vacuous": "#CCCCCC"}
 labels = [f"{method}, {model.split()[0]}" for model, method in table.index]
 figure, ax = plt.subplots(figsize=(6, 4.2), layout="constrained")
 bars = ax.barh(labels, table["of retraining"], color=table["guarantee"].map(COLOURS))

@@ -87,7 +87,7 @@ paths = {"damped": path(damped), "Newton": path(newton), "cubic": path(cubic)}
 # term bounds from below, sees that this lies along that direction, and is at the retrained weights in a few steps.
 # Damping keeps away from the saddle as well, if there is enough of it, but then all steps are short.
 
-COLOURS = {"Newton": "#CC79A7", "damped": "#009E73", "cubic": "#0072B2"}
+COLOURS = {"Newton": "#CC79A7", "damped": "#009E73", "cubic": "#1f77b4"}
 a, b = torch.meshgrid(torch.linspace(-0.5, 1.8, 80), torch.linspace(-1.1, 1.4, 80), indexing="xy")
 height = torch.vmap(objective)(torch.stack([a.ravel(), b.ravel()], dim=1).double()).reshape(a.shape)
 
@@ -95,8 +95,8 @@ figure, ax = plt.subplots(figsize=(6, 4.2), layout="constrained")
 ax.contour(a, b, height, levels=np.geomspace(0.03, 4, 14), colors="#CCCCCC", linewidths=1)
 for name, points in paths.items():
     ax.plot(*points.T, "o-", color=COLOURS[name], linewidth=2.5, markersize=6, label=name)
-ax.plot(*fitted, "s", color="#7F7F7F", markersize=13)
-ax.plot(*retrained, "*", color="#E69F00", markersize=22)
+ax.plot(*fitted, "s", color="#7f7f7f", markersize=13)
+ax.plot(*retrained, "*", color="#ff7f0e", markersize=22)
 ax.plot(0, 0, "X", color="black", markersize=12)
 for text, at, to in (("fitted", fitted, (12, -5)), ("retrained", retrained, (-40, 18)), ("saddle", (0, 0), (-65, -5))):
     ax.annotate(text, tuple(map(float, at)), xytext=to, textcoords="offset points", size=14)

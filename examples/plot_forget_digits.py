@@ -62,7 +62,7 @@ start = time.perf_counter()
 retrained = UnlearnableClassifier(random_state=0).fit(X_train[~three], y_train[~three])
 seconds = {"forget": after.unlearning_report_.seconds, "retrain": time.perf_counter() - start}
 
-models = {"before": (before, "#7F7F7F"), "after": (after, "#0072B2"), "retrained": (retrained, "#E69F00")}
+models = {"before": (before, "#7f7f7f"), "after": (after, "#1f77b4"), "retrained": (retrained, "#ff7f0e")}
 images = X_train[three][:4]
 figure, axes = plt.subplots(1, 4, figsize=(6, 4.2))
 figure.subplots_adjust(left=0.27, right=0.98, top=0.97, bottom=0.6, wspace=0.08)

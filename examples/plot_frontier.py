@@ -57,8 +57,8 @@ models = {
 
 with plt.rc_context({"font.size": 13}):
     figure, ax = plt.subplots(figsize=(6, 4.2), layout="constrained")
-    ax.axhline(distance_ratio(fitted, references, X_test), color="#7F7F7F", linewidth=3, label="before")
-    ax.set_prop_cycle(color=["#0072B2"])
+    ax.axhline(distance_ratio(fitted, references, X_test), color="#7f7f7f", linewidth=3, label="before")
+    ax.set_prop_cycle(color=["#1f77b4"])
     FrontierDisplay.from_estimators(models, references, X_test, ax=ax)
     for label in ax.texts:
         if label.get_text() in ("L-BFGS", "SSD"):

@@ -62,7 +62,7 @@ results = search.to_frame()
 # which more below.
 
 figure, ax = plt.subplots(figsize=(6, 4.2), layout="constrained")
-for kind, (marker, colour) in {"StoCuReNU": ("o", "#0072B2"), "FineTune": ("s", "#56B4E9")}.items():
+for kind, (marker, colour) in {"StoCuReNU": ("o", "#1f77b4"), "FineTune": ("s", "#56B4E9")}.items():
     of_kind = results[[type(unlearner).__name__ == kind for unlearner in results["param_unlearner"]]]
     seconds, score = of_kind["mean_forget_time"], -of_kind["mean_selection_score"]
     ax.plot(seconds, score, marker, color=colour, markersize=15, alpha=0.8, label=kind)

@@ -80,7 +80,7 @@ models = {"before": before, "last layer forgot": last, "all layers forgot": whol
 figure, axes = plt.subplots(2, 2, figsize=(6, 4.2), layout="constrained")
 for ax, (name, model) in zip(axes.flat, models.items(), strict=True):
     ax.scatter(*hidden_features(model, kept[0]).T, s=12, color="#BBBBBB")
-    ax.scatter(*hidden_features(model, erased[0]).T, s=12, color="#D55E00")
+    ax.scatter(*hidden_features(model, erased[0]).T, s=12, color="#d62728")
     for digit in (0, 1, 2, 4):
         middle = hidden_features(model, kept[0][kept[1] == digit]).mean(axis=0)
         ax.text(*middle, digit, size=16, ha="center", va="center")
@@ -114,6 +114,6 @@ print("\nAll layers:", whole.unlearning_report_.notes[0])
 # model that has forgotten lies there.
 
 _, ax = plt.subplots(figsize=(6, 2.6), layout="constrained")
-ax.set_prop_cycle(color=["#0072B2"])
+ax.set_prop_cycle(color=["#1f77b4"])
 FeatureProbeDisplay.from_recalls(dict(zip(models, [*recalls[:3], recalls[3:]], strict=True)), ax=ax)
 plt.show()

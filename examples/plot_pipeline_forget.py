@@ -133,7 +133,7 @@ hers_retrained = [model.predict_proba(her_rows)[:, 1].mean() for model in retrai
 # That she would not renew is what the model had learnt from her alone. Without her it is that somebody of her income
 # does, and so say all retrained models.
 
-BEFORE, AFTER, RETRAINED = "#7F7F7F", "#0072B2", "#E69F00"
+BEFORE, AFTER, RETRAINED = "#7f7f7f", "#1f77b4", "#ff7f0e"
 figure, ax = plt.subplots(figsize=(6, 4.2), layout="constrained")
 ax.plot("before", known["before"]["renews, says the model"], "o", color=BEFORE, markersize=20)
 ax.plot("after", known["forgot"]["renews, says the model"], "o", color=AFTER, markersize=20)

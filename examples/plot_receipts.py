@@ -54,9 +54,9 @@ def days(moment):
 
 
 figure, ax = plt.subplots(figsize=(6, 4.2), layout="constrained")
-ax.axvline(0, color="#0072B2", linewidth=4, zorder=0)
+ax.axvline(0, color="#1f77b4", linewidth=4, zorder=0)
 for height, told in enumerate(model.unlearning_report_.requests):
-    colour = "#D55E00" if told["late"] else "#0072B2"
+    colour = "#d62728" if told["late"] else "#1f77b4"
     ax.plot([days(told["received"]), days(told["deadline"])], [height, height], color="#BBBBBB", linewidth=9, zorder=1)
     ax.plot(days(told["completed"]), height, "X" if told["late"] else "o", color=colour, markersize=13)
     if told["late"]:

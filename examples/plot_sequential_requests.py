@@ -85,7 +85,7 @@ for number in range(1, options.requests + 1):
 table = pd.DataFrame(table).set_index("requests")
 drawn = {name: table[name] for name in (*models, "retrained")}
 figure, ax = plt.subplots(figsize=(6, 4.2), layout="constrained")
-ax.set_prop_cycle(color=["#0072B2", "#56B4E9", "#7F7F7F", "#E69F00"])
+ax.set_prop_cycle(color=["#1f77b4", "#56B4E9", "#7f7f7f", "#ff7f0e"])
 SequenceDriftDisplay.from_distances(drawn, table["rows erased"], ax=ax)
 plt.setp(ax.lines, linewidth=4, markersize=13)
 ax.set_xlabel("rows erased so far", size=14)

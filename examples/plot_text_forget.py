@@ -119,10 +119,10 @@ told["retrained"] = retrained.mean(axis=0)
 
 figure, ax = plt.subplots(figsize=(6, 4.2), layout="constrained")
 at = np.arange(len(ASKED))
-ax.plot(told["before"], at - 0.2, "o", color="#7F7F7F", markersize=15, label="before")
-ax.plot(told["forgot"], at, "o", color="#0072B2", markersize=15, label="after")
+ax.plot(told["before"], at - 0.2, "o", color="#7f7f7f", markersize=15, label="before")
+ax.plot(told["forgot"], at, "o", color="#1f77b4", markersize=15, label="after")
 for k, model in enumerate(retrained):
-    ax.plot(model, at + 0.2, "o", color="#E69F00", markersize=15, alpha=0.5, label=None if k else "retrained")
+    ax.plot(model, at + 0.2, "o", color="#ff7f0e", markersize=15, alpha=0.5, label=None if k else "retrained")
 ax.set_yticks(at, [text.replace(", ", ",\n") for text in ASKED], size=14)
 ax.set(xlim=(-0.06, 1.06), xticks=[0, 0.5, 1])
 ax.set_xticklabels(["0", "0.5", "1"], size=14)

@@ -10,6 +10,8 @@ model is the one that a single process makes of all rows. Run it with as many pr
 Alone, ``python examples/several_processes.py`` does the same with all rows in one process.
 """
 
+# sphinx_gallery_thumbnail_path = '_static/several_processes.svg'
+
 import os
 from contextlib import nullcontext
 

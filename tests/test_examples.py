@@ -26,3 +26,10 @@ def test_the_example_of_several_processes_runs_in_one(monkeypatch, capsys):
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     runpy.run_path(str(EXAMPLES / "several_processes.py"), run_name="example")
     assert "1 processes forgot 2 rows; 567 are left" in capsys.readouterr().out
+
+
+def test_thumbnails_are_those_of_their_script():
+    pictures = EXAMPLES.parent / "docs" / "pictures" / "thumbnails.py"
+    for name, drawn in runpy.run_path(str(pictures))["pictures"]().items():
+        assert (EXAMPLES.parent / "docs" / "_static" / name).read_text(encoding="utf-8") == drawn, name
+        assert f"_static/{name}" in (EXAMPLES / name).with_suffix(".py").read_text(encoding="utf-8")
