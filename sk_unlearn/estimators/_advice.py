@@ -13,7 +13,7 @@ from sk_unlearn.estimators.report import UnlearningReport
 from sk_unlearn.privacy import Certificate
 from sk_unlearn.privacy.mechanisms import objective_budget
 from sk_unlearn.unlearners.status import Status
-from sk_unlearn.utils._cards import Box, Listed, Pairs, Part, card
+from sk_unlearn.utils._cards import Box, Listed, Pairs, Part, card, counted
 
 if TYPE_CHECKING:
     from sk_unlearn.estimators.base import BaseUnlearnable
@@ -120,7 +120,7 @@ class RetrainAdvice:
             return "; ".join(self.reasons)
         if not self.n_requests:
             return "nothing has been erased since the model was trained"
-        return f"nothing speaks for it after {self.n_requests} requests since the model was trained"
+        return f"nothing speaks for it after {counted(self.n_requests, 'request')} since the model was trained"
 
     def _repr_html_(self) -> str:
         box = Box("Retraining is recommended: call retrain()", colour="open") if self else Box("No need to retrain")

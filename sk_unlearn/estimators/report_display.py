@@ -72,8 +72,9 @@ class UnlearningReportDisplay:
         self._has_losses = not any(map(math.isnan, erased_loss))
         if self._of_steps is None and not self._has_losses:
             raise ValueError(
-                "there is nothing to draw: no step is recorded and no loss known. So it is where no row had entered a "
-                "gradient, and with many shards, each of which (in estimators_) has a report of its own."
+                "there is nothing to draw: no step is recorded and no loss known. So it is after retrain(), where no "
+                "row had entered a gradient, and with many shards, each of which (in estimators_) has a report of its "
+                "own."
             )
 
     def _recorded(self) -> str | None:

@@ -11,6 +11,7 @@ from uuid import uuid4
 
 from sk_unlearn.receipts._html import shown_chain
 from sk_unlearn.receipts.receipt import FORMAT, Receipt, canonical_json, hash_of, plain, utc
+from sk_unlearn.utils._cards import counted
 
 __all__ = ["ReceiptChain"]
 
@@ -143,7 +144,7 @@ class ReceiptChain(Sequence[Receipt]):
         self._open = tuple(_unpack(state["open"])) if state["open"] else ()
 
     def __repr__(self) -> str:
-        return f"ReceiptChain({len(self)} receipts, head {self.head[:12]})"
+        return f"ReceiptChain({counted(len(self), 'receipt')}, head {self.head[:12]})"
 
     def _repr_html_(self) -> str:
         return shown_chain(self)

@@ -58,9 +58,13 @@ class _ShownBar(Bar):
             "total": total, "desc": what, "unit": unit, "bar_format": bar_format, "leave": False, "miniters": 0,
             "mininterval": _PAUSE,
         }  # fmt: skip
-        self._bar: Any = None if wait else _tqdm()(**self._settings)
+        self._bar: Any = None
         self._total, self._done, self._text = total, 0.0, ""
         self._wait, self._began = wait, time.monotonic()
+        self._is_lost = False
+        if not wait:
+            with self._unless_lost():
+                self._bar = _tqdm()(**self._settings)
 
     @property
     def is_drawn(self) -> bool:  # type: ignore[override]
@@ -70,23 +74,38 @@ class _ShownBar(Bar):
         if self._total is not None:  # fractions may add up to a little more than the whole, of which tqdm warns
             n = min(n, self._total - self._done)
         self._done += n
-        if self._bar is None:
-            seconds = time.monotonic() - self._began
-            if seconds < self._wait:
-                return
-            self._bar, n = _tqdm()(**self._settings), self._done
-            self._bar.start_t -= seconds
-            self._bar.last_print_t -= seconds
-        if self._text:
-            self._bar.set_postfix_str(self._text, refresh=False)
-        self._bar.update(int(n) if n == int(n) else n)
+        if self._is_lost:
+            return
+        seconds = time.monotonic() - self._began
+        if self._bar is None and seconds < self._wait:
+            return
+        with self._unless_lost():
+            if self._bar is None:
+                self._bar, n = _tqdm()(**self._settings), self._done
+                self._bar.start_t -= seconds
+                self._bar.last_print_t -= seconds
+            if self._text:
+                self._bar.set_postfix_str(self._text, refresh=False)
+            self._bar.update(int(n) if n == int(n) else n)
 
     def tell(self, text: str) -> None:
         self._text = text
 
     def close(self) -> None:
         if self._bar is not None:
-            self._bar.close()
+            with self._unless_lost():
+                self._bar.close()
+
+    @contextmanager
+    def _unless_lost(self) -> Iterator[None]:
+        """Give the bar up where it cannot be drawn: a terminal that went away is no reason to end the work."""
+        try:
+            yield
+        except (OSError, ValueError):
+            self._is_lost = True
+            if self._bar is not None:
+                self._bar.disable = True  # nor is it drawn when it is collected
+            self._bar = None
 
 
 class _Around(NamedTuple):
@@ -132,7 +151,8 @@ def progress(
     bar : Bar
         To be updated.
     """
-    is_shown = bool(verbose) or (verbose is None and _around.get() is None and somebody_looks_on())
+    asked_for = bool(verbose) and _is_open(sys.stderr)
+    is_shown = asked_for or (verbose is None and _around.get() is None and somebody_looks_on())
     bar = _ShownBar(total, what, unit, 0 if verbose else _MOMENT, bar_format) if is_shown else Bar()
     with _within(_Around(bar, is_shown and parts, what)):
         yield bar
@@ -191,7 +211,12 @@ def somebody_looks_on() -> bool:
     kernel = _kernel()
     if kernel is not None:
         return _can_be_asked(kernel)
-    return bool(getattr(sys.stderr, "isatty", bool)())
+    return _is_open(sys.stderr) and bool(getattr(sys.stderr, "isatty", bool)())
+
+
+def _is_open(stream: Any) -> bool:
+    """Tell whether there is somewhere to draw: services and programs without a console have no stderr, or closed it."""
+    return stream is not None and not getattr(stream, "closed", False)
 
 
 def _kernel() -> Any:

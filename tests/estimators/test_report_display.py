@@ -115,6 +115,8 @@ def test_a_request_that_did_nothing_says_so():
     est = UnlearnableClassifier(nn.Linear(3, 2), random_state=0).fit(X, y, weight).forget(X[:4])
     with pytest.raises(ValueError, match="nothing to draw: no step is recorded"):
         est.unlearning_report_.plot()
+    with pytest.raises(ValueError, match="after retrain"):
+        est.retrain().unlearning_report_.plot()
 
 
 def test_of_pipelines_and_many_shards():

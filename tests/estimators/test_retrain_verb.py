@@ -216,7 +216,8 @@ def test_nothing_has_been_erased(est):
 
 
 def test_a_few_rows_are_no_reason(est):
-    advice = est.forget(X[:3]).forget(X[3:5]).retrain_recommended_
+    assert "after 1 request since" in est.forget(X[:3]).retrain_recommended_.reason
+    advice = est.forget(X[3:5]).retrain_recommended_
     assert not advice
     assert (advice.share_erased, advice.n_requests, advice.statuses) == (0.1, 2, ["completed"])
     assert "after 2 requests" in advice.reason

@@ -331,5 +331,6 @@ def test_chains_are_told_by_their_head():
     one, other = chain_of(2), chain_of(3)
     assert {one, pickle.loads(pickle.dumps(one)), other} == {one, other}
     assert repr(one) == f"ReceiptChain(2 receipts, head {one.head[:12]})"
+    assert repr(chain_of(1)).startswith("ReceiptChain(1 receipt, head ")
     with pytest.raises(ValueError, match="lines is empty; a chain begins with a line of its own"):
         ReceiptChain([])

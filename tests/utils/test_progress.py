@@ -1,3 +1,4 @@
+import io
 import re
 import subprocess
 import sys
@@ -82,10 +83,51 @@ def test_no_bar_from_other_threads_and_processes(terminal, monkeypatch):
     assert not somebody_looks_on()
 
 
-@pytest.mark.parametrize("stream", [None, types.SimpleNamespace()])
+def closed():
+    stream = io.StringIO()
+    stream.close()
+    return stream
+
+
+@pytest.mark.parametrize("stream", [None, types.SimpleNamespace(), closed()])
 def test_a_process_without_a_terminal_of_its_own(monkeypatch, stream):
     monkeypatch.setattr(sys, "stderr", stream)
     assert not somebody_looks_on()
+
+
+@pytest.mark.parametrize("stream", [None, closed()])
+def test_a_bar_that_is_asked_for_where_there_is_no_stderr(monkeypatch, stream):
+    monkeypatch.setattr(sys, "stderr", stream)
+    assert not work(1).is_shown
+
+
+class Gone(io.StringIO):
+    """A terminal that goes away after some texts were written."""
+
+    def __init__(self, n_texts):
+        super().__init__()
+        self.n_texts = n_texts
+
+    def isatty(self):
+        return True
+
+    def write(self, text):
+        self.n_texts -= 1
+        if self.n_texts < 0:
+            raise BrokenPipeError("gone")
+        return super().write(text)
+
+
+@pytest.mark.parametrize("verbose", [None, 1])
+@pytest.mark.parametrize("n_texts", [0, 1, 2, 3, 4])
+def test_work_goes_on_where_the_terminal_goes_away(monkeypatch, verbose, n_texts):
+    monkeypatch.setattr(sys, "stderr", Gone(n_texts))
+    with progress(3, "work", unit="part", verbose=verbose, parts=True) as bar:
+        for _ in range(3):
+            bar.update()
+            with detail(2, "a part", unit="step") as part:
+                part.update()
+    assert bar.is_shown
 
 
 def asks(request):

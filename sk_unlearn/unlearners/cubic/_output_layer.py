@@ -24,8 +24,8 @@ from sk_unlearn.unlearners.status import Status
 __all__ = ["OutputLayerStage"]
 
 _NOT_ALONE = (
-    "The output layer was not moved on its own, because {}; all steps were taken in the whole network. Let the module "
-    "end in a plain nn.Linear (a softmax or sigmoid may follow), or use Retrain()."
+    "The output layer was not moved on its own, because {}; all steps were taken in the whole network. A module of "
+    "your own can end in a plain nn.Linear (a softmax or sigmoid may follow); Retrain() leaves nothing of the rows."
 )
 
 

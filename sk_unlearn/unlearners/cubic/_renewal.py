@@ -68,7 +68,8 @@ class Renewal:
         In which share of the steps of a full training.
 
     output_share : float
-        Of the output layer in the tangent kernel of the erased rows; nan where it was not looked at.
+        Of the output layer in the tangent kernel of the erased rows; nan where it was not looked at
+        or where there is no such layer.
 
     brought : float
         Norm of what this request and others since the net was trained brought to the gradient and left there.
@@ -182,7 +183,11 @@ class Renewal:
             return cls("no", reason, share, in_layer)
         if in_layer >= (policy.output_share_of_all if reads_all else policy.output_share):
             return cls("no", f"{in_layer:.0%} of the tangent kernel is the output layer's", share, in_layer)
-        reason = f"{1 - in_layer:.0%} of the tangent kernel of the erased rows lies before the output layer"
+        reason = (
+            "the net has no output layer that could be moved on its own"
+            if math.isnan(in_layer)
+            else f"{1 - in_layer:.0%} of the tangent kernel of the erased rows lies before the output layer"
+        )
         is_certain = outweighs and not reads_all
         return cls(kind, reason, share, in_layer, brought, is_certain=is_certain, reads_all=reads_all)
 
@@ -230,7 +235,7 @@ def _kernel_shares(release: Release, policy: Policy) -> tuple[float, float]:
     Returns
     -------
     in_layer : float
-        Of the output layer, in what a release left; 0 where there is no such layer.
+        Of the output layer, in what a release left; nan where there is no such layer.
 
     went_back : float
         Of the weights that were released.
@@ -245,10 +250,10 @@ def _kernel_shares(release: Release, policy: Policy) -> tuple[float, float]:
         return tangent_kernel_trace(problem.erased, problem.parameters, rows, np.random.default_rng(seed), along=along)
 
     if layer is None and not release.dead:
-        return 0.0, 0.0
+        return math.nan, 0.0
     live = trace(release.live if release.dead else None)
     went_back = 1 - float(live.sum() / trace(None).sum()) if release.dead else 0.0
-    return 0.0 if layer is None else float(layer.extract(live).sum() / live.sum().clamp_min(_TINY)), went_back
+    return math.nan if layer is None else float(layer.extract(live).sum() / live.sum().clamp_min(_TINY)), went_back
 
 
 def why_no_renewal(problem: UnlearningProblem) -> str:

@@ -36,6 +36,11 @@ class Net(nn.Module):
         return self.body(X)
 
 
+class Scaled(Net):
+    def forward(self, X):
+        return 0.5 * self.body(X)
+
+
 class Normed(Net):
     def __init__(self, n_features_in, n_outputs):
         super().__init__(n_features_in, n_outputs)
@@ -104,6 +109,14 @@ class TestWhen:
         assert report.trace == []
         # The net knows nothing of the rows; that it was chosen does.
         assert [each.checked for each in est.certificate_.assumptions if "choice" in each.statement] == [False]
+
+    def test_without_an_output_layer_no_share_of_it_is_told(self):
+        X, y = classes()
+        est = UnlearnableClassifier(net(Scaled), random_state=0).fit(X, y)
+        est = forgotten((est, X, y), y == 2)
+        assert told(est)["renewal_reason"] == "the net has no output layer that could be moved on its own"
+        assert np.isnan(told(est)["output_layer_share"])
+        assert len(est.receipts_) == 1
 
     @pytest.mark.parametrize("erased", [np.arange(1), SOME])
     def test_a_training_of_few_steps_is_done_again_in_full(self, erased):
