@@ -15,6 +15,7 @@ from torch import Tensor
 
 from sk_unlearn.estimators._certificate import certificate_if_convex
 from sk_unlearn.estimators._claims import still_known, why_not_converged
+from sk_unlearn.estimators._constants import built_in
 from sk_unlearn.estimators._features import StoredFeatures
 from sk_unlearn.estimators._handed_in import bounded, check_harmless
 from sk_unlearn.estimators._request import Content, Request
@@ -150,6 +151,7 @@ def solve(
         features=None if features is None or rows is None else features.of_retained(rows, request.positions),
         set_aside_at=set_aside_at,
         is_estimated=anchor.is_estimated and rows is not None,
+        is_built_in=built_in(net) is not None,
     )
     del gradient, residual  # it is for the problem to hold them
     if posed.erased.draws:

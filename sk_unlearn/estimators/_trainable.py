@@ -69,8 +69,8 @@ def check_trains_the_same(fresh: NeuralNet, fitted: NeuralNet) -> None:
     raise ValueError(
         f"A net that the estimator builds anew {does} parameters that are {is_there} in net_.module_ "
         f"({_some(others)}), so that the two do not compare. Freeze the same ones in both: in the module's __init__, "
-        "in a module instance passed as module, or by skorch's Freezer among the callbacks. If they were trained before "
-        "they were frozen, call requires_grad_(True) on them before from_fitted. Nothing was changed."
+        "in a module instance passed as module, or by skorch's Freezer among the callbacks. If they were trained "
+        "before they were frozen, call requires_grad_(True) on them before from_fitted. Nothing was changed."
     )
 
 

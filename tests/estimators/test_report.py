@@ -16,7 +16,8 @@ from skorch import NeuralNetClassifier
 from skorch.dataset import ValidSplit
 from torch import nn
 
-from sk_unlearn import UnlearnableClassifier, UnlearnableRegressor, UnlearningReport
+from sk_unlearn import MLPNetRegressor, UnlearnableClassifier, UnlearnableRegressor, UnlearningReport
+from sk_unlearn.estimators.default_net import MLP
 from sk_unlearn.privacy import Certificate
 from sk_unlearn.risks import EmpiricalRisk
 from sk_unlearn.risks.empirical import flat_parameters
@@ -372,6 +373,18 @@ def test_why_the_output_layer_was_not_moved_on_its_own(module, reason):
     unlearner = StoCuReNU(output_layer_first=False, renew=False)
     notes = classifier(unlearner, module=module).fit(X, y).forget(X[:4]).unlearning_report_.notes
     assert not any("output layer" in note for note in notes)
+
+
+@pytest.mark.parametrize("settings", [{}, {"module": type("Own", (MLP,), {})}])
+def test_the_built_in_regressor_is_not_told_to_end_otherwise(settings):
+    targets = 100 + 30 * X[:, 0]
+    net = MLPNetRegressor(module__width=8, max_epochs=5, **settings)
+    est = UnlearnableRegressor(net, StoCuReNU(renew=False), random_state=0).fit(X, targets).forget(X[:4])
+    report = est.unlearning_report_
+    assert report.trace
+    assert not any("block" in record for record in report.trace)
+    # A subclass is the user's, who can have it end otherwise.
+    assert any("on its own" in note for note in report.notes) == bool(settings)
 
 
 class Tiny(Unlearner):
