@@ -409,6 +409,37 @@ def test_a_step_that_comes_to_nothing_is_no_silent_success():
     assert not any("Next to nothing" in note for note in est.unlearning_report_.notes)
 
 
+@pytest.mark.parametrize("keep", [True, False])
+def test_a_step_that_had_little_to_undo_is_no_failure(keep):
+    apart = X + 3 * np.sign(X)  # so that the classes are told apart with ease
+    est = classifier(Tiny(1e-3), module=_problems.Mlp, max_epochs=30).set_params(keep_training_set=keep).fit(apart, y)
+    forget = est.forget if keep else lambda rows: est.partial_forget(rows, y[:1])
+    report = forget(apart[:1]).unlearning_report_
+    assert report.erased_loss_before < 0.01
+    (note,) = (note for note in report.notes if note.startswith("There was little that a step could undo"))
+    assert f"was {report.erased_loss_before:.2g} already, where one output for all rows costs 0.6" in note
+    assert not any("Next to nothing" in note for note in report.notes)
+    assert "next to nothing" not in est.retrain_recommended_.reason
+
+
+def test_a_row_that_a_fitting_net_does_not_know_is_not_excused():
+    apart = X + 3 * np.sign(X)
+    wrong = np.where(np.arange(40) == 0, 1 - y, y)
+    est = classifier(Tiny(1e-5), module=_problems.Mlp, max_epochs=30).fit(apart, wrong).forget(apart[:1])
+    assert est.unlearning_report_.erased_loss_before > 0.1
+    assert any(note.startswith("Next to nothing was undone") for note in est.unlearning_report_.notes)
+    assert "next to nothing" in est.retrain_recommended_.reason
+
+
+def test_values_that_a_regressor_fits():
+    rows = X.astype(np.float32)
+    targets = (rows @ [[1.0], [2.0], [-1.0]] + 0.1 * np.sin(5 * rows[:, :1])).astype(np.float32)
+    est = _problems.regressor(Tiny(1e-3), _problems.affine(3).float(), max_epochs=60, lr=0.1).fit(rows, targets)
+    report = est.forget(rows[:1]).unlearning_report_
+    assert report.erased_loss_before < 0.02 * targets.var()
+    assert any(note.startswith("There was little that a step could undo") for note in report.notes)
+
+
 class Barely(Unlearner):
     def unlearn(self, problem):
         return UnlearningResult(problem.parameters + 1e-6, Status.COMPLETED, "hardly moved")
