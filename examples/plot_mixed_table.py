@@ -124,7 +124,7 @@ assert "Harbour" not in step(pipe, "onehotencoder").categories_[1]
 
 exact = copy.deepcopy(fitted).set_params(unlearnableregressor__unlearner=Retrain(share=0.5)).forget(table[leaves])
 for name, model in {"before": fitted, "after": pipe, "Retrain(share=0.5)": exact}.items():
-    ratios = [distance_ratio(model, retrained, rows, distance="rms") for rows in (table[leaves], table[~leaves])]
+    ratios = [distance_ratio(model, retrained, rows) for rows in (table[leaves], table[~leaves])]
     print(f"{name}: distance ratio {ratios[0]:.1f} on the erased rows, {ratios[1]:.1f} on the others")
 print(f"forget took {seconds:.2f} s, Retrain(share=0.5) {exact.unlearning_report_.seconds:.2f} s,", end=" ")
 print(f"fitting again {seconds_retrain:.2f} s")

@@ -130,7 +130,7 @@ plt.show()
 her_ratings = {"user": user[hers], "film": film[hers]}
 print("her vector before, after, retrained:", *(vector.round(3) for vector in (was, is_now, as_retrained)))
 for name, rows in {"her ratings": her_ratings, "all others": others}.items():
-    ratios = [distance_ratio(m, retrained, rows, distance="rms") for m in (fitted, model)]
+    ratios = [distance_ratio(m, retrained, rows) for m in (fitted, model)]
     print(f"distance ratio on {name}: {ratios[0]:.2f} before, {ratios[1]:.2f} after")
 print(f"forget took {seconds:.2f} s, training again {seconds_retrain:.2f} s")
 print(model.unlearning_report_.notes[0])

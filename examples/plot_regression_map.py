@@ -84,8 +84,8 @@ plt.show()
 nearer = copy.deepcopy(fitted).set_params(unlearner=Retrain(share=0.5)).forget(stations[erased])
 for name, drawn_by in {"before": fitted, "after": model, "Retrain(share=0.5)": nearer}.items():
     for where, rows in {"in the region": stations[erased], "elsewhere": stations[~erased]}.items():
-        degrees = np.mean([retrain_distance(drawn_by, other, rows, distance="rms") for other in retrained])
-        ratio = distance_ratio(drawn_by, retrained, rows, distance="rms")
+        degrees = np.mean([retrain_distance(drawn_by, other, rows) for other in retrained])
+        ratio = distance_ratio(drawn_by, retrained, rows)
         print(f"{name}, {where}: {degrees:.2f} °C away, ratio {ratio:.1f}")
 print(f"forget took {seconds:.2f} s, Retrain(share=0.5) {nearer.unlearning_report_.seconds:.2f} s,", end=" ")
 print(f"training again {seconds_retrain:.2f} s")

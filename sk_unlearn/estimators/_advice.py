@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from sk_unlearn.estimators._certificate import latest_certificate
-from sk_unlearn.estimators._problem import hardly_moved
+from sk_unlearn.estimators._problem import had_little_to_undo, hardly_moved
 from sk_unlearn.estimators._since import SMALL_PASS, SinceTraining
 from sk_unlearn.estimators.report import UnlearningReport
 from sk_unlearn.privacy import Certificate
@@ -232,6 +232,8 @@ def _nothing_undone(last: UnlearningReport | None) -> list[str]:
     if last is None or not hardly_moved(
         last.gradient_norm_before, last.gradient_norm_after, last.erased_loss_before, last.erased_loss_after
     ):
+        return []
+    if had_little_to_undo(last.notes):
         return []
     return ["the last request undid next to nothing of what the model knew of its rows"]
 

@@ -15,8 +15,9 @@ from torch import Tensor
 
 from sk_unlearn.estimators._certificate import certificate_if_convex
 from sk_unlearn.estimators._claims import still_known, why_not_converged
+from sk_unlearn.estimators._constants import built_in
 from sk_unlearn.estimators._features import StoredFeatures
-from sk_unlearn.estimators._handed_in import bounded, check_harmless
+from sk_unlearn.estimators._handed_in import bounded, chance_loss, check_harmless
 from sk_unlearn.estimators._request import Content, Request
 from sk_unlearn.estimators._state import Anchor
 from sk_unlearn.risks.combined import CombinedRisk
@@ -32,7 +33,7 @@ from sk_unlearn.unlearners.base import Unlearner, UnlearningProblem, UnlearningR
 from sk_unlearn.unlearners.status import Status
 from sk_unlearn.utils._twins import twin
 
-__all__ = ["Solution", "hardly_moved", "solve", "stored_risk"]
+__all__ = ["Solution", "had_little_to_undo", "hardly_moved", "solve", "stored_risk"]
 
 # Where less than this share of the mass is left, it is summed anew: the difference would be mostly rounding error.
 _LITTLE = 1e-6
@@ -150,6 +151,7 @@ def solve(
         features=None if features is None or rows is None else features.of_retained(rows, request.positions),
         set_aside_at=set_aside_at,
         is_estimated=anchor.is_estimated and rows is not None,
+        is_built_in=built_in(net) is not None,
     )
     del gradient, residual  # it is for the problem to hold them
     if posed.erased.draws:
@@ -174,7 +176,7 @@ def solve(
     if recording is None and result.trained is not None:
         recording = result.trained.recording
     after = _anchor_after(posed, request, anchor, result)
-    return Solution(result, after, recording, _told(posed, problem, result, request))
+    return Solution(result, after, recording, _told(posed, problem, result, request, anchor))
 
 
 _ROUNDED = (
@@ -410,20 +412,63 @@ def _is_to_move(request: Request, result: UnlearningResult) -> bool:
     return result.trained is None and not same
 
 
-def hardly_moved(gradient_before: float, gradient_after: float, loss_before: float, loss_after: float) -> list[str]:
-    """Say so where a step was taken that comes to nothing; a gradient that is not known says nothing."""
-    if not 0 < _MOST_OF_GRADIENT * gradient_before < gradient_after:
-        return []
-    if not abs(loss_after - loss_before) <= _LITTLE_OF_LOSS * abs(loss_before):
-        return []
-    return [
-        f"Next to nothing was undone: {gradient_after / gradient_before:.0%} of the gradient that the deletion brought "
+# Rows are fitted that cost at most this share of what they would if the model knew nothing of them: as `fitted_share`
+# of the cubic engine, whose steps hold less of the residual there.
+_FITTED_SHARE = 0.02
+_LITTLE_TO_UNDO = "There was little that a step could undo: "
+
+
+def hardly_moved(gradient_before: float, gradient_after: float, loss_before: float, loss_after: float) -> bool:
+    """Tell whether a step was taken that comes to nothing; a gradient that is not known says nothing."""
+    return (
+        0 < _MOST_OF_GRADIENT * gradient_before < gradient_after
+        and abs(loss_after - loss_before) <= _LITTLE_OF_LOSS * abs(loss_before)
+    )  # fmt: skip
+
+
+def had_little_to_undo(notes: Sequence[str]) -> bool:
+    """Tell whether a report notes that a step which came to nothing had little to undo."""
+    return any(note.startswith(_LITTLE_TO_UNDO) for note in notes)
+
+
+def _why_hardly_moved(left: float, loss: float, chance: float) -> str:
+    """Say what a step that comes to nothing means.
+
+    Parameters
+    ----------
+    left : float
+        Share of the gradient that is left.
+
+    loss : float
+        Of the rows, before and after.
+
+    chance : float
+        Of retained rows if each got the same output; nan where that is not known.
+    """
+    if 0 <= loss <= _FITTED_SHARE * chance:
+        return (
+            f"{_LITTLE_TO_UNDO}the loss of the rows was {loss:.2g} already, where one output for all rows costs "
+            f"{chance:.2g}, and so small a loss brings hardly any gradient. What a net that fits its rows so well "
+            "still knows of them, this does not tell: compare with Retrain() where it matters."
+        )
+    return (
+        f"Next to nothing was undone: {left:.0%} of the gradient that the deletion brought "
         "is left, and the loss of the rows has not changed by more than a hundredth: most of what the model knows of "
         "them is still there. Train longer, use another unlearner, or Retrain(), which leaves nothing of the rows."
-    ]
+    )
 
 
-def _told(posed: _Posed, problem: UnlearningProblem, result: UnlearningResult, request: Request) -> dict[str, Any]:
+def _chance(posed: _Posed, anchor: Anchor) -> float:
+    """Return the mean loss of retained rows if each got the same output; nan where that is not known."""
+    stored = posed.retained.stored
+    if stored is None:
+        return anchor.chance
+    return chance_loss(stored, posed.w) if stored.n_rows else float("nan")
+
+
+def _told(
+    posed: _Posed, problem: UnlearningProblem, result: UnlearningResult, request: Request, anchor: Anchor
+) -> dict[str, Any]:
     """Return what the report tells of a result. Gradient norms are of Φ, whatever the method itself descends."""
     objective = problem.objective
     taken = [record for record in result.trace if record.get("taken", True)]
@@ -439,8 +484,8 @@ def _told(posed: _Posed, problem: UnlearningProblem, result: UnlearningResult, r
         if torch.equal(result.parameters, posed.w):
             status = Status.UNMOVED if status in _READS_LIKE_SUCCESS else status
             notes.append(_STOOD_STILL)
-        else:
-            notes += hardly_moved(objective.gradient_norm_at_start, gradient_after, before, after)
+        elif hardly_moved(brought := objective.gradient_norm_at_start, gradient_after, before, after):
+            notes.append(_why_hardly_moved(gradient_after / brought, before, _chance(posed, anchor)))
     certificate = result.certificate
     if certificate is None and result.trained is not None:
         same = torch.equal(flat_parameters(result.trained.net), result.parameters)

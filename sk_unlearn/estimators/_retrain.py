@@ -21,6 +21,7 @@ from sk_unlearn.estimators._handed_in import chance_loss
 from sk_unlearn.estimators._receipts import key_of
 from sk_unlearn.estimators._request import Content, Request
 from sk_unlearn.estimators._slices import trained_in_slices
+from sk_unlearn.estimators._trainable import check_trains_the_same, take_frozen
 from sk_unlearn.estimators.fitting import blank_net
 from sk_unlearn.risks.empirical import EmpiricalRisk, flat_parameters
 from sk_unlearn.training.finite import TrainingDivergedError
@@ -68,6 +69,7 @@ def retrain(
         estimator, fitted, request, rng, share=share, teacher=teacher, at_once=at_once, warm=warm, epochs=epochs,
         callbacks=callbacks, learning_rate=learning_rate, start=start,
     )  # fmt: skip
+    check_trains_the_same(trained.net, fitted)
     for name in trained.net._optimizers:
         optimiser: Any = getattr(trained.net, name + "_", None)
         if hasattr(optimiser, "param_groups"):
@@ -92,7 +94,9 @@ def _trained(
 ) -> Trained:
     rows = estimator.training_set_
     if not warm and start is not None:
-        return _onwards(estimator, request, start, epochs=epochs, callbacks=callbacks, learning_rate=learning_rate)
+        return _onwards(
+            estimator, fitted, request, start, epochs=epochs, callbacks=callbacks, learning_rate=learning_rate
+        )  # fmt: skip
     if not warm:
         stay = request.stay(rows.live_mask)
         content = request.rows_after(rows, np.flatnonzero(stay))
@@ -114,6 +118,7 @@ def _trained(
     with seeded_torch(rng):
         net = blank_net(estimator, X, y, weight).initialize()
         uncompiled(net.module_).load_state_dict(uncompiled(fitted.module_).state_dict())
+        take_frozen(net, fitted)
         if start is not None:
             load_flat(net, start)
         net.set_params(train_split=None, callbacks=callbacks)
@@ -126,6 +131,7 @@ def _trained(
 
 def _onwards(
     estimator: BaseUnlearnable,
+    fitted: NeuralNet,
     request: Request,
     start: Tensor,
     *,
@@ -146,6 +152,7 @@ def _onwards(
     with seeded_torch(state.seed):
         net = blank_net(estimator, *content).initialize()
         make_lazy_parameters(net, X)
+        check_trains_the_same(net, fitted)
         is_first = torch.equal(flat_parameters(net).cpu(), start.cpu())
         load_flat(net, start)
         net.set_params(train_split=None, callbacks=callbacks)

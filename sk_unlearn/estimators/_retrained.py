@@ -18,6 +18,7 @@ from sk_unlearn.estimators._progress import steps_shown
 from sk_unlearn.estimators._request import Request, resolve_pending
 from sk_unlearn.estimators._retrain import retrain
 from sk_unlearn.estimators._spread import check_spread
+from sk_unlearn.estimators._trainable import check_trainable
 from sk_unlearn.risks.empirical import flat_parameters
 from sk_unlearn.training.ledger import Trained
 from sk_unlearn.unlearners.base import UnlearningResult
@@ -96,6 +97,7 @@ def draft_retraining(estimator: BaseUnlearnable, notes: Sequence[str] = ()) -> D
         )
     rows = estimator.training_set_
     check_spread(rows, "retrain")
+    check_trainable(estimator.net_, estimator.unlearning_state_.trainable)
     request = resolve_pending(rows, "retrain")
     # Where the built-in network would set out from for this request; a net trained anew brings constants of its own.
     unlearner = Retrain()

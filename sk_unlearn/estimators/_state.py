@@ -118,6 +118,9 @@ class FittedState:
     since : SinceTraining
         What has happened since the net was last trained from the start.
 
+    trainable : tuple of str
+        Names of the parameters that training has moved; empty in estimators of earlier versions.
+
     retained_set : SetDigest or None
         Of the stored rows; None until the first request.
 
@@ -144,7 +147,7 @@ class FittedState:
     spread_gone: float = 0.0
     filled: NDArray[np.int64] | None = None
     since: SinceTraining = field(default_factory=SinceTraining)
-
+    trainable: tuple[str, ...] = ()
     retained_set: SetDigest | None = None
     served: str = ""
     slices: tuple[Any, ...] = ()

@@ -58,6 +58,7 @@ from sk_unlearn.estimators._spread import (
     same_net,
 )
 from sk_unlearn.estimators._state import Anchor
+from sk_unlearn.estimators._trainable import check_trainable, trainable_names
 from sk_unlearn.estimators.fitting import (
     begin_fit,
     checked_net,
@@ -315,7 +316,8 @@ class BaseUnlearnable(
         # A recording would be of another training than the one that led to the parameters.
         start = state.start and state.start.followed_by(trained.start, goes_on=goes_on)
         state = replace(state, n_partial_fits=number, recording=None, anchor=None, features=None, start=start)
-        state = replace(state, served="")
+        moved = dict.fromkeys([*state.trainable, *trainable_names(net)]) if state.trainable else ()
+        state = replace(state, served="", trainable=tuple(moved))
         state = state.after_training(trained.notes, not_renewed(net, trained.side_state))
         state = replace(state, since=state.since.after_pass(len(new)))
         grown: list[Assignment] = []
@@ -530,6 +532,7 @@ class BaseUnlearnable(
         """
         rows: TrainingSet | None = getattr(self, "training_set_", None)
         check_spread(rows, request.verb)
+        check_trainable(self.net_, self.unlearning_state_.trainable)
         if notes is None:
             notes = notes_past_a_pipeline(rows)
         unlearner = self._checked_unlearner(rows)

@@ -26,6 +26,7 @@ from sk_unlearn.estimators._request import Content
 from sk_unlearn.estimators._slices import trained_in_slices
 from sk_unlearn.estimators._spread import net_as_first, rows_of_all, same_net
 from sk_unlearn.estimators._state import Anchor, FittedState
+from sk_unlearn.estimators._trainable import trainable_names
 from sk_unlearn.risks.empirical import flat_parameters
 from sk_unlearn.risks.quadratic import CurvatureSketch
 from sk_unlearn.rows import OutsideRows, RowRole, TrainingSet
@@ -302,6 +303,7 @@ def end_fit(
         start=trained.start if draft.keep_initial else None,
         schedule=trained.start.schedule if trained.start and draft.keep_initial and not n_partial_fits else None,
         side_state=not_renewed(net, trained.side_state),
+        trainable=trainable_names(net),
         slices=trained.slices,
         features=StoredFeatures.taken(risk, np.random.default_rng(seed)) if draft.keep_training_set else None,
     )

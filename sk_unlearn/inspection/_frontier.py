@@ -67,7 +67,7 @@ class FrontierDisplay:
         estimators: Mapping[str, Any],
         references: Sequence[Any],
         X: Any,
-        distance: Distance = "js",
+        distance: Distance | None = None,
         *,
         ax: Any = None,
     ) -> FrontierDisplay:
@@ -81,8 +81,8 @@ class FrontierDisplay:
             Models retrained without the rows, each from another seed.
         X : array-like of shape (n_rows, ...)
             Rows to predict on.
-        distance : str, default="js"
-            See `sk_unlearn.metrics.distance_ratio`, which is what is drawn; "rms" for regressors.
+        distance : str, default=None
+            See `sk_unlearn.metrics.distance_ratio`, which is what is drawn; None is "js", and "rms" for regressors.
         ax : matplotlib Axes, default=None
             Where to draw; None for a new figure.
 

@@ -174,7 +174,7 @@ def tug_of_war(rates: ArrayLike, reference_rates: ArrayLike) -> float:
     return float(np.prod(1 - np.abs(a - b)))
 
 
-def retrain_distance(estimator: Any, reference: Any, X: Any, distance: Distance = "js") -> float:
+def retrain_distance(estimator: Any, reference: Any, X: Any, distance: Distance | None = None) -> float:
     """Return how far `estimator` is from `reference`, a model retrained without the erased rows.
 
     Parameters
@@ -186,7 +186,9 @@ def retrain_distance(estimator: Any, reference: Any, X: Any, distance: Distance 
         both models' classes, a class that a model does not know having probability 0.
     X : array-like of shape (n_rows, ...) or None
         Rows to predict on. Not used, and may be None, with ``distance="parameters"``.
-    distance : {"js", "kl", "total_variation", "accuracy", "parameters", "rms"}, default="js"
+    distance : {"js", "kl", "total_variation", "accuracy", "parameters", "rms"}, default=None
+        None is "js", and "rms" for regressors.
+
         - "js": `jensen_shannon` of the predicted probabilities, nats.
         - "kl": ``KL(reference ‖ estimator)``, nats. The retrained model comes first because it may lack a class, which
           would make the other direction infinite.
@@ -212,10 +214,11 @@ def retrain_distance(estimator: Any, reference: Any, X: Any, distance: Distance 
     --------
     distance_ratio : The same, in units of the distance between retrained models.
     """
-    return _between(_outputs(estimator, X, distance), _outputs(reference, X, distance), distance)
+    by = distance_of(estimator) if distance is None else distance
+    return _between(_outputs(estimator, X, by), _outputs(reference, X, by), by)
 
 
-def distance_ratio(estimator: Any, references: Sequence[Any], X: Any, distance: Distance = "js") -> float:
+def distance_ratio(estimator: Any, references: Sequence[Any], X: Any, distance: Distance | None = None) -> float:
     """Return the distance to retrained models over the distance among them.
 
     Models retrained from different seeds differ from each other; that floor is the finest difference that retraining
@@ -230,8 +233,8 @@ def distance_ratio(estimator: Any, references: Sequence[Any], X: Any, distance: 
         sensible minimum for a number to publish.
     X : array-like of shape (n_rows, ...) or None
         Rows to predict on; see `retrain_distance`.
-    distance : {"js", "kl", "total_variation", "accuracy", "parameters", "rms"}, default="js"
-        See `retrain_distance`. "rms" for regressors.
+    distance : {"js", "kl", "total_variation", "accuracy", "parameters", "rms"}, default=None
+        See `retrain_distance`; None is "js", and "rms" for regressors.
 
     Returns
     -------
@@ -246,13 +249,14 @@ def distance_ratio(estimator: Any, references: Sequence[Any], X: Any, distance: 
         given in `retrain_distance`.
     """
     _check_enough(references)
-    own = _outputs(estimator, X, distance)
-    others = [_outputs(reference, X, distance) for reference in references]
+    by = distance_of(estimator) if distance is None else distance
+    own = _outputs(estimator, X, by)
+    others = [_outputs(reference, X, by) for reference in references]
 
     def between(a: Any, b: Any) -> float:
-        return _between(a, b, distance)
+        return _between(a, b, by)
 
-    return float(np.mean([between(own, other) for other in others])) / _floor(others, between, distance)
+    return float(np.mean([between(own, other) for other in others])) / _floor(others, between, by)
 
 
 def _check_enough(references: Sequence[Any]) -> None:

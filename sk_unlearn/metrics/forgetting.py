@@ -27,6 +27,7 @@ from sk_unlearn.metrics.distances import (
     _parameter_distance,
     _trainable_parameters,
     as_finite,
+    distance_of,
     last_step,
     retrain_distance,
 )
@@ -312,7 +313,7 @@ def loss_ks_pvalue(estimator: Any, reference: Any, X: Any, y: ArrayLike) -> floa
 
 
 def distance_ratio_interval(
-    estimator: Any, references: Sequence[Any], X: Any, distance: Distance = "js", *, confidence: float = 0.95
+    estimator: Any, references: Sequence[Any], X: Any, distance: Distance | None = None, *, confidence: float = 0.95
 ) -> RatioInterval:
     """Return `distance_ratio` with a confidence interval over references.
 
@@ -328,8 +329,8 @@ def distance_ratio_interval(
         Models retrained without the erased rows, each from another seed.
     X : array-like of shape (n_rows, ...) or None
         Rows to predict on.
-    distance : {"js", "kl", "total_variation", "accuracy", "parameters", "rms"}, default="js"
-        See `retrain_distance`.
+    distance : {"js", "kl", "total_variation", "accuracy", "parameters", "rms"}, default=None
+        See `retrain_distance`; None is "js", and "rms" for regressors.
     confidence : float, default=0.95
         In (0, 1).
 
@@ -347,11 +348,12 @@ def distance_ratio_interval(
         raise ValueError(f"references must hold at least 3 models for an interval, got {len(references)}.")
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must lie in (0, 1), got {confidence!r}.")
-    own = _outputs(estimator, X, distance)
-    others = [_outputs(reference, X, distance) for reference in references]
+    by = distance_of(estimator) if distance is None else distance
+    own = _outputs(estimator, X, by)
+    others = [_outputs(reference, X, by) for reference in references]
     n = len(others)
-    to_own = np.array([_between(own, other, distance) for other in others])
-    among = np.array([[0.0 if a is b else _between(a, b, distance) for a in others] for b in others])
+    to_own = np.array([_between(own, other, by) for other in others])
+    among = np.array([[0.0 if a is b else _between(a, b, by) for a in others] for b in others])
 
     def ratio(kept: NDArray[np.bool_]) -> float:
         m = np.count_nonzero(kept)
@@ -362,7 +364,7 @@ def distance_ratio_interval(
     floors = [among[np.ix_(kept, kept)].sum() for kept in (whole, *left_out)]
     if not (np.isfinite(floors).all() and np.min(floors) > 0):
         raise ValueError(
-            f"references must differ from each other by a finite amount, whichever is left out, in {distance!r}: "
+            f"references must differ from each other by a finite amount, whichever is left out, in {by!r}: "
             "retrain them from different random_state values, or choose another distance."
         )
     centre = ratio(whole)
@@ -375,7 +377,9 @@ def distance_ratio_interval(
     return RatioInterval(centre, centre * float(np.exp(-reach)), centre * float(np.exp(reach)))
 
 
-def gap_closed(estimator: Any, fitted: Any, references: Sequence[Any], X: Any, distance: Distance = "js") -> float:
+def gap_closed(
+    estimator: Any, fitted: Any, references: Sequence[Any], X: Any, distance: Distance | None = None
+) -> float:
     """Return the share of the way from the fitted model to retrained ones that forgetting went, in predictions.
 
     ``1 - d(estimator) / d(fitted)``, d the mean distance to the references.
@@ -390,8 +394,9 @@ def gap_closed(estimator: Any, fitted: Any, references: Sequence[Any], X: Any, d
         Models retrained without the erased rows.
     X : array-like of shape (n_rows, ...) or None
         Rows to predict on.
-    distance : {"js", "kl", "total_variation", "accuracy", "parameters", "rms"}, default="js"
-        See `retrain_distance`. Not "parameters" for references from other seeds: they lie far from either model.
+    distance : {"js", "kl", "total_variation", "accuracy", "parameters", "rms"}, default=None
+        See `retrain_distance`; None is "js", and "rms" for regressors. Not "parameters" for references from
+        other seeds: they lie far from either model.
 
     Returns
     -------
@@ -407,12 +412,13 @@ def gap_closed(estimator: Any, fitted: Any, references: Sequence[Any], X: Any, d
     """
     if len(references) == 0:
         raise ValueError("references must hold at least one retrained model, got none.")
+    by = distance_of(estimator) if distance is None else distance
     before, after = (
-        float(np.mean([retrain_distance(model, reference, X, distance) for reference in references]))
+        float(np.mean([retrain_distance(model, reference, X, by) for reference in references]))
         for model in (fitted, estimator)
     )
     if not 0 < before < np.inf:
-        raise ValueError(f"fitted must be a finite {distance!r} distance from references, got {before}: no gap.")
+        raise ValueError(f"fitted must be a finite {by!r} distance from references, got {before}: no gap.")
     return 1 - after / before
 
 

@@ -17,6 +17,7 @@ from sk_unlearn.estimators.lookup import named, stored_features
 from sk_unlearn.metrics.distances import (
     DISTANCES,
     check_distance,
+    distance_of,
     distance_ratio,
     last_step,
     retrain_distance,
@@ -34,7 +35,7 @@ RequestLike: TypeAlias = float | Mapping[str, Any] | Callable[[Any, Any, np.rand
 
 
 def make_retrain_scorer(
-    distance: str | Sequence[str] = "js",
+    distance: str | Sequence[str] | None = None,
     *,
     request: RequestLike = 0.1,
     n_references: int = 1,
@@ -53,7 +54,9 @@ def make_retrain_scorer(
 
     Parameters
     ----------
-    distance : str or sequence of str, default="js"
+    distance : str or sequence of str, default=None
+        None is "js", and "rms" for regressors.
+
         - "js", "kl", "total_variation", "accuracy", "parameters" or "rms" (for regressors): see `retrain_distance`.
         - "distance_ratio": minus the `distance_ratio`, by "js" or for regressors by "rms". Needs two references.
         - "gap_closed": see `gap_closed`; on the erased rows, by "js" or "rms".
@@ -101,15 +104,16 @@ def make_retrain_scorer(
     --------
     >>> from sklearn.model_selection import GridSearchCV
     >>> from sk_unlearn.metrics import make_retrain_scorer
-    >>> scorer = make_retrain_scorer("js", request=0.2)
+    >>> scorer = make_retrain_scorer(request=0.2)
     >>> scorer
     RetrainScorer(request=0.2)
     """
-    _check_names(distance)
+    if distance is not None:
+        _check_names(distance)
     _check_request(request)
     if not _is_int(n_references) or n_references < 1:
         raise ValueError(f"n_references must be an int of at least 1, got {n_references!r}.")
-    if "distance_ratio" in _names(distance) and n_references < 2:
+    if distance is not None and "distance_ratio" in _names(distance) and n_references < 2:
         raise ValueError(f"distance='distance_ratio' needs n_references of at least 2, got {n_references}.")
     if not _is_int(random_state) or not 0 <= random_state < 2**32:
         raise ValueError(
@@ -127,7 +131,7 @@ class RetrainScorer(BaseEstimator):
 
     def __init__(
         self,
-        distance: str | Sequence[str] = "js",
+        distance: str | Sequence[str] | None = None,
         *,
         request: RequestLike = 0.1,
         n_references: int = 1,
@@ -165,15 +169,16 @@ class RetrainScorer(BaseEstimator):
         """
         model = last_step(estimator)
         check_can_forget(model)
-        for name in self.names:
+        names = self.names_for(model)
+        for name in names:
             check_measurable(name, model, y)
         if isinstance(estimator, Pipeline) and len(estimator) > 1:
             X = estimator[:-1].transform(X)
         with quiet():  # a search has a score taken many times
             unlearned, X_erased, y_erased = self._forget(model)
             case = Case(model, unlearned, self._references(model, unlearned), X_erased, y_erased, X, y)
-        scores = {name: measure(name, case) for name in self.names}
-        return scores[self.names[0]] if isinstance(self.distance, str) else scores
+        scores = {name: measure(name, case) for name in names}
+        return scores[names[0]] if self.distance is None or isinstance(self.distance, str) else scores
 
     def _forget(self, model: Any) -> tuple[Any, Any, Any]:
         """Return a copy of the model that forgot, and the rows and targets it was asked to forget."""
@@ -236,10 +241,9 @@ class RetrainScorer(BaseEstimator):
         seeds = [int(seed) for seed in derived]
         return [int(model.random_state), *seeds[1:]] if _is_int(model.random_state) else seeds
 
-    @property
-    def names(self) -> list[str]:
-        """The measures, however many."""
-        return _names(self.distance)
+    def names_for(self, model: Any) -> list[str]:
+        """Return the measures, however many."""
+        return [distance_of(model)] if self.distance is None else _names(self.distance)
 
 
 def _negative_distance(case: Case, distance: Any) -> float:

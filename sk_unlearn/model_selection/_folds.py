@@ -180,7 +180,7 @@ def fit_fold(
         retained.append(np.setdiff1d(np.arange(len(rows)), gone))
     transform = estimator[:-1].transform if isinstance(estimator, Pipeline) and len(estimator) > 1 else None
     seen = [(taken(X, at), taken(y, at)) for at in unseen]
-    for name in scorers[0].names:
+    for name in scorers[0].names_for(model):
         check_measurable(name, model, seen[0][1])
     if transform is not None:
         seen = [(transform(X_at), y_at) for X_at, y_at in seen]
@@ -224,16 +224,17 @@ def try_candidate(
 ) -> Outcome:
     """Forget in a copy and measure it."""
     unlearned = copy.deepcopy(fitted).set_params(unlearner=clone(unlearner, safe=False))
+    names = scorer.names_for(fitted)
     started = time.perf_counter()
     try:
         unlearned.forget(request.X_erased, request.y_erased)
         forgotten = time.perf_counter()
         case = Case(fitted, unlearned, request.references, request.X_erased, request.y_erased, request.X, request.y)
-        scores = {name: measure(name, case) for name in scorer.names}
+        scores = {name: measure(name, case) for name in names}
     except Exception as error:
         if error_score == "raise":
             raise
-        failed = {name: float(error_score) for name in scorer.names}
+        failed = {name: float(error_score) for name in names}
         return Outcome(failed, error=f"{type(error).__name__}: {error}")
     return Outcome(scores, forgotten - started, time.perf_counter() - forgotten)
 

@@ -24,6 +24,7 @@ from sklearn.utils.validation import check_is_fitted, check_memory
 
 from sk_unlearn import distributed
 from sk_unlearn.estimators.notebook import InNotebookMixin
+from sk_unlearn.metrics.distances import distance_of
 from sk_unlearn.metrics.scorer import RequestLike, RetrainScorer, make_retrain_scorer
 from sk_unlearn.model_selection._folds import (
     Candidate,
@@ -106,8 +107,9 @@ class ForgetSearchCV(VersionedMixin, ChecksummedMixin, MetaEstimatorMixin, InNot
         Which rows to erase for the report, chosen among those that `request` left. None takes `request` again, which
         draws others. A class must be named, for there is nothing left of the first.
 
-    scoring : str or sequence of str, default="js"
-        The measures that :func:`~sk_unlearn.metrics.make_retrain_scorer` knows, higher is better.
+    scoring : str or sequence of str, default=None
+        The measures that :func:`~sk_unlearn.metrics.make_retrain_scorer` knows, higher is better. None is "js", and
+        "rms" for regressors.
 
     n_references : int, default=3
         How many models to retrain for each of the two requests of a fold.
@@ -208,7 +210,7 @@ class ForgetSearchCV(VersionedMixin, ChecksummedMixin, MetaEstimatorMixin, InNot
         *,
         request: RequestLike = 0.1,
         report_request: RequestLike | None = None,
-        scoring: str | Sequence[str] = "js",
+        scoring: str | Sequence[str] | None = None,
         n_references: int = 3,
         cv: Any = 3,
         refit: bool | str = True,
@@ -330,6 +332,8 @@ class ForgetSearchCV(VersionedMixin, ChecksummedMixin, MetaEstimatorMixin, InNot
 
     @property
     def _measures(self) -> list[str]:
+        if self.scoring is None:
+            return [distance_of(self.estimator)]
         return [self.scoring] if isinstance(self.scoring, str) else list(self.scoring)
 
     def _chosen_by(self) -> str | None:
@@ -346,7 +350,7 @@ class ForgetSearchCV(VersionedMixin, ChecksummedMixin, MetaEstimatorMixin, InNot
         return None
 
     def _label(self, measure: str) -> str:
-        return "score" if isinstance(self.scoring, str) else measure
+        return "score" if self.scoring is None or isinstance(self.scoring, str) else measure
 
     def _prepare(
         self,

@@ -104,6 +104,9 @@ class UnlearningProblem:
 
     is_estimated : bool
         Whether ``gradient`` has errors of earlier requests in it, which estimated their part on a few rows.
+
+    is_built_in : bool
+        Whether the net is the package's own, of which nobody can change how it ends.
     """
 
     parameters: Tensor
@@ -125,6 +128,7 @@ class UnlearningProblem:
     n_to_train: int = 0
     set_aside_at: float = 0.0
     is_estimated: bool = False
+    is_built_in: bool = False
 
     def known_from(self, **sources: Callable[[], Tensor]) -> None:
         """Say how some of the vectors are had anew, for :meth:`let_go`.

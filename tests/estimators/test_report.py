@@ -16,7 +16,8 @@ from skorch import NeuralNetClassifier
 from skorch.dataset import ValidSplit
 from torch import nn
 
-from sk_unlearn import UnlearnableClassifier, UnlearnableRegressor, UnlearningReport
+from sk_unlearn import MLPNetRegressor, UnlearnableClassifier, UnlearnableRegressor, UnlearningReport
+from sk_unlearn.estimators.default_net import MLP
 from sk_unlearn.privacy import Certificate
 from sk_unlearn.risks import EmpiricalRisk
 from sk_unlearn.risks.empirical import flat_parameters
@@ -374,6 +375,18 @@ def test_why_the_output_layer_was_not_moved_on_its_own(module, reason):
     assert not any("output layer" in note for note in notes)
 
 
+@pytest.mark.parametrize("settings", [{}, {"module": type("Own", (MLP,), {})}])
+def test_the_built_in_regressor_is_not_told_to_end_otherwise(settings):
+    targets = 100 + 30 * X[:, 0]
+    net = MLPNetRegressor(module__width=8, max_epochs=5, **settings)
+    est = UnlearnableRegressor(net, StoCuReNU(renew=False), random_state=0).fit(X, targets).forget(X[:4])
+    report = est.unlearning_report_
+    assert report.trace
+    assert not any("block" in record for record in report.trace)
+    # A subclass is the user's, who can have it end otherwise.
+    assert any("on its own" in note for note in report.notes) == bool(settings)
+
+
 class Tiny(Unlearner):
     """Goes a step that comes to nothing, or a real one."""
 
@@ -394,6 +407,37 @@ def test_a_step_that_comes_to_nothing_is_no_silent_success():
     # A correction that changes nothing has nothing to undo.
     est.correct(X[4:5], X_new=X[4:5])
     assert not any("Next to nothing" in note for note in est.unlearning_report_.notes)
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_a_step_that_had_little_to_undo_is_no_failure(keep):
+    apart = X + 3 * np.sign(X)  # so that the classes are told apart with ease
+    est = classifier(Tiny(1e-3), module=_problems.Mlp, max_epochs=30).set_params(keep_training_set=keep).fit(apart, y)
+    forget = est.forget if keep else lambda rows: est.partial_forget(rows, y[:1])
+    report = forget(apart[:1]).unlearning_report_
+    assert report.erased_loss_before < 0.01
+    (note,) = (note for note in report.notes if note.startswith("There was little that a step could undo"))
+    assert f"was {report.erased_loss_before:.2g} already, where one output for all rows costs 0.6" in note
+    assert not any("Next to nothing" in note for note in report.notes)
+    assert "next to nothing" not in est.retrain_recommended_.reason
+
+
+def test_a_row_that_a_fitting_net_does_not_know_is_not_excused():
+    apart = X + 3 * np.sign(X)
+    wrong = np.where(np.arange(40) == 0, 1 - y, y)
+    est = classifier(Tiny(1e-5), module=_problems.Mlp, max_epochs=30).fit(apart, wrong).forget(apart[:1])
+    assert est.unlearning_report_.erased_loss_before > 0.1
+    assert any(note.startswith("Next to nothing was undone") for note in est.unlearning_report_.notes)
+    assert "next to nothing" in est.retrain_recommended_.reason
+
+
+def test_values_that_a_regressor_fits():
+    rows = X.astype(np.float32)
+    targets = (rows @ [[1.0], [2.0], [-1.0]] + 0.1 * np.sin(5 * rows[:, :1])).astype(np.float32)
+    est = _problems.regressor(Tiny(1e-3), _problems.affine(3).float(), max_epochs=60, lr=0.1).fit(rows, targets)
+    report = est.forget(rows[:1]).unlearning_report_
+    assert report.erased_loss_before < 0.02 * targets.var()
+    assert any(note.startswith("There was little that a step could undo") for note in report.notes)
 
 
 class Barely(Unlearner):

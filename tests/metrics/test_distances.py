@@ -14,6 +14,8 @@ from sklearn.svm import LinearSVC
 
 from sk_unlearn.metrics import (
     distance_ratio,
+    distance_ratio_interval,
+    gap_closed,
     jensen_shannon,
     kl_divergence,
     retrain_distance,
@@ -331,6 +333,22 @@ def test_tug_of_war_names_the_empty_set():
     own, X, y = FixedClassifier([[0.5, 0.5]]), np.zeros((1, 1)), np.zeros(1, dtype=int)
     with pytest.raises(ValueError, match="X_retained and y_retained must hold at least one row"):
         tug_of_war_score(own, own, X, y, X[:0], y[:0], X, y)
+
+
+def test_the_distance_is_that_of_the_kind_of_model():
+    rng = np.random.default_rng(3)
+    X, y = rng.normal(size=(30, 2)), np.arange(30) % 2
+    for kind, by, other in ((LogisticRegression, "js", "kl"), (LinearRegression, "rms", None)):
+        own, *others = (make_pipeline(StandardScaler(), kind()).fit(X[k:20], y[k:20]) for k in range(5))
+        for measure in (
+            lambda *by, own=own, others=others: retrain_distance(own, others[0], X, *by),
+            lambda *by, own=own, others=others: distance_ratio(own, others, X, *by),
+            lambda *by, own=own, others=others: distance_ratio_interval(own, others, X, *by),
+            lambda *by, own=own, others=others: gap_closed(own, others[0], others[1:], X, *by),
+        ):
+            assert measure() == measure(None) == measure(by)
+            if other:
+                assert measure() != measure(other)
 
 
 def test_retrain_distance_errors():

@@ -251,7 +251,7 @@ def test_a_class_and_another_class():
 def test_regression():
     X_reg, y_reg = load_diabetes(return_X_y=True)
     est = UnlearnableRegressor(net(torch.nn.Linear(10, 1), kind=NeuralNetRegressor), Push(), random_state=0)
-    found = ForgetSearchCV(est, {"unlearner__by": [50.0, 0.0]}, scoring="rms", cv=2, n_references=1, random_state=0)
+    found = ForgetSearchCV(est, {"unlearner__by": [50.0, 0.0]}, cv=2, n_references=1, random_state=0)
     found.fit(X_reg[:80], y_reg[:80])
     assert found.best_params_ == {"unlearner__by": 0.0}
     assert found.predict(X_reg[:3]).shape == (3,)

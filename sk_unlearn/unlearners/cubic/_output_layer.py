@@ -60,7 +60,8 @@ class OutputLayerStage:
     def run(self, state: State) -> Ending | None:
         """Take steps in the layer; see :class:`Stage`."""
         layer, stored = state.output_layer, state.objective.risk.stored
-        if state.why_no_output_layer:
+        # The built-in network scales what its last layer gives, and nobody who uses it can do anything about that.
+        if state.why_no_output_layer and not state.problem.is_built_in:
             state.remarks.append(_NOT_ALONE.format(state.why_no_output_layer))
         if layer is None or stored is None or not bool(layer.extract(state.gradient).any()):
             return None
