@@ -112,7 +112,9 @@ def anchor_on(ground: Footing, estimator: BaseUnlearnable) -> Anchor:
     assert new is not None
     taken, present = first_anchor(ground.net, rows, state.seed, keeps_rows=True), constants_of(old)
     if state.anchor is not None:
-        return replace(taken, residual=gradient_under(new, present, state.anchor.residual))
+        residual, held = gradient_under(new, present, state.anchor.residual), float(state.anchor.residual.norm())
+        scale = float(residual.norm()) / held if held > 0 else 1.0
+        return replace(taken, residual=residual, norm_left=scale * state.anchor.norm_left)
     before, after = stored_risk(estimator.net_, rows), stored_risk(ground.net, rows)
     penalty = gradient_under(new, present, before.weight_decay * before.parameters())
     pull = after.weight_decay * after.parameters() - penalty

@@ -151,6 +151,7 @@ def solve(
         features=None if features is None or rows is None else features.of_retained(rows, request.positions),
         set_aside_at=set_aside_at,
         is_estimated=anchor.is_estimated and rows is not None,
+        norm_left=anchor.norm_left,
         is_built_in=built_in(net) is not None,
     )
     del gradient, residual  # it is for the problem to hold them
@@ -366,9 +367,12 @@ def _anchor_after(posed: _Posed, request: Request, anchor: Anchor, result: Unlea
     residual = gradient if result.target is None else result.target.to(gradient)
     n_rows = anchor.n_rows - (0 if request.replaces else posed.erased.n_rows)
     is_estimated = result.is_estimated and result.gradient is not None
+    norm_left = 0.0 if result.target is None else max(anchor.norm_left, float(anchor.residual.norm()))
     moved = result.features_moved and not torch.equal(result.parameters, posed.w)
     inputs = posed.inputs.after(features_moved=moved)
-    after = Anchor(residual, gradient, posed.mass, n_rows, anchor.sketch, anchor.chance, inputs, is_estimated)
+    after = Anchor(
+        residual, gradient, posed.mass, n_rows, anchor.sketch, anchor.chance, inputs, is_estimated, norm_left
+    )
     if posed.foreign is not None and posed.stores_rows:
         after = _with_store_alone(after, posed.foreign, result.parameters)
     if after.sketch is not None:

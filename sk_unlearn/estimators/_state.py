@@ -35,6 +35,9 @@ class Anchor(NumpyStateMixin):
     is_estimated : bool
         Whether its changes since it was last taken over all rows were estimated on a few.
 
+    norm_left : float
+        The largest norm that the residual had before requests since training, which may let it fade.
+
     mass : float
         Sum of the weights of the present rows.
 
@@ -59,6 +62,7 @@ class Anchor(NumpyStateMixin):
     chance: float = float("nan")
     inputs: LayerInputs | None = None
     is_estimated: bool = False
+    norm_left: float = 0.0
 
 
 @dataclass(frozen=True)

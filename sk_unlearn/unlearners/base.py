@@ -105,6 +105,9 @@ class UnlearningProblem:
     is_estimated : bool
         Whether ``gradient`` has errors of earlier requests in it, which estimated their part on a few rows.
 
+    norm_left : float
+        The largest norm that ``residual`` had in requests before, since training; 0 without one. They may let it fade.
+
     is_built_in : bool
         Whether the net is the package's own, of which nobody can change how it ends.
     """
@@ -128,6 +131,7 @@ class UnlearningProblem:
     n_to_train: int = 0
     set_aside_at: float = 0.0
     is_estimated: bool = False
+    norm_left: float = 0.0
     is_built_in: bool = False
 
     def known_from(self, **sources: Callable[[], Tensor]) -> None:

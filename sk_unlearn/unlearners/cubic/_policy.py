@@ -45,7 +45,8 @@ class Policy:
 
     stationary_share : float
         Training ended at an optimum if it left at most this share of the gradient that the deletion brings. An optimum
-        without the rows is then near and worth finding exactly; at a tenth steps drift away. (frontier, full batch)
+        without the rows is then near and worth finding exactly; at a tenth steps drift away. What earlier requests have
+        let fade counts as left. (frontier, full batch)
 
     first_damping : float
         Damping of the first step, as a share of the largest curvature: small enough to move, large enough that the step

@@ -1,9 +1,14 @@
 """The loop over stages, and what they hand on to each other."""
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import torch
 
-from sk_unlearn.unlearners import CuReNU, Status, StoCuReNU
+from sk_unlearn.unlearners import CuReNU, Retrain, Status, StoCuReNU
+from sk_unlearn.unlearners.cubic._policy import Policy
+from tests import _problems
 
 from .test_output_layer import problem_for
 
@@ -102,3 +107,40 @@ def test_the_last_stage_must_end():
 
     with pytest.raises(RuntimeError, match="last stage"):
         Endless().unlearn(problem_for())
+
+
+# ------------------------------------------------------------------------------------------- where training had ended
+
+
+def test_a_target_that_faded_is_no_sign_of_an_optimum():
+    problem = _problems.problem_for()
+    still = replace(problem, residual=torch.zeros_like(problem.residual))
+    faded = replace(still, norm_left=float(problem.residual.norm()))
+    wide, narrow = (CuReNU(output_layer_first=False).unlearn(each) for each in (still, faded))
+    assert wide.status is Status.CONVERGED
+    assert max(record["n_products"] for record in wide.trace) > Policy().narrow_products
+    assert max(record["n_products"] for record in narrow.trace) <= Policy().narrow_products
+    assert 5 * narrow.n_products < wide.n_products
+
+
+def test_requests_remember_what_training_left_while_their_target_fades():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(120, 3)).astype(np.float32)
+    y = (X[:, 0] > 0).astype(np.int64)
+    X[:, 0] += 2 * np.sign(X[:, 0])
+    est = _problems.classifier(
+        StoCuReNU(renew=False), module__n_features_in=3, module__n_outputs=2, lr=0.5, max_epochs=60
+    )
+    est.fit(X, y)
+    first = float(est.unlearning_state_.anchor.residual.norm())
+    fractions = []
+    for k in range(4):
+        est.forget(X[5 * k : 5 * k + 5])
+        anchor = est.unlearning_state_.anchor
+        assert anchor.norm_left == pytest.approx(first)
+        fractions.append(float(anchor.residual.norm()) / first)
+    assert fractions == sorted(fractions, reverse=True)
+    assert fractions[-1] < fractions[0] < 1
+    est.set_params(unlearner=Retrain()).forget(X[20:25])
+    est.set_params(unlearner=StoCuReNU(renew=False)).forget(X[25:30])
+    assert est.unlearning_state_.anchor.norm_left != pytest.approx(first)
