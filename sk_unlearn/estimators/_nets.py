@@ -58,8 +58,11 @@ def build_net(
         check_kind(estimator, "estimator", classifier=classifier)
         net = clone(estimator)
     else:
+        is_class = isinstance(estimator, type) and issubclass(estimator, NeuralNet)
+        hint = f" Pass a net, such as {estimator.__name__}(...), and not its class." if is_class else ""
         raise TypeError(
-            f"estimator must be None, a skorch NeuralNet, a torch.nn.Module or a subclass of it; got {estimator!r}."
+            "estimator must be None, a skorch NeuralNet, a torch.nn.Module or a subclass of it; "
+            f"got {estimator!r}.{hint}"
         )
     # Rows of several parts have no number of features.
     _fill_in_shapes(net, **({"n_features_in": X.shape[1]} if X.ndim > 1 else {}), n_outputs=n_outputs)

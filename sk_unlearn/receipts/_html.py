@@ -88,6 +88,7 @@ def _box(receipt: Receipt) -> Box:
     if receipt.audit is not None:
         return Box(f"Audit: {_status(receipt)}".replace("_", " "), str(receipt.audit.get("headline", "")))
     reason = str(receipt.outcome.get("stop_reason", ""))
+    reason = f"{reason[:1].upper()}{reason[1:]}"
     if _is_late(receipt):
         return Box(f"{_status(receipt)}, and late", reason, "bad")
     return Box(_status(receipt) or receipt.verb, reason)

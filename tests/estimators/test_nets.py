@@ -308,6 +308,11 @@ def test_the_wrong_kind_of_net(kind, net, message):
         kind(net(Mlp, criterion=nn.MSELoss)).fit(table, sides)
 
 
+def test_the_class_of_a_net_in_place_of_a_net():
+    with pytest.raises(TypeError, match=r"Pass a net, such as NeuralNetClassifier\(\.\.\.\), and not its class"):
+        UnlearnableClassifier(NeuralNetClassifier).fit(np.ones((4, 2)), [0, 1, 0, 1])
+
+
 def test_table_net_for_images_is_refused():
     with pytest.raises(ValueError, match="estimator=None builds a network for tables"):
         UnlearnableClassifier().fit(images, shapes)

@@ -154,3 +154,9 @@ def test_regressors_take_no_classifiers_as_shards():
         ShardedRegressor(UnlearnableClassifier()).fit(X, Y)
     with pytest.raises(TypeError, match="UnlearnableClassifier"):
         ShardedClassifier(UnlearnableRegressor()).fit(X, Y)
+
+
+@pytest.mark.parametrize("net", [skorch_net(Mlp), nn.Linear(3, 2), Mlp])
+def test_shards_say_how_a_net_is_wrapped(net):
+    with pytest.raises(TypeError, match=r"wrap a net or a module as UnlearnableClassifier\(net\)"):
+        ShardedClassifier(net).fit(X, Y)
