@@ -99,9 +99,7 @@ print(f"\nPicture saved as {options.output}")
 
 # %%
 # What the estimator itself has recorded, without any retrained model: how far its parameters have gone, and the
-# gradient that each request left. Where the gradient falls, a request has gone all the way to the optimum over the rows
-# that stay. This is done once what training had left to do is small beside what the requests bring, and it is dear:
-# such a request may take longer than training.
+# gradient that each request left. A later request takes no longer than the first.
 
 SequenceDriftDisplay.from_estimator(models["forget"])
 seconds = [report.seconds for report in models["forget"].unlearning_history_]
