@@ -13,7 +13,7 @@ import threading
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import Any, NamedTuple
 
@@ -103,6 +103,8 @@ class _ShownBar(Bar):
             yield
         except (OSError, ValueError):
             self._is_lost = True
+            with suppress(RuntimeError, AssertionError):  # tqdm leaves its lock taken, and other threads would wait
+                _tqdm().get_lock().release()
             if self._bar is not None:
                 self._bar.disable = True  # nor is it drawn when it is collected
             self._bar = None

@@ -33,7 +33,7 @@ def chain(n):
 
 def test_a_receipt():
     text = text_of(chain(3)[-1])
-    assert text.startswith("Receipt 3 forget by CuReNU, 2026-05-02 10:00:00 UTC budget spent it ended")
+    assert text.startswith("Receipt 3 forget by CuReNU, 2026-05-02 10:00:00 UTC budget spent It ended")
     assert "2 rows erased 1 of them trained on 1,234 rows stay 2 digests" in text
     assert "2026-05-01 10:00:00 UTC 2026-05-02 10:00:00 UTC 2026-05-30 10:00:00 UTC" in text
     for told in ("a note", "backups", "abab"):
