@@ -5,6 +5,7 @@ import os
 
 import numpy as np
 import pytest
+import sklearn
 import torch
 from hypothesis import settings
 
@@ -28,6 +29,14 @@ torch.manual_seed(SEED)
 def seeded():
     np.random.seed(1000 + SEED)  # noqa: NPY002 -- the legacy generator is the global one; far from the seeds in tests
     torch.manual_seed(SEED)
+
+
+@pytest.fixture(autouse=True)
+def configured():
+    """Undo what a signal leaves of scikit-learn's configuration: it may strike while a fit has changed that."""
+    config = sklearn.get_config()
+    yield
+    sklearn.set_config(**config)
 
 
 def pytest_collection_finish():
