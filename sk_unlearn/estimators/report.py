@@ -201,7 +201,8 @@ class UnlearningReport:
         return tuple(vars(self).values())
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self.__dict__.update(zip((each.name for each in fields(self)), state, strict=True))
+        # Fields are only added at the end: a report of an earlier version has fewer, and takes their defaults.
+        self.__dict__.update(zip((each.name for each in fields(self)), state, strict=False))
 
     def __repr__(self) -> str:
         lines = [

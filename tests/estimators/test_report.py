@@ -220,6 +220,16 @@ def test_no_status_is_shown_as_a_success():
 # --------------------------------------------------------------------------------------------------------------- notes
 
 
+def test_a_report_of_an_earlier_version_is_read():
+    """It was written before the last field was there."""
+    report = UnlearningReport("forget", "M", 1, 1, 1, True, Status.COMPLETED, "so it went", 0.1, request_id="an-id")
+    earlier = UnlearningReport.__new__(UnlearningReport)
+    earlier.__setstate__(report.__getstate__()[:-1])
+    assert (earlier.request_id, earlier.completed) == ("an-id", "")
+    assert earlier.to_dict()["stop_reason"] == "so it went"
+    assert repr(earlier)
+
+
 class Claims(Unlearner):
     """Says that it converged and moves next to nothing."""
 
