@@ -15,7 +15,7 @@ from sk_unlearn.unlearners import CuReNU, FineTune, NegGradPlus, Retrain
 
 matplotlib = pytest.importorskip("matplotlib")
 matplotlib.use("Agg")
-from matplotlib import pyplot as plt  # noqa: E402
+from matplotlib import pyplot as plt  # noqa: E402  only where it is installed, in the way that no window opens
 
 rng = np.random.default_rng(0)
 X = rng.normal(size=(60, 3)).astype(np.float32)
